@@ -1,0 +1,5 @@
+"""The corpus room: reads the world into studies, pictures, reports and findings.
+
+It knows no model and no database. `corpus.sources.open_source` opens a source by its name on the command
+line; the records are in `corpus.records`, the vocabulary in `corpus.findings`.
+"""

@@ -1,0 +1,61 @@
+"""Every error a user of Similarity can meet: one small tree.
+
+The rooms raise these; the edge (command line, service) turns them into one line or one problem document.
+A message says what happened, to which item, and what to do about it.
+"""
+
+
+class SimilarityError(Exception):
+    """Something stopped the job. `exit_code` is what the command line leaves with."""
+
+    exit_code = 1
+
+
+class UsageError(SimilarityError):
+    """The request itself is wrong: an unknown field, a bad value, a malformed source."""
+
+    exit_code = 2
+
+
+class CorpusError(SimilarityError):
+    """A source as a whole cannot be read: a missing table, another set's folder, a bad column."""
+
+
+class UnreadableImage(CorpusError):
+    """One picture cannot be turned into pixels; the message names the reason, never the patient."""
+
+
+class NotAdmitted(CorpusError):
+    """One picture can be read but is not what the corpus admits (not a chest radiograph by its header)."""
+
+
+class EncoderError(SimilarityError):
+    """An encoder folder is missing, incomplete, edited, or does not fit the request."""
+
+
+class TrainingError(SimilarityError):
+    """A training run cannot start, resume or go on."""
+
+
+class EvaluationError(SimilarityError):
+    """An evaluation cannot be made honestly from what was given."""
+
+
+class IndexingError(SimilarityError):
+    """The index cannot do what was asked of it."""
+
+
+class IndexInUse(IndexingError):
+    """Another process owns the embedded index; the message says which."""
+
+
+class FingerprintMismatch(IndexingError):
+    """Vectors of two different encoders would be mixed."""
+
+
+class EmptyIndex(IndexingError):
+    """Nothing has been indexed yet."""
+
+
+class HomeError(SimilarityError):
+    """The home folder cannot be used: read-only, full, or open to others."""

@@ -1,0 +1,189 @@
+"""The vocabulary of findings: names, parents, aliases, statuses.
+
+A finding is what a film shows. Names follow CheXpert and NIH ChestX-ray14; the tree over them is small:
+a present child makes its parent present, an absent parent makes its children absent. Metrics count leaves.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+from corpus.errors import UsageError
+
+
+class Status(StrEnum):
+    """What is known of a finding. They are four and are never collapsed on the way in."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNCERTAIN = "uncertain"
+    UNMENTIONED = "unmentioned"
+
+
+Statuses = Mapping[str, Status]
+"""Finding name → status. A finding that is not in the mapping is unmentioned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One entry of the vocabulary.
+
+    `cuis`: UMLS concept identifiers that mean it. `aliases`: other names that label tables use, compared
+    blind to case and separators.
+    """
+
+    name: str
+    parent: str | None = None
+    cuis: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+
+NO_FINDING = "no_finding"
+SUPPORT_DEVICES = "support_devices"
+
+
+def _key(name: str) -> str:
+    """Fold case and separators away: `Pleural Effusion`, `pleural_effusion` and `PleuralEffusion` agree."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A closed set of findings with their tree. `VOCABULARY` is the one in use."""
+
+    findings: tuple[Finding, ...]
+    _by_key: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    _children: Mapping[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        names = {f.name for f in self.findings}
+        by_key: dict[str, str] = {}
+        children: dict[str, list[str]] = {}
+        for finding in self.findings:
+            if finding.parent is not None:
+                if finding.parent not in names:
+                    raise UsageError(f"finding {finding.name!r} names an unknown parent {finding.parent!r}")
+                children.setdefault(finding.parent, []).append(finding.name)
+            for alias in (finding.name, *finding.aliases):
+                if by_key.setdefault(_key(alias), finding.name) != finding.name:
+                    raise UsageError(f"the alias {alias!r} names two findings")
+        object.__setattr__(self, "_by_key", MappingProxyType(by_key))
+        object.__setattr__(self, "_children", MappingProxyType({k: tuple(v) for k, v in children.items()}))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, in the order of the table."""
+        return tuple(f.name for f in self.findings)
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """The findings that metrics count: those without children, `no_finding` left out."""
+        return tuple(n for n in self.names if n not in self._children and n != NO_FINDING)
+
+    def children(self, name: str) -> tuple[str, ...]:
+        """The findings directly below `name`."""
+        return self._children.get(name, ())
+
+    def parent(self, name: str) -> str | None:
+        """The finding directly above `name`."""
+        return next(f.parent for f in self.findings if f.name == name)
+
+    def find(self, alias: str) -> str | None:
+        """Return the finding that an outside name means, or None."""
+        return self._by_key.get(_key(alias))
+
+    def resolve(self, alias: str) -> str:
+        """Like `find`, but an unknown name is a `UsageError`."""
+        name = self.find(alias)
+        if name is None:
+            raise UsageError(f"unknown finding {alias!r}; known are {', '.join(self.names)}")
+        return name
+
+    def spread(self, statuses: Statuses) -> Statuses:
+        """Carry statuses along the tree: present upwards, then absent downwards.
+
+        What is said of a finding itself is kept: an absent parent with a present child becomes present, and
+        an absent parent does not overrule a child that is uncertain.
+        """
+        spread = {n: s for n, s in statuses.items() if s is not Status.UNMENTIONED}
+        for name in [n for n, s in spread.items() if s is Status.PRESENT]:
+            above = self.parent(name)
+            while above is not None:
+                spread[above] = Status.PRESENT
+                above = self.parent(above)
+        queue = [n for n, s in spread.items() if s is Status.ABSENT]
+        while queue:
+            for child in self.children(queue.pop()):
+                if child not in spread:
+                    spread[child] = Status.ABSENT
+                    queue.append(child)
+        return MappingProxyType({n: spread[n] for n in self.names if n in spread})
+
+
+VOCABULARY = Vocabulary(
+    (
+        Finding(NO_FINDING, None, ("C0205307",), ("normal", "no findings")),
+        Finding("enlarged_cardiomediastinum", None, ("C2021206",), ("widened mediastinum",)),
+        Finding("cardiomegaly", None, ("C0018800",)),
+        Finding("lung_opacity", None, ("C0742855", "C4050280"), ("opacity", "airspace opacity")),
+        Finding("lung_lesion", "lung_opacity", ("C0577916",)),
+        Finding("edema", "lung_opacity", ("C0034063",), ("pulmonary edema", "oedema")),
+        Finding("consolidation", "lung_opacity", ("C0521530",)),
+        Finding("pneumonia", "lung_opacity", ("C0032285",)),
+        Finding("atelectasis", "lung_opacity", ("C0004144",)),
+        Finding("pneumothorax", None, ("C0032326",)),
+        Finding("pleural_effusion", None, ("C0032227",), ("effusion",)),
+        Finding("pleural_other", None, ("C0032226",)),
+        Finding("fracture", None, ("C0016658",)),
+        Finding(SUPPORT_DEVICES, None, ("C0183683",), ("devices",)),
+        Finding("infiltration", "lung_opacity", ("C0235896",), ("infiltrate",)),
+        Finding("nodule", "lung_lesion", ("C0034079",), ("pulmonary nodule", "lung nodule")),
+        Finding("mass", "lung_lesion", ("C0149726",), ("lung mass",)),
+        Finding("emphysema", None, ("C0034067",)),
+        Finding("fibrosis", None, ("C0034069",), ("pulmonary fibrosis",)),
+        Finding("pleural_thickening", "pleural_other", ("C0264545",)),
+        Finding("hernia", None, ("C3489393",), ("hiatal hernia",)),
+        Finding("ground_glass", "lung_opacity", ("C3544344",), ("ground glass opacity", "ggo")),
+    )
+)
+
+
+def from_sides(
+    present: Iterable[str] = (), absent: Iterable[str] = (), uncertain: Iterable[str] = ()
+) -> Statuses:
+    """Build statuses from three lists of names or aliases, spread along the tree.
+
+    Raises:
+        UsageError: a name is unknown, or one finding is given two statuses.
+    """
+    statuses: dict[str, Status] = {}
+    for status, names in (
+        (Status.PRESENT, present),
+        (Status.ABSENT, absent),
+        (Status.UNCERTAIN, uncertain),
+    ):
+        for alias in names:
+            name = VOCABULARY.resolve(alias)
+            if statuses.setdefault(name, status) is not status:
+                raise UsageError(f"{name} is called both {statuses[name]} and {status}")
+    return VOCABULARY.spread(statuses)
+
+
+def sides(statuses: Statuses) -> dict[str, list[str]]:
+    """The contract's JSON form: `{"present": […], "absent": […], "uncertain": […]}`, vocabulary order."""
+    return {
+        side.value: [n for n in VOCABULARY.names if statuses.get(n) is side]
+        for side in (Status.PRESENT, Status.ABSENT, Status.UNCERTAIN)
+    }
+
+
+def present_leaves(statuses: Statuses) -> frozenset[str]:
+    """The present findings that metrics count."""
+    return frozenset(n for n in VOCABULARY.leaves if statuses.get(n) is Status.PRESENT)
+
+
+def is_normal(statuses: Statuses) -> bool:
+    """Whether the film was read as normal."""
+    return statuses.get(NO_FINDING) is Status.PRESENT

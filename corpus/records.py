@@ -1,0 +1,123 @@
+"""The records a corpus is made of: studies, their pictures and their reports.
+
+A corpus is an iterable of studies. A set of pictures without text has `report=None`, a set of text without
+pictures has `images=()`: nothing downstream may assume a pair.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+from corpus.findings import Statuses
+
+View = Literal["pa", "ap", "ap_supine", "lateral", "other"]
+Sex = Literal["F", "M", "O"]
+AttributeValue = str | float | int | bool
+ItemState = Literal["failed", "skipped", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """One picture of a study, not yet read.
+
+    `location` is where its pixels come from: an absolute file path, or `phantom://SEED/NUMBER` for a
+    picture that is drawn rather than stored. `corpus.images.read_image(location)` gives the pixels.
+    `item_id` is `<study_id>#<image file stem>`: unique in its study, with no folder in it.
+    """
+
+    item_id: str
+    location: str
+    view: View | None = None
+    modality: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of a report. `name` is lower case: findings, impression, indication, comparison, body, …"""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report, cut into sections. `item_id` is `<study_id>#report`."""
+
+    item_id: str
+    sections: tuple[Section, ...]
+
+    @property
+    def text(self) -> str:
+        """The whole report as a person reads it, a heading before each named section."""
+        return "\n".join(
+            section.text if section.name == "body" else f"{section.name.upper()}: {section.text}"
+            for section in self.sections
+        )
+
+    def section(self, name: str) -> str:
+        """The text of the sections of that name, joined; empty when the report has none."""
+        return " ".join(section.text for section in self.sections if section.name == name)
+
+    @property
+    def described(self) -> str:
+        """What the report says of the film: findings and impression, or the unsectioned text.
+
+        This is what is embedded. Indication, comparison and technique speak of something else.
+        """
+        told = [s.text for s in self.sections if s.name in ("findings", "impression", "body")]
+        return " ".join(told)
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """One examination of one person.
+
+    `findings` is what the film shows (present, absent, uncertain; what is not in it is unmentioned);
+    `diagnosis` is what it turned out to be, and stays apart. `age` in years; `date` is ISO 8601.
+    `attributes` are a table's own columns, kept for filters.
+    """
+
+    study_id: str
+    subject_id: str
+    source: str
+    images: tuple[ImageRef, ...] = ()
+    report: Report | None = None
+    findings: Statuses = field(default_factory=lambda: MappingProxyType({}))
+    diagnosis: str | None = None
+    age: float | None = None
+    sex: Sex | None = None
+    date: str | None = None
+    accession: str | None = None
+    study_uid: str | None = None
+    attributes: Mapping[str, AttributeValue] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An item that did not become part of a study, and why.
+
+    `failed`: it is broken; `skipped`: it is whole but not admitted; `missing`: a table lists it and the
+    folder does not have it. `item_id` is the id it would have had.
+    """
+
+    item_id: str
+    state: ItemState
+    reason: str
+    location: str | None = None
+
+
+ProblemSink = Callable[[Problem], None]
+
+
+class Source(Protocol):
+    """A set of studies that can be read again and again, in the same order."""
+
+    @property
+    def name(self) -> str:
+        """The kind of source: `openi`, `dicom`, `manifest`, …"""
+        ...
+
+    def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
+        """Yield every study; hand what cannot be one to `on_problem`, and go on."""
+        ...

@@ -1,0 +1,1 @@
+"""Readers of the sets a corpus can come from."""
