@@ -1,0 +1,239 @@
+"""Scores of one answer to an evaluation: the metrics with their intervals, beside three baselines.
+
+`score_ranking` gives the part of `evaluate --json` that depends on rankings and labels alone, so that
+anything that can rank (an encoder, raw features, a classifier) is scored by the same code.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corpus.findings import Statuses
+from trainer.metrics import (
+    DEPTH,
+    LEAVES,
+    LIFT_AT,
+    MIN_GALLERY,
+    MIN_QUERIES,
+    NDCG_AT,
+    PRECISION_AT,
+    RECALL_AT,
+    Labels,
+    Pairs,
+    Ranking,
+    Task,
+    add_up,
+    compare,
+    counted_findings,
+    draw_people,
+    ideal_gains,
+    no_pairs,
+    rank,
+    rank_vectors,
+    score_queries,
+)
+
+BOOTSTRAP_DRAWS = 1000
+BASELINE_DRAWS = 20
+_BLOCK = 256
+
+Metrics = Mapping[str, NDArray[np.float64]]
+
+
+def score_vectors(
+    queries: NDArray[Any],
+    gallery: NDArray[Any],
+    query_statuses: Sequence[Statuses],
+    gallery_statuses: Sequence[Statuses],
+    *,
+    subjects: Sequence[str] | None = None,
+    seed: int = 0,
+    draws: int = BOOTSTRAP_DRAWS,
+    baselines: bool = True,
+) -> dict[str, Any]:
+    """Score vectors against vectors, items without a known finding left out on both sides.
+
+    Args:
+        queries: (Q, dim) unit rows.
+        gallery: (G, dim) unit rows.
+        query_statuses: Q statuses.
+        gallery_statuses: G statuses.
+        subjects: the person behind each query; default: each query its own.
+        seed: of the bootstrap and the random baselines.
+        draws: bootstrap draws; 0 leaves the intervals out (`ci95` is None).
+        baselines: whether to score the baselines too (else `baselines` is None).
+
+    Returns:
+        As `score_ranking`.
+    """
+    asked, held = Labels.of(query_statuses), Labels.of(gallery_statuses)
+    people = np.arange(len(asked)) if subjects is None else np.asarray(subjects)
+    task = Task(asked.take(asked.known), held.take(held.known), people[asked.known], no_pairs())
+    ranking = rank_vectors(np.asarray(queries)[asked.known], np.asarray(gallery)[held.known])
+    return score_ranking(ranking, task, seed=seed, draws=draws, baselines=baselines)
+
+
+def score_ranking(
+    ranking: Ranking,
+    task: Task,
+    *,
+    seed: int = 0,
+    draws: int = BOOTSTRAP_DRAWS,
+    baselines: bool = True,
+) -> dict[str, Any]:
+    """Score an answer.
+
+    Args:
+        ranking: (Q, ≥ 10) as `metrics.rank` gives it.
+        task: what is asked and held; every item in it has a known finding.
+        seed: of the bootstrap and the random baselines.
+        draws: bootstrap draws over people; 0 leaves the intervals out (`ci95` is None).
+        baselines: whether to score the baselines too (else `baselines` is None).
+
+    Returns:
+        `precision_at`, `lift_at_5`, `ndcg_at_10`, `recall_at`, `per_finding`, `baselines`, `ci95`,
+        `bootstrap_draws` and `seed` as the contract names them; a metric that nothing could be measured
+        for is None.
+    """
+    ideal = ideal_gains(task)
+    counted = counted_findings(task)
+    ratios = score_queries(ranking, task, ideal)
+    metrics = add_up(ratios, counted, task.subjects)
+    drawn: Metrics | None = None
+    if draws:
+        drawn = add_up(ratios, counted, task.subjects, draw_people(task.subjects, draws, seed))
+    return {
+        **_table({name: _number(value[0]) for name, value in metrics.items()}, counted),
+        "per_finding": _findings(metrics, drawn, task, counted),
+        "baselines": score_baselines(task, seed, ideal) if baselines else None,
+        "ci95": None if drawn is None else _table({n: interval(v) for n, v in drawn.items()}, counted),
+        "bootstrap_draws": draws,
+        "seed": seed,
+    }
+
+
+def score_baselines(
+    task: Task, seed: int = 0, ideal: NDArray[np.float64] | None = None, draws: int = BASELINE_DRAWS
+) -> dict[str, Any]:
+    """Score what needs no encoder, on the same queries.
+
+    `random`: every query gets the gallery in an order of its own; the mean of `draws` draws, with their
+    standard deviation (`sd`). `constant`: every query gets one and the same order, the best in hindsight
+    (items that match most of these very queries first). `normal_abnormal`: a perfect classifier, items that
+    are normal exactly as the query is come first, in random order; mean and deviation of `draws` draws.
+    """
+    ideal = ideal_gains(task) if ideal is None else ideal
+    counted = counted_findings(task)
+
+    def measure(ranking: Ranking) -> dict[str, float]:
+        values = add_up(score_queries(ranking, task, ideal), counted, task.subjects)
+        return {name: float(value[0]) for name, value in values.items()}
+
+    def describe(rankings: Sequence[Ranking]) -> dict[str, Any]:
+        tables = [measure(ranking) for ranking in rankings]
+        columns = {name: np.array([table[name] for table in tables]) for name in tables[0]}
+        return {
+            **_table({name: _number(np.mean(column)) for name, column in columns.items()}, counted),
+            "sd": _table({name: _number(np.std(column)) for name, column in columns.items()}, counted),
+        }
+
+    best = {name: _number(value) for name, value in measure(rank_constant(task)).items()}
+    rng = np.random.default_rng(seed)
+    return {
+        "random": describe([rank_at_random(task, rng) for _ in range(draws)]),
+        "constant": _table(best, counted),
+        "normal_abnormal": describe([rank_at_random(task, rng, by_normal=True) for _ in range(draws)]),
+    }
+
+
+def rank_constant(task: Task) -> Ranking:
+    """Answer every query with one order: the items that match most of the queries first."""
+    matched = np.zeros(len(task.gallery))
+    for start in range(0, len(task.queries), _BLOCK):
+        chosen = np.arange(start, min(start + _BLOCK, len(task.queries)))
+        matched += (compare(task.queries.take(chosen), task.gallery) > 0).sum(axis=0)
+    return rank(np.broadcast_to(matched, (len(task.queries), len(matched))), task.excluded)
+
+
+def rank_at_random(task: Task, rng: np.random.Generator, by_normal: bool = False) -> Ranking:
+    """Answer every query at random; `by_normal` puts the items that are normal as the query is first."""
+    ranking = np.empty((len(task.queries), DEPTH), dtype=np.int64)
+    for start in range(0, len(ranking), _BLOCK):
+        stop = min(start + _BLOCK, len(ranking))
+        scores = rng.random((stop - start, len(task.gallery)), dtype=np.float32)
+        if by_normal:
+            scores += task.queries.normal[start:stop, None] == task.gallery.normal[None, :]
+        inside = (task.excluded[:, 0] >= start) & (task.excluded[:, 0] < stop)
+        excluded: Pairs = task.excluded[inside] - np.array([start, 0])
+        ranking[start:stop] = rank(scores, excluded)
+    return ranking
+
+
+def interval(values: NDArray[np.float64]) -> list[float] | None:
+    """Return the 2.5th and 97.5th percentile of bootstrap draws, or None when none could be measured."""
+    measured = values[np.isfinite(values)]
+    if not len(measured):
+        return None
+    return [float(bound) for bound in np.percentile(measured, [2.5, 97.5])]
+
+
+def _number(value: float | np.floating[Any]) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _table(values: Mapping[str, Any], counted: Sequence[str]) -> dict[str, Any]:
+    """Nest flat metric names into the contract's form."""
+    recall = {str(k): values[f"recall_at.{k}"] for k in RECALL_AT if f"recall_at.{k}" in values}
+    return {
+        "precision_at": {str(k): values[f"precision_at.{k}"] for k in PRECISION_AT},
+        f"lift_at_{LIFT_AT}": {
+            "macro": values[f"lift_at_{LIFT_AT}.macro"],
+            "findings": {leaf: values[f"lift_at_{LIFT_AT}.{leaf}"] for leaf in counted},
+        },
+        f"ndcg_at_{NDCG_AT}": values[f"ndcg_at_{NDCG_AT}"],
+        "recall_at": recall or None,
+    }
+
+
+def _findings(
+    metrics: Metrics, drawn: Metrics | None, task: Task, counted: Sequence[str]
+) -> list[dict[str, Any]]:
+    """One row a leaf finding that either side has: how often, and how well it is told apart.
+
+    `precision` is the mean share of the first five that has it over queries that have it; `in_macro` says
+    whether both sides have enough of it (ten queries, eight items) for the macro lift.
+    """
+    asked, held = task.queries.present.sum(axis=0), task.gallery.present.sum(axis=0)
+    return [
+        {
+            "finding": leaf,
+            "queries": int(asked[column]),
+            "gallery": int(held[column]),
+            "precision_at_5": _number(metrics[f"with.{leaf}"][0]),
+            "lift_at_5": _number(metrics[f"lift_at_{LIFT_AT}.{leaf}"][0]),
+            "ci95": None if drawn is None else interval(drawn[f"lift_at_{LIFT_AT}.{leaf}"]),
+            "in_macro": leaf in counted,
+        }
+        for column, leaf in enumerate(LEAVES)
+        if asked[column] or held[column]
+    ]
+
+
+def chance(scores: Mapping[str, Any]) -> str:
+    """Say in a sentence what chance is on these queries, from the result of `score_ranking`."""
+    random = scores["baselines"]["random"]
+    told = f"Chance here is P@1 {_show(random['precision_at']['1'])}"
+    told += f", nDCG@10 {_show(random['ndcg_at_10'])}"
+    lift, spread = random["lift_at_5"]["macro"], random["sd"]["lift_at_5"]["macro"]
+    if lift is None:
+        return (
+            f"{told}; no finding has {MIN_QUERIES} queries and {MIN_GALLERY} gallery items, "
+            "so there is no macro lift."
+        )
+    return f"{told} and lift@5 0 ± {_show(spread)}; a constant answer and normal-against-abnormal lift 0 too."
+
+
+def _show(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
