@@ -1,0 +1,86 @@
+"""Phrases in a sentence, found in one pass: a trie over words, longest match first.
+
+One walk over the words of a sentence finds every finding, structure and cue at once, in time linear in the
+sentence; a pattern per phrase would read the sentence hundreds of times.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import Any, Generic, NamedTuple, TypeVar
+
+Meaning = TypeVar("Meaning")
+
+_TOKEN = re.compile(r"[a-z]+|\d+(?:\.\d+)?|[,;:./()&?]")
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words, numbers and the signs that join or part them; a hyphen parts like a blank."""
+    text = text.lower().replace("’", "'").replace("n't", " not")
+    return _TOKEN.findall(text)
+
+
+def spell_out(template: str) -> Iterable[tuple[str, ...]]:
+    """Yield the phrases a template stands for.
+
+    Words are parted by blanks; `a|b` is either word, a trailing `?` makes a word optional:
+    `pleural? effusion|effusions` stands for four phrases.
+    """
+    choices: list[tuple[str, ...]] = []
+    for part in template.split():
+        optional = part.endswith("?")
+        options = tuple(part.rstrip("?").split("|"))
+        choices.append((*options, "") if optional else options)
+    for choice in product(*choices):
+        phrase = tuple(word for word in choice if word)
+        if phrase:
+            yield phrase
+
+
+class Match(NamedTuple, Generic[Meaning]):
+    """A phrase found: words `start` to `end` (exclusive) and what it means."""
+
+    start: int
+    end: int
+    meaning: Meaning
+
+
+class PhraseTable(Generic[Meaning]):
+    """Templates and their meanings, compiled. A later template overrides an earlier one's phrase."""
+
+    def __init__(self, entries: Iterable[tuple[str, Meaning]]) -> None:
+        self._root: dict[Any, Any] = {}
+        for templates, meaning in entries:
+            for template in templates.split(";"):
+                for phrase in spell_out(template):
+                    node = self._root
+                    for word in phrase:
+                        node = node.setdefault(word, {})
+                    node[None] = meaning
+
+    def find(self, tokens: Sequence[str]) -> list[Match[Meaning]]:
+        """Return the matches from left to right, longest first, none overlapping."""
+        matches: list[Match[Meaning]] = []
+        root = self._root
+        place, count = 0, len(tokens)
+        while place < count:
+            node = root.get(tokens[place])
+            if node is None:
+                place += 1
+                continue
+            end, found_end, found = place + 1, 0, None
+            while True:
+                if None in node:
+                    found_end, found = end, node[None]
+                if end >= count:
+                    break
+                node = node.get(tokens[end])
+                if node is None:
+                    break
+                end += 1
+            if found is None:
+                place += 1
+            else:
+                matches.append(Match(place, found_end, found))
+                place = found_end
+        return matches
