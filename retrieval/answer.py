@@ -1,0 +1,128 @@
+"""The answer to a search: what leaves the program, in the shape of `docs/contracts/search.schema.json`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from corpus.findings import Statuses, sides
+from corpus.records import AttributeValue
+from retrieval.rank import ItemKind
+
+HitKind = Literal["image", "report", "case"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """An item that brought a study into the answer. `score` is its cosine with the query, in [-1, 1]."""
+
+    item_id: str
+    kind: ItemKind
+    score: float
+    text: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract's form; `text` only where there is one."""
+        told: dict[str, Any] = {"item_id": self.item_id, "kind": self.kind, "score": round(self.score, 6)}
+        return told if self.text is None else {**told, "text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the catalog knows of a study. `path` is where its picture comes from, `text` its report."""
+
+    study_id: str
+    subject_id: str
+    source: str
+    path: str | None
+    text: str | None
+    diagnosis: str | None
+    findings: Statuses
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract's form of what is known of a study."""
+        return {
+            "study_id": self.study_id,
+            "subject_id": self.subject_id,
+            "source": self.source,
+            "path": self.path,
+            "text": self.text,
+            "diagnosis": self.diagnosis,
+            "findings": sides(self.findings),
+            "attributes": dict(self.attributes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One study of the answer, with the item that speaks for it. `score`: higher is better, in one answer."""
+
+    rank: int
+    score: float
+    kind: HitKind
+    item_id: str
+    case: Case
+    evidence: tuple[Evidence, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract's form."""
+        return {
+            "rank": self.rank,
+            "score": round(self.score, 6),
+            "kind": self.kind,
+            "item_id": self.item_id,
+            **self.case.as_json(),
+            "evidence": [evidence.as_json() for evidence in self.evidence],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Wall time of each step in milliseconds. In a batch, decode and encode are shared out evenly."""
+
+    decode: float = 0.0
+    encode: float = 0.0
+    search: float = 0.0
+    rank: float = 0.0
+    catalog: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All steps together."""
+        return self.decode + self.encode + self.search + self.rank + self.catalog
+
+    def as_json(self) -> dict[str, float]:
+        """The contract's form, to a hundredth of a millisecond."""
+        return {
+            name: round(getattr(self, name), 2)
+            for name in ("decode", "encode", "search", "rank", "catalog", "total")
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one query.
+
+    `query` says what was asked, `encoder` (name, fingerprint) by which encoder it was understood.
+    `own_studies` are the studies of the query's own subject, newest first; they are never among the hits.
+    """
+
+    query: Mapping[str, Any]
+    encoder: Mapping[str, str]
+    hits: tuple[Hit, ...]
+    own_studies: tuple[Case, ...] = ()
+    took: Took = field(default_factory=Took)
+    abstained: bool | None = None
+    reason: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract's form."""
+        return {
+            "query": dict(self.query),
+            "encoder": dict(self.encoder),
+            "took_ms": self.took.as_json(),
+            "abstained": self.abstained,
+            "reason": self.reason,
+            "own_studies": [case.as_json() for case in self.own_studies],
+            "hits": [hit.as_json() for hit in self.hits],
+        }

@@ -1,0 +1,121 @@
+"""From ranked items of several kinds to ranked studies: grouping and fusion.
+
+Scores of different kinds (picture to picture, picture to sentence) live on different scales, because the
+two towers leave a gap between the modalities: they are never added. What is fused is the rank, by
+reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009). The arithmetic is the same over every
+vector store.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import fsum
+from typing import Literal
+
+ItemKind = Literal["image", "report", "sentence"]
+
+RANK_CONSTANT = 20
+"""How flat the fusion is. The paper's 60 is for lists of a thousand documents, of which all systems rank
+all. Here a study without a report is in no report list, and with 60 two mediocre ranks would beat a first
+place; with 20 a study that is first in one list of two stays above one that is 23rd in both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An item that a store returned for one query vector.
+
+    `score` is the cosine in [-1, 1]. `text` is the sentence, for a sentence.
+    """
+
+    item_id: str
+    study_id: str
+    kind: ItemKind
+    score: float
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """One list of items for one query vector, in any order. `name` tells it from the others in the answer."""
+
+    name: str
+    items: tuple[Found, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RankedStudy:
+    """A study with what brought it here, best first. `score`: higher is better, within one answer."""
+
+    study_id: str
+    score: float
+    evidence: tuple[Found, ...]
+    places: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def best(self) -> Found:
+        """The item that speaks for the study."""
+        return self.evidence[0]
+
+
+def group(items: Iterable[Found]) -> dict[str, list[Found]]:
+    """Gather items by study: studies by their best item, and in each study the best item first.
+
+    An item that is listed twice counts once, with its better score. Ties are broken by id, so that an
+    answer never depends on the order in which a store happened to return equals.
+    """
+    best: dict[str, Found] = {}
+    for item in items:
+        known = best.get(item.item_id)
+        if known is None or item.score > known.score:
+            best[item.item_id] = item
+    studies: dict[str, list[Found]] = {}
+    for item in sorted(best.values(), key=lambda found: (-found.score, found.study_id, found.item_id)):
+        studies.setdefault(item.study_id, []).append(item)
+    return studies
+
+
+def rank_studies(rankings: Sequence[Ranking], k: int, *, constant: int = RANK_CONSTANT) -> list[RankedStudy]:
+    """Return the k best studies.
+
+    Within one ranking a study stands at the place of its best item, counted in studies: 500 sentences of
+    one study take one place. With one ranking the score is the cosine of that item. With several it is
+    Σ weight·(1 + constant)/(place + constant) / Σ weight over the rankings that hold anything: 1.0 is first
+    place in every list, and a list in which the study is missing adds nothing.
+
+    Args:
+        rankings: the lists; an empty one is as if it were not there.
+        k: how many studies, at least 1.
+        constant: of reciprocal rank fusion.
+    """
+    filled = [(ranking, group(ranking.items)) for ranking in rankings if ranking.items]
+    if not filled:
+        return []
+    if len(filled) == 1:
+        ranking, studies = filled[0]
+        return [
+            RankedStudy(study, items[0].score, tuple(items), {ranking.name: place})
+            for place, (study, items) in enumerate(list(studies.items())[:k], start=1)
+        ]
+    whole = sum(ranking.weight for ranking, _ in filled)
+    parts: dict[str, list[float]] = {}
+    places: dict[str, dict[str, int]] = {}
+    shares: dict[str, list[tuple[float, Found]]] = {}
+    for ranking, studies in filled:
+        for place, (study, items) in enumerate(studies.items(), start=1):
+            share = ranking.weight * (1 + constant) / (place + constant) / whole
+            parts.setdefault(study, []).append(share)
+            places.setdefault(study, {})[ranking.name] = place
+            shares.setdefault(study, []).extend((share, item) for item in items)
+    # fsum: exact, so that the answer does not depend on the order of the rankings
+    scores = {study: fsum(shares_of) for study, shares_of in parts.items()}
+    order = sorted(scores, key=lambda study: (-scores[study], study))[:k]
+    return [RankedStudy(study, scores[study], _evidence(shares[study]), places[study]) for study in order]
+
+
+def _evidence(shares: list[tuple[float, Found]]) -> tuple[Found, ...]:
+    """Order a study's items by what their list gave the study, then by score; each item once."""
+    ordered = sorted(shares, key=lambda pair: (-pair[0], -pair[1].score, pair[1].item_id))
+    seen: dict[str, Found] = {}
+    for _, item in ordered:
+        seen.setdefault(item.item_id, item)
+    return tuple(seen.values())
