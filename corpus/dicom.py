@@ -1,0 +1,215 @@
+"""DICOM files: their bytes to elements, their elements to stored values, refused by name where that fails.
+
+What the stored values look like on a screen is in `corpus.dicom_display`.
+"""
+
+import io
+import logging
+import warnings
+import zlib
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.encaps import get_frame
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
+
+from corpus.codestream import frame_shape
+from corpus.dicom_display import to_grey
+
+log = logging.getLogger(__name__)
+
+ADMITTED = frozenset({"CR", "DX"})
+"""Modalities (0008,0060) that are radiographs: computed radiography and digital radiography."""
+
+_CHUNK = 1 << 20
+_DEFLATED = b"\x02\0\x10\0UI\x16\0" + DeflatedExplicitVRLittleEndian.encode()  # (0002,0010), 22 bytes
+
+# The value representations of the elements that a file without preamble starts with.
+_FIRST_TYPES = (b"UL", b"OB", b"UI", b"CS", b"SH")
+
+
+class Undecodable(Exception):
+    """Why a DICOM file has no picture to give, as a clause that follows its name."""
+
+
+class OtherModality(Exception):
+    """The file is of a modality that is not admitted, as a clause that follows its name."""
+
+
+def is_dicom(head: bytes) -> bool:
+    """Tell whether a file's first bytes are DICOM's (PS3.10 7.1), also without preamble.
+
+    Args:
+        head: at least the first 132 bytes, or the whole of a shorter file.
+    """
+    if head[128:132] == b"DICM":
+        return True
+    # Old files start with their first element, of group 0002 or 0008 in either byte order: its type spelt
+    # out, or else (implicit) its length, which is short for all that can come first.
+    if head[:2] not in (b"\x08\0", b"\x02\0", b"\0\x08", b"\0\x02"):
+        return False
+    return head[4:6] in _FIRST_TYPES or 0 < int.from_bytes(head[4:8], "little") <= 64
+
+
+def render(
+    content: bytes, *, max_pixels: int = 120_000_000, admit: frozenset[str] | None = None
+) -> NDArray[np.float32]:
+    """Turn a DICOM file of one frame into grey as it is shown.
+
+    Args:
+        content: the whole file.
+        max_pixels: the most pixels a picture may have; judged before anything is decoded.
+        admit: modalities to let through; None lets all through. A file that names none passes.
+
+    Returns:
+        (height, width) float32 in [0, 1], white is dense tissue. Colour becomes luminance.
+
+    Raises:
+        Undecodable: no pixels, several frames, too many pixels, an unsupported or broken encoding.
+        OtherModality: the modality is not in `admit`.
+    """
+    # pydicom warns of every oddity of a header; what matters of them is refused below.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset = parse(content, max_bytes=8 * max_pixels)
+        modality = str(dataset.get("Modality", "")).strip().upper()
+        if admit is not None and modality and modality not in admit:
+            raise OtherModality(f"is of modality {modality}, not a radiograph: --admit {modality} lets it in")
+        require_one_picture(dataset, max_pixels)
+        stored = decode(dataset)
+        try:
+            return to_grey(stored, dataset)
+        except MemoryError:
+            raise
+        except Exception as error:  # a header can be wrong in more ways than can be listed
+            log.debug("a DICOM file's look-up tables cannot be applied: %s", error)
+            raise Undecodable("has a DICOM header that contradicts its pixels") from error
+
+
+def parse(content: bytes, *, max_bytes: int, stop_before_pixels: bool = False) -> Dataset:
+    """Read a file's elements (PS3.10); a deflated one is inflated to at most `max_bytes`.
+
+    Raises:
+        Undecodable: it is broken, truncated or inflates to more than that.
+    """
+    try:
+        _require_bounded(content, max_bytes)
+        return pydicom.dcmread(io.BytesIO(content), force=True, stop_before_pixels=stop_before_pixels)
+    except (Undecodable, MemoryError):
+        raise
+    except Exception as error:  # pydicom raises many kinds on broken files
+        log.debug("pydicom gave up: %s", error)
+        raise Undecodable("is a broken or truncated DICOM file: copy it again from where it came") from error
+
+
+def _require_bounded(content: bytes, max_bytes: int) -> None:
+    """Inflate a deflated data set (PS3.5 A.5) piece by piece to learn its size, keeping nothing."""
+    # The group's length (0002,0000) counts from after its own twelve bytes (PS3.10 7.1).
+    end = 144 + int.from_bytes(content[140:144], "little")
+    if content[128:132] != b"DICM" or _DEFLATED not in content[144:end]:
+        return
+    rest = content[end:]
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = 0
+    while rest and not inflater.eof:
+        inflated += len(inflater.decompress(rest, _CHUNK))
+        rest = inflater.unconsumed_tail
+        if inflated > max_bytes:
+            raise Undecodable(f"inflates to more than the {max_bytes:,} bytes that are read")
+
+
+def require_one_picture(dataset: Dataset, max_pixels: int) -> None:
+    """Check from the header alone that there is one frame of bearable size in a known encoding.
+
+    Raises:
+        Undecodable: naming what is not so.
+    """
+    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise Undecodable("is a DICOM file without pixels")
+    try:
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        rows, columns = int(dataset.Rows), int(dataset.Columns)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise Undecodable("does not say how many rows and columns its pixels have") from error
+    if frames > 1:
+        raise Undecodable(f"holds {frames} frames, not one picture: export the frame that is meant")
+    if rows * columns > max_pixels:
+        raise Undecodable(f"has {rows} x {columns} pixels, more than the {max_pixels:,} that are read")
+    if rows * columns == 0:
+        raise Undecodable(f"has {rows} x {columns} pixels")
+    syntax = transfer_syntax(dataset)
+    if syntax is None or not syntax.is_compressed or syntax == DeflatedExplicitVRLittleEndian:
+        return
+    try:
+        known = get_decoder(syntax).is_available
+    except NotImplementedError:
+        known = False
+    if not known:
+        raise Undecodable(f"is stored as {syntax.name}, which is not read: convert it to another syntax")
+    _require_honest_codestream(dataset, syntax, rows * columns)
+
+
+def _require_honest_codestream(dataset: Dataset, syntax: UID, pixels: int) -> None:
+    """Refuse a compressed frame that is larger than the header says, or of 12-bit JPEG (process 4)."""
+    try:
+        shape = frame_shape(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    except Exception as error:  # a broken encapsulation (PS3.5 A.4)
+        raise Undecodable("is a broken or truncated DICOM file: copy it again from where it came") from error
+    if shape is None:
+        return
+    if shape.rows * shape.columns > pixels:
+        raise Undecodable(f"says {pixels:,} pixels but holds {shape.rows} x {shape.columns}")
+    if syntax == JPEGExtended12Bit and shape.bits > 8:
+        raise Undecodable(
+            f"is stored as {shape.bits}-bit JPEG Extended, which is not read: convert it to another syntax"
+        )
+
+
+def transfer_syntax(dataset: Dataset) -> UID | None:
+    """Return the encoding the file says it has (0002,0010), or None in a file without meta information."""
+    meta = getattr(dataset, "file_meta", None)
+    syntax = None if meta is None else meta.get("TransferSyntaxUID")
+    return None if syntax is None else UID(syntax)
+
+
+def decode(dataset: Dataset) -> NDArray[Any]:
+    """Return stored values, (height, width), or (height, width, 3) where the file is in colour.
+
+    Raises:
+        Undecodable: the pixels are truncated, broken, or in an encoding no decoder knows.
+    """
+    if transfer_syntax(dataset) is None:
+        _assume_syntax(dataset)
+    try:
+        stored = pixel_array(dataset)
+        if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+            stored = apply_color_lut(stored, dataset)
+    except MemoryError:
+        raise
+    except Exception as error:  # each plugin raises its own
+        log.debug("no decoder could read the pixels: %s", error)
+        syntax = transfer_syntax(dataset)
+        raise Undecodable(
+            "is broken or truncated: its pixels cannot be decoded"
+            + (f" ({syntax.name})" if syntax is not None else "")
+        ) from error
+    return stored.reshape(stored.shape[-3:]) if stored.ndim > 3 else stored
+
+
+def _assume_syntax(dataset: Dataset) -> None:
+    """Give a file without meta information the encoding its elements were read in (PS3.5 10.1)."""
+    implicit, little = dataset.original_encoding
+    dataset.ensure_file_meta()
+    dataset.file_meta.TransferSyntaxUID = (
+        pydicom.uid.ImplicitVRLittleEndian
+        if implicit
+        else pydicom.uid.ExplicitVRLittleEndian
+        if little
+        else pydicom.uid.ExplicitVRBigEndian
+    )

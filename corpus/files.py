@@ -1,0 +1,137 @@
+"""Reading a file once, whole and safely: no pipe, no device, no loop, no half-written file.
+
+Names come from tables and folders of other people, so nothing is opened before it is known to be a regular
+file, and messages carry a name only in its escaped form.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+# Without O_NONBLOCK the opening of a pipe waits for a writer for ever. Windows has none of these flags.
+_OPEN_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+class UnreadableFile(OSError):
+    """A file cannot be read; the text is a clause that follows the file's name: `is empty`."""
+
+
+def quoted(path: str | Path) -> str:
+    """Return the file's name as it may stand in a message: without its folder, escaped, in quotes."""
+    return repr(Path(path).name or str(path))
+
+
+def read_bytes(path: str | Path, *, limit: int | None = None, head: int | None = None) -> bytes:
+    """Read a regular file from its first byte to its last.
+
+    Args:
+        path: the file; links to regular files are followed.
+        limit: the most bytes it may have; a larger file is refused before it is read.
+        head: read only the first `head` bytes (fewer where the file is shorter), whatever its size.
+
+    Raises:
+        UnreadableFile: it is not there, not a regular file, not permitted, a loop of links, empty, too large,
+            or it changed while it was read.
+    """
+    try:
+        _require_regular(Path(path).stat())
+        descriptor = os.open(path, _OPEN_FLAGS)
+    except ValueError as error:
+        raise UnreadableFile("has a name that no file can have") from error
+    except OSError as error:
+        raise _explained(error) from error
+    try:
+        before = os.fstat(descriptor)
+        _require_regular(before)
+        if before.st_size == 0:
+            raise UnreadableFile("is empty: copy it again from where it came")
+        if limit is not None and head is None and before.st_size > limit:
+            raise UnreadableFile(f"has {before.st_size:,} bytes, more than the {limit:,} that are read")
+        content = b"".join(_pieces(descriptor, before.st_size if head is None else head))
+        after = os.fstat(descriptor)
+    except UnreadableFile:
+        raise
+    except OSError as error:
+        raise _explained(error) from error
+    finally:
+        os.close(descriptor)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise UnreadableFile("changed while it was read: try again when its writer has finished")
+    if head is None and len(content) != before.st_size:
+        raise UnreadableFile("changed while it was read: try again when its writer has finished")
+    return content
+
+
+def _pieces(descriptor: int, wanted: int) -> Iterator[bytes]:
+    """Yield up to `wanted` bytes; a read may return fewer than asked for, on network disks above all."""
+    while wanted > 0:
+        piece = os.read(descriptor, min(wanted, 1 << 24))
+        if not piece:
+            return
+        wanted -= len(piece)
+        yield piece
+
+
+def _require_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
+        raise UnreadableFile(f"is {kind}, not a file")
+
+
+def _explained(error: OSError) -> UnreadableFile:
+    if isinstance(error, UnreadableFile):
+        return error
+    match error.errno:
+        case errno.ENOENT | errno.ENOTDIR:
+            return UnreadableFile("is not there")
+        case errno.EACCES | errno.EPERM:
+            return UnreadableFile("may not be read by this user: change its permissions")
+        case errno.ELOOP:
+            return UnreadableFile("is a loop of links: it leads to no file")
+        case _:
+            return UnreadableFile(f"cannot be read ({error.strerror or 'unknown error'})")
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Yield every entry below `folder` that is not itself a folder, sorted, each folder once.
+
+    Links to folders are followed, and a folder that was already seen (by device and inode) is not entered
+    again, so a link to a parent ends. Links that lead nowhere are yielded: whoever reads them says so.
+    """
+    seen: set[tuple[int, int]] = set()
+
+    def below(place: Path) -> Iterator[Path]:
+        status = place.stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity in seen:
+            return
+        seen.add(identity)
+        with os.scandir(place) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for entry in entries:
+            try:
+                is_folder = entry.is_dir()
+            except OSError:
+                is_folder = False
+            if is_folder:
+                yield from below(Path(entry.path))
+            else:
+                yield Path(entry.path)
+
+    yield from below(folder)
