@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from corpus.records import Report, Section
 
 _HEADINGS: dict[str, tuple[str, ...]] = {
-    "findings": ("findings", "finding", "chest findings", "radiographic findings", "observations", "description"),
+    "findings": ("findings", "finding", "chest findings", "radiographic findings", "observations"),
     "impression": (
         "impression", "impressions", "conclusion", "conclusions", "opinion", "summary", "interpretation",
         "findings and impression", "findings/impression", "findings / impression", "impression/plan",
@@ -106,7 +106,7 @@ def _free_paragraphs(name: str, text: str) -> Iterator[tuple[str, str]]:
 
 
 _ABBREVIATIONS = frozenset(
-    [
+    {
         "dr",
         "mr",
         "mrs",
@@ -123,16 +123,8 @@ _ABBREVIATIONS = frozenset(
         "eg",
         "ie",
         "etc",
-        "incl",
-        "resp",
-        "ca",
-        "al",
-        "inc",
-        "jr",
-        "sr",
-        "dept",
-        "pt",
-    ]
+    }
+    | {"incl", "resp", "ca", "al", "inc", "jr", "sr", "dept", "pt"}
 )
 _STOP_OR_MARK = re.compile(r"(?<=\s)(?=\(?(?P<number>\d{1,2})[.)]\s[A-Z])|[.!?]+[\"')\]]*")
 _LIST_MARK = re.compile(r"\(?(?P<number>\d{1,2})[.)](?=\s|[A-Z])|[-*•‣▪]\s")

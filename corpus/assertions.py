@@ -1,0 +1,340 @@
+"""What one sentence claims: which findings it calls present, absent or uncertain, and whether it speaks of
+normality.
+
+A sentence is cut into statements: at "but" and ";", at "there is", and at a comma or "and" where both sides
+claim something of their own ("without focal consolidation, effusion present"). Within a statement a cue
+governs the findings it precedes or follows, along lists ("no pneumothorax or effusion"), up to the next cue
+or a word that leaves the list ("with", "due to"). A statement without a finding of its own that ends in a
+cue ("…, but it has resolved") speaks of the statement before it.
+"""
+
+from typing import NamedTuple
+
+from corpus import cues, mentions
+from corpus.cues import Claim, Cue, Joint, Side
+from corpus.findings import Status
+from corpus.mentions import Disease, Enlarged, Mention, Normal, Structure
+from corpus.phrases import Match, PhraseTable, words
+
+Meaning = mentions.Meaning | Cue | Joint
+Statement = list[Meaning]
+
+_TABLE: PhraseTable[Meaning] = PhraseTable([*cues.phrases(), *mentions.phrases()])
+
+
+class Assertions(NamedTuple):
+    """What a sentence claims, in order. `normal`: it calls something normal or free of disease."""
+
+    findings: list[tuple[str, Status]]
+    normal: bool
+
+
+def read_sentence(sentence: str) -> Assertions:
+    """Return what a sentence claims, in time linear in its length."""
+    matches: list[Match[Meaning]] = _TABLE.find(words(sentence))
+    findings: list[tuple[str, Status]] = []
+    normal = False
+    earlier: _Claims | None = None
+    read: list[_Claims] = []
+    for statement in _statements([m.meaning for m in matches if m.meaning is not None]):
+        claims = _Claims(statement)
+        if earlier is not None and not claims.names_something:
+            for claim in claims.homeless:
+                earlier.govern_last(claim)
+        else:
+            read.append(claims)
+            earlier = claims
+    for claims in read:
+        normal |= claims.report(findings)
+    return Assertions(findings, normal)
+
+
+def _statements(meanings: Statement) -> list[Statement]:
+    """Cut a sentence into statements."""
+    statements: list[Statement] = []
+    clause: Statement = []
+    for meaning in meanings:
+        if meaning is Joint.BREAK:
+            statements.extend(_part(clause))
+            clause = []
+        else:
+            clause.append(meaning)
+    statements.extend(_part(clause))
+    return [s for s in statements if s]
+
+
+class _Segment(NamedTuple):
+    """A stretch between commas: what of it matters for where a statement ends."""
+
+    items: Statement
+    opening: Meaning  # its first item after the comma; None when it is empty
+    claims: bool  # has a predicate of its own
+    cued: bool  # has a forward cue
+    listed: bool  # has "or" before its predicate: the end of a list
+    degree: bool  # opens with a word like "small" or "the": not a bare item of a list
+
+
+def _part(clause: Statement) -> list[Statement]:
+    """Cut a clause at commas, and at "and the", where both sides claim something."""
+    segments = [_describe(items) for items in _between_commas(clause)]
+    statements: list[Statement] = []
+    current: Statement = []
+    complete = cued = False
+    or_follows = [False] * (len(segments) + 1)
+    for place in range(len(segments) - 1, -1, -1):
+        or_follows[place] = or_follows[place + 1] or segments[place].listed
+    for place, segment in enumerate(segments):
+        continues = segment.listed or segment.opening is Joint.OR
+        bare_denial = cued and segment.degree and not or_follows[place]
+        if current and not continues and ((segment.claims and (complete or cued)) or bare_denial):
+            statements.append(current)
+            current, complete, cued = [], False, False
+        if current:
+            current.append(Joint.COMMA)
+        current.extend(segment.items)
+        complete |= segment.claims
+        cued |= segment.cued
+    statements.append(current)
+    return statements
+
+
+def _between_commas(clause: Statement) -> list[Statement]:
+    """Cut at commas; "and" before an article ("and the heart is …") counts as one."""
+    parts: list[Statement] = [[]]
+    for place, meaning in enumerate(clause):
+        following = clause[place + 1] if place + 1 < len(clause) else None
+        if meaning is Joint.COMMA or (meaning is Joint.AND and following is Joint.ARTICLE):
+            parts.append([])
+        else:
+            parts[-1].append(meaning)
+    return parts
+
+
+def _describe(items: Statement) -> _Segment:
+    """Find what matters of a stretch between commas."""
+    content = [i for i in items if i is not Joint.AND]
+    opening = items[0] if items else None
+    claims = cued = listed = named = False
+    for place, item in enumerate(content):
+        if isinstance(item, Mention | Structure):
+            named = True
+        elif isinstance(item, Cue):
+            if item.side is Side.FORWARD or (item.side is Side.EITHER and not named):
+                cued = True
+            else:
+                claims = True
+        elif item is Joint.VERB or isinstance(item, Normal):
+            claims = True
+        elif item is Joint.OR:
+            listed |= not claims
+        elif item is Joint.DEGREE or isinstance(item, Enlarged):
+            claims |= named and not any(isinstance(i, Mention) for i in content[place + 1 : place + 3])
+    degree = bool(content) and content[0] in (Joint.DEGREE, Joint.ARTICLE)
+    return _Segment(items, opening, claims, cued, listed, degree)
+
+
+class _Claims:
+    """The findings of one statement and the cues that govern each."""
+
+    def __init__(self, statement: Statement) -> None:
+        self._items = _name_enlargements(statement)
+        self._claims: dict[int, set[Claim]] = {}
+        self.homeless: list[Claim] = []
+        self._look_forward()
+        self._look_backward()
+        self._weigh_alternatives()
+
+    @property
+    def names_something(self) -> bool:
+        """Whether a finding, a structure or disease at large is named."""
+        return any(isinstance(i, Mention | Structure | Disease | Normal) for i in self._items)
+
+    def govern_last(self, claim: Claim) -> None:
+        """Put the last finding under a cue that a later statement holds."""
+        for place in range(len(self._items) - 1, -1, -1):
+            if isinstance(self._items[place], Mention):
+                self._govern(place, claim)
+                return
+
+    def _govern(self, place: int, claim: Claim) -> None:
+        self._claims.setdefault(place, set()).add(claim)
+
+    def _look_forward(self) -> None:
+        """Let each forward cue govern what follows, to the next cue or the end of its list."""
+        items = self._items
+        current: Claim | None = None
+        joined = False
+        last_named: Meaning = None
+        named_before = False
+        for place, item in enumerate(items):
+            if isinstance(item, Cue):
+                side = item.side
+                if side is Side.EITHER:
+                    side = Side.BACKWARD if self._follows_finding(place) else Side.FORWARD
+                    if side is Side.FORWARD and not self._precedes_finding(place) and named_before:
+                        side = Side.BACKWARD
+                    items[place] = item = Cue(item.claim, side)
+                if side is Side.FORWARD and not _yields(current, item.claim, joined):
+                    current, joined = item.claim, False
+                elif side is Side.BACKWARD:
+                    current = None
+            elif isinstance(item, Mention | Disease | Normal | Structure):
+                last_named, named_before = item, named_before or isinstance(item, Mention)
+                if current is not None:
+                    self._govern(place, current)
+            elif item is Joint.SHIFT:
+                current = None
+            elif item is Joint.AND or item is Joint.COMMA:
+                joined = last_named is not None
+                following = items[place + 1] if place + 1 < len(items) else None
+                if item is Joint.AND and current is Claim.ABSENT and following is Joint.DEGREE:
+                    current = None
+
+    def _follows_finding(self, place: int) -> bool:
+        """Whether a finding stands right before, with at most verbs and degrees between."""
+        for item in reversed(self._items[max(0, place - 4) : place]):
+            if isinstance(item, Mention):
+                return True
+            if item not in (Joint.VERB, Joint.DEGREE):
+                return False
+        return False
+
+    def _precedes_finding(self, place: int) -> bool:
+        """Whether a finding follows closely."""
+        return any(isinstance(i, Mention) for i in self._items[place + 1 : place + 6])
+
+    def _look_backward(self) -> None:
+        """Let each backward cue govern the finding before it and the list that this one ends."""
+        reach = 0
+        for place, item in enumerate(self._items):
+            if isinstance(item, Cue) and item.side is Side.BACKWARD:
+                if not self._govern_list_before(place, reach, item.claim):
+                    self.homeless.append(item.claim)
+                reach = place + 1
+
+    def _govern_list_before(self, end: int, start: int, claim: Claim) -> bool:
+        """Govern the findings in `[start, end)` from the right, as long as they are one list."""
+        governed = joined = False
+        held: list[int] = []
+        for place in range(end - 1, start - 1, -1):
+            item = self._items[place]
+            if isinstance(item, Mention):
+                held.append(place)
+                if not governed or joined:
+                    self._govern(place, claim)
+                    governed = True
+            elif governed and (item is Joint.AND or item is Joint.OR):
+                joined = True
+            elif governed and item is Joint.VERB and joined:
+                break
+            elif governed and ((item is Joint.COMMA and not joined) or _is_denial(item)):
+                break
+        return governed
+
+    def _weigh_alternatives(self) -> None:
+        """Findings around "versus", or an "or" that nothing governs, are uncertain."""
+        for place, item in enumerate(self._items):
+            if item is not Joint.VERSUS and item is not Joint.OR:
+                continue
+            before = next((p for p in range(place - 1, max(-1, place - 5), -1) if self._is_mention(p)), None)
+            after = next((p for p in range(place + 1, min(len(self._items), place + 5)) if self._is_mention(p)), None)
+            if before is None or after is None:
+                continue
+            if item is Joint.VERSUS or not (self._claims.get(before) or self._claims.get(after)):
+                self._govern(before, Claim.UNCERTAIN)
+                self._govern(after, Claim.UNCERTAIN)
+
+    def _is_mention(self, place: int) -> bool:
+        return isinstance(self._items[place], Mention)
+
+    def report(self, findings: list[tuple[str, Status]]) -> bool:
+        """Append what the statement claims; return whether it calls something normal."""
+        normal = False
+        structures: list[Structure] = []
+        attributive = False
+        for place, item in enumerate(self._items):
+            claims = self._claims.get(place, set())
+            if isinstance(item, Mention):
+                attributive = False
+                status = _status(claims)
+                if status is not None:
+                    findings.extend((finding, status) for finding in item.findings)
+            elif isinstance(item, Structure):
+                structures.append(item)
+                if attributive:
+                    findings.extend((finding, Status.ABSENT) for finding in item.normal)
+            elif isinstance(item, Normal):
+                if claims - {Claim.PRESENT}:
+                    structures = []
+                    continue
+                normal = True
+                attributive = not structures
+                for structure in structures:
+                    findings.extend((finding, Status.ABSENT) for finding in structure.normal)
+                structures = []
+            elif isinstance(item, Disease):
+                if Claim.ABSENT in claims and _status(claims) is Status.ABSENT:
+                    normal = True
+                    for absent in (item.absent, *(s.normal for s in structures)):
+                        findings.extend((finding, Status.ABSENT) for finding in absent)
+            elif isinstance(item, Enlarged):
+                structures = []
+                attributive = False
+            elif isinstance(item, Cue) or item is Joint.VERB:
+                attributive = False
+        return normal
+
+
+def _yields(current: Claim | None, new: Claim, joined: bool) -> bool:
+    """Whether a new cue says nothing against the one in force.
+
+    "no opacity suspicious for pneumonia" stays a denial, "history of possible pneumonia" history.
+    """
+    if new is not Claim.UNCERTAIN:
+        return current in (Claim.QUESTION, Claim.HISTORY) and new is Claim.UNEXCLUDED
+    if current in (Claim.HISTORY, Claim.QUESTION, Claim.UNEXCLUDED):
+        return True
+    return current is Claim.ABSENT and not joined
+
+
+def _is_denial(item: Meaning) -> bool:
+    return isinstance(item, Cue) and item.side is Side.FORWARD and item.claim is Claim.ABSENT
+
+
+def _status(claims: set[Claim]) -> Status | None:
+    """What a finding's cues make of it together; None: it is not said of this film."""
+    if Claim.HISTORY in claims or Claim.QUESTION in claims:
+        return None
+    if Claim.UNEXCLUDED in claims:
+        return Status.UNCERTAIN
+    if Claim.ABSENT in claims:
+        return Status.ABSENT
+    return Status.UNCERTAIN if Claim.UNCERTAIN in claims else Status.PRESENT
+
+
+def _name_enlargements(statement: Statement) -> Statement:
+    """Turn "enlarged" beside a structure into the finding it makes: an enlarged heart is cardiomegaly."""
+    items: Statement = []
+    structures: list[Structure] = []
+    count = len(statement)
+    for place, item in enumerate(statement):
+        if isinstance(item, Structure):
+            structures.append(item)
+        elif isinstance(item, Normal | Mention):
+            structures = []
+        elif isinstance(item, Enlarged):
+            following = place + 1
+            while following < count and statement[following] in (Joint.ARTICLE, Joint.DEGREE):
+                following += 1
+            beside = statement[following] if following < count else None
+            if isinstance(beside, Structure):
+                named = [beside]
+            else:
+                named = [] if isinstance(beside, Mention) else structures
+            findings = tuple(dict.fromkeys(f for s in named for f in s.enlarged))
+            if item.borderline:
+                items.append(Cue(Claim.UNCERTAIN, Side.FORWARD))
+            items.append(Mention(findings) if findings else item)
+            continue
+        items.append(item)
+    return items

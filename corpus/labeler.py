@@ -1,0 +1,96 @@
+"""Which findings a report names, and what it says of each: by rules, sentence by sentence.
+
+No model and no dictionary to license: phrases (`corpus.mentions`), cues (`corpus.cues`) and how far each
+reaches (`corpus.assertions`). Only what describes the film is read: findings, impression, and texts without
+sections; indication, history, comparison and technique speak of something else.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from corpus.assertions import read_sentence
+from corpus.findings import NO_FINDING, SUPPORT_DEVICES, VOCABULARY, Status, Statuses
+from corpus.records import Report, Study
+from corpus.reports import parse_report, split_sentences
+
+LABELER_VERSION = "1"
+"""Changes with every rule: the ledger relabels a report when this does."""
+
+_STRENGTH = {Status.PRESENT: 3, Status.UNCERTAIN: 2, Status.ABSENT: 1}
+
+# In a note without sections the patient's story stands beside what the film shows.
+_STORY = re.compile(
+    r"\b(?:year-old|years? old|yo|present(?:ed|s|ing) (?:with|to)|admitted|admission|hospitali[sz]ed|diagnosed|"
+    r"died|discharged|underwent|treated|treatment|therapy|history|symptoms?|fever|cough|dyspn\w+|swab|pcr|"
+    r"tested|contacts?|travel\w*|comorbid\w*|patient (?:was|is|had|has))\b",
+    re.IGNORECASE,
+)
+_PICTURE = re.compile(
+    r"\b(?:radiogra\w+|x-?rays?|films?|cxrs?|images?|imaging|ct|scan|tomograph\w+|view|views|shows?|showed|"
+    r"demonstrat\w+|reveal\w*|seen|visible|opaci\w+|consolidat\w+|ground)\b",
+    re.IGNORECASE,
+)
+
+
+def label_report(report: Report) -> Statuses:
+    """Return the status of every finding the report speaks of, spread along the tree.
+
+    Where findings and impression differ, the impression's status wins; within either the strongest of
+    present, uncertain, absent does. `no_finding` is present when nothing but devices is present or
+    uncertain and something was called normal or absent.
+    """
+    described: dict[str, Status] = {}
+    concluded: dict[str, Status] = {}
+    normal = False
+    for section in report.sections:
+        if section.name == "impression":
+            normal |= _read(split_sentences(section.text), concluded)
+        elif section.name == "findings":
+            normal |= _read(split_sentences(section.text), described)
+        elif section.name == "body":
+            normal |= _read(_of_the_film(split_sentences(section.text)), described)
+    statuses = {**described, **concluded}
+    abnormal = any(s is not Status.ABSENT for f, s in statuses.items() if f != SUPPORT_DEVICES)
+    if not abnormal and (normal or Status.ABSENT in statuses.values()):
+        statuses[NO_FINDING] = Status.PRESENT
+    return VOCABULARY.spread(statuses)
+
+
+def label_text(text: str) -> Statuses:
+    """Label a text as `label_report` labels the report it holds."""
+    return label_report(parse_report("text", text))
+
+
+def labeled(study: Study) -> Study:
+    """Return the study with what its report says added to what its table says; the table's word wins.
+
+    A table that knows of a present finding rules out that the report's silence makes it normal.
+    """
+    if study.report is None:
+        return study
+    told = dict(label_report(study.report))
+    tabled = {f: s for f, s in study.findings.items() if s is not Status.UNMENTIONED}
+    if tabled.get(NO_FINDING) is Status.PRESENT:
+        told = {f: s for f, s in told.items() if s is Status.ABSENT}
+    elif any(s is not Status.ABSENT for f, s in tabled.items() if f not in (NO_FINDING, SUPPORT_DEVICES)):
+        told.pop(NO_FINDING, None)
+    return replace(study, findings=VOCABULARY.spread({**told, **tabled}))
+
+
+def _read(sentences: Iterable[str], statuses: dict[str, Status]) -> bool:
+    """Take the strongest status of each finding; return whether anything was called normal."""
+    normal = False
+    for sentence in sentences:
+        assertions = read_sentence(sentence)
+        normal |= assertions.normal
+        for finding, status in assertions.findings:
+            known = statuses.get(finding)
+            if known is None or _STRENGTH[status] > _STRENGTH[known]:
+                statuses[finding] = status
+    return normal
+
+
+def _of_the_film(sentences: Iterable[str]) -> Iterable[str]:
+    """Leave out the sentences of a note that tell of the patient and not of a picture."""
+    return (s for s in sentences if not _STORY.search(s) or _PICTURE.search(s))
