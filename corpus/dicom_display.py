@@ -112,8 +112,10 @@ def apply_window(
         function: LINEAR, LINEAR_EXACT or SIGMOID; anything else counts as LINEAR.
     """
     if function == "SIGMOID":
-        steep: NDArray[np.float64] = np.exp(np.clip(-4.0 * (values - centre) / width, -700.0, 700.0))
-        return 1.0 / (1.0 + steep)
+        sigmoid: NDArray[np.float64] = 1.0 / (
+            1.0 + np.exp(np.clip(-4.0 * (values - centre) / width, -700, 700))
+        )
+        return sigmoid
     if function == "LINEAR_EXACT":
         return np.clip((values - centre) / width + 0.5, 0.0, 1.0)
     if width == 1.0:
@@ -156,7 +158,8 @@ def _stretch(values: NDArray[np.float64], dataset: Dataset, counts: NDArray[Any]
     if high <= low:  # nearly all pixels have one value: the whole range, then
         occurring = ranked[counts.ravel()[order] > 0]
         low, high = occurring[0], occurring[-1]
-    return (values - low) / (high - low if high > low else 1.0)
+    stretched: NDArray[np.float64] = (values - low) / (high - low if high > low else 1.0)
+    return stretched
 
 
 def _read_table(

@@ -1,0 +1,133 @@
+"""Ages, sexes, dates, views and modalities: the many ways sets write them, to one way each."""
+
+import re
+from datetime import date, datetime
+from typing import Final
+
+from corpus.records import Sex, View
+
+OLDEST: Final = 120.0
+"""Years above which an age is a slip of the pen (ChestX-ray14 has a 411)."""
+
+PLAIN_FILM: Final = "XR"
+"""The modality of a set that says "X-ray" and no more. Not a DICOM term: those are CR and DX."""
+
+_AGE = re.compile(r"(\d{1,6}(?:[.,]\d+)?)\s*(y|m|w|d|years?|yrs?|yo|months?|weeks?|days?)?", re.IGNORECASE)
+_PER_YEAR = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
+_SEXES: dict[str, Sex] = {
+    "f": "F", "female": "F", "w": "F", "woman": "F",
+    "m": "M", "male": "M", "man": "M",
+    "o": "O", "other": "O",
+}  # fmt: skip
+_VIEWS: dict[str, View] = {
+    "pa": "pa", "postero anterior": "pa", "posteroanterior": "pa", "pa erect": "pa", "frontal pa": "pa",
+    "ap": "ap", "antero posterior": "ap", "anteroposterior": "ap", "ap erect": "ap", "frontal ap": "ap",
+    "ap supine": "ap_supine", "supine": "ap_supine", "ap semi erect": "ap",
+    "l": "lateral", "lat": "lateral", "lateral": "lateral", "ll": "lateral", "rl": "lateral",
+    "left lateral": "lateral", "right lateral": "lateral",
+}  # fmt: skip
+_PLAIN_FILMS = frozenset({"xray", "xr", "radiograph", "radiography", "cxr", "plainfilm"})
+_UNKNOWN = frozenset({"", "u", "unknown", "na", "nan", "none", "null", "n/a", "?"})
+_DATE_FORMATS = (
+    "%Y%m%d", "%B %d, %Y", "%b %d, %Y", "%d %B %Y", "%d %b %Y", "%m/%d/%Y", "%m/%d/%y",
+)  # fmt: skip
+_EARLIEST_YEAR = 1895  # the first radiograph
+
+
+def parse_age(written: str | float | None) -> float | None:
+    """Return an age in years, or None where none is written.
+
+    Args:
+        written: `45`, `45.0`, or DICOM's AS (PS3.5 6.2): `045Y`, `006M`, `012W`, `010D`.
+
+    Raises:
+        ValueError: it is no age, or above `OLDEST` years; the message quotes it.
+    """
+    text = _told(written)
+    if text is None:
+        return None
+    match = _AGE.fullmatch(text)
+    years = float(match[1].replace(",", ".")) / _PER_YEAR[(match[2] or "y")[0].lower()] if match else -1.0
+    if not 0 <= years <= OLDEST:
+        raise ValueError(f"the age {text[:20]!r} is not one a person can have")
+    return round(years, 3)
+
+
+def parse_sex(written: str | None) -> Sex | None:
+    """Return F, M or O, or None where none is written or it is called unknown.
+
+    Raises:
+        ValueError: it is none of them; the message quotes it.
+    """
+    text = _told(written)
+    if text is None:
+        return None
+    if text.lower() not in _SEXES:
+        raise ValueError(f"the sex {text[:20]!r} is none of F, M, O")
+    return _SEXES[text.lower()]
+
+
+def parse_date(written: str | date | None) -> str | None:
+    """Return a day (and its time, where written) in ISO 8601, or None where none is written.
+
+    A year or a month alone is no day and gives None: `year_of` keeps what it says. `3/7/2020` is read
+    month first, as the sets that write so do.
+
+    Raises:
+        ValueError: it is no date, or one before radiography; the message quotes it.
+    """
+    if isinstance(written, date):
+        return written.isoformat()
+    text = _told(written)
+    if text is None:
+        return None
+    moment = _moment(text)
+    if moment is None:
+        if year_of(text) is not None or re.fullmatch(r"[A-Za-z]+ \d{1,2}", text):
+            return None
+        raise ValueError(f"the date {text[:30]!r} is none (write YYYY-MM-DD)")
+    if moment.year < _EARLIEST_YEAR:
+        raise ValueError(f"the date {text[:30]!r} is before radiography")
+    has_time = re.search(r"\d[T ]\d{2}", text) is not None
+    return moment.isoformat() if has_time else moment.date().isoformat()
+
+
+def year_of(written: str | None) -> int | None:
+    """Return the year a date names, also where it names no day (`2020`, `March 2003`, `2003-03`)."""
+    match = re.search(r"(?<!\d)(?:18[99]\d|19\d\d|20\d\d)(?!\d)", written or "")
+    return int(match[0]) if match else None
+
+
+def parse_view(written: str | None) -> View | None:
+    """Return the view; None where none is written or it is only called frontal, `other` for the rest."""
+    text = _told(written)
+    if text is None:
+        return None
+    words = re.sub(r"[\s_\-/]+", " ", text.lower()).strip()
+    return None if words == "frontal" else _VIEWS.get(words, "other")
+
+
+def parse_modality(written: str | None) -> str | None:
+    """Return DICOM's term in capitals; what says no more than "X-ray" is `PLAIN_FILM`."""
+    text = _told(written)
+    if text is None:
+        return None
+    return PLAIN_FILM if re.sub(r"[^a-z]", "", text.lower()) in _PLAIN_FILMS else text.upper()
+
+
+def _told(written: object) -> str | None:
+    text = "" if written is None else str(written).strip()
+    return None if text.lower() in _UNKNOWN else text
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    for pattern in _DATE_FORMATS:
+        try:
+            return datetime.strptime(text, pattern)
+        except ValueError:
+            continue
+    return None

@@ -1,0 +1,160 @@
+"""covid-chestxray-dataset (Cohen et al., arXiv 2006.11988): films and clinical notes gathered from articles.
+
+Layout as published: `metadata.csv`, and pictures in the folder that each row names. Its `finding` column is
+what the illness turned out to be (a diagnosis), not what the film shows.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from corpus.demographics import parse_age, parse_date, parse_modality, parse_sex, parse_view, year_of
+from corpus.records import AttributeValue, ImageRef, Problem, ProblemSink, Report, Study
+from corpus.reports import parse_report
+from corpus.sources.parts import (
+    ListedFiles,
+    image_ids,
+    keep_worded,
+    parsed,
+    refuse_modality,
+    report_bad_rows,
+)
+from corpus.tables import Table, read_table
+
+NAME = "covid-chestxray"
+TABLE = "metadata.csv"
+
+_REQUIRED = ("patientid", "filename", "finding", "modality")
+_WANTED = (
+    *_REQUIRED, "offset", "sex", "age", "view", "date", "folder", "clinical_notes",
+    "survival", "intubated", "went_icu",
+)  # fmt: skip
+_NO_DIAGNOSIS = frozenset({"", "todo", "unknown"})
+_YES_NO = {"y": True, "n": False}
+
+
+@dataclass(frozen=True, slots=True)
+class CovidChestXraySource:
+    """Rows of one patient and offset (days since the illness began) are one study.
+
+    A row without an offset is a study of its own, named by its file. Rows that are not films (the set holds
+    CT slices) are recorded as skipped, unless `admit` lets their modality in.
+    """
+
+    folder: Path
+    admit: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """The kind of source."""
+        return NAME
+
+    def read(self) -> Table:
+        """Read the table.
+
+        Raises:
+            CorpusError: there is none, or it lacks a column.
+        """
+        return read_table(self.folder / TABLE, required=_REQUIRED, wanted=_WANTED)
+
+    def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
+        """Yield the studies in the order of their first rows."""
+        table = self.read()
+        report_bad_rows(table, NAME, on_problem)
+        files = ListedFiles.below(self.folder)
+        studies: dict[str, list[dict[str, Any]]] = {}
+        for number, row in enumerate(table.frame.iter_rows(named=True), 1):
+            if not row["patientid"] or not row["filename"]:
+                reason = f"row {number} names no {'patient' if not row['patientid'] else 'picture'}"
+                on_problem(Problem(f"{NAME}:row{number}", "failed", reason))
+                continue
+            name = (row.get("offset") or "").strip() or row["filename"]
+            studies.setdefault(f"{NAME}:{row['patientid'].strip()}@{name}", []).append(row)
+        for study_id, rows in studies.items():
+            study = self._study(study_id, rows, files, on_problem)
+            if study is not None:
+                yield study
+
+    def _study(
+        self, study_id: str, rows: Sequence[dict[str, Any]], files: ListedFiles, on_problem: ProblemSink
+    ) -> Study | None:
+        films = list(self._films(study_id, rows, on_problem))
+        if not films:
+            return None
+        images = tuple(self._images(films, files, on_problem))
+        report = _report(study_id, [row for _, row in films], on_problem)
+        if not images and report is None:
+            return None
+        date = _first(rows, "date")
+        return Study(
+            study_id=study_id,
+            subject_id=f"{NAME}:{rows[0]['patientid'].strip()}",
+            source=NAME,
+            images=images,
+            report=report,
+            diagnosis=next((d for _, row in films if (d := _diagnosis(row)) is not None), None),
+            age=parsed(parse_age, _first(rows, "age"), f"{study_id}#age", on_problem),
+            sex=parsed(parse_sex, _first(rows, "sex"), f"{study_id}#sex", on_problem),
+            date=parsed(parse_date, date, f"{study_id}#date", on_problem),
+            attributes=_attributes(rows, date),
+        )
+
+    def _films(
+        self, study_id: str, rows: Sequence[dict[str, Any]], on_problem: ProblemSink
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield item id and row of each admitted picture, each once."""
+        ids = image_ids(study_id, [row["filename"] for row in rows])
+        seen: set[str] = set()
+        for item_id, row in zip(ids, rows, strict=True):
+            reason = refuse_modality(parse_modality(row["modality"]), self.admit)
+            if reason is not None:
+                on_problem(Problem(item_id, "skipped", reason, row["filename"]))
+            elif item_id in seen:
+                on_problem(Problem(f"{item_id}~again", "skipped", "the table lists this picture twice"))
+            else:
+                seen.add(item_id)
+                yield item_id, row
+
+    def _images(
+        self, films: Sequence[tuple[str, dict[str, Any]]], files: ListedFiles, on_problem: ProblemSink
+    ) -> Iterator[ImageRef]:
+        for item_id, row in films:
+            place = files.find(row["filename"])
+            if place is None:
+                reason = "the table lists it, the folder lacks it"
+                on_problem(Problem(item_id, "missing", reason, row["filename"]))
+            else:
+                yield ImageRef(
+                    item_id, str(place), parse_view(row.get("view")), parse_modality(row["modality"])
+                )
+
+
+def _report(study_id: str, rows: Sequence[dict[str, Any]], on_problem: ProblemSink) -> Report | None:
+    """The clinical notes of a study's rows, each different one once, as one report."""
+    notes = list(dict.fromkeys((row.get("clinical_notes") or "").strip() for row in rows))
+    text = "\n\n".join(note for note in notes if note)
+    return keep_worded(parse_report(study_id, text), on_problem) if text else None
+
+
+def _diagnosis(row: dict[str, Any]) -> str | None:
+    written = (row["finding"] or "").strip()
+    return None if written.lower() in _NO_DIAGNOSIS else written
+
+
+def _first(rows: Sequence[dict[str, Any]], column: str) -> str | None:
+    """The first value that the study's rows have in a column."""
+    return next((row[column] for row in rows if row.get(column)), None)
+
+
+def _attributes(rows: Sequence[dict[str, Any]], date: str | None) -> dict[str, AttributeValue]:
+    """What the set says of the course of the illness, and the year where the day is not told."""
+    attributes: dict[str, AttributeValue] = {}
+    for column in ("survival", "intubated", "went_icu"):
+        told = _YES_NO.get((_first(rows, column) or "").strip().lower())
+        if told is not None:
+            attributes[column] = told
+    year = year_of(date)
+    if year is not None:
+        attributes["year"] = year
+    return attributes

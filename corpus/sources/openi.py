@@ -1,0 +1,105 @@
+"""Open-i, the Indiana University chest films and reports (Demner-Fushman et al., JAMIA 2016).
+
+Layout as commonly published: `indiana_reports.csv`, `indiana_projections.csv`, and the pictures in any folder
+below. The columns `MeSH` and `Problems` are codes given by people: truth to measure against, so they are
+dropped as the table is read, before a row of it exists.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from corpus.demographics import parse_view
+from corpus.records import ImageRef, Problem, ProblemSink, Report, Section, Study
+from corpus.reports import clean_text
+from corpus.sources.parts import ListedFiles, image_ids, keep_worded, report_bad_rows
+from corpus.tables import read_table
+
+NAME = "openi"
+REPORTS = "indiana_reports.csv"
+PROJECTIONS = "indiana_projections.csv"
+
+_SECTIONS = ("indication", "comparison", "findings", "impression")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenISource:
+    """One study a report: `openi:<uid>`; the set does not say which studies are one person's."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The kind of source."""
+        return NAME
+
+    def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
+        """Yield every study that has a picture here or a report with words."""
+        reports = read_table(
+            self.folder / REPORTS, required=("uid", "findings", "impression"), wanted=("uid", *_SECTIONS)
+        )
+        report_bad_rows(reports, NAME, on_problem)
+        pictures = self._pictures(on_problem)
+        files = ListedFiles.below(self.folder)
+        seen: set[str] = set()
+        for number, row in enumerate(reports.frame.iter_rows(named=True), 1):
+            uid = (row["uid"] or "").strip()
+            if not uid or uid in seen:
+                reason = f"row {number} has no uid" if not uid else f"row {number} repeats the uid {uid}"
+                on_problem(Problem(f"{NAME}:{uid}@row{number}", "failed", reason))
+                continue
+            seen.add(uid)
+            study = _study(f"{NAME}:{uid}", row, pictures.pop(uid, []), files, on_problem)
+            if study is not None:
+                yield study
+        for uid, listed in pictures.items():  # pictures whose report is not in the table
+            study = _study(f"{NAME}:{uid}", {}, listed, files, on_problem)
+            if study is not None:
+                yield study
+
+    def _pictures(self, on_problem: ProblemSink) -> dict[str, list[tuple[str, str | None]]]:
+        """Return the file names and projections of each uid; none where the table of them is not there."""
+        pictures: dict[str, list[tuple[str, str | None]]] = {}
+        if not (self.folder / PROJECTIONS).exists():
+            return pictures
+        table = read_table(
+            self.folder / PROJECTIONS,
+            required=("uid", "filename"),
+            wanted=("uid", "filename", "projection"),
+        )
+        report_bad_rows(table, NAME, on_problem)
+        for row in table.frame.iter_rows(named=True):
+            if row["uid"] and row["filename"]:
+                listed = pictures.setdefault(row["uid"].strip(), [])
+                if row["filename"] not in (name for name, _ in listed):
+                    listed.append((row["filename"], row.get("projection")))
+        return pictures
+
+
+def _study(
+    study_id: str,
+    row: dict[str, Any],
+    listed: list[tuple[str, str | None]],
+    files: ListedFiles,
+    on_problem: ProblemSink,
+) -> Study | None:
+    images: list[ImageRef] = []
+    for item_id, (name, projection) in zip(
+        image_ids(study_id, [name for name, _ in listed]), listed, strict=True
+    ):
+        place = files.find(name)
+        if place is None:
+            on_problem(Problem(item_id, "missing", "the table lists it, the folder lacks it", name))
+        else:
+            images.append(ImageRef(item_id, str(place), parse_view(projection)))
+    report = keep_worded(_report(study_id, row), on_problem) if row else None
+    if not images and report is None:
+        return None
+    return Study(study_id, study_id, NAME, images=tuple(images), report=report)
+
+
+def _report(study_id: str, row: dict[str, Any]) -> Report:
+    """The table's own sections, in the order a report has them."""
+    texts = ((name, clean_text(row.get(name) or "")) for name in _SECTIONS)
+    return Report(f"{study_id}#report", tuple(Section(name, text) for name, text in texts if text))
