@@ -1,0 +1,45 @@
+# `make demo` and `make test` are all a fresh machine needs: Python 3.11 or newer, and make.
+# TORCH=cpu makes a small install (torch and torchvision without CUDA).
+
+PYTHON ?= python3
+TORCH ?=
+DATA ?= ../shared/data
+MODELS ?= ../shared/models
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready$(if $(TORCH),-$(TORCH))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench encoder
+
+help:            ## say what each target does
+	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv with everything pinned in requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Similarity needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || sh .ci/install-venv
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(if $(TORCH),--torch-backend $(TORCH)) -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: $(READY)   ## train, index, search and evaluate on phantoms; write a page of pictures
+	$(BIN)/similarity demo --out runs/demo
+
+test: $(READY) lint  ## lint, types and the whole suite
+	$(BIN)/python -m pytest
+
+lint: $(READY)   ## ruff (lint and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+encoder: $(READY)  ## train the real-data encoder into runs/real and print its evaluation
+	$(BIN)/python -m benchmarks.encoder --data $(DATA) --models $(MODELS) --out runs/real
+
+bench: $(READY)  ## every benchmark, one table each
+	$(BIN)/python -m benchmarks --data $(DATA)
