@@ -1,0 +1,271 @@
+"""The body of a phantom: who stands in front of the detector, and how much each ray is weakened on its way.
+
+Lengths are millimetres on the film, which is `FILM_MM` wide and high. Body coordinates: u runs across from
+the midline (negative: the patient's right, which a film shows on its left), v runs down from the film's top.
+Attenuation is the line integral of the Beer–Lambert law (dimensionless): transmitted = exp(-attenuation).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corpus.phantom.lesions import Lung
+from corpus.phantom.markings import draw_markings
+from corpus.phantom.stance import FILM_MM, Map, Stance, body_coordinates
+
+Mask = NDArray[np.bool_]
+
+SOFT_PER_MM = 0.019
+"""Attenuation of soft tissue and water at about 70 keV, per mm."""
+LUNG_PER_MM = 0.005
+"""Attenuation of inflated lung, per mm."""
+NORMAL_CTR = (0.38, 0.47)
+"""Heart width over inner thoracic width in a heart of normal size."""
+
+_APEX_CENTRE = 46.0  # distance of a lung's tip from the midline, mm
+_APEX_RISE = 165.0  # height over which a lung reaches its full width, mm
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """What differs from one subject to the next and stays the same between two films. Lengths in mm.
+
+    `thorax_half_width` 118–146, `chest_depth` 185–245 (front to back), `apex` 34–54 (lung tips below the
+    film's upper edge), `dome_right` 268–296 and `dome_left` 3–18 lower, `rib_spacing` 21–26, `rib_bow`
+    0.8–1.2 (1 is average), `clavicle_height` 62–84, `clavicle_slope` 0.05–0.28, `spine_bend` ±5,
+    `knob` 11–19 (radius of the aortic knob), `breast` 0 or 0.15–0.4 (attenuation), `stomach_bubble`
+    0 or 0.5–1.1 (attenuation missing), `ctr` see `NORMAL_CTR`, `markings_seed` names the vessel trees.
+    """
+
+    thorax_half_width: float
+    chest_depth: float
+    apex: float
+    dome_right: float
+    dome_left: float
+    rib_spacing: float
+    rib_bow: float
+    clavicle_height: float
+    clavicle_slope: float
+    spine_bend: float
+    knob: float
+    breast: float
+    stomach_bubble: float
+    ctr: float
+    markings_seed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Body:
+    """The projected body: (size, size) maps.
+
+    `attenuation` (float32) holds everything but the lungs' fine markings, `markings` (float32) those.
+    `right` and `left` are the visible lung fields, heart left out; `heart` is the heart's silhouette.
+    """
+
+    attenuation: Map
+    markings: Map
+    right: Lung
+    left: Lung
+    heart: Mask
+
+
+def draw_anatomy(random: np.random.Generator, sex: Literal["F", "M"], age: float) -> Anatomy:
+    """Draw one subject within the ranges of `Anatomy`. `age` in years."""
+    woman = sex == "F"
+    dome_right = random.uniform(268, 296)
+    return Anatomy(
+        thorax_half_width=random.uniform(118, 136) if woman else random.uniform(126, 146),
+        chest_depth=random.uniform(185, 225) if woman else random.uniform(200, 245),
+        apex=random.uniform(34, 54),
+        dome_right=dome_right,
+        dome_left=dome_right + random.uniform(3, 18),
+        rib_spacing=random.uniform(21, 26),
+        rib_bow=random.uniform(0.8, 1.2),
+        clavicle_height=random.uniform(62, 84),
+        clavicle_slope=random.uniform(0.05, 0.28),
+        spine_bend=random.uniform(-5, 5),
+        knob=random.uniform(11, 15) + 4 * min(1.0, max(0.0, (age - 40) / 40)),
+        breast=random.uniform(0.15, 0.4) if woman else 0.0,
+        stomach_bubble=random.uniform(0.5, 1.1) if random.random() < 0.6 else 0.0,
+        ctr=random.uniform(*NORMAL_CTR),
+        markings_seed=int(random.integers(2**32)),
+    )
+
+
+def project(anatomy: Anatomy, stance: Stance, ctr: float, size: int) -> Body:
+    """Project the body onto a film of `size` × `size` pixels.
+
+    Args:
+        ctr: heart width over inner thoracic width on this film (the anatomy's own, or an enlarged one).
+    """
+    u, v = body_coordinates(stance, size)
+    a = np.abs(u)
+    right_side = u < 0
+    outer, inner = _lung_borders(anatomy, v)
+    dome = np.where(right_side, np.float32(anatomy.dome_right), np.float32(anatomy.dome_left))
+    diaphragm = _diaphragm(anatomy, a, dome)
+    heart_depth = _heart(anatomy, ctr, u, v)
+    heart = heart_depth > 0
+
+    to_wall, to_middle, to_diaphragm = outer - a, a - inner, diaphragm - v
+    inside = (to_wall > 0) & (to_middle > 0) & (to_diaphragm > 0) & (v > anatomy.apex)
+    fullness = (
+        _bulge(to_wall / 42.0) * _bulge(to_middle / 14.0) * _bulge(to_diaphragm / 9.0)
+        * _bulge((v - anatomy.apex) / 60.0)
+    )  # fmt: skip
+    knob = 1.0 - np.square((u - 25.0) / anatomy.knob) - np.square((v - 112.0) / (anatomy.knob * 1.15))
+    hidden = np.maximum(0.88 * np.minimum(1.0, 1.7 * np.sqrt(heart_depth)), 0.85 * _bulge(3.0 * knob))
+    lung_mm = 0.66 * anatomy.chest_depth * fullness * (1.0 - hidden)
+
+    soft_mm = _chest_wall(anatomy, a, v)
+    soft_mm *= 1.0 + 0.10 * _smooth((v - diaphragm) / 30.0)
+    attenuation = SOFT_PER_MM * soft_mm - (SOFT_PER_MM - LUNG_PER_MM) * np.minimum(lung_mm, 0.85 * soft_mm)
+    attenuation += _ribs(anatomy, a, v, outer)
+    attenuation += _clavicles(anatomy, stance, u, v)
+    attenuation += _spine(anatomy, u, v)
+    attenuation -= _windpipe(stance, u, v)
+    if anatomy.breast:
+        attenuation += anatomy.breast * _breasts(anatomy, a, v)
+    if anatomy.stomach_bubble:
+        attenuation -= anatomy.stomach_bubble * _bubble(anatomy, u, v)
+
+    markings = draw_markings(anatomy.markings_seed, stance, u, v) * np.sqrt(fullness) * (1.0 - hidden)
+    fields = inside & ~heart & (knob <= 0)
+    mm = FILM_MM / size
+    return Body(
+        attenuation=np.maximum(attenuation, 0.0, dtype=np.float32),
+        markings=markings.astype(np.float32, copy=False),
+        right=Lung(fields & right_side, "right", mm),
+        left=Lung(fields & ~right_side, "left", mm),
+        heart=heart,
+    )
+
+
+def _bulge(x: Map) -> Map:
+    """Quarter circle: 0 below 0, 1 above 1, vertical at 0. How the depth of a round body grows inwards."""
+    rest = 1.0 - np.clip(x, 0.0, 1.0)
+    return np.sqrt(1.0 - rest * rest)
+
+
+def _smooth(x: Map) -> Map:
+    """Smooth step from 0 to 1 between 0 and 1."""
+    x = np.clip(x, 0.0, 1.0)
+    return x * x * (3.0 - 2.0 * x)
+
+
+def _tube(distance: Map, radius: float) -> Map:
+    """Bone on a ray's way through a hollow tube, mm, by the ray's distance from its axis."""
+    squared = distance * distance
+    shell = np.sqrt(np.maximum(radius * radius - squared, 0.0))
+    marrow = np.sqrt(np.maximum((0.72 * radius) ** 2 - squared, 0.0))
+    drawn: Map = 2.0 * shell - 1.3 * marrow
+    return drawn
+
+
+def _lung_borders(anatomy: Anatomy, v: Map) -> tuple[Map, Map]:
+    """Distance of the lungs' outer and inner border from the midline at each height."""
+    below_apex = v - anatomy.apex
+    widening = _bulge(below_apex / _APEX_RISE)
+    low = np.maximum(below_apex - _APEX_RISE, 0.0) / 100.0
+    outer = _APEX_CENTRE + (anatomy.thorax_half_width - _APEX_CENTRE) * widening - 3.0 * low * low
+    hilum = np.square((v - 150.0) / 34.0)
+    inner = _APEX_CENTRE - 19.0 * _bulge(below_apex / 60.0) + 7.0 / (1.0 + hilum * hilum)
+    return outer, inner
+
+
+def _diaphragm(anatomy: Anatomy, a: Map, dome: Map) -> Map:
+    """Height v of the diaphragm: domes that fall to the costophrenic angle and a little to the middle."""
+    crest = 0.52 * anatomy.thorax_half_width
+    outwards = np.maximum(a - crest, 0.0) / (anatomy.thorax_half_width - crest)
+    inwards = np.maximum(crest - a, 0.0) / crest
+    drawn: Map = dome + 44.0 * outwards * outwards * (0.45 + 0.55 * outwards) + 12.0 * inwards * inwards
+    return drawn
+
+
+def _heart(anatomy: Anatomy, ctr: float, u: Map, v: Map) -> Map:
+    """Depth of the heart, 0 outside its silhouette to 1 at its centre.
+
+    A slanted ellipse whose exact width is `ctr` × inner thoracic width; two thirds lie left of the midline.
+    """
+    width = ctr * 2.0 * anatomy.thorax_half_width
+    half_height = 0.30 * width + 15.0
+    slant = 0.42
+    half_chord = np.sqrt((width / 2.0) ** 2 - (slant * half_height) ** 2)
+    down = v - (anatomy.dome_left + 9.0 - half_height)
+    across = u - 0.15 * width - slant * down
+    drawn: Map = np.maximum(1.0 - np.square(down / half_height) - np.square(across / half_chord), 0.0)
+    return drawn
+
+
+def _chest_wall(anatomy: Anatomy, a: Map, v: Map) -> Map:
+    """Thickness of the whole trunk as if it were soft tissue, mm."""
+    half_width = anatomy.thorax_half_width + 27.0 + 90.0 * _smooth((125.0 - v) / 70.0)
+    across = np.minimum(a / half_width, 1.0)
+    across *= across
+    trunk = anatomy.chest_depth * np.sqrt(1.0 - across * across)
+    shoulder = 14.0 + 0.40 * np.maximum(a - 52.0, 0.0)
+    return trunk * _bulge((v - shoulder) / 75.0) * (0.72 + 0.28 * _smooth(v / 110.0))
+
+
+def _ribs(anatomy: Anatomy, a: Map, v: Map, outer: Map) -> Map:
+    """All ribs at once: a tube around the nearest of evenly spaced curves, behind and in front."""
+    out = a / anatomy.thorax_half_width
+    out2 = out * out
+    bow = anatomy.rib_bow
+    height = v - anatomy.apex
+    fall = bow * (out2 * (18.0 + 0.10 * height) + 26.0 * out2 * out2 * out2 - 14.0 * out)
+    near = _to_nearest((height - fall) / anatomy.rib_spacing) * (0.93 * anatomy.rib_spacing)
+    in_cage = _smooth((outer + 9.0 - a) / 6.0) * _smooth((height + 4.0) / 6.0)
+    behind = _tube(near, 5.0) * in_cage * _smooth((a - 16.0) / 8.0)
+
+    front_spacing = 1.18 * anatomy.rib_spacing
+    sink = bow * (78.0 * np.square(1.0 - np.minimum(out, 1.0)) - 10.0 * out2)
+    near = _to_nearest((height - 22.0 - sink) / front_spacing) * (0.86 * front_spacing)
+    front = _tube(near, 6.4) * in_cage * _smooth((a - 52.0) / 26.0) * _smooth((height - 18.0) / 14.0)
+    return 0.034 * behind + 0.020 * front
+
+
+def _to_nearest(phase: Map) -> Map:
+    """Signed distance to the nearest whole number."""
+    return phase - np.rint(phase)
+
+
+def _clavicles(anatomy: Anatomy, stance: Stance, u: Map, v: Map) -> Map:
+    a = np.abs(u - np.float32(stance.turn))
+    along = (a - 12.0) / 135.0
+    axis = anatomy.clavicle_height - 135.0 * anatomy.clavicle_slope * along - 7.0 * np.sin(5.2 * along)
+    ends = _smooth(along * 16.0) * _smooth((1.12 - along) * 12.0)
+    return 0.040 * _tube(v - axis, 6.2) * ends
+
+
+def _spine(anatomy: Anatomy, u: Map, v: Map) -> Map:
+    across = (u - anatomy.spine_bend * np.sin(v / 60.0)) / 19.0
+    body = np.sqrt(np.maximum(1.0 - across * across, 0.0))
+    vertebra = _smooth(np.abs(_to_nearest(v / np.float32(25.0))) * np.float32(5.0))
+    drawn: Map = body * (0.30 + 0.16 * vertebra)
+    return drawn
+
+
+def _windpipe(stance: Stance, u: Map, v: Map) -> Map:
+    """Attenuation that the air of trachea and main bronchi takes away."""
+    centre = np.float32(stance.turn) * 0.6
+    fork = np.maximum(v - 118.0, 0.0)
+    off_axis = np.abs(u - centre)
+    distance = np.where(v < 118.0, off_axis, off_axis - 0.8 * fork)
+    air = np.sqrt(np.maximum(72.0 - distance * distance, 0.0))
+    drawn: Map = 0.036 * air * _smooth((168.0 - v) / 45.0)
+    return drawn
+
+
+def _breasts(anatomy: Anatomy, a: Map, v: Map) -> Map:
+    across = (a - 0.58 * anatomy.thorax_half_width) / 64.0
+    down = (v - 246.0) / np.where(v > 246.0, np.float32(46.0), np.float32(90.0))
+    return np.sqrt(np.maximum(1.0 - across * across - down * down, 0.0))
+
+
+def _bubble(anatomy: Anatomy, u: Map, v: Map) -> Map:
+    across = (u - 66.0) / 27.0
+    down = (v - anatomy.dome_left - 25.0) / 14.0
+    return np.sqrt(np.maximum(1.0 - across * across - down * down, 0.0))
