@@ -36,12 +36,18 @@ def read_sentence(sentence: str) -> Assertions:
     normal = False
     earlier: _Claims | None = None
     read: list[_Claims] = []
+    opening: list[Claim] = []  # said before anything is named: "if any, effusion is small"
     for statement in _statements([m.meaning for m in matches if m.meaning is not None]):
         claims = _Claims(statement)
         if earlier is not None and not claims.names_something:
             for claim in claims.homeless:
                 earlier.govern_last(claim)
+        elif not claims.names_something:
+            opening.extend(claims.homeless)
         else:
+            for claim in opening:
+                claims.govern_first(claim)
+            opening = []
             read.append(claims)
             earlier = claims
     for claims in read:
@@ -70,6 +76,7 @@ class _Segment(NamedTuple):
     opening: Meaning  # its first item after the comma; None when it is empty
     claims: bool  # has a predicate of its own
     cued: bool  # has a forward cue
+    denies: bool  # has a forward cue of absence
     listed: bool  # has "or" before its predicate: the end of a list
     degree: bool  # opens with a word like "small" or "the": not a bare item of a list
 
@@ -79,21 +86,22 @@ def _part(clause: Statement) -> list[Statement]:
     segments = [_describe(items) for items in _between_commas(clause)]
     statements: list[Statement] = []
     current: Statement = []
-    complete = cued = False
+    complete = cued = denied = False
     or_follows = [False] * (len(segments) + 1)
     for place in range(len(segments) - 1, -1, -1):
         or_follows[place] = or_follows[place + 1] or segments[place].listed
     for place, segment in enumerate(segments):
         continues = segment.listed or segment.opening is Joint.OR
-        bare_denial = cued and segment.degree and not or_follows[place]
+        bare_denial = denied and segment.degree and not or_follows[place]
         if current and not continues and ((segment.claims and (complete or cued)) or bare_denial):
             statements.append(current)
-            current, complete, cued = [], False, False
+            current, complete, cued, denied = [], False, False, False
         if current:
             current.append(Joint.COMMA)
         current.extend(segment.items)
         complete |= segment.claims
         cued |= segment.cued
+        denied |= segment.denies
     statements.append(current)
     return statements
 
@@ -114,13 +122,14 @@ def _describe(items: Statement) -> _Segment:
     """Find what matters of a stretch between commas."""
     content = [i for i in items if i is not Joint.AND]
     opening = items[0] if items else None
-    claims = cued = listed = named = False
+    claims = cued = denies = listed = named = False
     for place, item in enumerate(content):
         if isinstance(item, Mention | Structure):
             named = True
         elif isinstance(item, Cue):
             if item.side is Side.FORWARD or (item.side is Side.EITHER and not named):
                 cued = True
+                denies |= item.claim is Claim.ABSENT
             else:
                 claims = True
         elif item is Joint.VERB or isinstance(item, Normal):
@@ -130,7 +139,7 @@ def _describe(items: Statement) -> _Segment:
         elif item is Joint.DEGREE or isinstance(item, Enlarged):
             claims |= named and not any(isinstance(i, Mention) for i in content[place + 1 : place + 3])
     degree = bool(content) and content[0] in (Joint.DEGREE, Joint.ARTICLE)
-    return _Segment(items, opening, claims, cued, listed, degree)
+    return _Segment(items, opening, claims, cued, denies, listed, degree)
 
 
 class _Claims:
@@ -156,6 +165,12 @@ class _Claims:
                 self._govern(place, claim)
                 return
 
+    def govern_first(self, claim: Claim) -> None:
+        """Put the first finding under a cue that an earlier statement holds."""
+        place = self._nearest_mention(range(len(self._items)))
+        if place is not None:
+            self._govern(place, claim)
+
     def _govern(self, place: int, claim: Claim) -> None:
         self._claims.setdefault(place, set()).add(claim)
 
@@ -165,24 +180,22 @@ class _Claims:
         current: Claim | None = None
         joined = False
         last_named: Meaning = None
-        named_before = False
         for place, item in enumerate(items):
             if isinstance(item, Cue):
                 side = item.side
                 if side is Side.EITHER:
-                    side = Side.BACKWARD if self._follows_finding(place) else Side.FORWARD
-                    if side is Side.FORWARD and not self._precedes_finding(place) and named_before:
-                        side = Side.BACKWARD
+                    forward = self._precedes_finding(place) and not self._follows_finding(place)
+                    side = Side.FORWARD if forward else Side.BACKWARD
                     items[place] = item = Cue(item.claim, side)
                 if side is Side.FORWARD and not _yields(current, item.claim, joined):
                     current, joined = item.claim, False
                 elif side is Side.BACKWARD:
                     current = None
             elif isinstance(item, Mention | Disease | Normal | Structure):
-                last_named, named_before = item, named_before or isinstance(item, Mention)
+                last_named = item
                 if current is not None:
                     self._govern(place, current)
-            elif item is Joint.SHIFT:
+            elif item is Joint.SHIFT or (item is Joint.CAUSE and current is not Claim.UNCERTAIN):
                 current = None
             elif item is Joint.AND or item is Joint.COMMA:
                 joined = last_named is not None
@@ -209,7 +222,12 @@ class _Claims:
         for place, item in enumerate(self._items):
             if isinstance(item, Cue) and item.side is Side.BACKWARD:
                 if not self._govern_list_before(place, reach, item.claim):
-                    self.homeless.append(item.claim)
+                    # "No longer seen is the effusion": turned about, it governs what follows.
+                    following = self._nearest_mention(range(place + 1, min(len(self._items), place + 5)))
+                    if following is None:
+                        self.homeless.append(item.claim)
+                    else:
+                        self._govern(following, item.claim)
                 reach = place + 1
 
     def _govern_list_before(self, end: int, start: int, claim: Claim) -> bool:
@@ -232,20 +250,24 @@ class _Claims:
         return governed
 
     def _weigh_alternatives(self) -> None:
-        """Findings around "versus", or an "or" that nothing governs, are uncertain."""
+        """Findings on either side of "versus" are uncertain."""
         for place, item in enumerate(self._items):
-            if item is not Joint.VERSUS and item is not Joint.OR:
+            if item is not Joint.VERSUS:
                 continue
-            before = next((p for p in range(place - 1, max(-1, place - 5), -1) if self._is_mention(p)), None)
-            after = next((p for p in range(place + 1, min(len(self._items), place + 5)) if self._is_mention(p)), None)
-            if before is None or after is None:
-                continue
-            if item is Joint.VERSUS or not (self._claims.get(before) or self._claims.get(after)):
-                self._govern(before, Claim.UNCERTAIN)
-                self._govern(after, Claim.UNCERTAIN)
+            before = self._nearest_mention(range(place - 1, max(-1, place - 5), -1))
+            after = self._nearest_mention(range(place + 1, min(len(self._items), place + 5)))
+            for side in (before, after):
+                if side is not None:
+                    self._govern(side, Claim.UNCERTAIN)
 
-    def _is_mention(self, place: int) -> bool:
-        return isinstance(self._items[place], Mention)
+    def _nearest_mention(self, places: range) -> int | None:
+        """The first finding in `places` before a word that leaves the list."""
+        for place in places:
+            if isinstance(self._items[place], Mention):
+                return place
+            if self._items[place] in (Joint.SHIFT, Joint.CAUSE):
+                return None
+        return None
 
     def report(self, findings: list[tuple[str, Status]]) -> bool:
         """Append what the statement claims; return whether it calls something normal."""
@@ -257,6 +279,8 @@ class _Claims:
             if isinstance(item, Mention):
                 attributive = False
                 status = _status(claims)
+                if item.doubtful and status is Status.PRESENT:
+                    status = Status.UNCERTAIN
                 if status is not None:
                     findings.extend((finding, status) for finding in item.findings)
             elif isinstance(item, Structure):
@@ -332,8 +356,6 @@ def _name_enlargements(statement: Statement) -> Statement:
             else:
                 named = [] if isinstance(beside, Mention) else structures
             findings = tuple(dict.fromkeys(f for s in named for f in s.enlarged))
-            if item.borderline:
-                items.append(Cue(Claim.UNCERTAIN, Side.FORWARD))
             items.append(Mention(findings) if findings else item)
             continue
         items.append(item)

@@ -44,7 +44,8 @@ class Joint(Enum):
     OR = "or"
     VERSUS = "versus"
     VERB = "verb"  # a finite verb or participle: the clause says something of its own
-    SHIFT = "shift"  # what follows is not in the list before it: "with", "due to"
+    SHIFT = "shift"  # what follows is not in the list before it: "with", "which"
+    CAUSE = "cause"  # the same, but doubt goes on: "may be due to"
     ARTICLE = "article"
     DEGREE = "degree"  # small, mild, stable: said of what is there
 
@@ -59,7 +60,7 @@ _CHANGE = "change|changes|increase|decrease|worsening|improvement|progression|en
 _SHOW = "represent|reflect|indicate|be|suggest|relate|correspond|include|have|signify|mean|contain"
 
 _ABSENT_FORWARD = (
-    "no;without;not;nor;neither;negative for;free of|from;absence of;lack of;lacks;clear of;devoid of;denies;non;"
+    "no;without;not;nor;neither;negative for;free of|from;absence of;lack of;lacks;clear of;devoid of;denies;otherwise|grossly|essentially clear|free of|from;"
     "no evidence|sign|signs|xxxx|indication|suggestion|findings|features of;without evidence|sign|signs of;"
     "no convincing|definite|definitive|discrete|obvious|gross|visible|new|appreciable|significant|focal|large;"
     "no radiographic|radiographically|radiologic? evidence|findings of|for;not have|show|demonstrate any?;"
@@ -80,7 +81,7 @@ _ABSENT_BACKWARD = (
     "not an|a issue|concern|consideration;resolves;cleared completely?;"
     "interval|complete resolution|clearing;resolution;negative"
 )
-_ABSENT_EITHER = "no longer|more;resolved;removed;absent;completely|fully|entirely resolved;has|have resolved"
+_ABSENT_EITHER = "no longer|more;resolved;removed;absent;completely|fully|entirely resolved"
 _PRESENT_FORWARD = (
     f"no|without significant|interval|substantial|appreciable|definite|major|real|obvious|further|relevant|other? "
     f"interval|significant|further? {_CHANGE} in|of|to|from;"
@@ -89,7 +90,7 @@ _PRESENT_FORWARD = (
     "little|minimal change in;not only;no doubt;no question of?;not without;unchanged;"
     "nearly|almost|near|partial|partially|incomplete|incompletely|not resolution of;"
     "near complete interval? resolution|clearing of;partial|incomplete interval? resolution|clearing of;"
-    "not resolved|excluded;nearly|almost|partially|incompletely|not resolved;unresolved;nonresolving;resolving"
+    "not resolved|excluded;nearly|almost|partially|incompletely|not resolved;unresolved;nonresolving"
 )
 _PRESENT_BACKWARD = (
     f"not {_LITTLE}? changed|increased|decreased|worsened|improved|progressed|resolved|cleared|grown|disappeared|"
@@ -107,19 +108,19 @@ _UNCERTAIN_FORWARD = (
     "suspicion for|of;concern|concerns for|of;concerning for|of;worrisome for|of;raises|raising|raise the? "
     "possibility|question|suspicion|concern of|for;possibility of;possibilities include;indeterminate for?;"
     "consider|considerations|considered;differential includes|include|diagnosis;differential diagnosis includes|include;"
-    "equivocal for?;cannot be certain of?;perhaps;suggestion of;suggestive of;maybe;borderline;unclear whether|if;"
+    "equivocal for?;cannot be certain of?;perhaps;suggestion of;suggestive of;suggest|suggests|suggesting|suggested;maybe;unclear whether|if;"
     "uncertain whether|if;probable versus;can represent|reflect;query;not certain if|whether;presumed;"
-    "favored|favor|favors;difficult to separate|distinguish from;likely versus"
+    "difficult to separate|distinguish from;likely versus"
 )
 _UNCERTAIN_BACKWARD = (
     f"{_BE} possible|suspected|questionable|questioned|considered|equivocal|uncertain|"
-    "indeterminate|suspicious|unclear|doubtful|conceivable|borderline|unlikely;"
+    "indeterminate|suspicious|unclear|doubtful|conceivable|unlikely;"
     "should|could|may|might|can be suspected|considered|possible|present;"
     f"could|may|might be {_SEEN};{_BE} less? likely;less likely;"
     "not unlikely;unlikely;remains possible|questionable|a;a possibility|consideration|concern|possible;"
     "in the differential;is in question;possibility"
 )
-_UNCERTAIN_EITHER = "possible;suspected;questionable;equivocal;doubtful;uncertain;questioned"
+_UNCERTAIN_EITHER = "possible;suspected;questionable;equivocal;doubtful;questioned"
 _UNEXCLUDED_FORWARD = ";".join(
     f"{can} {how} {out}"
     for can in (
@@ -151,8 +152,9 @@ _UNEXCLUDED_BACKWARD = (
     "is|are|was|were not be? entirely|completely|definitely|definitively|fully|totally? excluded;"
     "is|are|was|were not be? entirely|completely|definitely|definitively|fully|totally? ruled out;"
     "not been entirely|completely|definitely? excluded;not been entirely|completely|definitely? ruled out;"
-    "if any;if present;if at all;difficult|hard|impossible to exclude;cannot be excluded entirely|completely?"
+    "if any;if present;if at all;cannot be excluded entirely|completely?"
 )
+_UNEXCLUDED_EITHER = "difficult|hard|impossible to exclude;not excluded"
 _HISTORY_FORWARD = (
     "history of;previous|prior|past|known|remote|medical|old|clinical|patient|patients s? history of;h / o;hx of;hx;ho;"
     "history of prior|previous|recent|remote|old|known;past medical history of|for|includes|include;history includes;"
@@ -162,13 +164,12 @@ _HISTORY_FORWARD = (
     "bout|bouts|case of;patient with|had a?;clinical history;history"
 )
 _HISTORY_BACKWARD = (
-    "by history;per history;on|in history;in the past;history;historically;years ago;months ago;previously treated;"
-    "was treated"
+    "by history;per history;on|in history;in the past;historically;previously treated;was treated"
 )
 _QUESTION_FORWARD = (
     "rule out;to rule out;r / o;evaluate|evaluation|evaluated|evaluating for|of;assess|assessment for|of;"
     "assess|evaluate whether|if;to exclude;to better? evaluate|assess|exclude|confirm;look|looking for;"
-    "screening for;screen for;please exclude;if clinically? concern|concerned|suspicion for|of;"
+    "screening for;screen for;please exclude;to identify;if clinically? concern|concerned|suspicion for|of;"
     "if there is clinical? concern|suspicion for|of;if;whether;clinical concern|suspicion for|of;"
     "signs|symptoms and|or? symptoms? of;clinically for;correlate|correlation clinically? for|with;"
     "correlate|correlation with clinical signs|symptoms|findings|history of;risk of|for;"
@@ -178,21 +179,25 @@ _QUESTION_FORWARD = (
     "examination|exam|study for;prophylaxis for;treatment for|of;in the setting|absence|presence of;"
     "would be expected|seen;monitor for"
 )
-_QUESTION_BACKWARD = "is clinically suspected;clinically suspected;if clinically? indicated|warranted;protocol"
+_QUESTION_BACKWARD = (
+    "is clinically suspected;clinically suspected;if clinically? indicated|warranted;protocol"
+)
 
 _JOINTS = (
     ("but;however;although;though;except|excepting for?;whereas;while;yet;other than;aside|apart from;", "BREAK"),
     ("there is|are|was|were|has|have;there;despite;notwithstanding;save for;besides;;and there is|are", "BREAK"),
-    ("and|plus|as well as;as well as;along with", "AND"),
-    ("or;and / or;/", "OR"),
+    ("and;and / or;/;plus;as well as;along with", "AND"),
+    ("or", "OR"),
     ("versus|vs;vs .", "VERSUS"),
-    (f"{_BE};{_SEEN};does|do|did;appears|appear|appeared;remains|remain|remained;persists|persist;suggests|suggest;", "VERB"),
+    (f"{_BE};{_SEEN};does|do|did;appears|appear|appeared;remains|remain|remained;persists|persist;;", "VERB"),
     ("increased|decreased|worsened|improved|developed|develops|progressed;shows|show|reveals|demonstrates;measures", "VERB"),
     ("stable|unchanged in|since|from|compared?;again|still|now seen|noted?;redemonstrated;persistent", "VERB"),
-    ("with;due to;secondary to;because of?;related to;caused by;from;that|who|which;since;as;in a patient;given", "SHIFT"),
+    ("with;that|who|which;since;as;in a patient;given", "SHIFT"),
+    ("due to;secondary to;because of?;related to;caused by;from;attributable to;accounted for by", "CAUSE"),
+    ("consistent|compatible with;in keeping with", "VERB"),
     ("a|an|the|his|her|this|these|another|some", "ARTICLE"),
     ("small|mild|minimal|tiny|trace|moderate|stable|unchanged|persistent|slight|chronic|bilateral|left|right|old", "DEGREE"),
-    ("mildly|minimally|moderately|severe|extensive|marked|increasing|decreasing|worsening|improving|subtle", "DEGREE"),
+    ("resolving|mildly|minimally|moderately|severe|extensive|marked|increasing|decreasing|worsening|improving|subtle", "DEGREE"),
 )  # fmt: skip
 
 
@@ -215,6 +220,7 @@ def phrases() -> Iterator[tuple[str, Cue | Joint]]:
         (_QUESTION_BACKWARD, Claim.QUESTION, Side.BACKWARD),
         (_UNEXCLUDED_FORWARD, Claim.UNEXCLUDED, Side.FORWARD),
         (_UNEXCLUDED_BACKWARD, Claim.UNEXCLUDED, Side.BACKWARD),
+        (_UNEXCLUDED_EITHER, Claim.UNEXCLUDED, Side.EITHER),
         (_PRESENT_FORWARD, Claim.PRESENT, Side.FORWARD),
         (_PRESENT_BACKWARD, Claim.PRESENT, Side.BACKWARD),
     ):

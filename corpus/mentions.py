@@ -6,10 +6,10 @@ annotators of such reports do:
 - A phrase names what the film shows. `infiltrate` is infiltration, `airspace disease` and `opacity` are only
   lung_opacity, `consolidation` only where that word stands, `pneumonia` also as `pneumonitis`.
 - Scarring and granulomas are not fibrosis and not nodules. A granuloma, calcified or not, is a healed
-  lesion and has no entry of its own; a `calcified nodule` is a nodule.
-- Hyperinflation and COPD are not emphysema; bullae and blebs are.
-- A blunted costophrenic angle is an effusion as long as it is not called chronic or a scar.
-- Heart size at the upper limits of normal is not cardiomegaly; `borderline` size is uncertain.
+  lesion and has no entry of its own; a `calcified nodule` is a nodule. A `nodular opacity` is a lung_lesion.
+- Hyperinflation, COPD, bullae and blebs are not emphysema by themselves.
+- A blunted costophrenic angle may be an effusion or a scar: uncertain. Volume loss alone is not atelectasis.
+- Heart size at the upper limits of normal is not cardiomegaly; `borderline` is its least degree.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,13 @@ from corpus.findings import SUPPORT_DEVICES
 
 
 class Mention(NamedTuple):
-    """A finding is named. All of `findings` share the status."""
+    """A finding is named. All of `findings` share the status; a `doubtful` sign is uncertain at most.
+
+    With no findings it names something outside the vocabulary, and still takes up its cues.
+    """
 
     findings: tuple[str, ...]
+    doubtful: bool = False
 
 
 class Structure(NamedTuple):
@@ -37,7 +41,6 @@ class Disease(NamedTuple):
     absent: tuple[str, ...] = ()
 
 
-_LUNG = "pulmonary|lung|airspace|parenchymal|alveolar|interstitial|lobe|basilar|bibasilar|basal|bibasal"
 _HEART = Structure(("cardiomegaly",), ("cardiomegaly",))
 _MEDIASTINUM = Structure(("enlarged_cardiomediastinum",), ("enlarged_cardiomediastinum",))
 _BOTH = Structure(("cardiomegaly", "enlarged_cardiomediastinum"), ("enlarged_cardiomediastinum",))
@@ -65,12 +68,12 @@ _FINDINGS: dict[str, str] = {
     "consolidation": "consolidation|consolidations|consolidated|consolidative;"
     "air bronchogram|bronchograms",
     "pneumonia": "pneumonia|pneumonias|pneumonitis|bronchopneumonia",
-    "atelectasis": "atelectasis|atelectases|atelectatic|atalectasis|atelectasia;volume loss;"
-    "loss of lung? volume;lobar|lung|lobe? collapse;collapse of the? left|right? upper|middle|lower? lobe|lung;"
+    "atelectasis": "atelectasis|atelectases|atelectatic|atalectasis|atelectasia;"
+    "lobar|lung|lobe? collapse;collapse of the? left|right? upper|middle|lower? lobe|lung;"
     "collapsed lung|lobe",
     "pneumothorax": "pneumothorax|pneumothoraces|pneumothoraxes|pnemothorax|hydropneumothorax|ptx",
     "pleural_effusion": "pleural? effusion|effusions;pleural fluid;hydrothorax|hemothorax|haemothorax|empyema;"
-    "fluid in the? pleural space|spaces;blunting|blunted;fluid collection|collections;loculated fluid;"
+    "fluid in the? pleural space|spaces;fluid collection|collections;loculated fluid;"
     "hydropneumothorax",
     "pleural_other": "pleural plaque|plaques|calcification|calcifications|scarring|scar|disease|mass|nodularity|"
     "abnormality|based;fibrothorax;calcified pleural? plaque|plaques",
@@ -80,10 +83,9 @@ _FINDINGS: dict[str, str] = {
     "fracture": "fracture|fractures|fractured|fx;compression deformity|deformities;broken rib|ribs;"
     "vertebral wedging;loss of vertebral? height",
     "infiltration": "infiltrate|infiltrates|infiltration|infiltrations|infiltrative",
-    "nodule": "nodule|nodules|nodular|micronodules|nodularity|fibronodular|reticulonodular|micronodular|coin lesion;"
-    "coin lesion",
+    "nodule": "nodule|nodules|micronodule|micronodules;coin lesion|lesions",
     "mass": "mass|masses|masslike;mass like",
-    "emphysema": "emphysema|emphysematous|bulla|bullae|bullous|bleb|blebs",
+    "emphysema": "emphysema|emphysematous",
     "fibrosis": "fibrosis|fibrotic;honeycombing;pulmonary fibrosis",
     "hernia": "hiatal|hiatus|diaphragmatic|bochdalek|morgagni|paraesophageal hernia|hernias;hernia|hernias;herniation",
     "ground_glass": "ground glass opacity|opacities|opacification|attenuation|density|change|changes|haze;"
@@ -98,15 +100,19 @@ _FINDINGS: dict[str, str] = {
     "medical|monitoring device|devices;arthroplasty;intubated",
 }  # fmt: skip
 
-# Phrases that hold a finding's word and mean something else: found first, they hide it.
+# Phrases that hold the word of a finding, structure or cue and do not mean it: longer, they hide it.
+_IDLE = (
+    "lung|lungs base|bases|apex|apices;of uncertain|unknown|indeterminate|questionable|undetermined identity|"
+)
+_IDLE += "origin|etiology|significance|nature|age?"
 _NOT_FINDINGS = (
     "mass effect;nipple shadow|shadows;breast|body mass;bone|bony|osseous|mineral density|densities;"
     "soft tissue density|densities|mass;bone mineral density;metallic|calcific|surgical|contrast density|densities;"
-    "subcutaneous|cutaneous|soft|soft? tissue? emphysema;subcutaneous air emphysema;laryngeal|peripheral|leg|ankle edema;"
+    "subcutaneous|cutaneous emphysema;soft tissue emphysema;laryngeal|peripheral|leg|ankle|tissue|pedal edema;"
     "cystic fibrosis;pericardial effusion|effusions;joint effusion|effusions;pneumonia vaccine;"
     "lung volume|volumes;thyroid|breast|adrenal|hepatic|renal nodule|nodules|mass|masses;"
-    "lung|lungs|thoracic cage? cancer screening;fluid level|levels;chronic blunting;"
-    "no collapse;vertebral body? collapse;airway|tracheal collapse;portable;lung|lungs base|bases|apex|apices"
+    "lung|lungs|thoracic cage? cancer screening;fluid level|levels;"
+    "vertebral body? collapse;airway|tracheal collapse;"
 )
 
 _STRUCTURES: tuple[tuple[str, Structure], ...] = (
@@ -126,7 +132,10 @@ _STRUCTURES: tuple[tuple[str, Structure], ...] = (
         "cardiomediastinal|cardiac silhouette|silhouettes and contour|contours",
         _BOTH,
     ),
-    ("lungs;lung field|fields|parenchyma|zones|xxxx;lung;pulmonary parenchyma;hemithorax|hemithoraces", _LUNGS),
+    (
+        "lungs;lung field|fields|parenchyma|zones|xxxx;lung;pulmonary parenchyma;hemithorax|hemithoraces",
+        _LUNGS,
+    ),
     ("pleural space|spaces|surface|surfaces;pleura", _PLEURA),
     (
         "costophrenic angle|angles|sulci|sulcus|recess|recesses|xxxx;cp angle|angles;costophrenic;"
@@ -146,7 +155,7 @@ _STRUCTURES: tuple[tuple[str, Structure], ...] = (
     ),
 )
 
-_DISEASE_WORDS = "abnormality|abnormalities|disease|process|finding|findings|pathology|change|changes|lesion|injury"
+_DISEASE_WORDS = "abnormality|abnormalities|disease|process|finding|findings|pathology|lesion|injury"
 _DISEASES: tuple[tuple[str, Disease], ...] = (
     (
         "acute|active? cardiopulmonary|pulmonary|intrathoracic|thoracic|chest|airspace|radiographic|preoperative|"
@@ -167,8 +176,10 @@ _NORMAL = (
     "normal in|for size|contour|appearance|caliber|limits;grossly|otherwise clear;well expanded and? clear;midline;"
     "high|upper normal;normally|fully|well inflated|aerated|expanded;negative chest|study|exam|examination|radiograph"
 )
-_ENLARGED = "enlarged;large;prominent;widened;increased in size;enlargement;widening;magnified;dilated;big;wide"
-_BORDERLINE = "borderline;borderline enlarged|enlargement|prominent|large|in size?"
+_ENLARGED = (
+    "enlarged;large;prominent;widened;increased in size;enlargement;widening;magnified;dilated;big;wide;"
+    "borderline;borderline enlarged|enlargement|prominent|large|in size?"
+)
 _CHEST = "chest;study;exam|examination;radiograph|radiographs;chest radiograph|xxxx|film;views;film"
 
 
@@ -177,9 +188,7 @@ class Normal(NamedTuple):
 
 
 class Enlarged(NamedTuple):
-    """The structures beside it are called enlarged; not surely so when `borderline`."""
-
-    borderline: bool = False
+    """The structures beside it are called enlarged."""
 
 
 Meaning = Mention | Structure | Disease | Normal | Enlarged | None
@@ -193,9 +202,15 @@ def phrases() -> Iterator[tuple[str, Meaning]]:
     for finding, templates in _FINDINGS.items():
         yield templates, Mention((finding,))
     yield "hydropneumothorax", Mention(("pneumothorax", "pleural_effusion"))
-    yield "nodular|rounded opacity|opacities|density|densities|lesion;lung nodule|nodules", Mention(("nodule",))
-    yield "nodular infiltrate|infiltrates", Mention(("infiltration", "nodule"))
+    yield (
+        "nodular opacity|opacities|density|densities|lesion|lesions|shadow;nodular;nodularity",
+        Mention(("lung_lesion",)),
+    )
+    yield "reticulonodular;reticular nodular", Mention(("lung_opacity",))
+    yield "nodular infiltrate|infiltrates", Mention(("infiltration",))
     yield _NORMAL, Normal()
     yield _ENLARGED, Enlarged()
-    yield _BORDERLINE, Enlarged(borderline=True)
-    yield _NOT_FINDINGS, None
+    yield "blunting;blunted", Mention(("pleural_effusion",), doubtful=True)
+    yield "chronic blunting", Mention(())
+    yield _NOT_FINDINGS, Mention(())
+    yield _IDLE, None

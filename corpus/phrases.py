@@ -11,12 +11,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 Meaning = TypeVar("Meaning")
 
-_TOKEN = re.compile(r"[a-z]+|\d+(?:\.\d+)?|[,;:./()&?]")
+_TOKEN = re.compile(r"[a-z]+|\d+(?:\.\d+)?|[,:./()&?]")
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words, numbers and the signs that join or part them; a hyphen parts like a blank."""
-    text = text.lower().replace("’", "'").replace("n't", " not")
+    """Lower-case words, numbers and the signs that join or part them; a hyphen parts like a blank, `;` like a stop."""
+    text = text.lower().replace("’", "'").replace("can't", "cannot").replace("n't", " not").replace(";", ".")
     return _TOKEN.findall(text)
 
 
@@ -68,7 +68,7 @@ class PhraseTable(Generic[Meaning]):
             if node is None:
                 place += 1
                 continue
-            end, found_end, found = place + 1, 0, None
+            end, found_end = place + 1, 0
             while True:
                 if None in node:
                     found_end, found = end, node[None]
@@ -78,7 +78,7 @@ class PhraseTable(Generic[Meaning]):
                 if node is None:
                     break
                 end += 1
-            if found is None:
+            if not found_end:
                 place += 1
             else:
                 matches.append(Match(place, found_end, found))
