@@ -8,7 +8,9 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 # Without O_NONBLOCK the opening of a pipe waits for a writer for ever. Windows has none of these flags.
 _OPEN_FLAGS = (
@@ -18,6 +20,8 @@ _OPEN_FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
+
+_CHANGED = "changed while it was read: try again when its writer has finished"
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -37,6 +41,32 @@ def quoted(path: str | Path) -> str:
     return repr(Path(path).name or str(path))
 
 
+@contextmanager
+def open_regular(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a regular file for reading; links to one are followed.
+
+    Raises:
+        UnreadableFile: it is not there, not a regular file, not permitted, a loop of links, or empty; also
+            where the reading itself fails, or the file changed between opening and closing.
+    """
+    try:
+        # Judged by its name first: opening a device can do something, even without reading from it.
+        _require_regular(Path(path).stat())
+        with os.fdopen(os.open(path, _OPEN_FLAGS), "rb", buffering=1 << 16) as file:
+            before = os.fstat(file.fileno())
+            _require_regular(before)
+            if before.st_size == 0:
+                raise UnreadableFile("is empty: copy it again from where it came")
+            yield file
+            after = os.fstat(file.fileno())
+    except ValueError as error:  # a zero byte in the name
+        raise UnreadableFile("has a name that no file can have") from error
+    except OSError as error:
+        raise _explained(error) from error
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise UnreadableFile(_CHANGED)
+
+
 def read_bytes(path: str | Path, *, limit: int | None = None, head: int | None = None) -> bytes:
     """Read a regular file from its first byte to its last.
 
@@ -46,46 +76,16 @@ def read_bytes(path: str | Path, *, limit: int | None = None, head: int | None =
         head: read only the first `head` bytes (fewer where the file is shorter), whatever its size.
 
     Raises:
-        UnreadableFile: it is not there, not a regular file, not permitted, a loop of links, empty, too large,
-            or it changed while it was read.
+        UnreadableFile: as `open_regular`, or it is larger than `limit`.
     """
-    try:
-        _require_regular(Path(path).stat())
-        descriptor = os.open(path, _OPEN_FLAGS)
-    except ValueError as error:
-        raise UnreadableFile("has a name that no file can have") from error
-    except OSError as error:
-        raise _explained(error) from error
-    try:
-        before = os.fstat(descriptor)
-        _require_regular(before)
-        if before.st_size == 0:
-            raise UnreadableFile("is empty: copy it again from where it came")
-        if limit is not None and head is None and before.st_size > limit:
-            raise UnreadableFile(f"has {before.st_size:,} bytes, more than the {limit:,} that are read")
-        content = b"".join(_pieces(descriptor, before.st_size if head is None else head))
-        after = os.fstat(descriptor)
-    except UnreadableFile:
-        raise
-    except OSError as error:
-        raise _explained(error) from error
-    finally:
-        os.close(descriptor)
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise UnreadableFile("changed while it was read: try again when its writer has finished")
-    if head is None and len(content) != before.st_size:
-        raise UnreadableFile("changed while it was read: try again when its writer has finished")
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if limit is not None and head is None and size > limit:
+            raise UnreadableFile(f"has {size:,} bytes, more than the {limit:,} that are read")
+        content = file.read(size if head is None else head)
+        if head is None and len(content) != size:
+            raise UnreadableFile(_CHANGED)
     return content
-
-
-def _pieces(descriptor: int, wanted: int) -> Iterator[bytes]:
-    """Yield up to `wanted` bytes; a read may return fewer than asked for, on network disks above all."""
-    while wanted > 0:
-        piece = os.read(descriptor, min(wanted, 1 << 24))
-        if not piece:
-            return
-        wanted -= len(piece)
-        yield piece
 
 
 def _require_regular(status: os.stat_result) -> None:

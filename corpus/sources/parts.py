@@ -4,6 +4,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
@@ -102,6 +103,15 @@ def report_bad_rows(table: Table, source: str, on_problem: ProblemSink) -> None:
                 str(table.path),
             )
         )
+
+
+def cell(value: object) -> str:
+    """Return what a table's cell says as text, empty for an empty one; 1000.0 is `1000`."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return "" if value != value else str(int(value)) if value.is_integer() else str(value)
+    return value.isoformat() if isinstance(value, date) else str(value).strip()
 
 
 def refuse_modality(modality: str | None, admit: Iterable[str]) -> str | None:

@@ -1,0 +1,117 @@
+"""What a DICOM header tells of a study: whose, when, of what, from where. The pixels are not read."""
+
+import re
+import warnings
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pydicom
+from pydicom import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from corpus.dicom import Undecodable, is_dicom, parse
+from corpus.files import open_regular, read_bytes
+
+_TAGS = (
+    "StudyInstanceUID", "SOPInstanceUID", "PatientID", "AccessionNumber", "Modality", "BodyPartExamined",
+    "ViewPosition", "StudyDate", "PatientAge", "PatientBirthDate", "PatientSex", "MediaStorageSOPClassUID",
+)  # fmt: skip
+_MAX_DEFLATED = 1 << 30
+_MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+
+# Defined terms of body parts (PS3.16 annex L) that no chest film is called by. The element is often empty or
+# too wide, so only a plain contradiction counts.
+_OTHER_PARTS = re.compile(
+    r"HAND|FINGER|THUMB|WRIST|FOREARM|ELBOW|HUMERUS|UPPERARM|FOOT|TOE|HEEL|CALCANEUS|ANKLE|LOWERLEG|TIBIA"
+    r"|KNEE|PATELLA|FEMUR|THIGH|HIP|PELVIS|SKULL|HEAD|BRAIN|FACE|JAW|MANDIBLE|TEETH|SINUS|ORBIT|BREAST|LSPINE"
+    r"|CSPINE|SACRUM|COCCYX|BLADDER|KIDNEY|ABDOMEN"
+)
+_CHEST = re.compile(r"CHEST|THORAX|LUNG|RIB|HEART|STERN|CLAVICLE")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The elements that a study is made of, as written, empty where absent.
+
+    `age` is `PatientAge`, or the years between `PatientBirthDate` and `StudyDate` where it is absent.
+    """
+
+    study_uid: str
+    patient_id: str
+    accession: str
+    modality: str
+    body_part: str
+    view: str
+    date: str
+    age: str
+    sex: str
+
+
+def read_header(path: str | Path) -> Header:
+    """Read the header of a DICOM file.
+
+    Raises:
+        UnreadableFile: the file cannot be read at all.
+        Undecodable: it is not DICOM, is broken, or is a directory of a medium.
+    """
+    head = read_bytes(path, head=1024)
+    if not is_dicom(head):
+        raise Undecodable("is no DICOM file, whatever its name says")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of every oddity of a header
+        if DeflatedExplicitVRLittleEndian.encode() in head:
+            dataset = parse(read_bytes(path), max_bytes=_MAX_DEFLATED, stop_before_pixels=True)
+        else:
+            dataset = _read_tags(path)
+        if _text(dataset.file_meta, "MediaStorageSOPClassUID") == _MEDIA_DIRECTORY:
+            raise Undecodable("is the directory of a DICOM medium, not a picture")
+        return _header_of(dataset)
+
+
+def contradicts_chest(header: Header) -> str | None:
+    """Return the body part that the header names, where it is plainly not the chest."""
+    part = re.sub(r"[^A-Z]", "", header.body_part.upper())
+    return part if _OTHER_PARTS.search(part) and not _CHEST.search(part) else None
+
+
+def _read_tags(path: str | Path) -> Dataset:
+    with open_regular(path) as file:
+        try:
+            return pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=list(_TAGS))
+        except Exception as error:  # pydicom raises many kinds on broken files
+            raise Undecodable(
+                "is a broken or truncated DICOM file: copy it again from where it came"
+            ) from error
+
+
+def _header_of(dataset: Dataset) -> Header:
+    study_date = _text(dataset, "StudyDate")
+    return Header(
+        study_uid=_text(dataset, "StudyInstanceUID"),
+        patient_id=_text(dataset, "PatientID"),
+        accession=_text(dataset, "AccessionNumber"),
+        modality=_text(dataset, "Modality").upper(),
+        body_part=_text(dataset, "BodyPartExamined"),
+        view=_text(dataset, "ViewPosition"),
+        date=study_date,
+        age=_text(dataset, "PatientAge") or _age_between(_text(dataset, "PatientBirthDate"), study_date),
+        sex=_text(dataset, "PatientSex"),
+    )
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    """An element's text without padding; empty where it is absent or cannot be read."""
+    try:
+        value = dataset.get(keyword)
+        return "" if value is None else str(value).strip(" \0")
+    except Exception:  # an element of a wrong type is as good as none
+        return ""
+
+
+def _age_between(born: str, seen: str) -> str:
+    try:
+        days = (date.fromisoformat(seen) - date.fromisoformat(born)).days
+    except ValueError:
+        return ""
+    return str(round(days / 365.25, 2)) if days >= 0 else ""

@@ -1,0 +1,248 @@
+"""A manifest: a table of one's own, one row an image or a report (CSV, Parquet or JSON lines)."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from corpus.demographics import parse_age, parse_date, parse_modality, parse_sex, parse_view
+from corpus.dicom import Undecodable, is_dicom
+from corpus.dicom_header import read_header
+from corpus.errors import CorpusError
+from corpus.files import UnreadableFile, quoted, read_bytes
+from corpus.findings import VOCABULARY, Status, Statuses
+from corpus.records import AttributeValue, ImageRef, Problem, ProblemSink, Study
+from corpus.sources.dicom import refuse_header
+from corpus.sources.parts import cell, image_ids, parsed, refuse_modality, report_bad_rows
+from corpus.sources.reports_table import one_report, report_text
+from corpus.tables import Table, nearest, read_table
+
+NAME = "manifest"
+
+COLUMNS = (
+    "study_id", "subject_id", "image", "report", "report_file", "view", "modality", "date", "age", "sex",
+    "study_uid", "accession", "diagnosis", "present", "absent", "uncertain",
+)  # fmt: skip
+"""The columns that mean something; all others become attributes. Only `study_id` and an item are required."""
+
+_ITEMS = ("image", "report", "report_file")
+_STATUSES = (Status.PRESENT, Status.ABSENT, Status.UNCERTAIN)
+
+_Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestSource:
+    """Studies are `manifest:<study_id>`, subjects `manifest:<subject_id>` (the study, where none is)."""
+
+    table: Path
+    admit: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """The kind of source."""
+        return NAME
+
+    def read(self) -> Table:
+        """Read the table.
+
+        Raises:
+            CorpusError: it cannot be read, or lacks `study_id` or all of image, report and report_file.
+        """
+        table = read_table(self.table, required=("study_id",))
+        known = table.frame.columns
+        if not set(_ITEMS) & set(known):
+            raise CorpusError(
+                f"the table {quoted(self.table)} has no column 'image', 'report' or 'report_file'"
+                f"{nearest('image', known) or nearest('report', known)}; it has {', '.join(known[:12])}"
+            )
+        return table
+
+    def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
+        """Yield the studies in the order of their first rows."""
+        table = self.read()
+        report_bad_rows(table, NAME, on_problem)
+        attributes = _attribute_columns(table)
+        studies: dict[str, list[_Row]] = {}
+        for number, row in enumerate(table.frame.iter_rows(named=True), 1):
+            name = cell(row["study_id"])
+            if name:
+                studies.setdefault(f"{NAME}:{name}", []).append(row | {"": number})
+            else:
+                on_problem(Problem(f"{NAME}:row{number}", "failed", f"row {number} has no study_id"))
+        shared = _shared_accessions(studies)
+        for study_id, rows in studies.items():
+            study = self._study(study_id, rows, shared, attributes, on_problem)
+            if study is not None:
+                yield study
+
+    def _study(
+        self,
+        study_id: str,
+        rows: Sequence[_Row],
+        shared: frozenset[str],
+        attributes: Mapping[str, Mapping[int, AttributeValue]],
+        on_problem: ProblemSink,
+    ) -> Study | None:
+        if len({cell(row.get("subject_id")) for row in rows} - {""}) > 1:
+            reason = "the rows of this study name more than one subject: the study is left out"
+            on_problem(Problem(study_id, "failed", reason))
+            return None
+        images = tuple(self._images(study_id, rows, on_problem))
+        texts = [report_text(row, self.table.parent, f"{study_id}#report", on_problem) for row in rows]
+        report = one_report(study_id, texts, on_problem)
+        if not images and report is None:
+            if not any(cell(row.get(item)) for row in rows for item in _ITEMS):
+                on_problem(Problem(study_id, "failed", "its rows have neither an image nor a report"))
+            return None
+
+        def one(column: str) -> str | None:
+            return _agreed(study_id, rows, column, on_problem)
+
+        subject, accession = one("subject_id"), one("accession")
+        if accession in shared:
+            reason = "its accession belongs to more than one subject: the study is kept without it"
+            on_problem(Problem(f"{study_id}#accession", "failed", reason))
+            accession = None
+        return Study(
+            study_id=study_id,
+            subject_id=f"{NAME}:{subject}" if subject else study_id,
+            source=NAME,
+            images=images,
+            report=report,
+            findings=_findings(study_id, rows, on_problem),
+            diagnosis=one("diagnosis"),
+            age=parsed(parse_age, one("age"), f"{study_id}#age", on_problem),
+            sex=parsed(parse_sex, one("sex"), f"{study_id}#sex", on_problem),
+            date=parsed(parse_date, one("date"), f"{study_id}#date", on_problem),
+            accession=accession,
+            study_uid=one("study_uid"),
+            attributes={
+                column: value
+                for column, values in attributes.items()
+                if (value := next((values[r[""]] for r in rows if r[""] in values), None)) is not None
+            },
+        )
+
+    def _images(self, study_id: str, rows: Sequence[_Row], on_problem: ProblemSink) -> Iterator[ImageRef]:
+        listed = [(name, row) for row in rows if (name := cell(row.get("image")))]
+        seen: set[str] = set()
+        for item_id, (name, row) in zip(
+            image_ids(study_id, [name for name, _ in listed]), listed, strict=True
+        ):
+            path = self.table.parent.absolute() / name
+            modality = parse_modality(cell(row.get("modality")))
+            if item_id in seen:
+                reason = "the table lists this picture twice"
+                on_problem(Problem(f"{item_id}@row{row['']}", "skipped", reason, str(path)))
+                continue
+            seen.add(item_id)
+            if not _is_there(path):
+                reason = "the table lists it, the folder lacks it"
+                on_problem(Problem(item_id, "missing", reason, str(path)))
+                continue
+            refused = refuse_modality(modality, self.admit) or _refused_by_header(path, self.admit)
+            if refused is not None:
+                on_problem(Problem(item_id, "skipped", refused, str(path)))
+                continue
+            yield ImageRef(item_id, str(path), parse_view(cell(row.get("view"))), modality)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether something has this name: a loop of links is there, and is refused when it is read."""
+    try:
+        path.lstat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _refused_by_header(path: Path, admit: frozenset[str]) -> str | None:
+    """Why a DICOM file's own header speaks against it; files of other kinds have none to ask."""
+    try:
+        return refuse_header(read_header(path), admit) if is_dicom(read_bytes(path, head=132)) else None
+    except (UnreadableFile, Undecodable):
+        return None  # whoever reads the pixels will say what is wrong with it
+
+
+def _shared_accessions(studies: Mapping[str, Sequence[_Row]]) -> frozenset[str]:
+    """The accessions that stand beside more than one subject."""
+    subjects: dict[str, set[str]] = defaultdict(set)
+    for study_id, rows in studies.items():
+        for row in rows:
+            subjects[cell(row.get("accession"))].add(cell(row.get("subject_id")) or study_id)
+    return frozenset(accession for accession, named in subjects.items() if accession and len(named) > 1)
+
+
+def _agreed(study_id: str, rows: Sequence[_Row], column: str, on_problem: ProblemSink) -> str | None:
+    """The first value of a study's rows; that others differ is recorded."""
+    values = dict.fromkeys(text for row in rows if (text := cell(row.get(column))))
+    if len(values) > 1 and column != "date":  # each row's date is its own picture's
+        reason = f"its rows disagree on {column}: the first is kept"
+        on_problem(Problem(f"{study_id}#{column}", "skipped", reason))
+    return next(iter(values), None)
+
+
+def _findings(study_id: str, rows: Sequence[_Row], on_problem: ProblemSink) -> Statuses:
+    """The statuses of all rows together; names that are unknown or contradict each other are left out."""
+    statuses: dict[str, Status] = {}
+    contradicted: set[str] = set()
+    for row in rows:
+        for status in _STATUSES:
+            for written in _names(row.get(status.value)):
+                name = VOCABULARY.find(written)
+                if name is None:
+                    close = nearest(written, VOCABULARY.names)
+                    reason = f"unknown finding {written[:40]!r}{close}: the study is kept without it"
+                    on_problem(Problem(f"{study_id}#findings", "skipped", reason))
+                elif statuses.setdefault(name, status) is not status:
+                    contradicted.add(name)
+    for name in sorted(contradicted):
+        del statuses[name]
+        reason = f"{name} has two statuses: the study is kept without it"
+        on_problem(Problem(f"{study_id}#findings", "skipped", reason))
+    return VOCABULARY.spread(statuses)
+
+
+def _names(value: Any) -> list[str]:
+    """The names in a cell: joined by `|`, or a list (of Parquet, or of JSON)."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            return [value]
+    names = value if isinstance(value, list) else cell(value).split("|")
+    return [text for name in names if (text := cell(name))]
+
+
+def _attribute_columns(table: Table) -> dict[str, dict[int, AttributeValue]]:
+    """The other columns, as row number → value: numbers, or yes and no, where all of a column are."""
+    columns: dict[str, dict[int, AttributeValue]] = {}
+    for name in table.frame.columns:
+        if name in COLUMNS:
+            continue
+        told = {number: v for number, v in enumerate(table.frame[name].to_list(), 1) if v is not None}
+        readers: tuple[Callable[[Any], AttributeValue], ...] = (int, float, _read_bool, _read_text)
+        for read in readers:
+            try:
+                columns[name] = {
+                    number: v if isinstance(v, (bool, int, float)) else read(v) for number, v in told.items()
+                }
+                break
+            except (TypeError, ValueError):
+                continue
+    return columns
+
+
+def _read_bool(value: Any) -> bool:
+    try:
+        return {"true": True, "yes": True, "false": False, "no": False}[str(value).strip().lower()]
+    except KeyError as error:
+        raise ValueError(value) from error
+
+
+def _read_text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value).strip()
