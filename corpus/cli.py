@@ -1,0 +1,224 @@
+"""`similarity corpus`: look at a source, label its reports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from corpus.records import Source
+
+SOURCE_HELP = (
+    "SOURCE is KIND:PATH: covid-chestxray:DIR, nih-chestxray14:DIR, openi:DIR, dicom:DIR, "
+    "manifest:TABLE, or phantom:COUNT[@SEED]."
+)
+
+
+@click.group()
+def corpus() -> None:
+    """Look at a source: what it holds, what its reports say."""
+
+
+@corpus.command(epilog=SOURCE_HELP)
+@click.argument("source")
+@click.option("--reports", type=click.Path(dir_okay=False), help="Table of reports to join to dicom films.")
+@click.option("--admit", multiple=True, metavar="MODALITY", help="Let in a modality besides CR and DX.")
+@click.option("--read", is_flag=True, help="Decode every picture, too, and list what cannot be.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when any item failed.")
+@click.pass_context
+def inspect(
+    context: click.Context,
+    source: str,
+    reports: str | None,
+    admit: tuple[str, ...],
+    read: bool,
+    as_json: bool,
+    strict: bool,
+) -> None:
+    """Count what SOURCE holds: studies, pictures, reports, findings, and every problem."""
+    import json
+
+    from corpus import inspection
+
+    opened = _open(source, reports, admit)
+    with _Progress() as step:
+        counted = inspection.inspect(opened, read=read, on_step=step)
+    if as_json:
+        click.echo(json.dumps(counted))
+    else:
+        _print_inspection(counted)
+    _tell_problems(counted["problems"])
+    if strict and counted["problems"]["failed"]["count"]:
+        context.exit(1)
+
+
+@corpus.command(epilog=SOURCE_HELP)
+@click.argument("source")
+@click.option("--reports", type=click.Path(dir_okay=False), help="Table of reports to join to dicom films.")
+@click.option("--admit", multiple=True, metavar="MODALITY", help="Let in a modality besides CR and DX.")
+@click.option(
+    "--score",
+    type=click.Path(dir_okay=False),
+    help="Compare with a table of gold findings (study_id or filename, a 0/1 column a finding).",
+)
+@click.option(
+    "--at-least",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Average over the findings with so many positives in that table.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the score as one JSON object, not the labels.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when any item failed.")
+@click.pass_context
+def label(
+    context: click.Context,
+    source: str,
+    reports: str | None,
+    admit: tuple[str, ...],
+    score: str | None,
+    at_least: int,
+    as_json: bool,
+    strict: bool,
+) -> None:
+    """Print what each report of SOURCE says of each finding, one JSON object a line."""
+    import json
+    from pathlib import Path
+
+    from corpus.findings import Statuses, sides
+    from corpus.inspection import summarize
+    from corpus.label_scoring import read_truth, score_labels
+    from corpus.labeler import label_report
+    from corpus.records import Problem
+
+    if as_json and score is None:
+        raise click.UsageError("--json prints the score: it needs --score FILE")
+    opened = _open(source, reports, admit)
+    if score is not None:
+        read_truth(Path(score))  # a wrong table is told before the work, not after
+    problems: list[Problem] = []
+    labels: dict[str, Statuses] = {}
+    for study in opened.studies(problems.append):
+        if study.report is None:
+            continue
+        found = label_report(study.report)
+        labels[study.study_id] = found
+        if not as_json:
+            line = {
+                "report_id": study.report.item_id,
+                "study_id": study.study_id,
+                "findings": sides(found),
+            }
+            click.echo(json.dumps(line))
+    if score is not None:
+        measured = score_labels(labels, Path(score), at_least=at_least)
+        if as_json:
+            click.echo(json.dumps(measured))
+        else:
+            _print_score(measured)
+    counted = summarize(problems)
+    _tell_problems(counted)
+    if strict and counted["failed"]["count"]:
+        context.exit(1)
+
+
+def _open(source: str, reports: str | None, admit: tuple[str, ...]) -> Source:
+    from pathlib import Path
+
+    from corpus.sources import open_source
+
+    return open_source(source, reports=Path(reports) if reports else None, admit=frozenset(admit))
+
+
+def _tell_problems(problems: dict[str, Any]) -> None:
+    """One line on stderr: how many items were left out, by state."""
+    told = [f"{counted['count']:,} {state}" for state, counted in problems.items() if counted["count"]]
+    if told:
+        click.echo(", ".join(told), err=True)
+
+
+class _Progress:
+    """A running count on stderr, where that is a terminal."""
+
+    def __enter__(self) -> Callable[[str, int], None]:
+        from rich.console import Console
+        from rich.status import Status
+
+        console = Console(stderr=True)
+        self._status: Status | None = None
+        if console.is_terminal:
+            self._status = Status("reading", console=console)
+            self._status.start()
+        return self._step
+
+    def _step(self, what: str, done: int) -> None:
+        if self._status is not None and done % 100 == 0:
+            self._status.update(f"{done:,} {what}")
+
+    def __exit__(self, *exception: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+
+def _printable(text: object) -> str:
+    """Text of other people's for a terminal: control signs and stray bytes escaped."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(text))
+
+
+def _print_inspection(counted: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    facts = [(name, counted[name]) for name in ("studies", "subjects", "images", "reports", "pairs")]
+    if counted["decoded"] is not None:
+        facts.append(("decoded", counted["decoded"]))
+    _print_table(console, counted["source"], ("", "count"), [(name, f"{n:,}") for name, n in facts])
+    for name in ("views", "modalities", "sexes", "diagnoses", "attributes"):
+        if counted[name]:
+            told = ", ".join(f"{value} {n:,}" for value, n in list(counted[name].items())[:12])
+            console.print(Text(f"{name}: {_printable(told)}"))
+    for name, low, high in (("ages", "min", "max"), ("dates", "first", "last")):
+        told = counted[name]
+        if told["known"]:
+            console.print(Text(f"{name}: {told['known']:,} known, {told[low]} to {told[high]}"))
+    if counted["findings"]:
+        sides = ("present", "absent", "uncertain")
+        rows = [(name, *(f"{n[side]:,}" for side in sides)) for name, n in counted["findings"].items()]
+        _print_table(console, "findings", ("finding", *sides), rows)
+    for state, problems in counted["problems"].items():
+        for reason in problems["reasons"]:
+            examples = ", ".join(_printable(item) for item in reason["examples"])
+            why = _printable(reason["reason"])
+            console.print(Text(f"{state} {reason['count']:,}: {why} ({examples})"))
+
+
+def _print_score(measured: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    def row(name: str, ratios: dict[str, float], positives: str) -> tuple[str, ...]:
+        return (name, positives, *(f"{ratios[key]:.3f}" for key in ("precision", "recall", "f1")))
+
+    rows = [row(name, found, f"{found['positives']:,}") for name, found in measured["findings"].items()]
+    rows += [row(f"{kind} average", measured[kind], "") for kind in ("micro", "macro")]
+    title = f"{measured['studies']:,} studies compared"
+    columns = ("finding", "positives", "precision", "recall", "F1")
+    _print_table(Console(stderr=True, highlight=False), title, columns, rows)
+
+
+def _print_table(console: Console, title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*(Text(value) for value in row))
+    console.print(table)
