@@ -132,7 +132,9 @@ def _describe(items: Statement) -> _Segment:
                 denies |= item.claim is Claim.ABSENT
             else:
                 claims = True
-        elif item is Joint.VERB or isinstance(item, Normal):
+        elif item is Joint.VERB:
+            claims |= named  # "visible effusion" claims nothing, "effusion visible" does
+        elif isinstance(item, Normal):
             claims = True
         elif item is Joint.OR:
             listed |= not claims
@@ -219,6 +221,9 @@ class _Claims:
     def _look_backward(self) -> None:
         """Let each backward cue govern the finding before it and the list that this one ends."""
         reach = 0
+        match self._items:
+            case [*before, Mention(), Joint.COLON, last] if _is_denial(last):  # a form: "Effusion: no"
+                self._govern(len(before), Claim.ABSENT)
         for place, item in enumerate(self._items):
             if isinstance(item, Cue) and item.side is Side.BACKWARD:
                 if not self._govern_list_before(place, reach, item.claim):
@@ -233,19 +238,17 @@ class _Claims:
     def _govern_list_before(self, end: int, start: int, claim: Claim) -> bool:
         """Govern the findings in `[start, end)` from the right, as long as they are one list."""
         governed = joined = False
-        held: list[int] = []
         for place in range(end - 1, start - 1, -1):
             item = self._items[place]
             if isinstance(item, Mention):
-                held.append(place)
                 if not governed or joined:
                     self._govern(place, claim)
                     governed = True
-            elif governed and (item is Joint.AND or item is Joint.OR):
+            elif not governed:
+                continue
+            elif item is Joint.AND or item is Joint.OR:
                 joined = True
-            elif governed and item is Joint.VERB and joined:
-                break
-            elif governed and ((item is Joint.COMMA and not joined) or _is_denial(item)):
+            elif _is_denial(item) or (item is Joint.VERB and joined) or (item is Joint.COMMA and not joined):
                 break
         return governed
 

@@ -40,6 +40,7 @@ class Joint(Enum):
 
     BREAK = "break"  # a new clause begins: "but", ";"
     COMMA = "comma"
+    COLON = "colon"
     AND = "and"
     OR = "or"
     VERSUS = "versus"
@@ -51,64 +52,87 @@ class Joint(Enum):
 
 
 _SEEN = (
-    "seen|identified|present|evident|visualized|visualised|visible|appreciated|demonstrated|noted|detected|apparent|"
+    "seen|identified|present|evident|visualized|visualised|visible|appreciated|demonstrated|noted|"
+    "detected|apparent|"
     "observed|found|shown|recognized|depicted|discernible|discerned|there"
 )
 _BE = "is|are|was|were|be|been|being|has|have|had"
-_LITTLE = "significantly|substantially|definitely|clearly|appreciably|markedly|completely|entirely|fully|definitively"
-_CHANGE = "change|changes|increase|decrease|worsening|improvement|progression|enlargement|growth|difference|alteration"
+_LITTLE = (
+    "significantly|substantially|definitely|clearly|appreciably|markedly|completely|entirely|"
+    "fully|definitively"
+)
+_CHANGE = (
+    "change|changes|increase|decrease|worsening|improvement|progression|enlargement|growth|"
+    "difference|alteration"
+)
 _SHOW = "represent|reflect|indicate|be|suggest|relate|correspond|include|have|signify|mean|contain"
 
 _ABSENT_FORWARD = (
-    "no;without;not;nor;neither;negative for;free of|from;absence of;lack of;lacks;clear of;devoid of;denies;otherwise|grossly|essentially clear|free of|from;"
+    "no;without;not;nor;neither;negative for;free of|from;absence of;lack of;lacks;clear of;devoid of;"
+    "denies;otherwise|grossly|essentially clear|free of|from;"
     "no evidence|sign|signs|xxxx|indication|suggestion|findings|features of;without evidence|sign|signs of;"
-    "no convincing|definite|definitive|discrete|obvious|gross|visible|new|appreciable|significant|focal|large;"
+    "no convincing|definite|definitive|discrete|obvious|gross|visible|new|appreciable|significant|focal|"
+    "large;"
     "no radiographic|radiographically|radiologic? evidence|findings of|for;not have|show|demonstrate any?;"
     "no findings|evidence to suggest|indicate;no typical findings of;no longer any|evidence of?;"
     "interval|complete|near? resolution of;resolution of;clearing of;interval clearing of;disappearance of;"
     "removal of;interval removal of;never had?;not any;rules out;excludes;excluded;exclusion of;"
-    "no possibility of;argues against;against;unlikely to|represent;no new or? worsening|enlarging|increasing?;"
+    "no possibility of;argues against;against;unlikely to|represent;no new or? worsening|enlarging|"
+    "increasing?;"
     "no residual|recurrent|remaining;rather than;fails to show|demonstrate|reveal"
 )
 _ABSENT_BACKWARD = (
     f"not|never clearly|definitely|well|definitively|otherwise|currently? {_SEEN};"
     f"no longer clearly|definitely|well? {_SEEN};no longer {_BE};"
     f"not {_BE} {_SEEN};not to be {_SEEN};not confirmed;"
-    "has|have completely|essentially|since|now|entirely|fully|also? resolved|cleared|disappeared|gone|regressed;"
+    "has|have completely|essentially|since|now|entirely|fully|also? resolved|cleared|disappeared|gone|"
+    "regressed;"
     f"{_BE} absent|excluded|lacking|gone|negative;been removed|resolved|cleared|excluded;"
-    f"{_BE} completely|essentially|now|entirely|fully|since|been|also resolved|cleared|removed|absent|excluded;"
+    f"{_BE} completely|essentially|now|entirely|fully|since|been|also resolved|cleared|removed|absent|"
+    "excluded;"
     "ruled out;subsided;disappeared;vanished;none;not seen anymore|now;went away;has|have been removed;"
     "not an|a issue|concern|consideration;resolves;cleared completely?;"
-    "interval|complete resolution|clearing;resolution;negative"
+    "interval|complete resolution|clearing;resolution;negative;"
+    "not recurred|reaccumulated|redeveloped|developed|reappeared|returned"
 )
 _ABSENT_EITHER = "no longer|more;resolved;removed;absent;completely|fully|entirely resolved"
 _PRESENT_FORWARD = (
-    f"no|without significant|interval|substantial|appreciable|definite|major|real|obvious|further|relevant|other? "
+    f"no|without significant|interval|substantial|appreciable|definite|major|real|obvious|further|"
+    "relevant|other? "
     f"interval|significant|further? {_CHANGE} in|of|to|from;"
-    f"no|without significant|interval|substantial? interval|significant? {_CHANGE} in the? size|appearance|extent|degree|"
+    f"no|without significant|interval|substantial? interval|significant? {_CHANGE} in the? size|"
+    "appearance|extent|degree|"
     "volume|amount|position|severity|distribution of|to|in;"
-    "little|minimal change in;not only;no doubt;no question of?;not without;unchanged;"
+    "little|minimal change in;lack|absence of any? interval|significant? change|changes in|of;not only;"
+    "no doubt;no question of?;not without;unchanged;"
     "nearly|almost|near|partial|partially|incomplete|incompletely|not resolution of;"
     "near complete interval? resolution|clearing of;partial|incomplete interval? resolution|clearing of;"
-    "not resolved|excluded;nearly|almost|partially|incompletely|not resolved;unresolved;nonresolving"
+    "not resolved;nearly|almost|partially|incompletely|not resolved;unresolved;nonresolving"
 )
 _PRESENT_BACKWARD = (
-    f"not {_LITTLE}? changed|increased|decreased|worsened|improved|progressed|resolved|cleared|grown|disappeared|"
-    "enlarged|altered|moved|regressed|gone;not {_BE} resolved;not been resolved|removed;not yet resolved|cleared;"
+    f"not {_LITTLE}? changed|increased|decreased|worsened|improved|progressed|resolved|cleared|grown|"
+    "disappeared|"
+    "enlarged|altered|moved|regressed|gone;not {_BE} resolved;not been resolved|removed;not yet "
+    "resolved|cleared;"
     f"has|have|is|are not {_LITTLE}? resolved|changed|cleared;"
     f"{_BE} nearly|almost|partially|incompletely|mostly|largely completely|entirely? resolved|cleared;"
     "nearly|almost|partially|incompletely|mostly|largely completely|entirely? cleared;"
-    f"no longer changing;no interval|significant? {_CHANGE};without significant|interval? interval? {_CHANGE};"
-    f"not {_SEEN} on|in the|any? prior|previous|earlier|older|last|preceding|xxxx;not previously|earlier|before {_SEEN};"
+    f"no longer changing;no interval|significant? {_CHANGE};without significant|interval? interval? "
+    f"{_CHANGE};"
+    f"not {_SEEN} on|in the|any? prior|previous|earlier|older|last|preceding|xxxx;not previously|"
+    f"earlier|before {_SEEN};"
     f"not {_SEEN} previously|before|earlier;not included on the prior"
 ).replace("{_BE}", _BE)
 _UNCERTAIN_FORWARD = (
-    f"may|might|could also|possibly|well|potentially|either? {_SHOW};may|might|could;possible;possibly;potential;"
+    f"may|might|could also|possibly|well|potentially|either? {_SHOW};may|might|could;possible;possibly;"
+    "potential;"
     f"potentially;questionable;question;questioned;question of;equivocal;suspected;suspect;suspicious for|of;"
     "suspicion for|of;concern|concerns for|of;concerning for|of;worrisome for|of;raises|raising|raise the? "
     "possibility|question|suspicion|concern of|for;possibility of;possibilities include;indeterminate for?;"
-    "consider|considerations|considered;differential includes|include|diagnosis;differential diagnosis includes|include;"
-    "equivocal for?;cannot be certain of?;perhaps;suggestion of;suggestive of;suggest|suggests|suggesting|suggested;maybe;unclear whether|if;"
+    "consider|considerations|considered;differential includes|include|diagnosis;differential diagnosis "
+    "includes|include;"
+    "equivocal for?;cannot be certain of?;any;if there is|are|were a|an|any?;perhaps;suggestion of;"
+    "suggestive of;suggest|suggests|suggesting|suggested;maybe;unclear whether|if;"
     "uncertain whether|if;probable versus;can represent|reflect;query;not certain if|whether;presumed;"
     "difficult to separate|distinguish from;likely versus"
 )
@@ -135,7 +159,8 @@ _UNEXCLUDED_FORWARD = ";".join(
         "not possible to",
     )
     for how in (
-        "entirely|completely|definitely|definitively|fully|reliably|absolutely|confidently|necessarily|totally?",
+        "entirely|completely|definitely|definitively|fully|reliably|absolutely|confidently|necessarily|"
+        "totally?",
         "be certain to",
     )
     for out in ("exclude|excludes", "rule out", "totally rule out", "rule the")
@@ -146,21 +171,28 @@ _UNEXCLUDED_FORWARD = ";".join(
 _UNEXCLUDED_BACKWARD = (
     "cannot|can|could|may|might not? be entirely|completely|definitely|definitively|fully|totally|reliably|"
     "confidently|absolutely? excluded|dismissed|discounted;"
-    "cannot|can|could|may|might not? be entirely|completely|definitely|definitively|fully|totally|reliably? ruled out;"
+    "cannot|can|could|may|might not? be entirely|completely|definitely|definitively|fully|totally|"
+    "reliably? ruled out;"
     "not entirely|completely|definitely|definitively|fully|totally|reliably? excluded;"
     "not entirely|completely|definitely|definitively|fully|totally|reliably? ruled out;"
     "is|are|was|were not be? entirely|completely|definitely|definitively|fully|totally? excluded;"
     "is|are|was|were not be? entirely|completely|definitely|definitively|fully|totally? ruled out;"
     "not been entirely|completely|definitely? excluded;not been entirely|completely|definitely? ruled out;"
-    "if any;if present;if at all;cannot be excluded entirely|completely?"
+    "if any;if present;if at all;if there is|are any;cannot|can|could|may|might not? entirely|"
+    "completely|definitely|fully|confidently be excluded;"
+    "cannot|can|could|may|might not? entirely|completely|definitely|fully|confidently be ruled out;"
+    "cannot be excluded entirely|completely?"
 )
 _UNEXCLUDED_EITHER = "difficult|hard|impossible to exclude;not excluded"
 _HISTORY_FORWARD = (
-    "history of;previous|prior|past|known|remote|medical|old|clinical|patient|patients s? history of;h / o;hx of;hx;ho;"
-    "history of prior|previous|recent|remote|old|known;past medical history of|for|includes|include;history includes;"
+    "history of;previous|prior|past|known|remote|medical|old|clinical|patient|patients s? history of;h "
+    "/ o;hx of;hx;ho;"
+    "history of prior|previous|recent|remote|old|known;past medical history of|for|includes|include;"
+    "history includes;"
     "history significant|notable|remarkable for;sequela|sequelae of|from prior|previous|remote|old|past;"
     "status post;s / p;following|after treatment|therapy|surgery for;treated for;"
-    "admitted for|with;presented|presents|presenting with;diagnosed with;prior|previous|remote|past episode|episodes|"
+    "admitted for|with;presented|presents|presenting with;diagnosed with;prior|previous|remote|past "
+    "episode|episodes|"
     "bout|bouts|case of;patient with|had a?;clinical history;history"
 )
 _HISTORY_BACKWARD = (
@@ -173,9 +205,11 @@ _QUESTION_FORWARD = (
     "if there is clinical? concern|suspicion for|of;if;whether;clinical concern|suspicion for|of;"
     "signs|symptoms and|or? symptoms? of;clinically for;correlate|correlation clinically? for|with;"
     "correlate|correlation with clinical signs|symptoms|findings|history of;risk of|for;"
-    "ensure|document|confirm|assess|verify|demonstrate complete? resolution|clearing of?;until resolution|clearing of?;"
+    "ensure|document|confirm|assess|verify|demonstrate complete? resolution|clearing of?;until "
+    "resolution|clearing of?;"
     "to ensure|document|confirm|demonstrate|verify complete? resolution|clearing of?;"
-    "may|can|could develop|progress|mimic|mask|obscure|simulate|limit|limits;not evaluated for;sensitivity for;"
+    "may|can|could develop|progress|mimic|mask|obscure|simulate|limit|limits;not evaluated for;"
+    "sensitivity for;"
     "examination|exam|study for;prophylaxis for;treatment for|of;in the setting|absence|presence of;"
     "would be expected|seen;monitor for"
 )
@@ -184,20 +218,24 @@ _QUESTION_BACKWARD = (
 )
 
 _JOINTS = (
-    ("but;however;although;though;except|excepting for?;whereas;while;yet;other than;aside|apart from;", "BREAK"),
-    ("there is|are|was|were|has|have;there;despite;notwithstanding;save for;besides;;and there is|are", "BREAK"),
+    ("but;however;although|though;except|excepting;except for;whereas;while;yet", "BREAK"),
+    ("other than;aside|apart from", "BREAK"),
+    ("there is|are|was|were|has|have;there;despite;notwithstanding;save for;besides", "BREAK"),
     ("and;and / or;/;plus;as well as;along with", "AND"),
     ("or", "OR"),
     ("versus|vs;vs .", "VERSUS"),
     (f"{_BE};{_SEEN};does|do|did;appears|appear|appeared;remains|remain|remained;persists|persist;;", "VERB"),
-    ("increased|decreased|worsened|improved|developed|develops|progressed;shows|show|reveals|demonstrates;measures", "VERB"),
-    ("stable|unchanged in|since|from|compared?;again|still|now seen|noted?;redemonstrated;persistent", "VERB"),
+    ("increased|decreased|worsened|improved|developed|develops|progressed;shows|show|reveals|"
+        "demonstrates;measures", "VERB"),
+    ("stable|unchanged in|since|from|compared?;again|still|now seen|noted?;redemonstrated", "VERB"),
     ("with;that|who|which;since;as;in a patient;given", "SHIFT"),
     ("due to;secondary to;because of?;related to;caused by;from;attributable to;accounted for by", "CAUSE"),
     ("consistent|compatible with;in keeping with", "VERB"),
     ("a|an|the|his|her|this|these|another|some", "ARTICLE"),
-    ("small|mild|minimal|tiny|trace|moderate|stable|unchanged|persistent|slight|chronic|bilateral|left|right|old", "DEGREE"),
-    ("resolving|mildly|minimally|moderately|severe|extensive|marked|increasing|decreasing|worsening|improving|subtle", "DEGREE"),
+    ("small|mild|minimal|tiny|trace|moderate|stable|unchanged|persistent|slight|chronic|bilateral|left|"
+        "right|old", "DEGREE"),
+    ("resolving|mildly|minimally|moderately|severe|extensive|marked|increasing|decreasing|worsening|"
+        "improving|subtle", "DEGREE"),
 )  # fmt: skip
 
 
@@ -207,6 +245,7 @@ def phrases() -> Iterator[tuple[str, Cue | Joint]]:
         yield templates, Joint[joint]
     yield ";".join(sign for sign in (",", "(", ")")), Joint.COMMA
     yield ".", Joint.BREAK
+    yield ":", Joint.COLON
     for templates, claim, side in (
         (_ABSENT_FORWARD, Claim.ABSENT, Side.FORWARD),
         (_ABSENT_BACKWARD, Claim.ABSENT, Side.BACKWARD),

@@ -59,7 +59,8 @@ _FINDINGS: dict[str, str] = {
     "lung_opacity": "opacity|opacities|opacification|opacifications|density|densities;haziness|haze;"
     "airspace|alveolar disease|process|change|changes;air space disease|process|change|changes;"
     "opacified;interstitial|reticular|increased|coarse interstitial? markings;white out;whiteout;"
-    "interstitial prominence|thickening|disease|changes|pattern|process;parenchymal disease|thickening|changes",
+    "interstitial prominence|thickening|disease|changes|pattern|process;parenchymal disease|thickening|"
+    "changes",
     "lung_lesion": "lung|pulmonary|cavitary|cavitating|focal|parenchymal lesion|lesions;neoplasm;malignancy;"
     "carcinoma;tumor|tumors|tumour|tumours;metastasis|metastases;metastatic disease;cavity|cavities;"
     "cavitation",
@@ -72,12 +73,15 @@ _FINDINGS: dict[str, str] = {
     "lobar|lung|lobe? collapse;collapse of the? left|right? upper|middle|lower? lobe|lung;"
     "collapsed lung|lobe",
     "pneumothorax": "pneumothorax|pneumothoraces|pneumothoraxes|pnemothorax|hydropneumothorax|ptx",
-    "pleural_effusion": "pleural? effusion|effusions;pleural fluid;hydrothorax|hemothorax|haemothorax|empyema;"
+    "pleural_effusion": "pleural? effusion|effusions;pleural fluid;hydrothorax|hemothorax|haemothorax|"
+    "empyema;"
     "fluid in the? pleural space|spaces;fluid collection|collections;loculated fluid;"
     "hydropneumothorax",
-    "pleural_other": "pleural plaque|plaques|calcification|calcifications|scarring|scar|disease|mass|nodularity|"
+    "pleural_other": "pleural plaque|plaques|calcification|calcifications|scarring|scar|disease|mass|"
+    "nodularity|"
     "abnormality|based;fibrothorax;calcified pleural? plaque|plaques",
-    "pleural_thickening": "pleural|pleuroparenchymal|fissural thickening;thickening of the? pleura|fissure|fissures;"
+    "pleural_thickening": "pleural|pleuroparenchymal|fissural thickening;thickening of the? pleura|"
+    "fissure|fissures;"
     "thickened pleura|fissure;pleural fibrosis|reaction;pleural apical|basal? thickening;apical thickening;"
     "pleural and? parenchymal? scarring / thickening;pleural thickening / scarring",
     "fracture": "fracture|fractures|fractured|fx;compression deformity|deformities;broken rib|ribs;"
@@ -87,15 +91,20 @@ _FINDINGS: dict[str, str] = {
     "mass": "mass|masses|masslike;mass like",
     "emphysema": "emphysema|emphysematous",
     "fibrosis": "fibrosis|fibrotic;honeycombing;pulmonary fibrosis",
-    "hernia": "hiatal|hiatus|diaphragmatic|bochdalek|morgagni|paraesophageal hernia|hernias;hernia|hernias;herniation",
+    "hernia": "hiatal|hiatus|diaphragmatic|bochdalek|morgagni|paraesophageal hernia|hernias;hernia|"
+    "hernias;herniation",
     "ground_glass": "ground glass opacity|opacities|opacification|attenuation|density|change|changes|haze;"
     "ground glass;groundglass opacity|opacities?;ggo|ggos",
-    SUPPORT_DEVICES: "endotracheal|nasogastric|orogastric|ng|og|et|enteric|feeding|dobhoff|chest|drainage|thoracostomy|"
+    SUPPORT_DEVICES: "endotracheal|nasogastric|orogastric|ng|og|et|enteric|feeding|dobhoff|chest|"
+        "drainage|thoracostomy|"
     "tracheostomy|gastric tube|tubes;ett|ngt;tracheostomy;"
-    "central|picc|venous|subclavian|jugular|ij|arterial line|lines;central venous line|lines|access;picc;cvl|cvc;"
-    "catheter|catheters;port;mediport;portacath;port a cath;pacemaker|pacemakers|pacer|icd|aicd|defibrillator|"
+    "central|picc|venous|subclavian|jugular|ij|arterial line|lines;central venous line|lines|access;"
+    "picc;cvl|cvc;"
+    "catheter|catheters;port;mediport;portacath;port a cath;pacemaker|pacemakers|pacer|icd|aicd|"
+    "defibrillator|"
     "pacing|lvad;pacer|pacemaker|defibrillator|icd|pacing lead|leads|wires|device;swan ganz catheter?;"
-    "balloon pump;iabp;pigtail;stent|stents;sternotomy|sternal wire|wires;hardware;prosthetic|mechanical valve|valves;"
+    "balloon pump;iabp;pigtail;stent|stents;sternotomy|sternal wire|wires;hardware;prosthetic|"
+    "mechanical valve|valves;"
     "valve replacement|prosthesis;drain|drains;stimulator;cannula;support device|devices;spinal rods;"
     "medical|monitoring device|devices;arthroplasty;intubated",
 }  # fmt: skip
@@ -107,8 +116,10 @@ _IDLE = (
 _IDLE += "origin|etiology|significance|nature|age?"
 _NOT_FINDINGS = (
     "mass effect;nipple shadow|shadows;breast|body mass;bone|bony|osseous|mineral density|densities;"
-    "soft tissue density|densities|mass;bone mineral density;metallic|calcific|surgical|contrast density|densities;"
-    "subcutaneous|cutaneous emphysema;soft tissue emphysema;laryngeal|peripheral|leg|ankle|tissue|pedal edema;"
+    "soft tissue density|densities|mass;bone mineral density;metallic|calcific|surgical|contrast "
+    "density|densities;"
+    "subcutaneous|cutaneous emphysema;soft tissue emphysema;laryngeal|peripheral|leg|ankle|tissue|pedal "
+    "edema;"
     "cystic fibrosis;pericardial effusion|effusions;joint effusion|effusions;pneumonia vaccine;"
     "lung volume|volumes;thyroid|breast|adrenal|hepatic|renal nodule|nodules|mass|masses;"
     "lung|lungs|thoracic cage? cancer screening;fluid level|levels;"
@@ -117,12 +128,14 @@ _NOT_FINDINGS = (
 
 _STRUCTURES: tuple[tuple[str, Structure], ...] = (
     (
-        "heart;heart|cardiac size|contour|contours|shadow|border|borders|silhouette;cardiac silhouette size|contour;"
+        "heart;heart|cardiac size|contour|contours|shadow|border|borders|silhouette;cardiac silhouette "
+        "size|contour;"
         "cardiac;size of the? heart;size and contour of the? heart;cardiac silhouettes",
         _HEART,
     ),
     (
-        "mediastinum;mediastinal silhouette|silhouettes|contour|contours|size|width|structures|borders;mediastinal;"
+        "mediastinum;mediastinal silhouette|silhouettes|contour|contours|size|width|structures|borders;"
+        "mediastinal;"
         "superior|upper mediastinum",
         _MEDIASTINUM,
     ),
@@ -148,8 +161,10 @@ _STRUCTURES: tuple[tuple[str, Structure], ...] = (
         _BONES,
     ),
     (
-        "pulmonary|central? vascularity|vasculature|vessels|xxxx;vasculature;vascularity;hila;hilum;hilar;hilar contours|"
-        "structures;trachea;aorta;aortic;diaphragm|diaphragms|hemidiaphragm|hemidiaphragms;soft tissue|tissues;spine;"
+        "pulmonary|central? vascularity|vasculature|vessels|xxxx;vasculature;vascularity;hila;hilum;"
+        "hilar;hilar contours|"
+        "structures;trachea;aorta;aortic;diaphragm|diaphragms|hemidiaphragm|hemidiaphragms;soft tissue|"
+        "tissues;spine;"
         "upper? abdomen;airway|airways;thoracic aorta|spine;pulmonary arteries|artery",
         _OTHER,
     ),
@@ -158,8 +173,10 @@ _STRUCTURES: tuple[tuple[str, Structure], ...] = (
 _DISEASE_WORDS = "abnormality|abnormalities|disease|process|finding|findings|pathology|lesion|injury"
 _DISEASES: tuple[tuple[str, Disease], ...] = (
     (
-        "acute|active? cardiopulmonary|pulmonary|intrathoracic|thoracic|chest|airspace|radiographic|preoperative|"
-        f"cardiac|lung|pleural|parenchymal|radiologic? {_DISEASE_WORDS};acute|active or? active? {_DISEASE_WORDS};"
+        "acute|active? cardiopulmonary|pulmonary|intrathoracic|thoracic|chest|airspace|radiographic|"
+        "preoperative|"
+        f"cardiac|lung|pleural|parenchymal|radiologic? {_DISEASE_WORDS};acute|active or? active? "
+        f"{_DISEASE_WORDS};"
         f"acute radiographic cardiopulmonary {_DISEASE_WORDS};abnormality|abnormalities|pathology;"
         f"acute intrathoracic|cardiopulmonary;active cardiopulmonary;active {_DISEASE_WORDS}",
         Disease(),
@@ -172,9 +189,12 @@ _DISEASES: tuple[tuple[str, Disease], ...] = (
 
 _NORMAL = (
     "normal;unremarkable;clear;intact;sharp;within normal limits;normal limits;within limits of normal;wnl;"
-    "not enlarged;not significantly|definitely enlarged;top normal;upper limits of normal;upper limit of normal;"
-    "normal in|for size|contour|appearance|caliber|limits;grossly|otherwise clear;well expanded and? clear;midline;"
-    "high|upper normal;normally|fully|well inflated|aerated|expanded;negative chest|study|exam|examination|radiograph"
+    "not enlarged;not significantly|definitely enlarged;top normal;upper limits of normal;upper limit "
+    "of normal;"
+    "normal in|for size|contour|appearance|caliber|limits;grossly|otherwise clear;well expanded and? "
+    "clear;midline;"
+    "high|upper normal;normally|fully|well inflated|aerated|expanded;negative chest|study|exam|"
+    "examination|radiograph"
 )
 _ENLARGED = (
     "enlarged;large;prominent;widened;increased in size;enlargement;widening;magnified;dilated;big;wide;"

@@ -15,7 +15,7 @@ _TOKEN = re.compile(r"[a-z]+|\d+(?:\.\d+)?|[,:./()&?]")
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words, numbers and the signs that join or part them; a hyphen parts like a blank, `;` like a stop."""
+    """Lower-case words, numbers, joining and parting signs; a hyphen is a blank, a semicolon a stop."""
     text = text.lower().replace("’", "'").replace("can't", "cannot").replace("n't", " not").replace(";", ".")
     return _TOKEN.findall(text)
 
