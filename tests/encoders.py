@@ -7,7 +7,7 @@ from pathlib import Path
 
 WORDS = (
     "the lungs are clear no pleural effusion or pneumothorax. heart size is normal. left right lower upper "
-    "lobe consolidation opacity small large moderate mild nodule cardiomegaly enlarged cannot exclude pneumonia. "
+    "lobe consolidation opacity small large moderate mild nodule cardiomegaly cannot exclude pneumonia. "
     "stable unchanged resolved increased in the mediastinal contour is unremarkable edema atelectasis. "
 )
 

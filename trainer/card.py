@@ -7,8 +7,8 @@ from typing import Any
 LIMITS = """## Limits
 
 **Not a medical device.** Research software: not for diagnosis, triage or treatment. Likeness of pictures is
-not sameness of disease. It was measured only on the data named here; other machines, views, ages and populations
-are unknown to it. The encoder answers every query, also one that is no chest radiograph."""
+not sameness of disease. It was measured only on the data named here; other machines, views, ages and
+populations are unknown to it. The encoder answers every query, also one that is no chest radiograph."""
 
 
 def model_card(record: Mapping[str, Any]) -> str:

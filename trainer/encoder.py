@@ -86,13 +86,13 @@ class Encoder:
         """Read an encoder folder; check that it is whole and unedited.
 
         Args:
-            folder: an encoder folder, also one that was moved.
+            folder: an encoder folder, also one that was moved, or the folder of the run that made it.
             device: `auto` (cuda, then mps, then cpu) or a torch device name.
 
         Raises:
             EncoderError: the folder is missing, incomplete or edited, or the device cannot be used.
         """
-        path = Path(folder).expanduser().resolve()
+        path = files.locate(Path(folder).expanduser().resolve())
         record = files.verify(path)
         config = files.read_json(path / files.CONFIG)
         model = read_model(path, config)

@@ -100,6 +100,12 @@ def fingerprint(folder: Path, hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
+def locate(path: Path) -> Path:
+    """The encoder folder meant by a path: itself, or the `encoder/` inside a training run's folder."""
+    inside = path / "encoder"
+    return inside if not (path / RECORD).is_file() and (inside / RECORD).is_file() else path
+
+
 def verify(folder: Path) -> dict[str, Any]:
     """Check that the folder is whole and unedited; return its record.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from corpus.errors import EncoderError
 from corpus.settings import settings
-from trainer.folder import RECORD, read_json
+from trainer.folder import RECORD, locate, read_json
 
 ENCODERS = "encoders"
 _PARTS = {"note", "model_cfg", "preprocess_cfg", "text_tower", "image_weights", "text_weights"}
@@ -61,15 +61,15 @@ def find_architecture(name_or_file: str) -> Architecture:
 
 
 def find_encoder(name_or_path: str | Path) -> Path:
-    """The folder of an encoder: a folder's path, or a name under `<home>/encoders`.
+    """The folder of an encoder: a folder's path (its run's too), or a name under `<home>/encoders`.
 
     Raises:
         EncoderError: there is no such folder or name; names the nearest known one.
     """
-    path = Path(name_or_path).expanduser()
+    path = locate(Path(name_or_path).expanduser())
     if (path / RECORD).is_file():
         return path.resolve()
-    named = settings().home_folder / ENCODERS / str(name_or_path)
+    named = locate(settings().home_folder / ENCODERS / str(name_or_path))
     if (named / RECORD).is_file():
         return named
     if path.is_dir():
@@ -84,7 +84,7 @@ def encoder_folders() -> Iterator[Path]:
     """The encoder folders under the home, by name."""
     home = settings().home_folder / ENCODERS
     if home.is_dir():
-        yield from sorted(folder for folder in home.iterdir() if (folder / RECORD).is_file())
+        yield from sorted(f for f in map(locate, home.iterdir()) if (f / RECORD).is_file())
 
 
 def describe_encoder(folder: Path) -> dict[str, Any]:

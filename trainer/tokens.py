@@ -6,11 +6,13 @@ between words; the caller averages their vectors. Tokens are those of open_clip'
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
-from open_clip.tokenizer import HFTokenizer
+from open_clip.tokenizer import HFTokenizer, get_clean_fn
 from tokenizers import Encoding, Tokenizer
+from transformers import PreTrainedTokenizerBase
 
 from corpus.errors import EncoderError
 
@@ -48,6 +50,13 @@ class WindowTokenizer:
             )
         fast = Tokenizer.from_str(plain.tokenizer.backend_tokenizer.to_str())
         return cls(fast, plain.clean_fn, plain.context_length)
+
+    @classmethod
+    def of_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, context_length: int) -> "WindowTokenizer":
+        """Wrap a tokenizer that is not yet in a folder; it cleans texts as plain open_clip does."""
+        backend: Any = tokenizer
+        fast = Tokenizer.from_str(backend.backend_tokenizer.to_str())
+        return cls(fast, get_clean_fn("whitespace"), context_length)
 
     def windows(self, texts: Sequence[str]) -> list[list[list[int]]]:
         """Token ids of each text's windows, special tokens included, at most `context_length` long.

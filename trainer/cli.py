@@ -1,0 +1,172 @@
+"""`similarity train` and `similarity encoders`."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from trainer.preparation import Progress
+
+_LOSSES = ("semantic-matching", "infonce")
+
+
+@click.command()
+@click.option("--corpus", "corpora", multiple=True, metavar="SOURCE", help="KIND:PATH; may be given again.")
+@click.option("--loss", type=click.Choice(_LOSSES), help="What training minimises.  [semantic-matching]")
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder."
+)
+@click.option("--config", "config_file", type=click.Path(dir_okay=False, path_type=Path), help="TOML file.")
+@click.option("--arch", metavar="NAME|FILE", help="Shape of the encoder.  [tiny]")
+@click.option("--image-weights", metavar="FILE|timm:NAME", help="What the image tower starts from.")
+@click.option("--text-weights", metavar="FOLDER|NAME", help="What the text tower starts from.")
+@click.option("--epochs", type=int, help="Times through the pictures.")
+@click.option("--batch-size", type=int, help="Pictures a step, and texts.")
+@click.option("--seed", type=int, help="Of everything that is drawn.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out from its last checkpoint.")
+def train(
+    corpora: tuple[str, ...],
+    loss: str | None,
+    out: Path,
+    config_file: Path | None,
+    arch: str | None,
+    image_weights: str | None,
+    text_weights: str | None,
+    epochs: int | None,
+    batch_size: int | None,
+    seed: int | None,
+    device: str,
+    resume: bool,
+) -> None:
+    """Train an encoder on any mix of sources: paired, pictures without text, text without pictures.
+
+    Writes checkpoints and curves into the run's folder and the encoder into its `encoder/`, whose path is
+    printed. Options override the TOML file; every setting of it is in the resolved `config.toml` of a run.
+    A tenth of the subjects is held out for tuning, a fifth for testing; neither is trained on.
+    """
+    from trainer.config import read_config
+
+    if resume and config_file is None and (out / "config.toml").is_file():
+        config_file = out / "config.toml"
+    config = read_config(
+        config_file,
+        {
+            "corpus": list(corpora) or None,
+            "loss.name": loss,
+            "arch": arch,
+            "image_weights": image_weights,
+            "text_weights": text_weights,
+            "epochs": epochs,
+            "sampling.batch_size": batch_size,
+            "seed": seed,
+        },
+    )
+    from trainer.loop import train as run
+
+    with _Shown() as show:
+        folder = run(config, out, show, resume=resume, device=device)
+    click.echo(folder)
+
+
+class _Shown:
+    """Progress on stderr: bars on a terminal, else a line a stage and an epoch."""
+
+    def __enter__(self) -> Callable[["Progress"], None]:
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
+        if not sys.stderr.isatty():
+            return self._line
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+        )
+        self._bars.start()
+        return self._bar
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def _line(self, progress: "Progress") -> None:
+        if progress.stage == "epoch" or (progress.stage != "train" and progress.done == progress.total):
+            click.echo(
+                f"{progress.stage} {progress.done}/{progress.total} {progress.note}".rstrip(), err=True
+            )
+
+    def _bar(self, progress: "Progress") -> None:
+        if progress.stage == "epoch":
+            self._bars.console.print(f"epoch {progress.done}/{progress.total} {progress.note}")
+            return
+        name = progress.stage if progress.stage == "train" else f"{progress.stage} {progress.note}".strip()
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=progress.total, note="")
+        note = progress.note if progress.stage == "train" else ""
+        self._bars.update(self._tasks[name], completed=progress.done, total=progress.total, note=note)
+
+
+@click.group()
+def encoders() -> None:
+    """List encoders and look into them."""
+
+
+@encoders.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def list_command(as_json: bool) -> None:
+    """Name the encoders under the home, and the shapes that can be trained."""
+    from trainer.registry import describe_encoder, encoder_folders, find_architecture, list_architectures
+
+    known = [describe_encoder(folder) for folder in encoder_folders()]
+    shapes = [find_architecture(name) for name in list_architectures()]
+    if as_json:
+        rows = [_summary(record) for record in known]
+        table = [{"name": shape.name, "note": shape.note} for shape in shapes]
+        click.echo(json.dumps({"encoders": rows, "architectures": table}, indent=2))
+        return
+    for record in known:
+        click.echo(f"{record.get('name')}\t{str(record.get('fingerprint', ''))[:8]}\t{record['path']}")
+    if not known:
+        click.echo("no encoder yet; `similarity train` makes one", err=True)
+    click.echo("architectures:")
+    for shape in shapes:
+        click.echo(f"  {shape.name}\t{shape.note}")
+
+
+@encoders.command("inspect")
+@click.argument("encoder", metavar="NAME|DIR")
+@click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
+def inspect_command(encoder: str, as_json: bool) -> None:
+    """Check that an encoder is whole and unedited, and say what it is."""
+    from trainer.folder import fingerprint, verify
+    from trainer.registry import find_encoder
+
+    folder = find_encoder(encoder)
+    record = verify(folder)
+    record["fingerprint"] = fingerprint(folder, record["files"])
+    if as_json:
+        click.echo(json.dumps({"path": str(folder), **record}, indent=2, ensure_ascii=False))
+        return
+    for key, value in _summary({"path": str(folder), **record}).items():
+        click.echo(f"{key}\t{json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
+    for row in record.get("data", []):
+        click.echo(
+            f"trained on\t{row['source']}: {row['pictures']} pictures, {row['texts']} texts, "
+            f"{row['subjects']} subjects"
+        )
+
+
+def _summary(record: dict[str, Any]) -> dict[str, Any]:
+    keys = ("name", "path", "architecture", "fingerprint", "plain_open_clip", "starts", "metrics")
+    return {key: record[key] for key in keys if key in record}

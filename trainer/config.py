@@ -1,0 +1,252 @@
+"""The configuration of a training run: frozen, read from TOML, written back resolved.
+
+Every setting has its default here. A key that no setting has is refused with the nearest that one has.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from corpus.errors import UsageError
+from trainer.targets import TargetConfig
+
+LossName = Literal["semantic-matching", "infonce"]
+Unit = Literal["report", "sentence", "both"]
+Pairing = Literal["auto", "independent", "matched", "true"]
+BatchNorm = Literal["auto", "frozen", "live"]
+Keep = Literal["best", "last"]
+
+
+@dataclass(frozen=True, slots=True)
+class LossConfig:
+    """`temperature` sharpens semantic targets below 1; `identity_weight` leans them on true pairs."""
+
+    name: LossName = "semantic-matching"
+    temperature: float = 0.1
+    identity_weight: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingConfig:
+    """How batches are drawn; see `trainer.sampling.Sampler`.
+
+    `text_unit`: a text is a report, a sentence, or either. `pairing`: `auto` is independent for semantic
+    matching and true for infonce. `text_batch_size` 0: as many texts as pictures. `steps` an epoch, 0: each
+    picture about once.
+    """
+
+    text_unit: Unit = "both"
+    pairing: Pairing = "auto"
+    batch_size: int = 32
+    text_batch_size: int = 0
+    balance: float = 0.0
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeConfig:
+    """What of the towers stays as it was loaded.
+
+    `image_blocks`: the stem and so many of the trunk's blocks; −1 the whole trunk. `text_layers`: the
+    embeddings and so many layers; −1 the whole text tower but its projection. The activations of what is
+    frozen are computed once and kept (float16) where they fit into `cache_gb`; `views` is how many
+    augmented views of a picture are kept then. `batch_norm`: `auto` freezes the statistics of a trunk that
+    starts from weights.
+    """
+
+    image_blocks: int = 0
+    text_layers: int = 0
+    views: int = 1
+    cache_gb: float = 8.0
+    batch_norm: BatchNorm = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerConfig:
+    """AdamW with warm-up and a cosine to zero.
+
+    `learning_rate` of the towers; `head_rate` of projections and logit scale, 0: the same. `warm_up`: share
+    of all steps. `clip`: largest gradient norm.
+    """
+
+    learning_rate: float = 1e-3
+    head_rate: float = 0.0
+    weight_decay: float = 1e-4
+    warm_up: float = 0.1
+    clip: float = 1.0
+    temperature: float = 0.07
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """Small random changes of a training picture; left stays left.
+
+    `degrees` of rotation, `translate` and `scale` as shares, `brightness` and `contrast` as factors 1 ± x.
+    """
+
+    degrees: float = 5.0
+    translate: float = 0.04
+    scale: float = 0.06
+    brightness: float = 0.15
+    contrast: float = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Everything that decides a run. `checkpoint_steps` 0: a checkpoint at each epoch's end only."""
+
+    corpus: tuple[str, ...] = ()
+    arch: str = "tiny"
+    image_weights: str = ""
+    text_weights: str = ""
+    epochs: int = 10
+    seed: int = 0
+    keep: Keep = "best"
+    checkpoint_steps: int = 0
+    workers: int = 0
+    loss: LossConfig = field(default_factory=LossConfig)
+    targets: TargetConfig = field(default_factory=TargetConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("epochs", self.epochs, 1),
+            ("sampling.batch_size", self.sampling.batch_size, 2),
+            ("sampling.text_batch_size", self.sampling.text_batch_size, 0),
+            ("sampling.balance", self.sampling.balance, 0),
+            ("sampling.steps", self.sampling.steps, 0),
+            ("freeze.views", self.freeze.views, 1),
+            ("freeze.image_blocks", self.freeze.image_blocks, -1),
+            ("freeze.text_layers", self.freeze.text_layers, -1),
+            ("optimizer.learning_rate", self.optimizer.learning_rate, 0),
+            ("optimizer.clip", self.optimizer.clip, 0),
+        ):
+            if value < least:
+                raise UsageError(f"{name} must be at least {least}, not {value}")
+
+    @property
+    def pairing(self) -> Literal["independent", "matched", "true"]:
+        """The pairing with `auto` resolved."""
+        if self.sampling.pairing != "auto":
+            return self.sampling.pairing
+        return "true" if self.loss.name == "infonce" else "independent"
+
+
+def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+    """Read a configuration and lay overrides over it.
+
+    Args:
+        path: a TOML file; None for the defaults.
+        overrides: dotted setting → value, such as `{"loss.name": "infonce"}`; None values are passed over.
+
+    Raises:
+        UsageError: the file cannot be read, a key is unknown (the nearest is named) or a value does not fit.
+    """
+    content: dict[str, Any] = {}
+    if path is not None:
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"the configuration {path} cannot be read: {error}") from error
+    for dotted, value in (overrides or {}).items():
+        if value is not None:
+            *sections, key = dotted.split(".")
+            place = content
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[key] = value
+    config: TrainConfig = _read_section(TrainConfig, content, "")
+    return config
+
+
+def config_table(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as plain JSON values."""
+    table: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return table
+
+
+def write_toml(config: TrainConfig) -> str:
+    """The resolved configuration as TOML that `read_config` reads back to an equal one."""
+    table = config_table(config)
+    lines = [f"{key} = {_toml(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    for section, content in table.items():
+        if isinstance(content, dict):
+            lines += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in content.items())]
+    return "\n".join(lines) + "\n"
+
+
+def differing(left: TrainConfig, right: TrainConfig) -> list[str]:
+    """The dotted names of the settings in which two configurations differ."""
+    one, other = _flat(config_table(left)), _flat(config_table(right))
+    return [name for name in one if one[name] != other[name]]
+
+
+def without_places(config: TrainConfig) -> TrainConfig:
+    """The configuration as it may leave this machine: sources and weights by name, without their folders."""
+    return replace(
+        config,
+        corpus=tuple(public_name(spec) for spec in config.corpus),
+        arch=public_name(config.arch),
+        image_weights=public_name(config.image_weights),
+        text_weights=public_name(config.text_weights),
+    )
+
+
+def public_name(spec: str) -> str:
+    """`openi:/home/a/openi` → `openi:openi`, `/models/a.safetensors` → `a.safetensors`."""
+    if spec.startswith(("package:", "timm:", "hf:", "phantom:")):
+        return spec
+    kind, colon, place = spec.rpartition(":")
+    return f"{kind}{colon}{Path(place).name}"
+
+
+def _read_section(kind: type[Any], content: Mapping[str, Any], prefix: str) -> Any:
+    types = get_type_hints(kind)
+    known = {f.name for f in fields(kind)}
+    values = {}
+    for key, value in content.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+            raise UsageError(f"unknown setting {prefix}{key}; {hint}")
+        values[key] = _fit(types[key], value, f"{prefix}{key}")
+    return kind(**values)
+
+
+def _fit(kind: Any, value: Any, name: str) -> Any:
+    """Check one value against its type; numbers without a point may stand for those with one."""
+    if is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise UsageError(f"{name} is a section: write [{name}]")
+        return _read_section(kind, value, f"{name}.")
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise UsageError(f"{name} must be one of {', '.join(get_args(kind))}, not {value!r}")
+        return value
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise UsageError(f"{name} must be a list of texts")
+        return tuple(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise UsageError(f"{name} must be of kind {kind.__name__}, not {value!r}")
+    return value
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)  # a JSON scalar or list of texts is TOML as well

@@ -1,0 +1,142 @@
+"""The frozen part of an image trunk: run once, its activations kept, so that epochs only run the rest.
+
+A trunk is taken apart into the modules its `forward_features` runs one after the other; that their sequence
+gives the same features is checked on a random picture before it is relied on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from corpus.errors import TrainingError
+
+_STEM_FIRST = ("conv_stem", "bn1")  # EfficientNet and MobileNet families
+_AFTER_BLOCKS = ("conv_head", "bn2")
+_RESNET = ("conv1", "bn1", "act1", "maxpool")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitTower:
+    """An image tower in two parts: `prefix` is frozen, `rest` learns. `rest(prefix(x))` is the tower."""
+
+    prefix: nn.Module
+    rest: nn.Module
+
+
+class _Rest(nn.Module):
+    """The trainable blocks of a trunk, its pooling, and the projection."""
+
+    def __init__(self, blocks: nn.Sequential, visual: nn.Module) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self._visual = [visual]  # in a list: its parameters belong to the model, not to this view of it
+
+    def forward(self, activations: torch.Tensor) -> torch.Tensor:
+        """(n, …) activations → (n, dim) features."""
+        visual: Any = self._visual[0]
+        features: torch.Tensor = visual.head(visual.trunk.forward_head(self.blocks(activations)))
+        return features
+
+
+def split_image_tower(visual: nn.Module, frozen_blocks: int, image_size: int) -> SplitTower:
+    """Freeze the stem and the first blocks of a timm image tower, and part it there.
+
+    Args:
+        visual: open_clip's timm tower; the frozen parameters stop requiring gradients.
+        frozen_blocks: how many blocks; 0 freezes nothing, −1 the whole trunk.
+        image_size: side of the pictures, for the check.
+
+    Raises:
+        TrainingError: the trunk has fewer blocks, or is of a kind that cannot be parted.
+    """
+    if frozen_blocks == 0:
+        return SplitTower(nn.Identity(), visual)
+    trunk: Any = getattr(visual, "trunk", None)
+    if not isinstance(trunk, nn.Module):
+        raise TrainingError("only a timm image trunk can be frozen")
+    if frozen_blocks < 0:
+        trunk.requires_grad_(False)
+        return SplitTower(trunk, visual.head)  # type: ignore[arg-type]
+    stem, blocks, after = _parts(trunk)
+    if frozen_blocks > len(blocks):
+        raise TrainingError(
+            f"the image trunk has {len(blocks)} blocks; freeze.image_blocks is {frozen_blocks}"
+        )
+    prefix = nn.Sequential(*stem, *blocks[:frozen_blocks]).requires_grad_(False)
+    rest = nn.Sequential(*blocks[frozen_blocks:], *after)
+    _check_split(trunk, prefix, rest, image_size)
+    return SplitTower(prefix, _Rest(rest, visual))
+
+
+def _parts(trunk: Any) -> tuple[list[nn.Module], list[nn.Module], list[nn.Module]]:
+    """Stem, blocks, and what follows them, in the order of `forward_features`."""
+    if all(hasattr(trunk, name) for name in (*_STEM_FIRST, "blocks")):
+        after = [getattr(trunk, name) for name in _AFTER_BLOCKS if hasattr(trunk, name)]
+        return [trunk.conv_stem, trunk.bn1], list(trunk.blocks), after if len(after) == 2 else []
+    if all(hasattr(trunk, name) for name in (*_RESNET, "layer4")):
+        stem = [getattr(trunk, name) for name in _RESNET]
+        return stem, [trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4], []
+    if hasattr(trunk, "stem") and hasattr(trunk, "stages"):
+        return [trunk.stem], list(trunk.stages), [trunk.norm_pre] if hasattr(trunk, "norm_pre") else []
+    if hasattr(trunk, "patch_embed") and hasattr(trunk, "layers"):
+        return [trunk.patch_embed], list(trunk.layers), [trunk.norm]
+    raise TrainingError(
+        f"a {type(trunk).__name__} trunk cannot be frozen in part; set freeze.image_blocks to 0 or -1"
+    )
+
+
+def _check_split(trunk: Any, prefix: nn.Module, rest: nn.Module, image_size: int) -> None:
+    was_training = trunk.training
+    trunk.eval()
+    with torch.no_grad():
+        probe = torch.rand(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+        probe = probe.to(next(trunk.parameters()).device)
+        same = torch.allclose(rest(prefix(probe)), trunk.forward_features(probe), atol=1e-5)
+    trunk.train(was_training)
+    if not same:
+        raise TrainingError(
+            f"a {type(trunk).__name__} trunk cannot be frozen in part: its blocks are not run in a line"
+        )
+
+
+def freeze_text_tower(text: nn.Module, frozen_layers: int) -> None:
+    """Freeze the embeddings and the first layers of a Hugging Face text tower; −1 all but its projection.
+
+    Raises:
+        TrainingError: the tower has fewer layers, or is of another kind.
+    """
+    if frozen_layers == 0:
+        return
+    transformer: Any = getattr(text, "transformer", None)
+    layers = getattr(getattr(transformer, "encoder", None), "layer", None)
+    if not isinstance(transformer, nn.Module):
+        raise TrainingError("only a Hugging Face text tower can be frozen")
+    if frozen_layers < 0:
+        transformer.requires_grad_(False)
+        return
+    if layers is None or frozen_layers > len(layers):
+        raise TrainingError(
+            f"the text tower has {len(layers or ())} layers to freeze; freeze.text_layers is {frozen_layers}"
+        )
+    for module in (transformer.embeddings, *layers[:frozen_layers]):
+        module.requires_grad_(False)
+
+
+def set_modes(model: nn.Module, *, live_batch_norm: bool) -> None:
+    """Put what learns into training mode; what is frozen, and batch norms unless live, stays as it is."""
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters())
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
+    if not live_batch_norm:
+        for norm in batch_norms(model):
+            norm.eval()
+
+
+def batch_norms(model: nn.Module) -> Iterator[nn.Module]:
+    """The batch normalisation layers of a model."""
+    return (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))

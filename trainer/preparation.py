@@ -1,0 +1,162 @@
+"""Everything a run has before its first step: corpus, towers, decoded pictures, cached frozen parts."""
+
+import hashlib
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from corpus.errors import TrainingError
+from corpus.framing import Framing
+from corpus.records import Problem
+from corpus.sources import open_source
+from trainer.checkpointing import RunFolder
+from trainer.config import TrainConfig, public_name
+from trainer.dataset import Gathered, Pool, gather
+from trainer.features import ImageSide, TextSide
+from trainer.frozen import freeze_text_tower
+from trainer.pictures import decode
+from trainer.registry import find_architecture
+from trainer.tokens import WindowTokenizer
+from trainer.towers import Towers, build_towers
+
+logger = logging.getLogger(__name__)
+
+_MONITORED = 2000  # more items than this do not make the score of an epoch surer
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run is: `done` of `total` in a stage (gather, decode, freeze, train, export), and a note."""
+
+    stage: str
+    done: int
+    total: int
+    note: str = ""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One split, ready for the network: items, and what turns them into features."""
+
+    pool: Pool
+    images: ImageSide
+    texts: TextSide
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run before its first step. `val` is None when nobody is held out for tuning."""
+
+    corpus: Gathered
+    towers: Towers
+    train: Side
+    val: Side | None
+    problems: Counter[str] = field(default_factory=Counter)
+
+    def signature(self) -> str:
+        """Changes when the items or the tokenizer do: a run is only resumed on what it began with."""
+        digest = hashlib.sha256()
+        for picture in self.train.pool.pictures:
+            digest.update(f"{picture.item_id}\0{sorted(picture.statuses.items())}\0".encode())
+        for text in self.train.pool.texts:
+            digest.update(f"{text.text}\0{sorted(text.statuses.items())}\0".encode(errors="replace"))
+        backend: Any = self.towers.tokenizer
+        digest.update(str(sorted(backend.get_vocab().items())).encode(errors="replace"))
+        return digest.hexdigest()
+
+
+def prepare(
+    config: TrainConfig, folder: RunFolder, on_progress: OnProgress, device: torch.device
+) -> Prepared:
+    """Gather the corpus, build the towers, decode the pictures and run what is frozen once.
+
+    Raises:
+        TrainingError, CorpusError, UsageError, EncoderError: as `trainer.loop.train` says.
+    """
+    problems: Counter[str] = Counter()
+
+    def note(problem: Problem) -> None:
+        problems[problem.state] += 1
+        folder.note_problem(problem)
+
+    corpus = _gather(config, note, on_progress)
+    towers = _build(config, corpus)
+    towers.model.to(device)
+    train = _side("train", corpus.train, config, towers, folder, note, on_progress, device)
+    val = None
+    if corpus.val.pictures and corpus.val.texts:
+        few = Pool(corpus.val.pictures[:_MONITORED], corpus.val.texts[:_MONITORED])
+        val = _side("val", few, config, towers, folder, note, on_progress, device)
+    else:
+        logger.warning("nobody is held out for tuning: the last epoch is kept, not the best")
+    return Prepared(replace(corpus, train=train.pool), towers, train, val, problems)
+
+
+def _gather(config: TrainConfig, note: Callable[[Problem], None], on_progress: OnProgress) -> Gathered:
+    if not config.corpus:
+        raise TrainingError("there is no corpus to train on; name one with --corpus KIND:PATH")
+    on_progress(Progress("gather", 0, len(config.corpus)))
+    sources = [(public_name(spec), open_source(spec)) for spec in config.corpus]
+    need_labels = config.loss.name == "semantic-matching" or config.pairing == "matched"
+    gathered = gather(sources, config.sampling.text_unit, note, need_labels=need_labels)
+    found = f"{len(gathered.train.pictures)} pictures, {len(gathered.train.texts)} texts"
+    on_progress(Progress("gather", len(sources), len(sources), found))
+    return gathered
+
+
+def _build(config: TrainConfig, corpus: Gathered) -> Towers:
+    towers = build_towers(
+        find_architecture(config.arch),
+        image_weights=config.image_weights or None,
+        text_weights=config.text_weights or None,
+        texts=lambda: [text.text for text in corpus.train.texts],
+    )
+    model: Any = towers.model
+    with torch.no_grad():
+        model.logit_scale.fill_(math.log(1 / config.optimizer.temperature))
+    freeze_text_tower(model.text, config.freeze.text_layers)
+    model.eval()
+    return towers
+
+
+def _side(
+    name: str,
+    pool: Pool,
+    config: TrainConfig,
+    towers: Towers,
+    folder: RunFolder,
+    note: Callable[[Problem], None],
+    on_progress: OnProgress,
+    device: torch.device,
+) -> Side:
+    shape = towers.architecture
+    framing = Framing(int(shape.model_cfg["vision_cfg"]["image_size"]))
+
+    def tick(stage: str, what: str) -> Callable[[int, int], None]:
+        return lambda done, total: on_progress(Progress(stage, done, total, f"{name} {what}"))
+
+    pictures, pixels = decode(
+        pool.pictures,
+        framing,
+        folder.cache / f"{name}.npy",
+        note,
+        workers=config.workers,
+        tick=tick("decode", "pictures"),
+    )
+    augment = config.augment if name == "train" else None
+    images = ImageSide(towers.model, pixels, shape.preprocess_cfg, config.freeze, augment, device)
+    tokenizer = WindowTokenizer.of_tokenizer(
+        towers.tokenizer, int(shape.model_cfg["text_cfg"]["context_length"])
+    )
+    texts = TextSide(towers.model, tokenizer, [text.text for text in pool.texts], config.freeze, device)
+    images.fill_cache(folder.cache / f"{name}-frozen.npy", tick("freeze", "pictures"))
+    texts.fill_cache(tick("freeze", "texts"))
+    return Side(Pool(tuple(pictures), pool.texts), images, texts)

@@ -1,0 +1,163 @@
+"""Which pictures meet which texts: the plan of one epoch, fixed by the seed and the epoch's number.
+
+A plan is made whole before its epoch starts, so a run that stops in the middle finds its place again.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corpus.errors import TrainingError
+from corpus.findings import Statuses, is_normal, present_leaves
+from trainer.dataset import Pool
+
+Pairing = Literal["independent", "matched", "true"]
+PAIRINGS: tuple[Pairing, ...] = ("independent", "matched", "true")
+
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step's items: `pictures` (n,) and `texts` (m,) index the pool; `pairs` (p, 2) index the batch."""
+
+    pictures: Index
+    texts: Index
+    pairs: Index
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """Draws the batches of an epoch.
+
+    `pairing`: `independent` draws pictures and texts apart (MedCLIP's decoupling; a pair is known when
+    both sides of a study happen to be drawn); `matched` gives each picture a text with a like set of
+    findings, and calls that a pair; `true` a text of its own study. `balance` in [0, 1]: 0 draws items
+    as they are, 1 draws every finding about equally often. `batch_size` pictures and `text_batch_size`
+    texts a step; `steps` a fixed number of steps, or 0 for each picture about once an epoch.
+    """
+
+    pool: Pool
+    pairing: Pairing
+    batch_size: int
+    text_batch_size: int
+    balance: float
+    seed: int
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        for size, items, what in (
+            (self.batch_size, len(self.pool.pictures), "pictures"),
+            (self.text_batch_size, len(self.pool.texts), "texts"),
+        ):
+            if size > items:
+                raise TrainingError(
+                    f"a batch of {size} is larger than the corpus: {items} {what}; lower --batch-size"
+                )
+        if self.pairing != "independent" and self.text_batch_size != self.batch_size:
+            raise TrainingError("paired batches have as many texts as pictures; drop text_batch_size")
+
+    def plan(self, epoch: int) -> list[Batch]:
+        """The batches of an epoch (from 0), the last one shorter where the pictures do not divide.
+
+        Raises:
+            TrainingError: `true` pairing, and no picture has a text of its own study.
+        """
+        return list(self._batches(np.random.default_rng([self.seed, epoch])))
+
+    def _batches(self, rng: np.random.Generator) -> Iterator[Batch]:
+        partners = self._partners()
+        pictures = np.flatnonzero([len(options) > 0 for options in partners]) if partners else None
+        for drawn in self._draw_pictures(rng, pictures):
+            if partners is None:
+                texts = self._draw_texts(rng, round(len(drawn) * self.text_batch_size / self.batch_size))
+                pairs = self._known_pairs(drawn, texts)
+            else:
+                texts = np.array([rng.choice(partners[picture]) for picture in drawn], np.int64)
+                pairs = np.stack([np.arange(len(drawn)), np.arange(len(drawn))], axis=1)
+            yield Batch(drawn, texts, pairs)
+
+    def _draw_pictures(self, rng: np.random.Generator, among: Index | None) -> Iterator[Index]:
+        candidates = np.arange(len(self.pool.pictures)) if among is None else among
+        count = self.steps * self.batch_size or len(candidates)
+        if self.balance:
+            weights = rarity([self.pool.pictures[i].statuses for i in candidates], self.balance)
+            order = rng.choice(candidates, count, p=weights)
+        else:
+            rounds = -(-count // len(candidates))
+            order = np.concatenate([rng.permutation(candidates) for _ in range(rounds)])[:count]
+        for start in range(0, count, self.batch_size):
+            if count - start > 1 or start == 0:  # a batch of one picture has nothing to tell it from
+                yield order[start : start + self.batch_size]
+
+    def _draw_texts(self, rng: np.random.Generator, count: int) -> Index:
+        weights = None
+        if self.balance:
+            weights = rarity([text.statuses for text in self.pool.texts], self.balance)
+        count = max(2, min(count, len(self.pool.texts)))
+        return rng.choice(len(self.pool.texts), count, replace=False, p=weights)
+
+    def _partners(self) -> list[Index] | None:
+        """For each picture the texts that may be its pair; None when they are drawn independently."""
+        if self.pairing == "independent":
+            return None
+        kin: defaultdict[object, list[int]] = defaultdict(list)
+        for number, text in enumerate(self.pool.texts):
+            keys = text.studies if self.pairing == "true" else finding_keys(text.statuses)
+            for key in keys:
+                kin[key].append(number)
+        partners = [
+            np.array(
+                [
+                    number
+                    for key in (
+                        [picture.study_id] if self.pairing == "true" else finding_keys(picture.statuses)
+                    )
+                    for number in kin.get(key, ())
+                ],
+                np.int64,
+            )
+            for picture in self.pool.pictures
+        ]
+        if not any(len(options) for options in partners):
+            kind = "text of its own study" if self.pairing == "true" else "text that shares a finding"
+            raise TrainingError(f"no training picture has a {kind}: there are no pairs to learn from")
+        return partners
+
+    def _known_pairs(self, pictures: Index, texts: Index) -> Index:
+        where: defaultdict[str, list[int]] = defaultdict(list)
+        for place, number in enumerate(texts):
+            for study in self.pool.texts[number].studies:
+                where[study].append(place)
+        pairs = [
+            (place, other)
+            for place, number in enumerate(pictures)
+            for other in where.get(self.pool.pictures[number].study_id, ())
+        ]
+        return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def finding_keys(statuses: Statuses) -> list[str]:
+    """What an item counts as: its present leaf findings, or `normal`, or `other`."""
+    found = sorted(present_leaves(statuses))
+    return found or (["normal"] if is_normal(statuses) else ["other"])
+
+
+def rarity(statuses: Sequence[Statuses], balance: float) -> NDArray[np.float64]:
+    """Draw probabilities (n,) that favour items with rare findings.
+
+    An item weighs the mean over its findings of 1 / how many items have that finding, to the power
+    `balance`.
+    """
+    keys = [finding_keys(item) for item in statuses]
+    counts: defaultdict[str, int] = defaultdict(int)
+    for item in keys:
+        for key in item:
+            counts[key] += 1
+    weights = np.array([np.mean([1 / counts[key] for key in item]) for item in keys]) ** balance
+    probabilities: NDArray[np.float64] = weights / weights.sum()
+    return probabilities
