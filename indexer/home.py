@@ -1,0 +1,204 @@
+"""The home folder: everything of one index, its key, and who may use it now."""
+
+import errno
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from corpus.errors import HomeError, IndexInUse
+from corpus.settings import settings
+
+KEY_BYTES = 32
+_KEYED_DIGITS = 32  # of 64 hex: 128 bits, never equal by chance
+
+RESERVE_BYTES = 256 << 20
+"""Room on the disk below which nothing more is written: the vector engine maps files of 32 MB ahead of the
+data, and a full disk under such a map kills the process instead of raising an error."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """A home folder that exists, with its secret key."""
+
+    folder: Path
+    key: bytes
+
+    @classmethod
+    def open(cls, folder: Path | None = None) -> "Home":
+        """Open the home, making folder (mode 0700) and key (mode 0600) where they are not there yet.
+
+        Args:
+            folder: default is `settings().home_folder`.
+
+        Raises:
+            HomeError: it cannot be made, read or written.
+        """
+        folder = (folder or settings().home_folder).absolute()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder.stat().st_mode & 0o077:
+                folder.chmod(0o700)
+            return cls(folder, _key(folder / ".key"))
+        except OSError as error:
+            raise home_error(folder, error) from error
+
+    @property
+    def catalog_file(self) -> Path:
+        """The SQLite file of the default catalog."""
+        return self.folder / "catalog.sqlite"
+
+    @property
+    def vectors(self) -> Path:
+        """The folder of the embedded vector store."""
+        return self.folder / "vectors"
+
+    def keyed(self, kind: str, value: str) -> str:
+        """The keyed hash (32 hex) that stands for an id outside the catalog.
+
+        HMAC-SHA256 with this home's key, so that whoever holds the vectors alone can neither read an id nor
+        try one out. `kind` (study, subject, …) keeps equal values of two kinds apart.
+        """
+        message = f"{kind}\0{value}".encode()
+        return hmac.new(self.key, message, hashlib.sha256).hexdigest()[:_KEYED_DIGITS]
+
+    def point_id(self, item_id: str) -> UUID:
+        """The id of an item's vector: its keyed hash as a UUID, the same in every version."""
+        return UUID(hex=self.keyed("item", item_id))
+
+    def sentence_id(self, text: str) -> UUID:
+        """The id of the one vector of a sentence's text, whoever says it."""
+        return UUID(hex=self.keyed("sentence", text))
+
+    def require_space(self, more: int = 0) -> None:
+        """Stop before the disk is full.
+
+        Raises:
+            HomeError: fewer than `more` bytes and the reserve are free.
+        """
+        free = shutil.disk_usage(self.folder).free
+        if free < RESERVE_BYTES + more:
+            raise HomeError(
+                f"the disk of {self.folder} is full: {free >> 20} MB free, "
+                f"{(RESERVE_BYTES + more) >> 20} MB needed; what was indexed so far is safe. "
+                "Make room and run the command again"
+            )
+
+    @contextmanager
+    def lock(self, on_wait: Callable[[str], None] | None = None, name: str = "owner") -> Iterator[None]:
+        """Own this home, alone among all processes, for the length of a `with`.
+
+        Args:
+            on_wait: told once, in one line, that another process owns it and that this one waits.
+            name: which lock; `owner` is the vectors', `catalog` guards migrations.
+
+        Raises:
+            IndexInUse: the other did not end within `settings().lock_wait_seconds`.
+            HomeError: the lock file cannot be written.
+        """
+        try:
+            handle = os.open(self.folder / f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise home_error(self.folder, error) from error
+        try:
+            self._wait_for(handle, on_wait)
+            owner = {"pid": os.getpid(), "command": _command(), "since": datetime.now(UTC).isoformat()}
+            try:
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, json.dumps(owner).encode(), 0)
+            except OSError as error:
+                raise home_error(self.folder, error) from error
+            yield
+        finally:
+            with suppress(OSError):
+                os.ftruncate(handle, 0)
+            os.close(handle)
+
+    def _wait_for(self, handle: int, on_wait: Callable[[str], None] | None) -> None:
+        patience = settings().lock_wait_seconds
+        deadline = time.monotonic() + patience
+        told = False
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                pass
+            owner = _owner(handle)
+            if time.monotonic() >= deadline:
+                raise IndexInUse(
+                    f"the index in {self.folder} is in use by {owner}; let it end, "
+                    "or wait longer with SIMILARITY_LOCK_WAIT_SECONDS"
+                )
+            if not told and on_wait is not None:
+                on_wait(f"waiting up to {patience:g} s: the index is in use by {owner}")
+            told = True
+            time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))
+
+
+def home_error(folder: Path, error: OSError) -> HomeError:
+    """What a failed call on the home means, in one line."""
+    reasons = {
+        errno.ENOSPC: "the disk is full; make room and run the command again",
+        errno.EDQUOT: "the disk quota is used up; make room and run the command again",
+        errno.EFBIG: "a file may not grow further; raise the file size limit and run the command again",
+        errno.EROFS: "the disk is read-only; name another home with SIMILARITY_HOME",
+        errno.EACCES: "this user may not write there; name another home with SIMILARITY_HOME",
+        errno.EPERM: "this user may not write there; name another home with SIMILARITY_HOME",
+        errno.ENOTDIR: "a part of that path is a file; name another home with SIMILARITY_HOME",
+        errno.EEXIST: "there is a file of that name; name another home with SIMILARITY_HOME",
+    }
+    reason = reasons.get(error.errno or 0, error.strerror or str(error))
+    return HomeError(f"the home {folder} cannot be used: {reason}")
+
+
+def _key(path: Path) -> bytes:
+    """Read the key; made once, whole, also when two processes start at the same time."""
+    if not path.exists():
+        # Written aside and linked into place: a link is atomic, and fails where another process was first.
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".key-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(secrets.token_bytes(KEY_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                os.link(aside, path)
+        finally:
+            Path(aside).unlink()
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise HomeError(
+            f"{path} is damaged ({len(key)} bytes, not {KEY_BYTES}): restore it from a backup; "
+            "without it the vectors cannot be told to belong to their cases"
+        )
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+    return key
+
+
+def _command() -> str:
+    """What this process was asked to do, without its arguments: they may name a subject."""
+    words = [Path(sys.argv[0]).name, *(w for w in sys.argv[1:3] if w.isalpha())]
+    return " ".join(words)
+
+
+def _owner(handle: int) -> str:
+    try:
+        owner = json.loads(os.pread(handle, 4096, 0))
+        since = datetime.fromisoformat(owner["since"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        return f"process {int(owner['pid'])} ({owner['command']}) since {since}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

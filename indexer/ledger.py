@@ -1,0 +1,387 @@
+"""The ledger: which points are done in which version, and how a step of indexing is made to last.
+
+A row says that the point's vector is on the disk. `content` (pixels or text, with the encoder) decides
+whether to embed again, `attributes` whether to write its payload again. The order is always: vectors
+written, store flushed, then one transaction with the catalog's rows and the ledger's. Killed before it, the
+next run writes the same points under the same ids; killed after it, nothing is left to do. Points that leave
+are entered as tombstones in that transaction and deleted from the store after it, by this run or the next.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from corpus.records import Problem, Study
+from indexer.catalog import Version, chunks
+from indexer.home import Home
+from indexer.models import (
+    Base,
+    EncoderRow,
+    FilterFieldRow,
+    ItemRow,
+    LedgerRow,
+    ProblemRow,
+    SentenceRow,
+    SentenceUseRow,
+    StudyRow,
+    TombstoneRow,
+)
+from indexer.payload import study_hash
+from indexer.vectors.conditions import FieldType
+from indexer.vectors.store import VectorStore
+
+KINDS = ("image", "report", "sentence")
+
+
+def collection_of(kind: str, fingerprint: str) -> str:
+    """The collection of one kind of item in one version: `images__<first 8 of the fingerprint>`."""
+    return f"{kind}s__{fingerprint[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What the ledger holds of a point: the hashes under which it was last written."""
+
+    content: str
+    attributes: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownItem:
+    """What the catalog holds of an item. `done` is None where the vector is not known to be on the disk."""
+
+    content: str
+    stamp: str | None
+    done: Done | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownStudy:
+    """What the catalog holds of a study that is read again."""
+
+    content: str
+    items: Mapping[str, KnownItem]
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """A picture or report as it will stand in the catalog."""
+
+    item_id: str
+    point_id: UUID
+    kind: str
+    content: str
+    location: str | None = None
+    view: str | None = None
+    modality: str | None = None
+    stamp: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewStudy:
+    """A study as it will stand in the catalog: what it had before and has no more is deleted."""
+
+    study: Study
+    items: tuple[NewItem, ...]
+    sentences: tuple[tuple[UUID, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Everything that one transaction commits.
+
+    `gone`: studies that no longer have any item. `done`: kind and point → hashes, of every point written in
+    this step. `problems`: (study id or None, subject id or None, problem).
+    """
+
+    studies: Sequence[NewStudy] = ()
+    gone: Sequence[str] = ()
+    done: Mapping[tuple[str, UUID], Done] = field(default_factory=dict)
+    problems: Sequence[tuple[str | None, str | None, Problem]] = ()
+    settled: Sequence[str] = ()
+
+
+class Ledger:
+    """Writes catalog and ledger of one version, a step at a time."""
+
+    def __init__(self, engine: sa.Engine, home: Home) -> None:
+        """Write through this engine; the caller owns the home's lock."""
+        self._engine = engine
+        self._home = home
+
+    def register(self, version: Version) -> None:
+        """Enter an encoder, or where it now lies."""
+        with self._engine.begin() as session:
+            known = session.scalar(
+                sa.select(EncoderRow.fingerprint).where(EncoderRow.fingerprint == version.fingerprint)
+            )
+            if known is None:
+                session.execute(
+                    sa.insert(EncoderRow).values(
+                        fingerprint=version.fingerprint,
+                        name=version.name,
+                        dim=version.dim,
+                        folder=version.folder,
+                        state=version.state,
+                        created=datetime.now(UTC),
+                    )
+                )
+            else:
+                session.execute(
+                    sa.update(EncoderRow)
+                    .where(EncoderRow.fingerprint == version.fingerprint)
+                    .values(folder=version.folder)
+                )
+
+    def add_fields(self, fields: Mapping[str, FieldType]) -> None:
+        """Enter filter fields that are not known yet."""
+        with self._engine.begin() as session:
+            session.execute(
+                sa.insert(FilterFieldRow), [{"name": n, "type": k.value} for n, k in fields.items()]
+            )
+
+    def known_studies(self, study_ids: Iterable[str], fingerprint: str) -> dict[str, KnownStudy]:
+        """What the catalog and this version's ledger hold of these studies."""
+        content: dict[str, str] = {}
+        items: dict[str, dict[str, KnownItem]] = {}
+        joined = LedgerRow.__table__.c
+        columns = (ItemRow.study_id, ItemRow.item_id, ItemRow.content, ItemRow.stamp)
+        select = sa.select(*columns, joined.content.label("made"), joined.attributes).outerjoin(
+            LedgerRow, (LedgerRow.point_id == ItemRow.point_id) & (LedgerRow.fingerprint == fingerprint)
+        )
+        with self._engine.connect() as session:
+            for chunk in chunks(study_ids):
+                rows = session.execute(
+                    sa.select(StudyRow.study_id, StudyRow.content).where(StudyRow.study_id.in_(chunk))
+                )
+                content |= {row.study_id: row.content for row in rows}
+                for row in session.execute(select.where(ItemRow.study_id.in_(chunk))):
+                    done = None if row.made is None else Done(row.made, row.attributes)
+                    items.setdefault(row.study_id, {})[row.item_id] = KnownItem(row.content, row.stamp, done)
+        return {study_id: KnownStudy(content[study_id], items.get(study_id, {})) for study_id in content}
+
+    def done(self, points: Iterable[UUID], fingerprint: str) -> dict[UUID, Done]:
+        """Of these points, those that are done in a version."""
+        found: dict[UUID, Done] = {}
+        columns = (LedgerRow.point_id, LedgerRow.content, LedgerRow.attributes)
+        with self._engine.connect() as session:
+            for chunk in chunks(points):
+                select = sa.select(*columns).where(
+                    LedgerRow.fingerprint == fingerprint, LedgerRow.point_id.in_(chunk)
+                )
+                found |= {p: Done(content, attributes) for p, content, attributes in session.execute(select)}
+        return found
+
+    def commit(self, step: Step, fingerprint: str, origin: str) -> int:
+        """Make a step last, in one transaction. Its vectors are on the disk already.
+
+        Returns:
+            How many points left the catalog: the store still has them, see `bury`.
+        """
+        with self._engine.begin() as session:
+            touched = [new.study.study_id for new in step.studies] + list(step.gone)
+            old_points, old_sentences = _points_of(session, touched)
+            _delete(session, StudyRow.study_id, touched)
+            self._insert(session, step, fingerprint)
+            kept = {item.point_id for new in step.studies for item in new.items}
+            left = {point: kind for point, kind in old_points.items() if point not in kept}
+            left |= dict.fromkeys(_unsaid(session, old_sentences), "sentence")
+            _leave(session, left)
+            _replace_problems(session, step, touched, origin)
+        return len(left)
+
+    def forget_problems(self, origin: str, seen: set[str]) -> None:
+        """Delete the problems of a source that its newest reading no longer has."""
+        with self._engine.begin() as session:
+            held = session.scalars(sa.select(ProblemRow.item_id).where(ProblemRow.origin == origin)).all()
+            _delete(session, ProblemRow.item_id, [item for item in held if item not in seen])
+
+    def erase(self, study_ids: Sequence[str], subject_id: str | None) -> int:
+        """Delete studies, and every problem of theirs or of the subject; the points become tombstones."""
+        with self._engine.begin() as session:
+            points, sentences = _points_of(session, study_ids)
+            _delete(session, StudyRow.study_id, study_ids)
+            points |= dict.fromkeys(_unsaid(session, sentences), "sentence")
+            _leave(session, points)
+            _delete(session, ProblemRow.study_id, study_ids)
+            for study_id in study_ids:
+                prefix = sa.func.substr(ProblemRow.item_id, 1, len(study_id) + 1) == f"{study_id}#"
+                session.execute(sa.delete(ProblemRow).where((ProblemRow.item_id == study_id) | prefix))
+            if subject_id is not None:
+                session.execute(sa.delete(ProblemRow).where(ProblemRow.subject_id == subject_id))
+        return len(points)
+
+    def bury(self, store: VectorStore) -> int:
+        """Delete from the store what has left the catalog; the number of points."""
+        with self._engine.connect() as session:
+            left: dict[str, list[UUID]] = {}
+            for row in session.execute(sa.select(TombstoneRow.collection, TombstoneRow.point_id)):
+                left.setdefault(row.collection, []).append(row.point_id)
+        present = set(store.collections()) if left else set()
+        for collection, points in left.items():
+            if collection in present:
+                store.delete(collection, points)
+                store.flush(collection)
+            with self._engine.begin() as session:
+                for chunk in chunks(points):
+                    session.execute(
+                        sa.delete(TombstoneRow).where(
+                            TombstoneRow.collection == collection, TombstoneRow.point_id.in_(chunk)
+                        )
+                    )
+        return sum(map(len, left.values()))
+
+    def points(self, fingerprint: str, kind: str) -> dict[UUID, Done]:
+        """Every done point of one kind in one version."""
+        columns = (LedgerRow.point_id, LedgerRow.content, LedgerRow.attributes)
+        select = sa.select(*columns).where(LedgerRow.fingerprint == fingerprint, LedgerRow.kind == kind)
+        with self._engine.connect() as session:
+            return {p: Done(content, attributes) for p, content, attributes in session.execute(select)}
+
+    def _insert(self, session: sa.Connection, step: Step, fingerprint: str) -> None:
+        _put(session, StudyRow, [_study_row(new.study, self._home) for new in step.studies])
+        _put(
+            session,
+            ItemRow,
+            [_item_row(new.study, n, item) for new in step.studies for n, item in enumerate(new.items)],
+        )
+        texts = {point: text for new in step.studies for point, text in new.sentences}
+        known: set[UUID] = set()
+        for chunk in chunks(texts):
+            known |= set(
+                session.scalars(sa.select(SentenceRow.point_id).where(SentenceRow.point_id.in_(chunk)))
+            )
+        _put(session, SentenceRow, [{"point_id": p, "text": t} for p, t in texts.items() if p not in known])
+        _put(
+            session,
+            SentenceUseRow,
+            [
+                {"study_id": new.study.study_id, "position": n, "point_id": point}
+                for new in step.studies
+                for n, (point, _) in enumerate(new.sentences)
+            ],
+        )
+        for chunk in chunks(point for _, point in step.done):
+            session.execute(
+                sa.delete(LedgerRow).where(
+                    LedgerRow.fingerprint == fingerprint, LedgerRow.point_id.in_(chunk)
+                )
+            )
+        _put(
+            session,
+            LedgerRow,
+            [
+                {
+                    "fingerprint": fingerprint,
+                    "point_id": point,
+                    "kind": kind,
+                    "content": done.content,
+                    "attributes": done.attributes,
+                }
+                for (kind, point), done in step.done.items()
+            ],
+        )
+
+
+def _put(session: sa.Connection, table: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        session.execute(sa.insert(table), rows)
+
+
+def _delete(session: sa.Connection, column: Any, values: Sequence[Any]) -> None:
+    for chunk in chunks(values):
+        session.execute(sa.delete(column.class_).where(column.in_(chunk)))
+
+
+def _points_of(session: sa.Connection, study_ids: Sequence[str]) -> tuple[dict[UUID, str], set[UUID]]:
+    """The points of studies as the catalog has them: of items, with their kind, and of sentences."""
+    items: dict[UUID, str] = {}
+    sentences: set[UUID] = set()
+    for chunk in chunks(study_ids):
+        rows = session.execute(sa.select(ItemRow.point_id, ItemRow.kind).where(ItemRow.study_id.in_(chunk)))
+        items |= {row.point_id: row.kind for row in rows}
+        uses = sa.select(SentenceUseRow.point_id).where(SentenceUseRow.study_id.in_(chunk))
+        sentences |= set(session.scalars(uses))
+    return items, sentences
+
+
+def _unsaid(session: sa.Connection, sentences: Iterable[UUID]) -> set[UUID]:
+    """Of these sentences, those that no report holds any more; their rows are deleted."""
+    unsaid: set[UUID] = set()
+    for chunk in chunks(sentences):
+        used = sa.select(SentenceUseRow.point_id).where(SentenceUseRow.point_id.in_(chunk))
+        unsaid |= set(chunk) - set(session.scalars(used))
+    _delete(session, SentenceRow.point_id, list(unsaid))
+    return unsaid
+
+
+def _leave(session: sa.Connection, points: Mapping[UUID, str]) -> None:
+    """Take points out of every version's ledger and enter them as to be deleted from the store."""
+    versions = session.scalars(sa.select(EncoderRow.fingerprint)).all()
+    _delete(session, LedgerRow.point_id, list(points))
+    for chunk in chunks(points):
+        buried = sa.select(TombstoneRow.point_id).where(TombstoneRow.point_id.in_(chunk))
+        already = set(session.scalars(buried))
+        rows = [
+            {"collection": collection_of(points[point], version), "point_id": point}
+            for version in versions
+            for point in chunk
+            if point not in already
+        ]
+        _put(session, TombstoneRow, rows)
+
+
+def _replace_problems(session: sa.Connection, step: Step, touched: Sequence[str], origin: str) -> None:
+    _delete(session, ProblemRow.study_id, [*touched, *step.settled])
+    rows = {
+        problem.item_id: {
+            "item_id": problem.item_id,
+            "study_id": study_id,
+            "subject_id": subject_id,
+            "origin": origin,
+            "state": problem.state,
+            "reason": problem.reason,
+            "location": problem.location,
+        }
+        for study_id, subject_id, problem in step.problems
+    }
+    _delete(session, ProblemRow.item_id, list(rows))
+    _put(session, ProblemRow, list(rows.values()))
+
+
+def _study_row(study: Study, home: Home) -> dict[str, Any]:
+    return {
+        "study_id": study.study_id,
+        "study_key": home.keyed("study", study.study_id),
+        "subject_id": study.subject_id,
+        "source": study.source,
+        "age": study.age,
+        "sex": study.sex,
+        "date": study.date,
+        "diagnosis": study.diagnosis,
+        "accession": study.accession,
+        "study_uid": study.study_uid,
+        "findings": {name: status.value for name, status in study.findings.items()},
+        "attributes": dict(study.attributes),
+        "sections": None if study.report is None else [[s.name, s.text] for s in study.report.sections],
+        "content": study_hash(study),
+    }
+
+
+def _item_row(study: Study, position: int, item: NewItem) -> dict[str, Any]:
+    return {
+        "item_id": item.item_id,
+        "study_id": study.study_id,
+        "point_id": item.point_id,
+        "kind": item.kind,
+        "position": position,
+        "location": item.location,
+        "view": item.view,
+        "modality": item.modality,
+        "content": item.content,
+        "stamp": item.stamp,
+    }

@@ -1,0 +1,143 @@
+"""The tables of the catalog. Portable types only: the same models run on SQLite and on Postgres."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import JSON, DateTime, Float, ForeignKey, Integer, MetaData, String, Text, Uuid
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAMING = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """All tables of the catalog, their constraints named by one rule."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+class EncoderRow(Base):
+    """A version of the index: the encoder whose vectors it holds. `state`: active or building."""
+
+    __tablename__ = "encoder"
+
+    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    dim: Mapped[int] = mapped_column(Integer)
+    folder: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(16))
+    created: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class StudyRow(Base):
+    """One study. `content`: hash of the whole row, by which an unchanged study is known.
+
+    `study_key` is the keyed hash that stands for it in the vectors. `findings`: name → status. `sections`:
+    list of [name, text], or null without a report.
+    """
+
+    __tablename__ = "study"
+
+    study_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    study_key: Mapped[str] = mapped_column(String(32), unique=True)
+    subject_id: Mapped[str] = mapped_column(Text, index=True)
+    source: Mapped[str] = mapped_column(Text, index=True)
+    age: Mapped[float | None] = mapped_column(Float)
+    sex: Mapped[str | None] = mapped_column(String(1))
+    date: Mapped[str | None] = mapped_column(Text)
+    diagnosis: Mapped[str | None] = mapped_column(Text)
+    accession: Mapped[str | None] = mapped_column(Text, index=True)
+    study_uid: Mapped[str | None] = mapped_column(Text, index=True)
+    findings: Mapped[dict[str, str]] = mapped_column(JSON)
+    attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
+    sections: Mapped[list[list[str]] | None] = mapped_column(JSON(none_as_null=True))
+    content: Mapped[str] = mapped_column(String(64))
+
+
+class ItemRow(Base):
+    """A picture or a report that has a vector. `kind`: image or report.
+
+    `content`: hash of the pixels or the text, without the encoder: equal content, equal hash. `stamp`: size
+    and times of the file when it was read; while they stand, it need not be read again.
+    """
+
+    __tablename__ = "item"
+
+    item_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    study_id: Mapped[str] = mapped_column(ForeignKey("study.study_id", ondelete="CASCADE"), index=True)
+    point_id: Mapped[UUID] = mapped_column(Uuid, unique=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    position: Mapped[int] = mapped_column(Integer)
+    location: Mapped[str | None] = mapped_column(Text)
+    view: Mapped[str | None] = mapped_column(String(16))
+    modality: Mapped[str | None] = mapped_column(String(16))
+    content: Mapped[str] = mapped_column(String(64), index=True)
+    stamp: Mapped[str | None] = mapped_column(Text)
+
+
+class SentenceRow(Base):
+    """One distinct sentence text: it has one vector, however many reports hold it."""
+
+    __tablename__ = "sentence"
+
+    point_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    text: Mapped[str] = mapped_column(Text)
+
+
+class SentenceUseRow(Base):
+    """A study's report holds this sentence, as number `position` of those that are told of the film."""
+
+    __tablename__ = "sentence_use"
+
+    study_id: Mapped[str] = mapped_column(ForeignKey("study.study_id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True)
+    point_id: Mapped[UUID] = mapped_column(ForeignKey("sentence.point_id"), index=True)
+
+
+class LedgerRow(Base):
+    """This point is done in this version: its vector is on the disk. See `indexer.ledger`."""
+
+    __tablename__ = "ledger"
+
+    fingerprint: Mapped[str] = mapped_column(ForeignKey("encoder.fingerprint"), primary_key=True)
+    point_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    content: Mapped[str] = mapped_column(String(64))
+    attributes: Mapped[str] = mapped_column(String(64))
+
+
+class TombstoneRow(Base):
+    """A point that is no longer in the catalog and still has to leave the vector store."""
+
+    __tablename__ = "tombstone"
+
+    collection: Mapped[str] = mapped_column(String(64), primary_key=True)
+    point_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+
+
+class ProblemRow(Base):
+    """An item that did not become part of the index, and why. `origin`: the source as it was named."""
+
+    __tablename__ = "problem"
+
+    item_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    study_id: Mapped[str | None] = mapped_column(Text, index=True)
+    subject_id: Mapped[str | None] = mapped_column(Text, index=True)
+    origin: Mapped[str] = mapped_column(Text, index=True)
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text)
+    location: Mapped[str | None] = mapped_column(Text)
+
+
+class FilterFieldRow(Base):
+    """A column of a manifest that one can filter on, and the type of its values."""
+
+    __tablename__ = "filter_field"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    type: Mapped[str] = mapped_column(String(16))

@@ -1,0 +1,129 @@
+"""What stands beside a vector: keyed hashes and filter fields, and nothing that names a person."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from corpus.errors import UsageError
+from corpus.findings import Status
+from corpus.labeler import LABELER_VERSION
+from corpus.records import AttributeValue, ImageRef, Study
+from indexer.home import Home
+from indexer.vectors.conditions import (
+    CASE_FIELDS,
+    KEY_FIELDS,
+    FieldType,
+    PayloadValue,
+    payload_key,
+    stretch,
+)
+
+log = logging.getLogger(__name__)
+
+LONGEST_KEYWORD = 200
+"""A column whose text is longer holds prose, not a keyword: it stays in the catalog, out of the payload."""
+
+SENTENCE_PAYLOAD: Mapping[str, PayloadValue] = {"kind": "sentence"}
+"""A sentence belongs to many studies, so no study's fields stand beside its vector. A filtered search of
+sentences asks the store for more than it needs, reads from the catalog which studies hold each, and judges
+those studies' payloads with `conditions.matches`."""
+
+
+def item_payload(
+    study: Study, image: ImageRef | None, home: Home, own_fields: Mapping[str, FieldType]
+) -> dict[str, PayloadValue]:
+    """The payload of a picture (or, with None, of the report) of a study.
+
+    `finding` lists `name:status` of everything known, and the plain `name` of what is present. `own_fields`
+    are the columns that one can filter on; a value that is not of its column's type is left out.
+    """
+    found: dict[str, PayloadValue | None] = {
+        "study": home.keyed("study", study.study_id),
+        "subject": home.keyed("subject", study.subject_id),
+        "kind": "report" if image is None else "image",
+        "source": study.source,
+        "sex": study.sex,
+        "age": None if study.age is None else float(study.age),
+        "date": _moment(study.date),
+        "diagnosis": study.diagnosis[:LONGEST_KEYWORD] if study.diagnosis else None,
+        "finding": [
+            entry
+            for name, status in sorted(study.findings.items())
+            if status is not Status.UNMENTIONED
+            for entry in ([name] if status is Status.PRESENT else []) + [f"{name}:{status}"]
+        ],
+    }
+    if image is not None:
+        found["view"], found["modality"] = image.view, image.modality
+    for name, value in study.attributes.items():
+        kind = own_fields.get(own_field(name))
+        if kind is not None and _type_of(value) is kind:
+            found[payload_key(own_field(name))] = int(value) if isinstance(value, bool) else value
+    return {key: value for key, value in found.items() if value is not None and value != []}
+
+
+def own_field(column: str) -> str:
+    """The name under which one filters on a table's own column."""
+    return f"attr.{column}" if column in CASE_FIELDS or column in KEY_FIELDS else column
+
+
+def fields_of(attributes: Mapping[str, AttributeValue]) -> dict[str, FieldType]:
+    """The filter fields that a study's own columns make, typed by their values."""
+    return {own_field(name): kind for name, value in attributes.items() if (kind := _type_of(value))}
+
+
+def attribute_hash(study: Study, payload: Mapping[str, PayloadValue]) -> str:
+    """Hash of what stands beside a vector: filter fields, labeler version, links to other systems."""
+    return digest([payload, LABELER_VERSION, study.accession, study.study_uid])
+
+
+def content_hash(content: str, fingerprint: str) -> str:
+    """Hash of what decides a vector: the pixels' or text's own hash, and the encoder."""
+    return digest([content, fingerprint])
+
+
+def text_hash(text: str) -> str:
+    """Hash (64 hex) of a text that is embedded."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def study_hash(study: Study) -> str:
+    """Hash of everything that the catalog keeps of a study."""
+    return digest(
+        [
+            study.subject_id,
+            study.source,
+            [[i.item_id, i.location, i.view, i.modality] for i in study.images],
+            None if study.report is None else [[s.name, s.text] for s in study.report.sections],
+            dict(study.findings),
+            [study.diagnosis, study.age, study.sex, study.date, study.accession, study.study_uid],
+            dict(study.attributes),
+        ]
+    )
+
+
+def digest(parts: Any) -> str:
+    """SHA-256 (64 hex) of a structure of plain values, the order of mappings left out."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _type_of(value: AttributeValue) -> FieldType | None:
+    if isinstance(value, bool):
+        return FieldType.BOOL
+    if isinstance(value, int | float):
+        return FieldType.NUMBER
+    return FieldType.KEYWORD if len(value) <= LONGEST_KEYWORD else None
+
+
+def _moment(date: str | None) -> str | None:
+    """The first instant of a date, as both engines read it."""
+    if date is None:
+        return None
+    try:
+        return stretch(date)[0].isoformat().replace("+00:00", "Z")
+    except UsageError:
+        log.warning("a study's date is not ISO 8601 and cannot be filtered on")
+        return None
