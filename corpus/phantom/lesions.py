@@ -6,6 +6,7 @@ line integral and fade the lung's own markings by `Field.clears`. An enlarged he
 another body (`corpus.phantom.anatomy.project` with a larger `ctr`).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from corpus.errors import CorpusError
 
@@ -41,8 +42,8 @@ width over inner thoracic width (a number)."""
 
 CONTRASTS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
-        EFFUSION: (1.1, 2.0),
-        CONSOLIDATION: (0.55, 1.15),
+        EFFUSION: (1.4, 2.2),
+        CONSOLIDATION: (0.60, 1.20),
         NODULE: (0.45, 0.95),
         PNEUMOTHORAX: (0.40, 0.65),
         CARDIOMEGALY: (1.0, 1.0),
@@ -76,6 +77,8 @@ ZONES: Mapping[Zone, tuple[float, float]] = MappingProxyType(
     {"upper": (0.16, 0.30), "mid": (0.40, 0.58), "lower": (0.68, 0.82)}
 )
 """Where a lesion's centre lies, as a fraction of the lung's height from its tip (each within its third)."""
+
+_RIM_MM = 7.0  # over so much a lung reaches most of its depth, mm
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,18 @@ class Lung:
         if not rows.size:
             raise CorpusError(f"the {self.side} lung's mask is empty: no lesion can be drawn into it")
         return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+    @property
+    def fullness(self) -> NDArray[np.float32]:
+        """How much of the lung's depth lies on each ray, (H, W): 1 inside, falling to 0.3 at its border.
+
+        What replaces lung replaces little where there is little of it; estimated from the outline alone.
+        """
+        outline = Image.fromarray(self.mask.astype(np.uint8) * np.uint8(255))
+        spread = outline.filter(ImageFilter.BoxBlur(_RIM_MM / self.mm_per_pixel))
+        inside = np.clip(np.asarray(spread, dtype=np.float32) * np.float32(2 / 255) - 1, 0, 1)
+        full: NDArray[np.float32] = np.maximum(np.sqrt(inside), np.float32(0.3))
+        return full
 
     def point(self, across: float, down: float) -> tuple[float, float]:
         """(x, y) in pixels of a place given as in `Lesion`: always between the lung's borders."""
@@ -178,12 +193,12 @@ def _paint_effusion(lesion: Lesion, lung: Lung) -> Field:
     x, y = _grid(lung)
     _, bottom, left, right = lung.box
     outwards = (x - left) / (right - left) if lung.side == "left" else (right - x) / (right - left)
-    climb = 0.52 + 0.48 * np.clip(outwards, 0.0, 1.0) ** 3
+    climb = 0.66 + 0.34 * np.clip(outwards, 0.0, 1.0) ** 3
     depth_mm = (y - bottom) * lung.mm_per_pixel + lesion.size * climb
     mask = lung.mask & (depth_mm > 0)
     # The layer is thin where it tapers up along the wall and thick below.
-    thickness = 0.25 + 0.75 * np.clip(depth_mm / (0.45 * lesion.size), 0.0, 1.0)
-    veiled = np.where(mask, thickness, 0.0).astype(np.float32)
+    thickness = 0.45 + 0.55 * np.clip(depth_mm / (0.30 * lesion.size), 0.0, 1.0)
+    veiled = np.where(mask, thickness * lung.fullness, 0.0).astype(np.float32)
     return Field(np.float32(lesion.contrast) * veiled, 0.8 * veiled, mask)
 
 
@@ -205,14 +220,15 @@ def _paint_consolidation(lesion: Lesion, lung: Lung) -> Field:
     to_hilum = 1.0 if lung.side == "right" else -1.0
     bronchi = np.zeros_like(body)
     for angle in random.uniform(-0.25, 0.25) + np.array([-0.55, 0.0, 0.55]):
-        # Lines through a point on the hilar side of the patch, thinner than a pixel is wide at most once.
-        along = -to_hilum * (dx - to_hilum * 0.9 * radius) * np.cos(angle) + dy * np.sin(angle)
-        off = to_hilum * (dx - to_hilum * 0.9 * radius) * np.sin(angle) + dy * np.cos(angle)
+        # Lines that fan out from a point on the hilar side of the patch.
+        cos, sin = math.cos(angle), math.sin(angle)
+        outwards = 0.9 * radius - to_hilum * dx
+        along, off = outwards * cos + dy * sin, dy * cos - outwards * sin
         wide = max(1.2 / lung.mm_per_pixel, 0.7)
         bronchi = np.maximum(
             bronchi, np.where(along > 0, np.maximum(1.0 - np.abs(off) / (2 * wide), 0.0), 0.0)
         )
-    veiled = np.where(mask, body * (1.0 - 0.5 * bronchi), 0.0).astype(np.float32)
+    veiled = np.where(mask, body * (1.0 - 0.5 * bronchi) * lung.fullness, 0.0).astype(np.float32)
     return Field(np.float32(lesion.contrast) * veiled, 0.7 * veiled, mask)
 
 
@@ -249,9 +265,11 @@ def _paint_pneumothorax(lesion: Lesion, lung: Lung) -> Field:
     outer_half = (
         (x - left) / (right - left) > 0.3 if lung.side == "left" else (right - x) / (right - left) > 0.3
     )
-    air = lung.mask & ~shrunk & (outer_half | (y < hilum_y))
+    # Towards the middle there is air only over the tip, not along the great vessels.
+    over_tip = y < top + 1.6 * lesion.size / lung.mm_per_pixel
+    air = lung.mask & ~shrunk & (outer_half | over_tip)
     line = shrunk & _beside(air)
-    attenuation = np.where(air, np.float32(-lesion.contrast), np.float32(0.0))
+    attenuation = np.where(air, np.float32(-lesion.contrast) * lung.fullness, np.float32(0.0))
     attenuation[line] = np.float32(0.45 * lesion.contrast)
     return Field(attenuation, air.astype(np.float32), air | line)
 
