@@ -36,18 +36,18 @@ def read_sentence(sentence: str) -> Assertions:
     normal = False
     earlier: _Claims | None = None
     read: list[_Claims] = []
-    opening: list[Claim] = []  # said before anything is named: "if any, effusion is small"
+    opening: set[Claim] = set()  # said before anything is named: "if any, effusion is small"
     for statement in _statements([m.meaning for m in matches if m.meaning is not None]):
         claims = _Claims(statement)
         if earlier is not None and not claims.names_something:
             for claim in claims.homeless:
                 earlier.govern_last(claim)
         elif not claims.names_something:
-            opening.extend(claims.homeless)
+            opening |= claims.homeless
         else:
             for claim in opening:
                 claims.govern_first(claim)
-            opening = []
+            opening = set()
             read.append(claims)
             earlier = claims
     for claims in read:
@@ -149,8 +149,9 @@ class _Claims:
 
     def __init__(self, statement: Statement) -> None:
         self._items = _name_enlargements(statement)
+        self._mentions = [place for place, item in enumerate(self._items) if isinstance(item, Mention)]
         self._claims: dict[int, set[Claim]] = {}
-        self.homeless: list[Claim] = []
+        self.homeless: set[Claim] = set()
         self._look_forward()
         self._look_backward()
         self._weigh_alternatives()
@@ -162,16 +163,13 @@ class _Claims:
 
     def govern_last(self, claim: Claim) -> None:
         """Put the last finding under a cue that a later statement holds."""
-        for place in range(len(self._items) - 1, -1, -1):
-            if isinstance(self._items[place], Mention):
-                self._govern(place, claim)
-                return
+        if self._mentions:
+            self._govern(self._mentions[-1], claim)
 
     def govern_first(self, claim: Claim) -> None:
         """Put the first finding under a cue that an earlier statement holds."""
-        place = self._nearest_mention(range(len(self._items)))
-        if place is not None:
-            self._govern(place, claim)
+        if self._mentions:
+            self._govern(self._mentions[0], claim)
 
     def _govern(self, place: int, claim: Claim) -> None:
         self._claims.setdefault(place, set()).add(claim)
@@ -230,7 +228,7 @@ class _Claims:
                     # "No longer seen is the effusion": turned about, it governs what follows.
                     following = self._nearest_mention(range(place + 1, min(len(self._items), place + 5)))
                     if following is None:
-                        self.homeless.append(item.claim)
+                        self.homeless.add(item.claim)
                     else:
                         self._govern(following, item.claim)
                 reach = place + 1
@@ -304,6 +302,7 @@ class _Claims:
                     normal = True
                     for absent in (item.absent, *(s.normal for s in structures)):
                         findings.extend((finding, Status.ABSENT) for finding in absent)
+                    structures = []
             elif isinstance(item, Enlarged):
                 structures = []
                 attributive = False
@@ -360,6 +359,7 @@ def _name_enlargements(statement: Statement) -> Statement:
                 named = [] if isinstance(beside, Mention) else structures
             findings = tuple(dict.fromkeys(f for s in named for f in s.enlarged))
             items.append(Mention(findings) if findings else item)
+            structures = []
             continue
         items.append(item)
     return items

@@ -54,7 +54,9 @@ def label_report(report: Report) -> Statuses:
     abnormal = any(s is not Status.ABSENT for f, s in statuses.items() if f != SUPPORT_DEVICES)
     if not abnormal and (normal or Status.ABSENT in statuses.values()):
         statuses[NO_FINDING] = Status.PRESENT
-    return VOCABULARY.spread(statuses)
+    # "Clear lungs except for a nodule": what is below a denied parent stays denied beside the exception.
+    denied = VOCABULARY.spread({f: s for f, s in statuses.items() if s is Status.ABSENT})
+    return VOCABULARY.spread({**denied, **statuses})
 
 
 def label_text(text: str) -> Statuses:

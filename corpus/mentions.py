@@ -118,7 +118,7 @@ _NOT_FINDINGS = (
     "mass effect;nipple shadow|shadows;breast|body mass;bone|bony|osseous|mineral density|densities;"
     "soft tissue density|densities|mass;bone mineral density;metallic|calcific|surgical|contrast "
     "density|densities;"
-    "subcutaneous|cutaneous emphysema;soft tissue emphysema;laryngeal|peripheral|leg|ankle|tissue|pedal "
+    "subcutaneous|cutaneous emphysema;soft tissue emphysema|edema|swelling;laryngeal|peripheral|leg|ankle|tissue|pedal "
     "edema;"
     "cystic fibrosis;pericardial effusion|effusions;joint effusion|effusions;pneumonia vaccine;"
     "lung volume|volumes;thyroid|breast|adrenal|hepatic|renal nodule|nodules|mass|masses;"

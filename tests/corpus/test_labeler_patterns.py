@@ -269,7 +269,9 @@ LISTABLE = [f for f in NAMES if f not in ("lung_opacity", "lung_lesion", "pleura
 
 @given(
     findings=st.lists(st.sampled_from(LISTABLE), min_size=1, max_size=6, unique=True),
-    opening=st.sampled_from(["No", "There is no", "No evidence of", "Negative for", "Without", "No new", "Free of"]),
+    opening=st.sampled_from(
+        ["No", "There is no", "No evidence of", "Negative for", "Without", "No new", "Free of"]
+    ),
     conjunction=st.sampled_from([" or ", ", or "]),
     closing=st.sampled_from([".", " is seen.", " identified.", "", " is present."]),
 )
@@ -289,7 +291,13 @@ def test_a_denied_list_of_any_length_is_denied_whole(
 )
 @settings(max_examples=150, deadline=None)
 def test_the_order_of_sentences_does_not_matter_within_a_section(findings: list[str], order: object) -> None:
-    templates = ["There is {x}.", "No {x}.", "{x} cannot be excluded.", "The {x} has resolved.", "No change in {x}."]
+    templates = [
+        "There is {x}.",
+        "No {x}.",
+        "{x} cannot be excluded.",
+        "The {x} has resolved.",
+        "No change in {x}.",
+    ]
     sentences = [_spoken(templates[i % len(templates)], x=f) for i, f in enumerate(findings)]
     shuffled = list(sentences)
     order.shuffle(shuffled)  # type: ignore[attr-defined]
