@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -73,6 +74,7 @@ def train(
         run.go_on()
         on_progress(Progress("export", 0, 1))
         encoder = run.export()
+        shutil.rmtree(folder.cache, ignore_errors=True)  # pictures of people are not kept longer than needed
         on_progress(Progress("export", 1, 1, str(encoder)))
         return encoder
 

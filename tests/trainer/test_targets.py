@@ -1,0 +1,74 @@
+"""Likeness of labels keeps all four statuses apart."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corpus.errors import TrainingError
+from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses, from_sides
+from trainer.targets import KINDS, Kind, TargetConfig, finding_vectors, label_similarity
+
+NORMAL: Statuses = from_sides([NO_FINDING])
+statuses = st.dictionaries(st.sampled_from(VOCABULARY.names), st.sampled_from(list(Status)), max_size=6)
+
+
+def alike(left: Statuses, right: Statuses, kind: Kind) -> float:
+    config = TargetConfig(kind=kind)
+    vectors = finding_vectors([left, right], config)
+    return float(label_similarity(vectors[:1], vectors[1:], kind)[0, 0])
+
+
+@settings(max_examples=50, deadline=None)
+@given(items=st.lists(statuses, min_size=1, max_size=5), kind=st.sampled_from(KINDS))
+def test_likeness_is_finite_and_symmetric(items: list[Statuses], kind: Kind) -> None:
+    vectors = finding_vectors(items)
+    likeness = label_similarity(vectors, vectors, kind)
+    assert np.isfinite(likeness).all()
+    np.testing.assert_allclose(likeness, likeness.T, atol=1e-6)
+    if kind != "dot":
+        assert np.abs(likeness).max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_mentioned_is_neither_like_nor_unlike_anything(kind: Kind) -> None:
+    assert alike({}, from_sides(["edema"]), kind) == 0
+    assert alike({}, {}, kind) == 0
+    assert alike({"edema": Status.UNMENTIONED}, NORMAL, kind) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_present_uncertain_unmentioned_absent_stand_in_that_order(kind: Kind) -> None:
+    has = from_sides(["pleural_effusion"])
+    unsure = from_sides(uncertain=["pleural_effusion"])
+    other = from_sides(["fracture"])
+    denies = from_sides(absent=["pleural_effusion"])
+    both, half, none, against = (alike(has, item, kind) for item in (has, unsure, other, denies))
+    assert both >= half > none > against
+    assert none == 0
+
+
+@pytest.mark.parametrize("kind", ["cosine", "shared"])
+def test_two_normal_films_are_wholly_alike_however_their_reports_say_it(kind: Kind) -> None:
+    terse = from_sides([NO_FINDING])
+    wordy = from_sides([NO_FINDING], ["pneumothorax", "pleural_effusion", "cardiomegaly"])
+    assert alike(terse, wordy, kind) == pytest.approx(1.0, abs=0.05)
+    assert alike(terse, from_sides(["pneumothorax"]), kind) < 0
+
+
+def test_shared_is_shared_over_either() -> None:
+    left = from_sides(["pleural_effusion", "cardiomegaly"])
+    right = from_sides(["pleural_effusion", "fracture"])
+    assert alike(left, right, "shared") == pytest.approx(1 / 3)
+
+
+def test_two_kinds_of_opacity_are_a_little_alike() -> None:
+    assert 0 < alike(from_sides(["edema"]), from_sides(["atelectasis"]), "cosine") < 0.5
+    apart = TargetConfig(parents=0.0)
+    vectors = finding_vectors([from_sides(["edema"]), from_sides(["atelectasis"])], apart)
+    assert label_similarity(vectors, vectors)[0, 1] == 0
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(TrainingError, match="unknown kind"):
+        TargetConfig(kind="euclid")  # type: ignore[arg-type]
