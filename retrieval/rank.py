@@ -23,14 +23,14 @@ place; with 20 a study that is first in one list of two stays above one that is 
 class Found:
     """An item that a store returned for one query vector.
 
-    `score` is the cosine in [-1, 1]. `text` is the sentence, for a sentence.
+    `item_id` and `study_id` are whatever names them: in a search, point id and keyed hash. A sentence is in
+    as many studies as hold it. `score` is the cosine in [-1, 1].
     """
 
     item_id: str
     study_id: str
     kind: ItemKind
     score: float
-    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ def group(items: Iterable[Found]) -> dict[str, list[Found]]:
     An item that is listed twice counts once, with its better score. Ties are broken by id, so that an
     answer never depends on the order in which a store happened to return equals.
     """
-    best: dict[str, Found] = {}
+    best: dict[tuple[str, str], Found] = {}
     for item in items:
-        known = best.get(item.item_id)
+        known = best.get((item.study_id, item.item_id))
         if known is None or item.score > known.score:
-            best[item.item_id] = item
+            best[item.study_id, item.item_id] = item
     studies: dict[str, list[Found]] = {}
     for item in sorted(best.values(), key=lambda found: (-found.score, found.study_id, found.item_id)):
         studies.setdefault(item.study_id, []).append(item)
@@ -78,9 +78,10 @@ def rank_studies(rankings: Sequence[Ranking], k: int, *, constant: int = RANK_CO
     """Return the k best studies.
 
     Within one ranking a study stands at the place of its best item, counted in studies: 500 sentences of
-    one study take one place. With one ranking the score is the cosine of that item. With several it is
-    Σ weight·(1 + constant)/(place + constant) / Σ weight over the rankings that hold anything: 1.0 is first
-    place in every list, and a list in which the study is missing adds nothing.
+    one study take one place, and all studies that hold the same sentence share theirs. With one ranking the
+    score is the cosine of that item. With several it is Σ weight·(1 + constant)/(place + constant) / Σ weight
+    over the rankings that hold anything: 1.0 is first place in every list, and a list in which the study is
+    missing adds nothing.
 
     Args:
         rankings: the lists; an empty one is as if it were not there.
@@ -94,14 +95,14 @@ def rank_studies(rankings: Sequence[Ranking], k: int, *, constant: int = RANK_CO
         ranking, studies = filled[0]
         return [
             RankedStudy(study, items[0].score, tuple(items), {ranking.name: place})
-            for place, (study, items) in enumerate(list(studies.items())[:k], start=1)
+            for (study, items), place in list(zip(studies.items(), _places(studies), strict=True))[:k]
         ]
     whole = sum(ranking.weight for ranking, _ in filled)
     parts: dict[str, list[float]] = {}
     places: dict[str, dict[str, int]] = {}
     shares: dict[str, list[tuple[float, Found]]] = {}
     for ranking, studies in filled:
-        for place, (study, items) in enumerate(studies.items(), start=1):
+        for (study, items), place in zip(studies.items(), _places(studies), strict=True):
             share = ranking.weight * (1 + constant) / (place + constant) / whole
             parts.setdefault(study, []).append(share)
             places.setdefault(study, {})[ranking.name] = place
@@ -110,6 +111,16 @@ def rank_studies(rankings: Sequence[Ranking], k: int, *, constant: int = RANK_CO
     scores = {study: fsum(shares_of) for study, shares_of in parts.items()}
     order = sorted(scores, key=lambda study: (-scores[study], study))[:k]
     return [RankedStudy(study, scores[study], _evidence(shares[study]), places[study]) for study in order]
+
+
+def _places(studies: Mapping[str, Sequence[Found]]) -> list[int]:
+    """The place of each study: one more than there are studies with a better item. Equals share a place."""
+    scores = [items[0].score for items in studies.values()]
+    places = list(range(1, len(scores) + 1))
+    for at in range(1, len(scores)):
+        if scores[at] == scores[at - 1]:
+            places[at] = places[at - 1]
+    return places
 
 
 def _evidence(shares: list[tuple[float, Found]]) -> tuple[Found, ...]:

@@ -67,8 +67,8 @@ def parse_where(text: str, attributes: Mapping[str, FieldType] | None = None) ->
 
     Args:
         text: the expression.
-        attributes: the columns that the indexed tables brought, by name. One whose name is also that of a
-            known field is written `attr.<name>`; any other may be.
+        attributes: the fields that the indexed tables brought, as `Catalog.own_fields` names them: a column
+            whose name is also a known field's is `attr.<name>`.
 
     Raises:
         UsageError: it does not parse, names an unknown field, or gives a value of the wrong type; the
@@ -76,12 +76,7 @@ def parse_where(text: str, attributes: Mapping[str, FieldType] | None = None) ->
     """
     if len(text) > _LONGEST:
         raise UsageError(f"--where: an expression of {len(text)} characters; at most {_LONGEST} are read")
-    return _Parser(text, known_fields(attributes or {})).whole()
-
-
-def known_fields(attributes: Mapping[str, FieldType]) -> dict[str, FieldType]:
-    """All fields one can write, with their types: the known ones, and a table's own columns."""
-    return {**attributes, **{f"attr.{name}": kind for name, kind in attributes.items()}, **CASE_FIELDS}
+    return _Parser(text, {**(attributes or {}), **CASE_FIELDS}).whole()
 
 
 def _tokens(text: str) -> Iterator[_Token]:
@@ -231,9 +226,8 @@ class _Parser:
 
 def unknown_field(name: str, fields: Mapping[str, FieldType]) -> str:
     """Say that a field is unknown, naming the nearest known one."""
-    shown = [field for field in fields if not field.startswith("attr.")]
-    nearest = get_close_matches(name.lower(), shown, n=1, cutoff=0.0)
-    return f"unknown field {name!r}; the nearest is {nearest[0]!r} (known: {', '.join(sorted(shown))})"
+    nearest = get_close_matches(name.lower(), list(fields), n=1, cutoff=0.0)
+    return f"unknown field {name!r}; the nearest is {nearest[0]!r} (known: {', '.join(sorted(fields))})"
 
 
 def unparse_where(condition: Condition) -> str:

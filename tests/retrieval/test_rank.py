@@ -91,3 +91,11 @@ def test_first_in_one_list_beats_far_down_in_both() -> None:
     ranked = rank_studies([Ranking("images", tuple(images)), Ranking("reports", tuple(reports))], 80)
     places = {study.study_id: place for place, study in enumerate(ranked)}
     assert places["p0"] < places["both"] < places["p20"]
+
+
+def test_studies_that_hold_the_same_sentence_share_their_place() -> None:
+    same = [Found("sentence", f"s{n}", "sentence", 0.8) for n in range(30)]
+    other = [Found(f"s{n}#1", f"s{n}", "image", n / 100) for n in range(30)]
+    ranked = rank_studies([Ranking("sentences", tuple(same)), Ranking("images", tuple(other))], 30)
+    assert {study.places["sentences"] for study in ranked} == {1}
+    assert [study.study_id for study in ranked[:3]] == ["s29", "s28", "s27"]

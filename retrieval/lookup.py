@@ -1,0 +1,200 @@
+"""What a search asks of the catalog, each in one statement: whose a picture is, who says a sentence, what a
+case is."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from corpus.findings import Status
+from corpus.records import AttributeValue, Report, Section
+from indexer.models import ItemRow, SentenceRow, SentenceUseRow, StudyRow
+from retrieval.answer import Case
+
+_MANY = 500  # parameters in one statement: SQLite's limit may be as low as 999
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A picture or report of a case, with its place in the vector store. `kind`: image or report."""
+
+    item_id: str
+    point: UUID
+    kind: str
+    location: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A study as the catalog has it: what leaves in an answer, its key in the vectors, its items."""
+
+    case: Case
+    key: str
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A sentence in a study's report."""
+
+    study_key: str
+    point: UUID
+    item_id: str
+    text: str
+
+
+def studies_by_key(connection: sa.Connection, keys: Collection[str]) -> dict[str, Known]:
+    """The studies that these keys of the vector store stand for, with their pictures and reports."""
+    return {
+        known.key: known
+        for part in _parts(keys)
+        for known in _studies(connection, StudyRow.study_key.in_(part))
+    }
+
+
+def study_by_id(connection: sa.Connection, study_id: str) -> Known | None:
+    """One study by its id, or None."""
+    return next(iter(_studies(connection, StudyRow.study_id == study_id)), None)
+
+
+def studies_of(connection: sa.Connection, subjects: Collection[str]) -> list[Known]:
+    """The studies of these subjects, newest first; those without a date last."""
+    found = [
+        known for part in _parts(subjects) for known in _studies(connection, StudyRow.subject_id.in_(part))
+    ]
+    by_id = sorted(found, key=lambda known: known.case.study_id)
+    return sorted(by_id, key=lambda known: str(known.case.attributes.get("date", "")), reverse=True)
+
+
+def subjects_with(connection: sa.Connection, content: str) -> set[str]:
+    """The subjects who have an item of this content hash."""
+    statement = (
+        sa.select(StudyRow.subject_id)
+        .join(ItemRow, ItemRow.study_id == StudyRow.study_id)
+        .where(ItemRow.content == content)
+    )
+    return set(connection.execute(statement).scalars())
+
+
+def holders(connection: sa.Connection, points: Collection[UUID], most: int) -> dict[UUID, list[str]]:
+    """The keys of the studies whose reports hold these sentences, for sentences held by at most `most`.
+
+    A sentence that more studies hold tells none of them from the others, and is left out.
+    """
+    held: dict[UUID, list[str]] = {}
+    for part in _parts(points):
+        rare = (
+            sa.select(SentenceUseRow.point_id)
+            .where(SentenceUseRow.point_id.in_(part))
+            .group_by(SentenceUseRow.point_id)
+            .having(sa.func.count() <= most)
+        )
+        statement = (
+            sa.select(SentenceUseRow.point_id, StudyRow.study_key)
+            .join(StudyRow, StudyRow.study_id == SentenceUseRow.study_id)
+            .where(SentenceUseRow.point_id.in_(rare))
+        )
+        for point, key in connection.execute(statement):
+            held.setdefault(point, []).append(key)
+    return held
+
+
+def sentences_said(
+    connection: sa.Connection, points: Collection[UUID], study_ids: Collection[str]
+) -> list[Said]:
+    """Where these studies say these sentences: each the first time."""
+    said: dict[tuple[str, UUID], Said] = {}
+    for part in _parts(points):
+        statement = (
+            sa.select(
+                StudyRow.study_key,
+                SentenceUseRow.study_id,
+                SentenceUseRow.position,
+                SentenceRow.point_id,
+                SentenceRow.text,
+            )
+            .join(SentenceRow, SentenceRow.point_id == SentenceUseRow.point_id)
+            .join(StudyRow, StudyRow.study_id == SentenceUseRow.study_id)
+            .where(SentenceUseRow.point_id.in_(part), SentenceUseRow.study_id.in_(list(study_ids)))
+            .order_by(SentenceUseRow.position)
+        )
+        for key, study_id, position, point, text in connection.execute(statement):
+            said.setdefault((key, point), Said(key, point, f"{study_id}#report.{position}", text))
+    return list(said.values())
+
+
+def _parts(values: Collection[Any]) -> Iterable[list[Any]]:
+    """Cut values into lists that fit one statement."""
+    ordered = list(values)
+    return (ordered[start : start + _MANY] for start in range(0, len(ordered), _MANY))
+
+
+def _studies(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list[Known]:
+    statement = (
+        sa.select(
+            StudyRow.study_id,
+            StudyRow.study_key,
+            StudyRow.subject_id,
+            StudyRow.source,
+            StudyRow.age,
+            StudyRow.sex,
+            StudyRow.date,
+            StudyRow.diagnosis,
+            StudyRow.findings,
+            StudyRow.attributes,
+            StudyRow.sections,
+            ItemRow.item_id,
+            ItemRow.point_id,
+            ItemRow.kind,
+            ItemRow.location,
+            ItemRow.view,
+            ItemRow.modality,
+        )
+        .outerjoin(ItemRow, ItemRow.study_id == StudyRow.study_id)
+        .where(chosen)
+        .order_by(StudyRow.study_id, ItemRow.position, ItemRow.item_id)
+    )
+    rows: dict[str, list[sa.Row[Any]]] = {}
+    for row in connection.execute(statement):
+        rows.setdefault(row.study_id, []).append(row)
+    return [_known(of_study) for of_study in rows.values()]
+
+
+def _known(rows: list[sa.Row[Any]]) -> Known:
+    first = rows[0]
+    items = [row for row in rows if row.item_id is not None]
+    picture = next((row for row in items if row.kind == "image"), None)
+    return Known(
+        case=Case(
+            study_id=first.study_id,
+            subject_id=first.subject_id,
+            source=first.source,
+            path=None if picture is None else picture.location,
+            text=_text(first.sections),
+            diagnosis=first.diagnosis,
+            findings={name: Status(status) for name, status in first.findings.items()},
+            attributes=_attributes(first, picture),
+        ),
+        key=first.study_key,
+        items=tuple(Item(row.item_id, row.point_id, row.kind, row.location) for row in items),
+    )
+
+
+def _text(sections: list[list[str]] | None) -> str | None:
+    if sections is None:
+        return None
+    return Report("", tuple(Section(name, text) for name, text in sections)).text
+
+
+def _attributes(study: sa.Row[Any], picture: sa.Row[Any] | None) -> Mapping[str, AttributeValue]:
+    """The table's own columns, and what is known of everyone; the latter's names win."""
+    known = {
+        "age": study.age,
+        "sex": study.sex,
+        "date": study.date,
+        "view": None if picture is None else picture.view,
+        "modality": None if picture is None else picture.modality,
+    }
+    return {**study.attributes, **{name: value for name, value in known.items() if value is not None}}

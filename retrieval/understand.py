@@ -1,0 +1,170 @@
+"""From a query to vectors: decode the picture, encode picture or phrase, or take a case's stored vectors; and
+find out whose query it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corpus.dicom import ADMITTED, Undecodable
+from corpus.dicom_header import read_header
+from corpus.errors import IndexingError, NotAdmitted, SimilarityError, UsageError
+from corpus.files import UnreadableFile, quoted
+from corpus.images import read_with_hash
+from corpus.sources.dicom import refuse_header
+from indexer.index import Index
+from retrieval.answer import Took
+from retrieval.lookup import study_by_id, subjects_with
+from retrieval.query import Query
+
+Side = Literal["image", "text"]
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A vector to search with. `side`: what it was made of. `vector`: (dim,) float32 unit."""
+
+    side: Side
+    vector: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """A query ready to be searched. `subjects`: subject_ids whose studies are the query's own."""
+
+    query: Query
+    probes: tuple[Probe, ...]
+    subjects: frozenset[str]
+    took: Took = field(default_factory=Took)
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A decoded query picture: (height, width) float32 in [0, 1], and whose it is."""
+
+    pixels: Vector
+    subjects: frozenset[str]
+    milliseconds: float
+
+
+def understand(index: Index, queries: Sequence[Query]) -> list[Understood | SimilarityError]:
+    """Prepare queries together: pictures go through the encoder in one batch, texts in another.
+
+    Returns:
+        In the order of the queries; in the place of one that cannot be understood, the reason.
+    """
+    results: dict[int, Understood | SimilarityError] = {}
+    pictures: dict[int, _Picture] = {}
+    for place, query in enumerate(queries):
+        try:
+            if query.image is not None:
+                pictures[place] = _decode(index, query.image)
+            elif query.case is not None:
+                results[place] = _recall(index, query)
+        except SimilarityError as error:
+            results[place] = error
+    texts = [place for place, query in enumerate(queries) if query.text is not None]
+    results |= _encode_pictures(index, queries, pictures)
+    results |= _encode_texts(index, queries, texts)
+    return [results[place] for place in range(len(queries))]
+
+
+def _decode(index: Index, image: str) -> _Picture:
+    """Read a picture; its subject is told by equal pixels in the index and by its DICOM header."""
+    began = perf_counter()
+    pixels, content = read_with_hash(image)
+    subjects = set()
+    patient = _patient(image)
+    if patient:
+        subjects.add(f"dicom:{patient}")
+    with index.catalog.engine.connect() as connection:
+        subjects |= subjects_with(connection, content)
+    return _Picture(pixels, frozenset(subjects), _since(began))
+
+
+def _patient(image: str) -> str:
+    """The PatientID of a DICOM file, empty for any other picture.
+
+    Raises:
+        NotAdmitted: the header says that it is no chest radiograph.
+    """
+    try:
+        header = read_header(image)
+    except (UnreadableFile, Undecodable):
+        return ""
+    refused = refuse_header(header, ADMITTED)
+    if refused is not None:
+        raise NotAdmitted(f"{quoted(image)}: {refused.partition(': --admit')[0]}; this index is of the chest")
+    return header.patient_id
+
+
+def _encode_pictures(
+    index: Index, queries: Sequence[Query], pictures: dict[int, _Picture]
+) -> dict[int, Understood]:
+    if not pictures:
+        return {}
+    began = perf_counter()
+    vectors = index.encoder.encode_images([picture.pixels for picture in pictures.values()])
+    each = _since(began) / len(pictures)
+    return {
+        place: Understood(
+            queries[place],
+            (Probe("image", vector),),
+            picture.subjects | _named(queries[place]),
+            Took(decode=picture.milliseconds, encode=each),
+        )
+        for (place, picture), vector in zip(pictures.items(), vectors, strict=True)
+    }
+
+
+def _encode_texts(index: Index, queries: Sequence[Query], places: Sequence[int]) -> dict[int, Understood]:
+    """Encode phrases. Equal text does not make a query someone's own: many normal reports read alike."""
+    if not places:
+        return {}
+    began = perf_counter()
+    vectors = index.encoder.encode_texts([queries[place].text or "" for place in places])
+    each = _since(began) / len(places)
+    return {
+        place: Understood(queries[place], (Probe("text", vector),), _named(queries[place]), Took(encode=each))
+        for place, vector in zip(places, vectors, strict=True)
+    }
+
+
+def _recall(index: Index, query: Query) -> Understood:
+    """Take the stored vectors of a case: its pictures and its report."""
+    began = perf_counter()
+    with index.catalog.engine.connect() as connection:
+        known = study_by_id(connection, str(query.case))
+    if known is None:
+        raise UsageError(f"the index has no case {query.case!r}; an id is <source>:<the set's own name>")
+    probes = []
+    for kind, side in (("image", "image"), ("report", "text")):
+        wanted = [item.point for item in known.items if item.kind == kind]
+        collection = index.collection(kind)
+        if wanted and collection in index.store.collections():
+            found = {point.id: point.vector for point in index.store.fetch(collection, wanted)}
+            probes += [Probe(side, found[point]) for point in wanted if point in found]  # type: ignore[arg-type]
+    if not probes:
+        raise IndexingError(
+            f"the index holds no vector of {query.case!r} by {index.active_version.name}: "
+            "run `similarity index add` with that encoder"
+        )
+    subjects = _named(query) | {known.case.subject_id}
+    return Understood(query, tuple(probes), subjects, Took(catalog=_since(began)))
+
+
+def _named(query: Query) -> frozenset[str]:
+    return frozenset() if query.subject is None else frozenset({query.subject})
+
+
+def _since(began: float) -> float:
+    return (perf_counter() - began) * 1000
+
+
+def with_vector(query: Query, side: Side, vector: Vector) -> Understood:
+    """A query whose vector is already made, for benchmarks and services that encode elsewhere."""
+    return replace(Understood(query, (), _named(query)), probes=(Probe(side, vector),))
