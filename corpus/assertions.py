@@ -1,11 +1,10 @@
 """What one sentence claims: which findings it calls present, absent or uncertain, and whether it speaks of
 normality.
 
-A sentence is cut into statements: at "but" and ";", at "there is", and at a comma or "and" where both sides
-claim something of their own ("without focal consolidation, effusion present"). Within a statement a cue
-governs the findings it precedes or follows, along lists ("no pneumothorax or effusion"), up to the next cue
-or a word that leaves the list ("with", "due to"). A statement without a finding of its own that ends in a
-cue ("…, but it has resolved") speaks of the statement before it.
+A sentence is cut into statements (`corpus.statements`). Within a statement a cue governs the findings it
+precedes or follows, along lists ("no pneumothorax or effusion"), up to the next cue or a word that leaves
+the list ("with", "due to"). A statement without a finding of its own that ends in a cue ("…, but it has
+resolved") speaks of the statement before it.
 """
 
 from typing import NamedTuple
@@ -15,11 +14,12 @@ from corpus.cues import Claim, Cue, Joint, Side
 from corpus.findings import Status
 from corpus.mentions import Disease, Enlarged, Mention, Normal, Structure
 from corpus.phrases import Match, PhraseTable, words
-
-Meaning = mentions.Meaning | Cue | Joint
-Statement = list[Meaning]
+from corpus.statements import Meaning, Statement, cut_statements
 
 _TABLE: PhraseTable[Meaning] = PhraseTable([*cues.phrases(), *mentions.phrases()])
+
+_LONGEST_VERDICT = 2
+"""Words and signs of a sentence that is nothing but a verdict: "Normal." But "normal blood count" is none."""
 
 
 class Assertions(NamedTuple):
@@ -31,13 +31,14 @@ class Assertions(NamedTuple):
 
 def read_sentence(sentence: str) -> Assertions:
     """Return what a sentence claims, in time linear in its length."""
-    matches: list[Match[Meaning]] = _TABLE.find(words(sentence))
+    tokens = words(sentence)
+    matches: list[Match[Meaning]] = _TABLE.find(tokens)
     findings: list[tuple[str, Status]] = []
     normal = False
     earlier: _Claims | None = None
     read: list[_Claims] = []
     opening: set[Claim] = set()  # said before anything is named: "if any, effusion is small"
-    for statement in _statements([m.meaning for m in matches if m.meaning is not None]):
+    for statement in cut_statements([m.meaning for m in matches if m.meaning is not None]):
         claims = _Claims(statement)
         if earlier is not None and not claims.names_something:
             for claim in claims.homeless:
@@ -52,96 +53,9 @@ def read_sentence(sentence: str) -> Assertions:
             earlier = claims
     for claims in read:
         normal |= claims.report(findings)
+    if len(tokens) <= _LONGEST_VERDICT and any(isinstance(m.meaning, Normal) for m in matches):
+        normal = True
     return Assertions(findings, normal)
-
-
-def _statements(meanings: Statement) -> list[Statement]:
-    """Cut a sentence into statements."""
-    statements: list[Statement] = []
-    clause: Statement = []
-    for meaning in meanings:
-        if meaning is Joint.BREAK:
-            statements.extend(_part(clause))
-            clause = []
-        else:
-            clause.append(meaning)
-    statements.extend(_part(clause))
-    return [s for s in statements if s]
-
-
-class _Segment(NamedTuple):
-    """A stretch between commas: what of it matters for where a statement ends."""
-
-    items: Statement
-    opening: Meaning  # its first item after the comma; None when it is empty
-    claims: bool  # has a predicate of its own
-    cued: bool  # has a forward cue
-    denies: bool  # has a forward cue of absence
-    listed: bool  # has "or" before its predicate: the end of a list
-    degree: bool  # opens with a word like "small" or "the": not a bare item of a list
-
-
-def _part(clause: Statement) -> list[Statement]:
-    """Cut a clause at commas, and at "and the", where both sides claim something."""
-    segments = [_describe(items) for items in _between_commas(clause)]
-    statements: list[Statement] = []
-    current: Statement = []
-    complete = cued = denied = False
-    or_follows = [False] * (len(segments) + 1)
-    for place in range(len(segments) - 1, -1, -1):
-        or_follows[place] = or_follows[place + 1] or segments[place].listed
-    for place, segment in enumerate(segments):
-        continues = segment.listed or segment.opening is Joint.OR
-        bare_denial = denied and segment.degree and not or_follows[place]
-        if current and not continues and ((segment.claims and (complete or cued)) or bare_denial):
-            statements.append(current)
-            current, complete, cued, denied = [], False, False, False
-        if current:
-            current.append(Joint.COMMA)
-        current.extend(segment.items)
-        complete |= segment.claims
-        cued |= segment.cued
-        denied |= segment.denies
-    statements.append(current)
-    return statements
-
-
-def _between_commas(clause: Statement) -> list[Statement]:
-    """Cut at commas; "and" before an article ("and the heart is …") counts as one."""
-    parts: list[Statement] = [[]]
-    for place, meaning in enumerate(clause):
-        following = clause[place + 1] if place + 1 < len(clause) else None
-        if meaning is Joint.COMMA or (meaning is Joint.AND and following is Joint.ARTICLE):
-            parts.append([])
-        else:
-            parts[-1].append(meaning)
-    return parts
-
-
-def _describe(items: Statement) -> _Segment:
-    """Find what matters of a stretch between commas."""
-    content = [i for i in items if i is not Joint.AND]
-    opening = items[0] if items else None
-    claims = cued = denies = listed = named = False
-    for place, item in enumerate(content):
-        if isinstance(item, Mention | Structure):
-            named = True
-        elif isinstance(item, Cue):
-            if item.side is Side.FORWARD or (item.side is Side.EITHER and not named):
-                cued = True
-                denies |= item.claim is Claim.ABSENT
-            else:
-                claims = True
-        elif item is Joint.VERB:
-            claims |= named  # "visible effusion" claims nothing, "effusion visible" does
-        elif isinstance(item, Normal):
-            claims = True
-        elif item is Joint.OR:
-            listed |= not claims
-        elif item is Joint.DEGREE or isinstance(item, Enlarged):
-            claims |= named and not any(isinstance(i, Mention) for i in content[place + 1 : place + 3])
-    degree = bool(content) and content[0] in (Joint.DEGREE, Joint.ARTICLE)
-    return _Segment(items, opening, claims, cued, denies, listed, degree)
 
 
 class _Claims:
@@ -287,12 +201,13 @@ class _Claims:
             elif isinstance(item, Structure):
                 structures.append(item)
                 if attributive:
+                    normal = True
                     findings.extend((finding, Status.ABSENT) for finding in item.normal)
             elif isinstance(item, Normal):
                 if claims - {Claim.PRESENT}:
                     structures = []
                     continue
-                normal = True
+                normal |= bool(structures)
                 attributive = not structures
                 for structure in structures:
                     findings.extend((finding, Status.ABSENT) for finding in structure.normal)

@@ -21,7 +21,7 @@ _STRENGTH = {Status.PRESENT: 3, Status.UNCERTAIN: 2, Status.ABSENT: 1}
 
 # In a note without sections the patient's story stands beside what the film shows.
 _STORY = re.compile(
-    r"\b(?:year-old|years? old|yo|present(?:ed|s|ing) (?:with|to)|admitted|admission|hospitali[sz]ed|"
+    r"\b(?:year-old|years? old|yo|present(?:ed|s|ing) (?:with|to)|admitted|before admission|hospitali[sz]ed|"
     r"diagnosed|died|discharged|underwent|fever|cough|dyspn\w+|swab|pcr|"
     r"tested positive|travel\w*|comorbid\w*)\b",
     re.IGNORECASE,

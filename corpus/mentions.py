@@ -59,8 +59,8 @@ _FINDINGS: dict[str, str] = {
     "lung_opacity": "opacity|opacities|opacification|opacifications|density|densities;haziness|haze;"
     "airspace|alveolar disease|process|change|changes;air space disease|process|change|changes;"
     "opacified;interstitial|reticular|increased|coarse interstitial? markings;white out;whiteout;"
-    "interstitial prominence|thickening|disease|changes|pattern|process;parenchymal disease|thickening|"
-    "changes",
+    "interstitial prominence|thickening|disease|changes|pattern|process;"
+    "parenchymal disease|thickening|thickenings|changes",
     "lung_lesion": "lung|pulmonary|cavitary|cavitating|focal|parenchymal lesion|lesions;neoplasm;malignancy;"
     "carcinoma;tumor|tumors|tumour|tumours;metastasis|metastases;metastatic disease;cavity|cavities;"
     "cavitation",
@@ -106,7 +106,7 @@ _FINDINGS: dict[str, str] = {
     "balloon pump;iabp;pigtail;stent|stents;sternotomy|sternal wire|wires;hardware;prosthetic|"
     "mechanical valve|valves;"
     "valve replacement|prosthesis;drain|drains;stimulator;cannula;support device|devices;spinal rods;"
-    "medical|monitoring device|devices;arthroplasty;intubated",
+    "medical|monitoring device|devices;arthroplasty;intubated;intubation",
 }  # fmt: skip
 
 # Phrases that hold the word of a finding, structure or cue and do not mean it: longer, they hide it.
@@ -118,8 +118,8 @@ _NOT_FINDINGS = (
     "mass effect;nipple shadow|shadows;breast|body mass;bone|bony|osseous|mineral density|densities;"
     "soft tissue density|densities|mass;bone mineral density;metallic|calcific|surgical|contrast "
     "density|densities;"
-    "subcutaneous|cutaneous emphysema;soft tissue emphysema|edema|swelling;laryngeal|peripheral|leg|ankle|tissue|pedal "
-    "edema;"
+    "subcutaneous|cutaneous emphysema;soft tissue emphysema|edema|swelling;laryngeal|peripheral|"
+    "leg|ankle|tissue|pedal edema;"
     "cystic fibrosis;pericardial effusion|effusions;joint effusion|effusions;pneumonia vaccine;"
     "lung volume|volumes;thyroid|breast|adrenal|hepatic|renal nodule|nodules|mass|masses;"
     "lung|lungs|thoracic cage? cancer screening;fluid level|levels;"
@@ -200,7 +200,10 @@ _ENLARGED = (
     "enlarged;large;prominent;widened;increased in size;enlargement;widening;magnified;dilated;big;wide;"
     "borderline;borderline enlarged|enlargement|prominent|large|in size?"
 )
-_CHEST = "chest;study;exam|examination;radiograph|radiographs;chest radiograph|xxxx|film;views;film"
+_CHEST = (
+    "chest;x ray|rays|xxxx;chest x ray|xxxx;chest radiograph|xxxx|film;study;exam|examination;"
+    "radiograph|radiographs;views;film"
+)
 
 
 class Normal(NamedTuple):
