@@ -68,15 +68,15 @@ _CHANGE = (
 _SHOW = "represent|reflect|indicate|be|suggest|relate|correspond|include|have|signify|mean|contain"
 
 _ABSENT_FORWARD = (
-    "no;without;not;nor;neither;negative for;free of|from;absence of;lack of;lacks;clear of;devoid of;"
-    "denies;otherwise|grossly|essentially clear|free of|from;"
+    "no;nothing;without;not;nor;neither;negative for;free of|from;absence of;lack of;lacks;clear of;"
+    "devoid of;denies;otherwise|grossly|essentially clear|free of|from;"
     "no evidence|sign|signs|xxxx|indication|suggestion|findings|features of;without evidence|sign|signs of;"
     "no convincing|definite|definitive|discrete|obvious|gross|visible|new|appreciable|significant|focal|"
     "large;"
     "no radiographic|radiographically|radiologic? evidence|findings of|for;not have|show|demonstrate any?;"
     "no findings|evidence to suggest|indicate;no typical findings of;no longer any|evidence of?;"
     "interval|complete|near? resolution of;resolution of;clearing of;interval clearing of;disappearance of;"
-    "removal of;interval removal of;never had?;not any;rules out;excludes;excluded;exclusion of;"
+    "removal of;interval removal of;never had?;not any;rules out;excludes;excluded;"
     "no possibility of;argues against;against;unlikely to|represent;no new or? worsening|enlarging|"
     "increasing?;"
     "no residual|recurrent|remaining;rather than;fails to show|demonstrate|reveal"
@@ -163,26 +163,26 @@ _UNEXCLUDED_FORWARD = ";".join(
         "totally?",
         "be certain to",
     )
-    for out in ("exclude|excludes", "rule out", "totally rule out", "rule the")
+    for out in ("exclude|excludes", "rule out")
 ) + (
-    ";not excluding;without excluding;cannot be sure|certain there is no;cannot be sure|certain there is not;"
+    ";exclusion of;cannot r / o;can|could not r / o;not excluding;"
+    "without excluding;cannot be sure|certain there is no;cannot be sure|certain there is not;"
     "not rule out;not exclude;cannot dismiss;cannot discount"
 )
-_UNEXCLUDED_BACKWARD = (
-    "cannot|can|could|may|might not? be entirely|completely|definitely|definitively|fully|totally|reliably|"
-    "confidently|absolutely? excluded|dismissed|discounted;"
-    "cannot|can|could|may|might not? be entirely|completely|definitely|definitively|fully|totally|"
-    "reliably? ruled out;"
-    "not entirely|completely|definitely|definitively|fully|totally|reliably? excluded;"
-    "not entirely|completely|definitely|definitively|fully|totally|reliably? ruled out;"
-    "is|are|was|were not be? entirely|completely|definitely|definitively|fully|totally? excluded;"
-    "is|are|was|were not be? entirely|completely|definitely|definitively|fully|totally? ruled out;"
-    "not been entirely|completely|definitely? excluded;not been entirely|completely|definitely? ruled out;"
-    "if any;if present;if at all;if there is|are any;cannot|can|could|may|might not? entirely|"
-    "completely|definitely|fully|confidently be excluded;"
-    "cannot|can|could|may|might not? entirely|completely|definitely|fully|confidently be ruled out;"
-    "cannot be excluded entirely|completely?"
-)
+_SURELY = "entirely|completely|definitely|definitively|fully|totally|reliably|confidently|absolutely"
+_RULED_OUT = ("excluded|dismissed|discounted", "ruled out")
+_UNEXCLUDED_BACKWARD = ";".join(
+    f"{denied} {out}"
+    for out in _RULED_OUT
+    for denied in (
+        f"cannot be {_SURELY}?",
+        f"cannot {_SURELY} be",
+        f"can|could|may|might|is|are|was|were not be? {_SURELY}?",
+        f"can|could|may|might not {_SURELY} be",
+        f"not been {_SURELY}?",
+        f"not {_SURELY}?",
+    )
+) + (f";cannot be excluded|dismissed {_SURELY};if any;if present;if at all;if there is|are any")
 _UNEXCLUDED_EITHER = "difficult|hard|impossible to exclude;not excluded"
 _HISTORY_FORWARD = (
     "history of;previous|prior|past|known|remote|medical|old|clinical|patient|patients s? history of;h "
@@ -199,7 +199,8 @@ _HISTORY_BACKWARD = (
     "by history;per history;on|in history;in the past;historically;previously treated;was treated"
 )
 _QUESTION_FORWARD = (
-    "rule out;to rule out;r / o;evaluate|evaluation|evaluated|evaluating for|of;assess|assessment for|of;"
+    "rule out;for exclusion of;to rule out;r / o;"
+    "evaluate|evaluation|evaluated|evaluating for|of;assess|assessment for|of;"
     "assess|evaluate whether|if;to exclude;to better? evaluate|assess|exclude|confirm;look|looking for;"
     "screening for;screen for;please exclude;to identify;if clinically? concern|concerned|suspicion for|of;"
     "if there is clinical? concern|suspicion for|of;if;whether;clinical concern|suspicion for|of;"

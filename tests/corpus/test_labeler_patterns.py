@@ -69,6 +69,9 @@ Findings consistent with {x}.
 Lungs otherwise clear except for {x}.
 The film is normal but there is {x}.
 The {x} is nearly resolved.
+No change is seen in the {x}.
+{x}: no change.
+Resolving {x}.
 """
 ABSENT = """
 No {x}.
@@ -106,10 +109,17 @@ There was {x}, but it has resolved.
 The {x} has cleared.
 The {x} is absent.
 {x} is ruled out.
+{x} can be excluded.
 No findings to suggest {x}.
 No findings suspicious for {x}.
 No {x} is suspected.
 Neither {x}.
+No longer is there {x}.
+{x}, previously seen, has resolved.
+Nothing to suggest {x}.
+Not seen: {x}.
+No {x} has developed.
+{x} no longer.
 """
 UNCERTAIN = """
 Cannot exclude early {x}.
@@ -120,6 +130,9 @@ Early {x} cannot be excluded.
 {x} cannot be excluded.
 {x} cannot be entirely excluded.
 {x} is not excluded.
+{x} cannot entirely be excluded.
+{x} could not be ruled out.
+{x} has not been excluded.
 An early {x} can't be ruled out.
 Unable to exclude {x}.
 Difficult to exclude {x}.
@@ -140,6 +153,12 @@ Question of {x}.
 Concerning for {x}.
 Suspicious for {x}.
 {x} versus artifact.
+Exclusion of {x} is not possible.
+Cannot r/o {x}.
+The possibility of early {x} cannot be excluded.
+There is little if any {x}.
+{x} not excluded.
+Does not exclude {x}.
 Artifact versus {x}.
 This may be due to {x}.
 """
