@@ -24,6 +24,10 @@ from corpus.dicom_display import to_grey
 
 log = logging.getLogger(__name__)
 
+# pydicom logs each failed plugin with a traceback, and values of the header that it finds odd; we say what
+# matters in one line, and header values are not for logs.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
 ADMITTED = frozenset({"CR", "DX"})
 """Modalities (0008,0060) that are radiographs: computed radiography and digital radiography."""
 
@@ -179,7 +183,7 @@ def transfer_syntax(dataset: Dataset) -> UID | None:
 
 
 def decode(dataset: Dataset) -> NDArray[Any]:
-    """Return stored values, (height, width), or (height, width, 3) where the file is in colour.
+    """Return stored values, (height, width), or (height, width, 3) where the one frame is in colour.
 
     Raises:
         Undecodable: the pixels are truncated, broken, or in an encoding no decoder knows.
@@ -199,7 +203,7 @@ def decode(dataset: Dataset) -> NDArray[Any]:
             "is broken or truncated: its pixels cannot be decoded"
             + (f" ({syntax.name})" if syntax is not None else "")
         ) from error
-    return stored.reshape(stored.shape[-3:]) if stored.ndim > 3 else stored
+    return stored
 
 
 def _assume_syntax(dataset: Dataset) -> None:

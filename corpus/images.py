@@ -153,9 +153,9 @@ def _decode(content: bytes, most: int, admit: frozenset[str] | None) -> _Stored 
             f"is {found or _guess(content)}, neither PNG, JPEG nor DICOM: convert it to one of them"
         )
     try:
-        # A bomb's warning is not for the user: the size is judged below, from the header, by our own limit.
+        # Warnings of bombs and of odd EXIF are not for the user: size is judged below, by our own limit.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=(found,)) as picture:
                 return _decode_picture(picture, found, most)
     except Image.DecompressionBombError as error:
