@@ -123,6 +123,9 @@ def score_baselines(
     standard deviation (`sd`). `constant`: every query gets one and the same order, the best in hindsight
     (items that match most of these very queries first). `normal_abnormal`: a perfect classifier, items that
     are normal exactly as the query is come first, in random order; mean and deviation of `draws` draws.
+
+    Where a query's own subject is excluded the constant order closes the gap, so that its lift can be a
+    little off 0: a film of the subject is what that query, and no other, may not have.
     """
     ideal = ideal_gains(task) if ideal is None else ideal
     counted = counted_findings(task)
