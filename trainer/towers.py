@@ -93,6 +93,7 @@ def _with_new_text_tower(
 def _with_text_tower_of(architecture: Architecture, spec: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     folder = _text_folder(spec)
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # it lists at length what a mean pooling lacks
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # transformers raises many kinds for one cause
