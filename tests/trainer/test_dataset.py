@@ -1,0 +1,184 @@
+"""A run learns from any mix of sources, never from the people left out, and draws the same batches again."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from corpus.errors import TrainingError
+from corpus.findings import NO_FINDING, Status
+from corpus.framing import Framing
+from corpus.records import Problem
+from corpus.splits import split_of
+from tests.trainer.studies import Few
+from trainer.dataset import Gathered, Picture, Pool, gather, sentence_statuses
+from trainer.pictures import decode
+from trainer.sampling import Pairing, Sampler, finding_keys, rarity
+
+
+def ignore(problem: Problem) -> None:
+    raise AssertionError(problem)
+
+
+@pytest.fixture
+def paired(tmp_path: Path) -> Gathered:
+    return gather([("few", Few(tmp_path))], "both", ignore)
+
+
+def sampler(pool: Pool, pairing: Pairing = "independent", balance: float = 0.0, size: int = 8) -> Sampler:
+    return Sampler(pool, pairing, size, size, balance, seed=1)
+
+
+def test_nobody_of_the_test_split_is_gathered_and_the_others_are_on_one_side(paired: Gathered) -> None:
+    train = {picture.subject_id for picture in paired.train.pictures}
+    val = {picture.subject_id for picture in paired.val.pictures}
+    assert train
+    assert val
+    assert {split_of(subject) for subject in train} == {"train"}
+    assert {split_of(subject) for subject in val} == {"val"}
+    assert paired.subjects == train | val
+
+
+def test_pictures_of_one_source_and_texts_of_another_make_a_corpus(tmp_path: Path) -> None:
+    films = Few(tmp_path, texts=False, labels=True, name="films")
+    words = Few(tmp_path, pictures=False, name="words")
+    gathered = gather([("films", films), ("words", words)], "report", ignore)
+    assert {picture.study_id.split(":")[0] for picture in gathered.train.pictures} == {"films"}
+    assert len(gathered.train.texts) == 3
+    assert [count.source for count in gathered.sources] == ["films", "words"]
+    batch = sampler(gathered.train, size=3).plan(0)[0]
+    assert len(batch.pairs) == 0
+
+
+def test_identical_texts_are_one_item_that_knows_all_its_studies(paired: Gathered) -> None:
+    texts = {text.text: text for text in paired.train.texts}
+    assert len(texts) == len(paired.train.texts)
+    denied = texts["No pleural effusion."]
+    assert len(denied.studies) > 10
+    assert denied.statuses == {"pleural_effusion": Status.ABSENT}
+
+
+def test_a_sentence_that_denies_one_thing_does_not_call_the_film_normal() -> None:
+    assert NO_FINDING not in sentence_statuses("No pneumothorax.")
+    assert sentence_statuses("Large left pleural effusion.")["pleural_effusion"] is Status.PRESENT
+
+
+def test_table_labels_win_over_the_report_for_the_picture(tmp_path: Path) -> None:
+    gathered = gather(
+        [("few", Few(tmp_path, labels=True, findings=["cardiomegaly", "no_finding"]))], "report", ignore
+    )
+    assert {key for picture in gathered.train.pictures for key in finding_keys(picture.statuses)} == {
+        "cardiomegaly",
+        "normal",
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ({"texts": False, "labels": True}, "no texts to learn from"),
+        ({"pictures": False}, "no pictures of training subjects"),
+        ({"count": 1}, "one subject only"),
+        ({"findings": ["cardiomegaly"], "labels": True}, None),
+    ],
+)
+def test_a_corpus_that_cannot_teach_is_refused_in_one_line(
+    tmp_path: Path, source: dict[str, object], said: str | None
+) -> None:
+    few = Few(tmp_path, **source)  # type: ignore[arg-type]
+    if said is None:  # its texts still differ from each other
+        gather([("few", few)], "both", ignore)
+        return
+    with pytest.raises(TrainingError, match=said):
+        gather([("few", few)], "both", ignore)
+
+
+def test_pictures_without_any_label_are_refused_for_a_loss_over_findings(tmp_path: Path) -> None:
+    films = Few(tmp_path, texts=False, name="films")
+    words = Few(tmp_path, pictures=False, name="words")
+    with pytest.raises(TrainingError, match="no label is known of any of the corpus's pictures"):
+        gather([("films", films), ("words", words)], "both", ignore)
+
+
+def test_a_plan_is_the_same_again_and_another_for_another_epoch(paired: Gathered) -> None:
+    drawn = sampler(paired.train)
+    first, again, other = drawn.plan(0), drawn.plan(0), drawn.plan(1)
+    for batch, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(batch.pictures, same.pictures)
+        np.testing.assert_array_equal(batch.texts, same.texts)
+    assert any(not np.array_equal(a.pictures, b.pictures) for a, b in zip(first, other, strict=True))
+
+
+def test_an_epoch_shows_every_picture_once_the_last_batch_being_short(paired: Gathered) -> None:
+    plan = Sampler(paired.train, "independent", 7, 4, 0.0, seed=1).plan(0)
+    shown = np.concatenate([batch.pictures for batch in plan])
+    left_over = len(paired.train.pictures) % 7 == 1  # one picture alone makes no batch
+    assert len(np.unique(shown)) == len(shown) == len(paired.train.pictures) - left_over
+    assert len(plan[0].texts) == 4
+
+
+def test_known_pairs_of_an_independent_batch_are_of_one_study(paired: Gathered) -> None:
+    found = 0
+    for batch in sampler(paired.train, size=6).plan(0):
+        for place, other in batch.pairs:
+            picture = paired.train.pictures[batch.pictures[place]]
+            assert picture.study_id in paired.train.texts[batch.texts[other]].studies
+            found += 1
+    assert found
+
+
+def test_true_pairs_are_of_one_study_and_matched_ones_share_a_finding(paired: Gathered) -> None:
+    for batch in sampler(paired.train, "true").plan(0):
+        for picture, text in zip(batch.pictures, batch.texts, strict=True):
+            assert paired.train.pictures[picture].study_id in paired.train.texts[text].studies
+    for batch in sampler(paired.train, "matched").plan(0):
+        for picture, text in zip(batch.pictures, batch.texts, strict=True):
+            shared = set(finding_keys(paired.train.pictures[picture].statuses))
+            assert shared & set(finding_keys(paired.train.texts[text].statuses))
+
+
+def test_true_pairing_of_sets_that_share_no_study_is_refused(tmp_path: Path) -> None:
+    films = Few(tmp_path, texts=False, labels=True, name="films")
+    words = Few(tmp_path, pictures=False, name="words")
+    pool = gather([("f", films), ("w", words)], "both", ignore).train
+    with pytest.raises(TrainingError, match="no training picture has a text of its own study"):
+        sampler(pool, "true", size=4).plan(0)
+
+
+def test_balance_draws_every_finding_about_as_often() -> None:
+    rare, common = {"hernia": Status.PRESENT}, {"edema": Status.PRESENT}
+    items = [rare] * 2 + [common] * 98
+    as_they_are, balanced = rarity(items, 0.0), rarity(items, 1.0)
+    assert as_they_are[:2].sum() == pytest.approx(0.02)
+    assert balanced[:2].sum() == pytest.approx(0.5)
+    drawn = Counter(np.random.default_rng(0).choice(100, 1000, p=balanced) < 2)
+    assert 400 < drawn[True] < 600
+
+
+def test_a_batch_larger_than_the_corpus_is_refused(paired: Gathered) -> None:
+    with pytest.raises(TrainingError, match=r"a batch of 500 is larger than the corpus: \d+ pictures"):
+        sampler(paired.train, size=500)
+
+
+def test_pictures_are_decoded_once_and_broken_ones_are_reported(paired: Gathered, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    pictures = [
+        *paired.train.pictures[:3],
+        Picture("few:x#broken", str(broken), "few:x", "s", {}),
+        paired.train.pictures[3],
+    ]
+    problems: list[Problem] = []
+    kept, pixels = decode(pictures, Framing(32), tmp_path / "pixels.npy", problems.append)
+    assert [picture.item_id for picture in kept] == [p.item_id for p in (*pictures[:3], pictures[4])]
+    assert pixels.shape == (4, 32, 32)
+    assert pixels.dtype == np.uint8
+    assert [(problem.item_id, problem.state) for problem in problems] == [("few:x#broken", "failed")]
+    assert np.load(tmp_path / "pixels.npy", mmap_mode="r").shape[0] == 5
+
+
+def test_no_picture_that_can_be_read_stops_the_run(tmp_path: Path) -> None:
+    gone = Picture("few:x#gone", str(tmp_path / "gone.png"), "few:x", "s", {})
+    with pytest.raises(TrainingError, match="none of the 1 pictures can be read"):
+        decode([gone], Framing(32), tmp_path / "pixels.npy", lambda problem: None)
