@@ -95,7 +95,8 @@ class Step:
     """Everything that one transaction commits.
 
     `gone`: studies that no longer have any item. `done`: kind and point → hashes, of every point written in
-    this step. `problems`: (study id or None, subject id or None, problem).
+    this step. `problems`: (study id or None, subject id or None, problem). `settled`: items that are well,
+    whatever was recorded of them before.
     """
 
     studies: Sequence[NewStudy] = ()
@@ -191,7 +192,7 @@ class Ledger:
             left = {point: kind for point, kind in old_points.items() if point not in kept}
             left |= dict.fromkeys(_unsaid(session, old_sentences), "sentence")
             _leave(session, left)
-            _replace_problems(session, step, touched, origin)
+            _replace_problems(session, step, origin)
         return len(left)
 
     def forget_problems(self, origin: str, seen: set[str]) -> None:
@@ -209,10 +210,11 @@ class Ledger:
             _leave(session, points)
             _delete(session, ProblemRow.study_id, study_ids)
             for study_id in study_ids:
-                prefix = sa.func.substr(ProblemRow.item_id, 1, len(study_id) + 1) == f"{study_id}#"
-                session.execute(sa.delete(ProblemRow).where((ProblemRow.item_id == study_id) | prefix))
+                _delete_problems_under(session, study_id, "#")
             if subject_id is not None:
                 session.execute(sa.delete(ProblemRow).where(ProblemRow.subject_id == subject_id))
+                # Study ids that are made of the subject's: `<subject>@<day>`, `<subject>_<number>`.
+                _delete_problems_under(session, subject_id, "#@_")
         return len(points)
 
     def bury(self, store: VectorStore) -> int:
@@ -335,8 +337,15 @@ def _leave(session: sa.Connection, points: Mapping[UUID, str]) -> None:
         _put(session, TombstoneRow, rows)
 
 
-def _replace_problems(session: sa.Connection, step: Step, touched: Sequence[str], origin: str) -> None:
-    _delete(session, ProblemRow.study_id, [*touched, *step.settled])
+def _delete_problems_under(session: sa.Connection, name: str, marks: str) -> None:
+    """Delete the problems of items whose id is `name`, or begins with it and one of the marks."""
+    start = sa.func.substr(ProblemRow.item_id, 1, len(name) + 1)
+    under = start.in_([name + mark for mark in marks])
+    session.execute(sa.delete(ProblemRow).where((ProblemRow.item_id == name) | under))
+
+
+def _replace_problems(session: sa.Connection, step: Step, origin: str) -> None:
+    _delete(session, ProblemRow.item_id, step.settled)
     rows = {
         problem.item_id: {
             "item_id": problem.item_id,

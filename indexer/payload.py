@@ -127,3 +127,7 @@ def _moment(date: str | None) -> str | None:
     except UsageError:
         log.warning("a study's date is not ISO 8601 and cannot be filtered on")
         return None
+
+
+SENTENCE_ATTRIBUTES = digest([SENTENCE_PAYLOAD])
+"""`attribute_hash` of every sentence."""

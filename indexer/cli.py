@@ -1,0 +1,226 @@
+"""`similarity index`: embed a corpus; ask what is there, whether it is sound; erase."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from corpus.records import Source
+    from indexer.index import Index
+    from trainer.encoder import Encoder
+
+
+@click.group()
+def index() -> None:
+    """Embed a corpus; ask what is there and whether it is sound; erase."""
+
+
+@index.command()
+@click.argument("source")
+@click.option("--encoder", "encoder_name", metavar="DIR|NAME", help="Encoder; needed for the first source.")
+@click.option(
+    "--reports",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Table of reports for a dicom source.",
+)
+@click.option("--admit", multiple=True, metavar="MODALITY", help="Admit this DICOM modality, too.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Decode processes (default: one a core).")
+@click.option("--plan", "only_plan", is_flag=True, help="Say what it would cost; write nothing.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when an item failed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+def add(
+    source: str,
+    encoder_name: str | None,
+    reports: Path | None,
+    admit: tuple[str, ...],
+    workers: int | None,
+    only_plan: bool,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Bring the index up to date with SOURCE (KIND:PATH, see `similarity corpus --help`).
+
+    Run again, it does only what is missing or has changed. Items that cannot be read are recorded with the
+    reason (`index status --failed`) and passed over.
+    """
+    from corpus.sources import open_source
+
+    opened = open_source(source, reports=reports, admit=frozenset(admit))
+    if only_plan:
+        _plan(opened, encoder_name, workers, as_json)
+        return
+    from indexer.index import Index
+    from indexer.pipeline import add_source
+    from indexer.progress import progress
+
+    with Index.open(read_only=False, on_wait=_note) as opened_index:
+        encoder, folder = _load_encoder(opened_index, encoder_name)
+        with progress() as observer:
+            added = add_source(
+                opened_index,
+                opened,
+                encoder,
+                origin=source,
+                folder=str(folder),
+                workers=workers,
+                observer=observer,
+            )
+    done = {"source": source, "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint}}
+    _report({**done, **added.as_json()}, as_json)
+    if any(added.problems.values()):
+        told = ", ".join(f"{n} {state}" for state, n in added.problems.items() if n)
+        click.echo(f"{told}: see `similarity index status --failed`", err=True)
+    if strict and added.problems["failed"]:
+        raise SystemExit(1)
+
+
+@index.command()
+@click.option("--failed", is_flag=True, help="List every item that is not in the index, and why.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def status(failed: bool, as_json: bool) -> None:
+    """Say what the index holds."""
+    from indexer.catalog import Catalog
+    from indexer.database import open_database
+    from indexer.home import Home
+
+    home = Home.open()
+    engine = open_database(home)
+    try:
+        catalog = Catalog(engine)
+        counts = catalog.counts()
+        told: dict[str, Any] = {
+            "home": str(home.folder),
+            "versions": [
+                {
+                    "name": v.name,
+                    "fingerprint": v.fingerprint,
+                    "dim": v.dim,
+                    "folder": v.folder,
+                    "state": v.state,
+                }
+                for v in catalog.versions()
+            ],
+            "studies": counts["studies"],
+            "vectors": {kind: counts["vectors"].get(kind, 0) for kind in ("image", "report", "sentence")},
+            "problems": {s: counts["problems"].get(s, 0) for s in ("failed", "skipped", "missing")},
+        }
+        if failed:
+            told["items"] = [
+                {"item_id": p.item_id, "state": p.state, "reason": p.reason, "location": p.location}
+                for p in catalog.problems()
+            ]
+    finally:
+        engine.dispose()
+    if failed and not as_json:
+        for item in told["items"]:
+            # A file's name may hold a line break: what is told of one item stays on one line.
+            click.echo(f"{item['state']}  {_line(item['item_id'])}  {_line(item['reason'])}")
+        return
+    _report(told, as_json)
+
+
+@index.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def verify(as_json: bool) -> None:
+    """Compare catalog, ledger and vectors both ways; exit with 1 on any fault."""
+    from indexer.index import Index
+    from indexer.reconcile import verify as compare
+
+    with Index.open(on_wait=_note) as opened:
+        verified = compare(opened)
+    if as_json:
+        _report(verified.as_json(), True)
+    else:
+        for fault in verified.faults:
+            click.echo(f"{fault.fault}: {_line(fault.item)} in {fault.collection}")
+        total = sum(verified.vectors.values())
+        click.echo(f"{total} vectors, {len(verified.faults)} faults")
+    if verified.faults:
+        raise SystemExit(1)
+
+
+@index.command()
+@click.option("--subject", metavar="SUBJECT_ID", help="Erase every study of this person.")
+@click.option("--study", metavar="STUDY_ID", help="Erase this study.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def remove(subject: str | None, study: str | None, as_json: bool) -> None:
+    """Erase a person or a study everywhere: catalog, vectors, sentences nobody else says, problems."""
+    if (subject is None) == (study is None):
+        raise click.UsageError("name either --subject or --study")
+    from indexer.index import Index
+    from indexer.removal import remove_study, remove_subject
+
+    with Index.open(read_only=False, on_wait=_note) as opened:
+        removed = remove_study(opened, study) if study else remove_subject(opened, str(subject))
+    _report(removed.as_json(), as_json)
+
+
+def _plan(source: Source, encoder_name: str | None, workers: int | None, as_json: bool) -> None:
+    from corpus.settings import settings
+    from indexer.plan import plan
+    from trainer.encoder import Encoder
+    from trainer.registry import find_encoder
+
+    encoder = Encoder.load(find_encoder(encoder_name or _active_folder()), settings().device)
+    _report(plan(source, encoder, workers).as_json(), as_json)
+
+
+def _active_folder() -> str:
+    """Where the active encoder lies, read from a home only if there is one."""
+    from corpus.errors import UsageError
+    from corpus.settings import settings
+
+    if not settings().home_folder.exists():
+        raise UsageError("name the encoder to plan for with --encoder")
+    from indexer.index import Index
+
+    with Index.open(on_wait=_note) as opened:
+        return opened.active_version.folder
+
+
+def _load_encoder(opened: Index, name: str | None) -> tuple[Encoder, Path]:
+    from corpus.errors import UsageError
+    from corpus.settings import settings
+    from trainer.encoder import Encoder
+    from trainer.registry import find_encoder
+
+    version = opened.catalog.active_version()
+    if name is None and version is None:
+        raise UsageError("the index is empty: name the encoder to fill it with by --encoder DIR")
+    folder = find_encoder(name if name is not None else str(version and version.folder))
+    encoder = Encoder.load(folder, settings().device)
+    opened.use(encoder)
+    return encoder, folder
+
+
+def _note(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _line(text: str) -> str:
+    return text.encode("unicode_escape").decode() if not text.isprintable() else text
+
+
+def _report(told: dict[str, Any], as_json: bool) -> None:
+    import json
+
+    if as_json:
+        click.echo(json.dumps(told, ensure_ascii=False))
+        return
+    for name, value in told.items():
+        if isinstance(value, dict):
+            parts = ", ".join(f"{key} {_short(entry)}" for key, entry in value.items())
+            click.echo(f"{name}: {parts or 'none'}")
+        elif isinstance(value, list):
+            click.echo(f"{name}: " + ("; ".join(map(_short, value)) or "none"))
+        else:
+            click.echo(f"{name}: {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(entry)}" for key, entry in value.items())
+    return f"{value:.2f}" if isinstance(value, float) else _line(str(value))

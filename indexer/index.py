@@ -1,0 +1,160 @@
+"""The index as one thing: home, catalog, vectors and the encoder they were made by."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from corpus.errors import EmptyIndex, FingerprintMismatch
+from corpus.settings import settings
+from indexer.catalog import Catalog, Version
+from indexer.database import open_database
+from indexer.home import Home
+from indexer.ledger import collection_of
+from indexer.vectors.store import VectorStore
+
+if TYPE_CHECKING:
+    from trainer.encoder import Encoder
+
+
+class Index:
+    """An open index. Leave it as a context manager, or `close` it.
+
+    With the embedded vectors the process owns the home while the index is open; with a Qdrant server,
+    opening it for reading waits for nobody.
+    """
+
+    def __init__(self, home: Home, catalog: Catalog, store: VectorStore, held: ExitStack) -> None:
+        self.home = home
+        self.catalog = catalog
+        self.store = store
+        self._held = held
+        self._encoder: Encoder | None = None
+
+    @classmethod
+    def open(
+        cls,
+        home: Home | Path | None = None,
+        encoder: "Encoder | None" = None,
+        *,
+        read_only: bool = True,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> "Index":
+        """Open the index of a home.
+
+        Args:
+            home: default is `settings().home_folder`.
+            encoder: one that is loaded already; it must be the active version's.
+            read_only: nothing will be written. On a Qdrant server, readers and a writer then do not meet.
+            on_wait: told once, in one line, when another process owns the index and this one waits.
+
+        Raises:
+            HomeError: home or database cannot be used.
+            IndexInUse: another process owns the index, and did not end in time.
+            FingerprintMismatch: `encoder` is not the one that made the vectors.
+        """
+        with ExitStack() as held:
+            opened = home if isinstance(home, Home) else Home.open(home)
+            if settings().qdrant_url is None or not read_only:
+                held.enter_context(opened.lock(on_wait))
+            engine = open_database(opened)
+            held.callback(engine.dispose)
+            store = open_store(opened)
+            held.callback(store.close)
+            index = cls(opened, Catalog(engine), store, held.pop_all())
+        if encoder is not None:
+            try:
+                index.use(encoder)
+            except BaseException:
+                index.close()
+                raise
+        return index
+
+    def __enter__(self) -> "Index":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @cached_property
+    def active_version(self) -> Version:
+        """The version that searches use.
+
+        Raises:
+            EmptyIndex: nothing was indexed yet.
+        """
+        version = self.catalog.active_version()
+        if version is None:
+            raise EmptyIndex(
+                f"the index in {self.home.folder} is empty: fill it with `similarity index add SOURCE "
+                "--encoder DIR`"
+            )
+        return version
+
+    @property
+    def encoder(self) -> "Encoder":
+        """The active version's encoder, loaded on first use.
+
+        Raises:
+            EmptyIndex: nothing was indexed yet.
+            EncoderError: its folder is gone or broken.
+            FingerprintMismatch: its folder was edited.
+        """
+        if self._encoder is None:
+            from trainer.encoder import Encoder  # late: takes seconds
+
+            self.use(Encoder.load(self.active_version.folder, settings().device))
+        assert self._encoder is not None
+        return self._encoder
+
+    def use(self, encoder: "Encoder") -> None:
+        """Encode with this one from now on.
+
+        Raises:
+            FingerprintMismatch: it is not the encoder that made the vectors.
+        """
+        version = self.catalog.active_version()
+        if version is not None and version.fingerprint != encoder.fingerprint:
+            raise FingerprintMismatch(mismatch(version, encoder.name, encoder.fingerprint))
+        self._encoder = encoder
+
+    def collection(self, kind: str) -> str:
+        """The active version's collection of a kind of item: image, report or sentence."""
+        return collection_of(kind, self.active_version.fingerprint)
+
+    def close(self) -> None:
+        """Let go of vectors, database and home."""
+        self._held.close()
+
+
+def mismatch(version: Version, name: str, fingerprint: str) -> str:
+    """Why an encoder may not be used on an index, in one line."""
+    if name == version.name:
+        return (
+            f"the encoder {name!r} ({fingerprint[:8]}) is not as it was when the index was made "
+            f"({version.fingerprint[:8]}): its folder was edited or trained anew. Restore it, or index into "
+            "another SIMILARITY_HOME"
+        )
+    return (
+        f"this index holds vectors of the encoder {version.name!r} ({version.fingerprint[:8]}); those of "
+        f"{name!r} ({fingerprint[:8]}) do not compare with them. Leave --encoder out, or index into another "
+        "SIMILARITY_HOME"
+    )
+
+
+def open_store(home: Home) -> VectorStore:
+    """The vector store of a home: the Qdrant server of `SIMILARITY_QDRANT_URL`, else the embedded one."""
+    url, key = settings().qdrant_url, settings().qdrant_api_key
+    if url is None:
+        from indexer.vectors.edge import EdgeStore
+
+        return EdgeStore(home.vectors)
+    from qdrant_client import QdrantClient
+
+    from indexer.vectors.server import ServerStore
+
+    return ServerStore(QdrantClient(url=url, api_key=key.get_secret_value() if key else None, timeout=60))

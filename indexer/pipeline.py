@@ -1,0 +1,294 @@
+"""`index add`: source → decode processes → encoder → writer, joined by bounded queues, each stage timed.
+
+A step is a group of studies that is written together. While one is encoded and written, the pictures of the
+next are being read. Every step ends in the ledger's order: vectors, flush, one transaction.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import sqlalchemy as sa
+
+from corpus.errors import FingerprintMismatch
+from corpus.labeler import labeled
+from corpus.records import Problem, Source, Study
+from indexer.catalog import Version
+from indexer.database import database_error
+from indexer.decode import HANG_SECONDS, DecodePool
+from indexer.embedding import Group, embed, resolve, start_reading
+from indexer.home import home_error
+from indexer.index import Index, mismatch
+from indexer.ledger import KINDS, Ledger, Step, collection_of
+from indexer.payload import fields_of, study_hash
+from indexer.readahead import read_ahead
+from indexer.reconcile import delete_orphans, forget_lost
+from indexer.vectors.conditions import FieldType
+
+if TYPE_CHECKING:
+    from trainer.encoder import Encoder
+
+STEP_PICTURES = 64
+STEP_STUDIES = 128
+STEPS_AHEAD = 3
+
+Stage = Literal["read", "decoded", "encoded", "vectors", "flushed", "committing", "committed"]
+"""Moments of a step, in order. `read`: its pictures are under way; `vectors`: written, not yet on the disk;
+`committing`: the next thing is the transaction."""
+
+
+@dataclass
+class Added:
+    """What a run did. Counts are of vectors, except `studies`, `unchanged` (studies) and the problems."""
+
+    studies: int = 0
+    unchanged: int = 0
+    embedded: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    updated: int = 0
+    deleted: int = 0
+    problems: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("failed", "skipped", "missing"), 0)
+    )
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time of the main process by stage, and `decoding`: time of the decode processes, summed."""
+
+    def as_json(self) -> dict[str, object]:
+        """The form of `docs/contracts/index-add.schema.json`."""
+        return {
+            "studies": self.studies,
+            "unchanged": self.unchanged,
+            "embedded": dict(self.embedded),
+            "updated": self.updated,
+            "deleted": self.deleted,
+            "problems": dict(self.problems),
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+        }
+
+
+Observer = Callable[[Stage, Added], None]
+"""Told of every moment of every step, with what was done so far: for progress and for tests."""
+
+
+def add_source(
+    index: Index,
+    source: Source,
+    encoder: "Encoder",
+    *,
+    origin: str,
+    folder: str,
+    workers: int | None = None,
+    observer: Observer | None = None,
+    hang_seconds: float = HANG_SECONDS,
+) -> Added:
+    """Bring the index up to date with a source: embed what is new, update what changed, delete what is gone.
+
+    Args:
+        index: open for writing.
+        source: read from its beginning; what a study of it no longer has is deleted, studies that it no
+            longer lists stay.
+        encoder: the active version's, or the first one of an empty index.
+        origin: the source as it was named, kept with its problems.
+        folder: where the encoder lies, so that a search finds it.
+        workers: decode processes; default one a core.
+        observer: told of every moment of every step.
+        hang_seconds: how long one picture may take.
+
+    Raises:
+        FingerprintMismatch: the index holds vectors of another encoder.
+        HomeError: the disk is full or read-only.
+    """
+    job = _Job(index, encoder, origin, observer or (lambda _stage, _added: None))
+    try:
+        job.prepare(folder)
+        with DecodePool(encoder.framing, workers or os.cpu_count() or 1, hang_seconds) as pool:
+            job.run(source, pool)
+        job.finish()
+    except OSError as error:
+        raise home_error(index.home.folder, error) from error
+    except sa.exc.OperationalError as error:
+        raise database_error(index.catalog.engine, error) from error
+    return job.added
+
+
+class _Job:
+    """One run of `add_source`."""
+
+    def __init__(self, index: Index, encoder: "Encoder", origin: str, observer: Observer) -> None:
+        self.index, self.encoder, self.origin, self.observer = index, encoder, origin, observer
+        self.fingerprint = encoder.fingerprint
+        self.ledger = Ledger(index.catalog.engine, index.home)
+        self.own_fields: dict[str, FieldType] = index.catalog.own_fields()
+        self.added = Added()
+        self.waiting: deque[Problem] = deque()  # handed over by the reading thread
+        self.seen: set[str] = set()
+
+    def prepare(self, folder: str) -> None:
+        """Refuse a second encoder, make the collections, and settle what a killed run left."""
+        active = self.index.catalog.active_version()
+        if active is not None and active.fingerprint != self.fingerprint:
+            raise FingerprintMismatch(mismatch(active, self.encoder.name, self.fingerprint))
+        self.index.home.require_space()
+        self.ledger.register(Version(self.fingerprint, self.encoder.name, self.encoder.dim, folder, "active"))
+        self._create_collections()
+        self.ledger.bury(self.index.store)
+        forget_lost(self.index, self.fingerprint)
+
+    def run(self, source: Source, pool: DecodePool) -> None:
+        """Read, embed and write the whole source."""
+        groups: deque[Group] = deque()
+        for studies in self._timed("read", self._batches(source)):
+            with self._clock("catalog"):
+                known = self.ledger.known_studies([s.study_id for s in studies], self.fingerprint)
+                groups.append(start_reading(studies, known, pool, self.fingerprint))
+            self.observer("read", self.added)
+            if len(groups) > STEPS_AHEAD:
+                self._step(groups.popleft())
+        while groups:
+            self._step(groups.popleft())
+        self._write(Step(problems=self._take_problems()))
+
+    def finish(self) -> None:
+        """Forget problems that are no more, delete vectors of nothing, build the search graph if due."""
+        self.ledger.forget_problems(self.origin, self.seen)
+        delete_orphans(self.index, self.fingerprint)
+        with self._clock("graph"):
+            for kind in KINDS:
+                self.index.store.optimize(collection_of(kind, self.fingerprint))
+
+    def _batches(self, source: Source) -> Iterator[list[Study]]:
+        batch: list[Study] = []
+        studies = map(labeled, source.studies(self.waiting.append))
+        for study in read_ahead(studies, STEP_STUDIES):
+            unwritable = _unwritable(study)
+            if unwritable is not None:
+                self.waiting.append(unwritable)
+                continue
+            batch.append(study)
+            if len(batch) == STEP_STUDIES or sum(len(s.images) for s in batch) >= STEP_PICTURES:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _step(self, group: Group) -> None:
+        """Embed and write one group."""
+        self._learn_fields(group)
+        with self._clock("wait for pictures"):
+            resolved = resolve(group, self.index.home, self.own_fields, self.fingerprint)
+        self._spend("decoding", resolved.decode_seconds)
+        self.observer("decoded", self.added)
+        with self._clock("catalog"):
+            held = self.ledger.done(resolved.wanted, self.fingerprint)
+        with self._clock("encode"):
+            work = embed(resolved.wanted, held, self.encoder)
+        self.observer("encoded", self.added)
+        with self._clock("vectors"):
+            self.index.home.require_space(sum(p.vector.nbytes for ps in work.points.values() for p in ps))
+            for kind, points in work.points.items():
+                self.index.store.upsert(collection_of(kind, self.fingerprint), points)
+                self.added.embedded[kind] += len(points)
+            for kind, payloads in work.payloads.items():
+                self.index.store.set_payload(collection_of(kind, self.fingerprint), payloads)
+                self.added.updated += len(payloads)
+        self.observer("vectors", self.added)
+        with self._clock("flush"):
+            for kind in {*work.points, *work.payloads}:
+                self.index.store.flush(collection_of(kind, self.fingerprint))
+        self.observer("flushed", self.added)
+        known = {study.study_id: held.content for study, held, _ in group.studies if held is not None}
+        written = {point for _, point in work.done}
+        new = [
+            study
+            for study, changed in resolved.new
+            if changed
+            or known.get(study.study.study_id) != study_hash(study.study)
+            or any(item.point_id in written for item in study.items)
+        ]
+        changed = {study.study.study_id for study in new} | set(resolved.gone)
+        self.added.studies += len(group.studies)
+        self.added.unchanged += len(group.studies) - len(changed)
+        self._write(
+            Step(
+                studies=new,
+                gone=resolved.gone,
+                done=work.done,
+                problems=[*resolved.problems, *self._take_problems()],
+                settled=[item.item_id for study, _ in resolved.new for item in study.items],
+            )
+        )
+
+    def _write(self, step: Step) -> None:
+        for _, _, problem in step.problems:
+            if problem.item_id not in self.seen:
+                self.added.problems[problem.state] += 1
+            self.seen.add(problem.item_id)
+        self.observer("committing", self.added)
+        with self._clock("ledger"):
+            deleted = self.ledger.commit(step, self.fingerprint, self.origin)
+        self.observer("committed", self.added)
+        self.added.deleted += deleted
+        if deleted:
+            with self._clock("vectors"):
+                self.ledger.bury(self.index.store)
+
+    def _learn_fields(self, group: Group) -> None:
+        """Make filter fields of columns that were not met before; a column keeps its first type."""
+        found: dict[str, FieldType] = {}
+        for study, _, _ in group.studies:
+            for name, kind in fields_of(study.attributes).items():
+                if name not in self.own_fields:
+                    found.setdefault(name, kind)
+        if found:
+            self.ledger.add_fields(found)
+            self.own_fields |= found
+            self._create_collections()
+
+    def _create_collections(self) -> None:
+        for kind in KINDS:
+            # A sentence's point holds no study's fields.
+            fields: Mapping[str, FieldType] = {} if kind == "sentence" else self.own_fields
+            collection = collection_of(kind, self.fingerprint)
+            self.index.store.create(collection, self.encoder.dim, fields)
+
+    def _take_problems(self) -> list[tuple[str | None, str | None, Problem]]:
+        taken: list[tuple[str | None, str | None, Problem]] = []
+        while self.waiting:
+            problem = self.waiting.popleft()
+            taken.append((problem.item_id.partition("#")[0] or None, None, problem))
+        return taken
+
+    def _spend(self, stage: str, seconds: float) -> None:
+        self.added.seconds[stage] = self.added.seconds.get(stage, 0.0) + seconds
+
+    @contextmanager
+    def _clock(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spend(stage, time.perf_counter() - start)
+
+    def _timed(self, stage: str, batches: Iterator[list[Study]]) -> Iterator[list[Study]]:
+        while True:
+            with self._clock(stage):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+
+def _unwritable(study: Study) -> Problem | None:
+    """Why a study cannot stand in a database, if it cannot: a file name that is no text."""
+    for text in (study.study_id, study.subject_id, *(image.location for image in study.images)):
+        try:
+            fits = "\0" not in text and bool(text.encode() or True)
+        except UnicodeEncodeError:
+            fits = False
+        if not fits:
+            name = study.study_id.encode("ascii", "backslashreplace").decode().replace("\0", "")
+            return Problem(name, "failed", "its name is no valid Unicode text: rename the file")
+    return None

@@ -1,0 +1,197 @@
+"""Whether catalog, ledger and vectors agree, and setting right what a killed run leaves."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Literal
+from uuid import UUID
+
+import numpy as np
+import sqlalchemy as sa
+
+from indexer.catalog import chunks
+from indexer.index import Index
+from indexer.ledger import KINDS, Done, Ledger, collection_of
+from indexer.models import ItemRow, LedgerRow, SentenceRow, TombstoneRow
+from indexer.payload import (
+    SENTENCE_ATTRIBUTES,
+    SENTENCE_PAYLOAD,
+    attribute_hash,
+    content_hash,
+    item_payload,
+    text_hash,
+)
+from indexer.vectors.conditions import PayloadValue
+from indexer.vectors.store import UNIT_TOLERANCE, Point
+
+FaultKind = Literal[
+    "vector without ledger row",
+    "ledger row without vector",
+    "ledger row without item",
+    "item without ledger row",
+    "vector not finite",
+    "vector not of unit length",
+    "payload differs",
+    "content differs",
+    "deletion pending",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One disagreement. `item`: the item's id where the catalog knows it, else the point's."""
+
+    fault: FaultKind
+    collection: str
+    item: str
+
+
+@dataclass
+class Verified:
+    """What was compared and what was wrong."""
+
+    vectors: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    faults: list[Fault] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, object]:
+        """The form of `docs/contracts/index-verify.schema.json`."""
+        return {
+            "sound": not self.faults,
+            "vectors": dict(self.vectors),
+            "faults": [{"fault": f.fault, "collection": f.collection, "item": f.item} for f in self.faults],
+        }
+
+
+def verify(index: Index) -> Verified:
+    """Compare catalog, ledger and vectors both ways, and every vector and payload by itself.
+
+    Raises:
+        EmptyIndex: there is nothing to compare.
+    """
+    version = index.active_version
+    verified = Verified()
+    for kind in KINDS:
+        _verify_kind(index, version.fingerprint, kind, verified)
+    with index.catalog.engine.connect() as session:
+        for row in session.execute(sa.select(TombstoneRow.collection, TombstoneRow.point_id)):
+            verified.faults.append(Fault("deletion pending", row.collection, str(row.point_id)))
+    verified.faults.sort(key=lambda fault: (fault.fault, fault.collection, fault.item))
+    return verified
+
+
+def forget_lost(index: Index, fingerprint: str) -> int:
+    """Take out of the ledger what the store does not have (a lost disk, a folder deleted), so that the run
+    that follows makes it again; the number of points."""
+    lost = 0
+    ledger = Ledger(index.catalog.engine, index.home)
+    for kind in KINDS:
+        collection = collection_of(kind, fingerprint)
+        with index.catalog.engine.begin() as session:
+            of_kind = (LedgerRow.fingerprint == fingerprint) & (LedgerRow.kind == kind)
+            counted = session.scalar(sa.select(sa.func.count()).where(of_kind)) or 0
+            if index.store.count(collection) >= counted:
+                continue
+            gone = ledger.points(fingerprint, kind).keys() - set(index.store.ids(collection))
+            for chunk in chunks(gone):
+                session.execute(sa.delete(LedgerRow).where(of_kind, LedgerRow.point_id.in_(chunk)))
+            lost += len(gone)
+    return lost
+
+
+def delete_orphans(index: Index, fingerprint: str) -> int:
+    """Delete vectors that no ledger row knows: a killed run wrote them, and their item has left the source
+    since; the number of points."""
+    deleted = 0
+    ledger = Ledger(index.catalog.engine, index.home)
+    for kind in KINDS:
+        collection = collection_of(kind, fingerprint)
+        known = ledger.points(fingerprint, kind)
+        if index.store.count(collection) == len(known):
+            continue
+        orphans = [point for point in index.store.ids(collection) if point not in known]
+        if orphans:
+            index.store.delete(collection, orphans)
+            index.store.flush(collection)
+        deleted += len(orphans)
+    return deleted
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    item: str
+    done: Done
+    payload: dict[str, PayloadValue]
+
+
+def _verify_kind(index: Index, fingerprint: str, kind: str, verified: Verified) -> None:
+    collection = collection_of(kind, fingerprint)
+    ledger = Ledger(index.catalog.engine, index.home).points(fingerprint, kind)
+    stored = set(index.store.ids(collection)) if collection in index.store.collections() else set()
+    verified.vectors[kind] = len(stored)
+
+    def note(fault: FaultKind, item: str | UUID) -> None:
+        verified.faults.append(Fault(fault, collection, str(item)))
+
+    known: set[UUID] = set()
+    for point, expected in _expected(index, fingerprint, kind):
+        known.add(point)
+        if point not in ledger:
+            note("item without ledger row", expected.item)
+        elif ledger[point].content != expected.done.content:
+            note("content differs", expected.item)
+        elif ledger[point].attributes != expected.done.attributes:
+            note("payload differs", expected.item)
+    for point in ledger.keys() - known:
+        note("ledger row without item", point)
+    for point in ledger.keys() - stored:
+        note("ledger row without vector", point)
+    for point in stored - ledger.keys():
+        note("vector without ledger row", point)
+    _verify_points(index, fingerprint, kind, stored & known, note)
+
+
+def _verify_points(index: Index, fingerprint: str, kind: str, points: set[UUID], note: object) -> None:
+    assert callable(note)
+    collection = collection_of(kind, fingerprint)
+    expected = ((p, e) for p, e in _expected(index, fingerprint, kind) if p in points)
+    while batch := dict(islice(expected, 1_000)):
+        for held in index.store.fetch(collection, batch):
+            for fault in _faults_of(held, batch[held.id].payload):
+                note(fault, batch[held.id].item)
+
+
+def _faults_of(point: Point, payload: dict[str, PayloadValue]) -> Iterator[FaultKind]:
+    length = float(np.linalg.norm(point.vector.astype(np.float64)))
+    if not np.isfinite(length):
+        yield "vector not finite"
+    elif abs(length - 1.0) > UNIT_TOLERANCE:
+        yield "vector not of unit length"
+    if dict(point.payload) != payload:
+        yield "payload differs"
+
+
+def _expected(index: Index, fingerprint: str, kind: str) -> Iterator[tuple[UUID, _Expected]]:
+    """What the catalog says each point of a kind should be."""
+    if kind == "sentence":
+        with index.catalog.engine.connect() as session:
+            rows = session.execution_options(yield_per=1_000).execute(
+                sa.select(SentenceRow.point_id, SentenceRow.text)
+            )
+            for point, text in rows:
+                content = content_hash(text_hash(text), fingerprint)
+                payload = dict(SENTENCE_PAYLOAD)
+                yield point, _Expected(str(point), Done(content, SENTENCE_ATTRIBUTES), payload)
+        return
+    own_fields = index.catalog.own_fields()
+    for chunk in chunks(index.catalog.study_ids()):
+        studies = index.catalog.studies(chunk)
+        items = sa.select(ItemRow.item_id, ItemRow.study_id, ItemRow.point_id, ItemRow.content)
+        items = items.where(ItemRow.study_id.in_(chunk), ItemRow.kind == kind)
+        with index.catalog.engine.connect() as session:
+            held = session.execute(items).all()
+        for item_id, study_id, point, content in held:
+            study = studies[study_id]
+            image = next((i for i in study.images if i.item_id == item_id), None)
+            payload = item_payload(study, image, index.home, own_fields)
+            done = Done(content_hash(content, fingerprint), attribute_hash(study, payload))
+            yield point, _Expected(item_id, done, payload)

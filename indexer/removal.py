@@ -1,0 +1,52 @@
+"""Erasing a study or a person: catalog, vectors, sentences that nobody else says, recorded problems."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from indexer.index import Index
+from indexer.ledger import Ledger
+from indexer.models import ProblemRow
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What was erased: studies, vectors (of all versions' items and sentences), problems."""
+
+    studies: Sequence[str]
+    vectors: int
+    problems: int
+
+    def as_json(self) -> dict[str, object]:
+        """The form of `docs/contracts/index-remove.schema.json`."""
+        return {"studies": list(self.studies), "vectors": self.vectors, "problems": self.problems}
+
+
+def remove_study(index: Index, study_id: str) -> Removed:
+    """Erase one study everywhere. A study that is not there is no error: nothing is left of it either way."""
+    return _remove(index, list(index.catalog.studies([study_id])) or [study_id], None)
+
+
+def remove_subject(index: Index, subject_id: str) -> Removed:
+    """Erase every study of one person everywhere."""
+    return _remove(index, index.catalog.study_ids_of_subject(subject_id), subject_id)
+
+
+def _remove(index: Index, study_ids: Sequence[str], subject_id: str | None) -> Removed:
+    existing = index.catalog.studies(study_ids)
+    before = _problems(index)
+    ledger = Ledger(index.catalog.engine, index.home)
+    vectors = ledger.erase(study_ids, subject_id)
+    ledger.bury(index.store)
+    if index.catalog.engine.dialect.name == "sqlite":
+        # A deleted row's text would otherwise stay in the file until it is written over.
+        with index.catalog.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as session:
+            session.execute(sa.text("VACUUM"))
+            session.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
+    return Removed(sorted(existing), vectors, before - _problems(index))
+
+
+def _problems(index: Index) -> int:
+    with index.catalog.engine.connect() as session:
+        return session.scalar(sa.select(sa.func.count()).select_from(ProblemRow)) or 0
