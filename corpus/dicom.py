@@ -81,19 +81,27 @@ def render(
     # pydicom warns of every oddity of a header; what matters of them is refused below.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dataset = parse(content, max_bytes=8 * max_pixels)
-        modality = str(dataset.get("Modality", "")).strip().upper()
-        if admit is not None and modality and modality not in admit:
-            raise OtherModality(f"is of modality {modality}, not a radiograph: --admit {modality} lets it in")
-        require_one_picture(dataset, max_pixels)
-        stored = decode(dataset)
         try:
-            return to_grey(stored, dataset)
-        except MemoryError:
+            dataset = parse(content, max_bytes=8 * max_pixels)
+            require_modality(dataset, admit)
+            require_one_picture(dataset, max_pixels)
+            return to_grey(decode(dataset), dataset)
+        except (Undecodable, OtherModality, MemoryError):
             raise
         except Exception as error:  # a header can be wrong in more ways than can be listed
-            log.debug("a DICOM file's look-up tables cannot be applied: %s", error)
-            raise Undecodable("has a DICOM header that contradicts its pixels") from error
+            log.debug("a DICOM header cannot be applied: %s", type(error).__name__)
+            raise Undecodable("has a DICOM header that contradicts itself or its pixels") from error
+
+
+def require_modality(dataset: Dataset, admit: frozenset[str] | None) -> None:
+    """Check the modality (0008,0060); a file that names none passes.
+
+    Raises:
+        OtherModality: it is not in `admit`.
+    """
+    modality = str(dataset.get("Modality") or "").strip().upper()
+    if admit is not None and modality and modality not in admit:
+        raise OtherModality(f"is of modality {modality}, not a radiograph: --admit {modality} lets it in")
 
 
 def parse(content: bytes, *, max_bytes: int, stop_before_pixels: bool = False) -> Dataset:
@@ -139,7 +147,7 @@ def require_one_picture(dataset: Dataset, max_pixels: int) -> None:
     try:
         frames = int(dataset.get("NumberOfFrames") or 1)
         rows, columns = int(dataset.Rows), int(dataset.Columns)
-    except (AttributeError, TypeError, ValueError) as error:
+    except Exception as error:  # absent, or of a type that cannot be read
         raise Undecodable("does not say how many rows and columns its pixels have") from error
     if frames > 1:
         raise Undecodable(f"holds {frames} frames, not one picture: export the frame that is meant")
@@ -148,15 +156,17 @@ def require_one_picture(dataset: Dataset, max_pixels: int) -> None:
     if rows * columns == 0:
         raise Undecodable(f"has {rows} x {columns} pixels")
     syntax = transfer_syntax(dataset)
-    if syntax is None or not syntax.is_compressed or syntax == DeflatedExplicitVRLittleEndian:
+    if syntax is None:
         return
     try:
         known = get_decoder(syntax).is_available
     except NotImplementedError:
         known = False
     if not known:
-        raise Undecodable(f"is stored as {syntax.name}, which is not read: convert it to another syntax")
-    _require_honest_codestream(dataset, syntax, rows * columns)
+        name = syntax.name if syntax.name.isprintable() else "what is no transfer syntax"
+        raise Undecodable(f"is stored as {name}, which is not read: convert it to another syntax")
+    if syntax.is_encapsulated:
+        _require_honest_codestream(dataset, syntax, rows * columns)
 
 
 def _require_honest_codestream(dataset: Dataset, syntax: UID, pixels: int) -> None:

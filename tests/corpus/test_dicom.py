@@ -71,7 +71,8 @@ def test_windows_are_those_of_pydicom(
     )
     header.WindowCenter, header.WindowWidth = centre, width
     array = np.array(values)
-    theirs = apply_windowing(array.copy(), header) / 65535
+    with np.errstate(over="ignore"):
+        theirs = apply_windowing(array.copy(), header) / 65535
     ours = apply_window(array, float(header.WindowCenter), float(header.WindowWidth), function)
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
@@ -400,10 +401,7 @@ def test_pydicoms_own_files_are_read_or_refused_by_name() -> None:
             assert grey.ndim == 2
             assert 0 <= grey.min() <= grey.max() <= 1
     assert read == 93
-    assert all(
-        reason.startswith(("is ", "has ", "holds ", "does not say ")) or "says" in reason
-        for reason in refused
-    )
+    assert all(reason.split()[0] in ("is", "has", "holds", "does", "says") for reason in refused)
 
 
 def test_the_range_that_occurs_is_found_from_a_histogram(make_dataset) -> None:
