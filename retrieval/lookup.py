@@ -68,6 +68,11 @@ def studies_of(connection: sa.Connection, subjects: Collection[str]) -> list[Kno
     return sorted(by_id, key=lambda known: str(known.case.attributes.get("date", "")), reverse=True)
 
 
+def holds_studies(connection: sa.Connection) -> bool:
+    """Whether there is any study at all."""
+    return connection.execute(sa.select(StudyRow.study_id).limit(1)).first() is not None
+
+
 def subjects_with(connection: sa.Connection, content: str) -> set[str]:
     """The subjects who have an item of this content hash."""
     statement = (

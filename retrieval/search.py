@@ -13,7 +13,7 @@ from corpus.errors import EmptyIndex, SimilarityError
 from indexer.index import Index
 from indexer.vectors.conditions import And, Comparison, Condition, Not
 from retrieval.answer import Answer, Evidence, Hit, HitKind
-from retrieval.lookup import Known, Said, holders, sentences_said, studies_by_key, studies_of
+from retrieval.lookup import Known, Said, holders, holds_studies, sentences_said, studies_by_key, studies_of
 from retrieval.query import Query, Target
 from retrieval.rank import Found, ItemKind, RankedStudy, Ranking, rank_studies
 from retrieval.understand import Probe, Side, Understood, Vector, understand, with_vector
@@ -115,9 +115,12 @@ def answer_understood(index: Index, understood: Understood) -> Answer:
 
 
 def _require_something(index: Index) -> None:
-    held = set(index.store.collections())
-    if not any(index.collection(kind) in held for kind in ("image", "report")):
-        raise EmptyIndex("the index holds no vectors yet: run `similarity index add SOURCE --encoder DIR`")
+    with index.catalog.engine.connect() as connection:
+        if not holds_studies(connection):
+            raise EmptyIndex(
+                f"the index in {index.home.folder} is empty: fill it with `similarity index add SOURCE "
+                "--encoder DIR`"
+            )
 
 
 def _with_exclusion(index: Index, where: str | None, subjects: frozenset[str]) -> Condition | None:

@@ -1,0 +1,86 @@
+"""A small ward, indexed for real: films with reports, films alone, reports alone, one of 500 sentences."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from qdrant_client import QdrantClient
+
+from corpus.findings import Status
+from corpus.records import ImageRef, ProblemSink, Report, Section, Study
+from corpus.sources.phantom import PhantomSource
+from indexer.catalog import Catalog
+from indexer.database import open_database
+from indexer.home import Home
+from indexer.index import Index
+from indexer.pipeline import add_source
+from indexer.vectors.edge import EdgeStore
+from indexer.vectors.server import ServerStore
+from tests.encoders import build_tiny_encoder
+from trainer.encoder import Encoder
+
+PHANTOMS = 21
+"""Of every seven the last is a second film of an earlier subject."""
+LOUD = "manifest:loud"
+
+
+class Ward:
+    """Phantoms, and what phantoms are not: without film, without report, with columns of their own."""
+
+    name = "manifest"
+
+    def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
+        yield from PhantomSource(PHANTOMS, seed=3).studies(on_problem)
+        for number in range(4):
+            study_id = f"manifest:film{number}"
+            film = ImageRef(f"{study_id}#film", f"phantom://4/{number}", view="ap", modality="CR")
+            yield Study(
+                study_id,
+                "manifest:someone",
+                "manifest",
+                images=(film,),
+                findings={"edema": Status.PRESENT, "lung_opacity": Status.PRESENT},
+                date=None if number == 0 else f"202{number}-03-01",
+                attributes={"scanner": "A" if number % 2 else "B", "dose": 0.5 * number, "portable": True},
+            )
+        sentences = " ".join(f"There is a pleural effusion of {n} millimeters." for n in range(500))
+        yield _told(LOUD, sentences)
+        for number in range(3):
+            yield replace(
+                _told(f"manifest:told{number}", "The lungs are clear. Heart size is normal."), sex="F"
+            )
+
+
+def _told(study_id: str, text: str) -> Study:
+    return Study(
+        study_id, study_id, "manifest", report=Report(f"{study_id}#report", (Section("findings", text),))
+    )
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
+
+
+@pytest.fixture(scope="session", params=["edge", "server"])
+def index(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path
+) -> Iterator[Index]:
+    """The ward's index, over both vector stores."""
+    home = Home.open(tmp_path_factory.mktemp(f"home-{request.param}"))
+    store = EdgeStore(home.vectors) if request.param == "edge" else ServerStore(QdrantClient(":memory:"))
+    encoder = Encoder.load(encoder_folder, "cpu")
+    with ExitStack() as held:
+        engine = open_database(home)
+        held.callback(engine.dispose)
+        held.callback(store.close)
+        opened = Index(home, Catalog(engine), store, held.pop_all())
+        with opened, warnings.catch_warnings():
+            # qdrant-client says of its in-memory double that payload indexes and the graph do nothing there
+            warnings.filterwarnings("ignore", "Payload indexes have no effect|Local mode performs exact")
+            add_source(opened, Ward(), encoder, origin="ward", folder=str(encoder_folder), workers=1)
+            opened.use(encoder)
+            yield opened

@@ -1,0 +1,223 @@
+"""Searches of a small real index, over both vector stores."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+
+from corpus.errors import EmptyIndex, NotAdmitted, SimilarityError, UnreadableImage, UsageError
+from corpus.findings import sides
+from corpus.images import read_image
+from indexer.home import Home
+from indexer.index import Index
+from retrieval.query import Query, Target
+from retrieval.search import search, search_all, search_vector
+from tests.retrieval.conftest import LOUD, PHANTOMS
+
+pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")
+
+CONTRACTS = Path(__file__).resolve().parents[2] / "docs" / "contracts"
+SCHEMA = json.loads((CONTRACTS / "search.schema.json").read_text())
+
+TARGETS: tuple[Target, ...] = ("images", "reports", "cases")
+QUERIES = [
+    {"image": "phantom://9/1"},
+    {"text": "There is a large right pleural effusion."},
+    {"case": "phantom:3-2"},
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("asked", QUERIES, ids=["image", "text", "case"])
+def test_every_kind_of_search_answers_to_the_contract(
+    index: Index, asked: dict[str, str], target: Target
+) -> None:
+    answer = search(index, Query(**asked, target=target, k=5))  # type: ignore[arg-type]
+    told = json.loads(json.dumps(answer.as_json()))
+    jsonschema.validate(told, SCHEMA)
+    hits = told["hits"]
+    assert [hit["rank"] for hit in hits] == [1, 2, 3, 4, 5]
+    assert len({hit["study_id"] for hit in hits}) == 5
+    assert all(a["score"] >= b["score"] for a, b in pairwise(hits))
+    assert {hit["kind"] for hit in hits} == {target.removesuffix("s")}
+    if target == "images":
+        assert all(hit["path"] and "#" in hit["item_id"] for hit in hits)
+    if target == "reports":
+        assert all(hit["text"] and hit["item_id"].endswith("#report") for hit in hits)
+
+
+def test_evidence_names_items_of_the_hit_and_gives_their_cosines(index: Index) -> None:
+    text = "There is a large right pleural effusion."
+    vector = index.encoder.encode_texts([text])[0]
+    for hit in search(index, Query(text=text, k=8)).hits:
+        for item in hit.evidence:
+            assert item.item_id.startswith(hit.case.study_id + "#")
+            if item.kind == "sentence":
+                assert item.text in (hit.case.text or "").replace("\n", " ")
+                expected = float(index.encoder.encode_texts([item.text or ""])[0] @ vector)
+                assert item.score == pytest.approx(expected, abs=1e-4)
+
+
+def test_images_come_in_the_order_of_their_cosine(index: Index) -> None:
+    vector = index.encoder.encode_images([read_image("phantom://9/1")])[0]
+    answer = search(index, Query(image="phantom://9/1", target="images", k=40))
+    assert len(answer.hits) == PHANTOMS + 4
+    films = index.encoder.encode_images([read_image(str(hit.case.path)) for hit in answer.hits])
+    assert [hit.score for hit in answer.hits] == pytest.approx(list(films @ vector), abs=1e-4)
+
+
+def test_one_report_of_five_hundred_sentences_does_not_crowd_out_the_others(index: Index) -> None:
+    text = "There is a pleural effusion of 17 millimeters."
+    for target in TARGETS[1:]:
+        few = search(index, Query(text=text, target=target, k=10)).hits
+        assert len({hit.case.study_id for hit in few}) == len(few) == 10
+        everyone = search(index, Query(text=text, target=target, k=100)).hits
+        loud = next(hit for hit in everyone if hit.case.study_id == LOUD)
+        assert any(item.kind == "sentence" and item.score > 0.999 for item in loud.evidence)
+        assert len(loud.evidence) <= 8
+
+
+def test_k_larger_than_the_index_brings_every_other_study(index: Index) -> None:
+    answer = search(index, Query(case="phantom:3-0", k=500))
+    own = {case.study_id for case in answer.own_studies}
+    assert "phantom:3-0" in own
+    assert len(answer.hits) + len(own) == PHANTOMS + 4 + 1 + 3
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_filters_let_through_exactly_what_they_say(index: Index, target: Target) -> None:
+    everyone = search(index, Query(text="effusion", target=target, k=100)).hits
+    filtered = search(index, Query(text="effusion", target=target, k=100, where="sex=F and age>=50")).hits
+    expected = {
+        hit.case.study_id
+        for hit in everyone
+        if hit.case.attributes.get("sex") == "F" and float(hit.case.attributes.get("age", 0)) >= 50
+    }
+    assert expected
+    assert {hit.case.study_id for hit in filtered} == expected
+
+
+def test_a_filter_on_findings_means_present_unless_it_says_absent(index: Index) -> None:
+    for where, side in (
+        ("finding=pleural_effusion", "present"),
+        ("finding=pleural_effusion:absent", "absent"),
+    ):
+        hits = search(index, Query(text="lungs", k=100, where=where)).hits
+        assert hits
+        assert all("pleural_effusion" in sides(hit.case.findings)[side] for hit in hits)
+
+
+def test_a_tables_own_columns_filter_by_their_type(index: Index) -> None:
+    hits = search(index, Query(image="phantom://9/1", k=100, where="scanner=A dose>=0.5 portable=true")).hits
+    assert {hit.case.study_id for hit in hits} == {"manifest:film1", "manifest:film3"}
+    assert hits[0].case.attributes["scanner"] == "A"
+
+
+def test_a_filter_that_nothing_meets_is_an_empty_answer(index: Index) -> None:
+    answer = search(index, Query(text="effusion", where="age>200"))
+    assert answer.hits == ()
+    jsonschema.validate(json.loads(json.dumps(answer.as_json())), SCHEMA)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_case_and_its_subjects_other_studies_are_never_hits(index: Index, target: Target) -> None:
+    answer = search(index, Query(case="manifest:film1", target=target, k=100))
+    assert not any(hit.case.subject_id == "manifest:someone" for hit in answer.hits)
+    newest_first = ["manifest:film3", "manifest:film2", "manifest:film1", "manifest:film0"]
+    assert [case.study_id for case in answer.own_studies] == newest_first
+
+
+def test_equal_pixels_in_another_file_make_a_picture_its_subjects_own(index: Index, tmp_path: Path) -> None:
+    grey = np.rint(read_image("phantom://4/2") * 255).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "renamed.png")
+    stored = read_image("phantom://4/2")
+    answer = search(index, Query(image="phantom://4/2", target="images", k=100))
+    assert [case.subject_id for case in answer.own_studies] == ["manifest:someone"] * 4
+    if np.array_equal(stored, grey.astype(np.float32) / 255):
+        renamed = search(index, Query(image=str(tmp_path / "renamed.png"), target="images", k=100))
+        assert len(renamed.own_studies) == 4
+
+
+def test_a_named_subjects_studies_are_their_own_and_no_hits(index: Index) -> None:
+    answer = search(index, Query(text="clear lungs", subject=LOUD, k=100))
+    assert [case.study_id for case in answer.own_studies] == [LOUD]
+    assert LOUD not in [hit.case.study_id for hit in answer.hits]
+
+
+def test_a_sentence_that_the_own_subject_shares_still_brings_the_others(index: Index) -> None:
+    answer = search(
+        index, Query(text="The lungs are clear.", subject="manifest:told0", target="reports", k=100)
+    )
+    found = {
+        hit.case.study_id for hit in answer.hits if any(item.kind == "sentence" for item in hit.evidence)
+    }
+    assert {"manifest:told1", "manifest:told2"} <= found
+    assert "manifest:told0" not in {hit.case.study_id for hit in answer.hits}
+
+
+def test_a_case_is_searched_by_its_stored_vectors_alone(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("nothing is encoded for a case")
+
+    monkeypatch.setattr(type(index.encoder), "encode_images", refuse)
+    monkeypatch.setattr(type(index.encoder), "encode_texts", refuse)
+    assert search(index, Query(case="phantom:3-1", k=3)).hits
+
+
+def test_a_ready_vector_answers_as_the_text_it_was_made_of(index: Index) -> None:
+    query = Query(text="There is a large right pleural effusion.", k=6, where="sex=M")
+    vector = index.encoder.encode_texts([str(query.text)])[0]
+    assert search_vector(index, query, "text", vector).hits == search(index, query).hits
+
+
+def test_a_batch_answers_as_single_queries_do_with_errors_in_their_places(
+    index: Index, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    queries = [
+        Query(text="effusion", k=3),
+        Query(image=str(broken)),
+        Query(image="phantom://9/1", k=3),
+        Query(case="nobody:1"),
+        Query(text="effusion", where="agee>3"),
+        Query(case="phantom:3-1", k=3),
+        Query(image=str(tmp_path / "gone.png")),
+    ]
+    answers = search_all(index, queries)
+    kinds = [type(answer) if isinstance(answer, SimilarityError) else "answer" for answer in answers]
+    assert kinds == ["answer", UnreadableImage, "answer", UsageError, UsageError, "answer", UnreadableImage]
+    for place in (0, 2, 5):
+        alone, together = search(index, queries[place]), answers[place]
+        assert not isinstance(together, SimilarityError)
+        assert [hit.case.study_id for hit in together.hits] == [hit.case.study_id for hit in alone.hits]
+
+
+def test_a_text_longer_than_the_context_is_answered_whole(index: Index) -> None:
+    long = "The lungs are clear. " * 200 + "There is a large right pleural effusion."
+    assert index.encoder.count_windows([long])[0] > 1
+    assert len(search(index, Query(text=long, k=5)).hits) == 5
+
+
+def test_a_dicom_of_another_modality_is_refused_as_a_query(index: Index) -> None:
+    from pydicom.data import get_testdata_file
+
+    with pytest.raises(NotAdmitted, match="modality is CT"):
+        search(index, Query(image=str(get_testdata_file("CT_small.dcm"))))
+
+
+def test_an_index_that_holds_nothing_says_so(tmp_path: Path) -> None:
+    with Index.open(Home.open(tmp_path / "empty")) as empty, pytest.raises(EmptyIndex, match="index add"):
+        search(empty, Query(text="effusion"))
+
+
+@pytest.mark.parametrize("k", [0, -1, 10**9])
+def test_k_is_a_number_of_studies(k: int) -> None:
+    with pytest.raises(UsageError, match="k is a number"):
+        Query(text="effusion", k=k)
