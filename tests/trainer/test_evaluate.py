@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from corpus.errors import EvaluationError, UsageError
-from corpus.findings import from_sides
+from corpus.findings import from_sides, is_normal, present_leaves
 from corpus.framing import Framing
 from corpus.records import ImageRef, Problem, ProblemSink, Report, Section, Study
+from corpus.sources import open_source
 from corpus.sources.phantom import PhantomSource
 from corpus.splits import split_of
 from tests.encoders import build_tiny_encoder
@@ -21,7 +22,7 @@ from trainer.evaluate import evaluate, evaluate_vectors, make_task
 from trainer.gallery import encode, gather
 from trainer.metrics import RECALL_AT
 from trainer.seen import subjects_record
-from trainer.truth import Truth
+from trainer.truth import Truth, read_truth
 
 SCHEMA = json.loads(
     (Path(__file__).parents[2] / "docs" / "contracts" / "evaluate.schema.json").read_text("utf-8")
@@ -223,3 +224,16 @@ def test_a_side_with_nothing_to_score_is_an_error_that_says_what_was_found(films
     blank = Listed([replace(study, findings={}) for study in films])
     with pytest.raises(EvaluationError, match="of 12 reports in the split 'test' 12 have no known finding"):
         evaluate(Mean(), Listed(films), blank)
+
+
+@pytest.mark.real_data
+def test_the_open_i_gold_scores_every_report_it_names_and_no_code_of_the_set_is_needed(data: Path) -> None:
+    truth = read_truth(data / "openi-truth" / "openi_gold_std14.csv")
+    side = gather(open_source(f"openi:{data / 'openi'}"), "report", truth=truth)
+    assert side.under_truth
+    assert side.found == len(side.items) + side.dropped
+    assert side.dropped == sum(
+        not (is_normal(told) or present_leaves(told))
+        for study_id, told in truth.statuses.items()
+        if split_of(study_id) == "test"
+    )
