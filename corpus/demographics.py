@@ -31,6 +31,7 @@ _UNKNOWN = frozenset({"", "u", "unknown", "na", "nan", "none", "null", "n/a", "?
 _DATE_FORMATS = (
     "%Y%m%d", "%B %d, %Y", "%b %d, %Y", "%d %B %Y", "%d %b %Y", "%m/%d/%Y", "%m/%d/%y",
 )  # fmt: skip
+_NO_DAY = re.compile(r"\d{4}(?:-\d{2})?|[A-Za-z]+ (?:\d{4}|\d{1,2})")
 _EARLIEST_YEAR = 1895  # the first radiograph
 
 
@@ -83,7 +84,7 @@ def parse_date(written: str | date | None) -> str | None:
         return None
     moment = _moment(text)
     if moment is None:
-        if year_of(text) is not None or re.fullmatch(r"[A-Za-z]+ \d{1,2}", text):
+        if _NO_DAY.fullmatch(text):
             return None
         raise ValueError(f"the date {text[:30]!r} is none (write YYYY-MM-DD)")
     if moment.year < _EARLIEST_YEAR:

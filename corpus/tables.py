@@ -117,6 +117,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the known name closest to `name`, or nothing where none is close."""
     lower = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+    close = close or [k for k in lower if len(name) > 2 and k.startswith(name.lower())][:1]
     return f" (did you mean {lower[close[0]]!r}?)" if close else ""
 
 

@@ -1,13 +1,20 @@
 """DICOM files made to measure."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
+from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+# A busy machine is slow, not wrong.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 DX_IMAGE = "1.2.840.10008.5.1.4.1.1.1.1"
 
@@ -60,3 +67,11 @@ def make_dicom() -> Callable[..., Path]:
 def make_dataset() -> Callable[..., Dataset]:
     """Make a header over stored values, without a file."""
     return dicom_of
+
+
+@pytest.fixture(scope="session")
+def film_bytes() -> bytes:
+    """A small PNG that reads."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(32 * 32, dtype=np.uint16).reshape(32, 32).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,275 @@
+"""A folder of DICOM files: grouped, gated, joined to reports, and never joined by guess."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from corpus.errors import CorpusError
+from corpus.images import read_image
+from corpus.records import Problem, Study
+from corpus.sources import open_source
+
+
+def read(folder: Path, **options: object) -> tuple[dict[str, Study], list[Problem]]:
+    problems: list[Problem] = []
+    studies = list(open_source(f"dicom:{folder}", **options).studies(problems.append))  # type: ignore[arg-type]
+    return {study.study_id: study for study in studies}, problems
+
+
+def table(folder: Path, text: str) -> Path:
+    (folder / "reports.csv").write_text(text, "utf-8")
+    return folder / "reports.csv"
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    (tmp_path / "films").mkdir()
+    return tmp_path / "films"
+
+
+def test_files_become_studies_by_their_uid_wherever_they_lie(films: Path, make_dicom) -> None:
+    header = {"PatientID": "P1", "PatientSex": "F", "PatientAge": "045Y", "StudyDate": "20200131"}
+    make_dicom(films / "a" / "1.dcm", StudyInstanceUID="1.2", ViewPosition="PA", **header)
+    make_dicom(films / "b" / "c" / "no extension", StudyInstanceUID="1.2", ViewPosition="LL", **header)
+    make_dicom(films / "1.2.840.7", StudyInstanceUID="1.9", PatientID="P2", Modality="CR")
+    studies, problems = read(films)
+    assert not problems
+    assert list(studies) == ["dicom:1.2", "dicom:1.9"]
+    study = studies["dicom:1.2"]
+    assert study.subject_id == "dicom:P1"
+    assert [(i.item_id, i.view) for i in study.images] == [
+        ("dicom:1.2#1", "pa"),
+        ("dicom:1.2#no extension", "lateral"),
+    ]
+    assert (study.age, study.sex, study.date, study.study_uid) == (45.0, "F", "2020-01-31", "1.2")
+    assert studies["dicom:1.9"].images[0].item_id == "dicom:1.9#1.2.840.7", "a UID has dots, no extension"
+    assert all(read_image(image.location).shape == (32, 32) for image in study.images)
+
+
+@pytest.mark.parametrize(
+    ("written", "years"),
+    [("045Y", 45), ("006M", 0.5), ("012W", 0.23), ("010D", 0.027), ("62", 62), ("", None)],
+)
+def test_ages_are_years(films: Path, make_dicom, written: str, years: float | None) -> None:
+    make_dicom(films / "a.dcm", PatientAge=written or None)
+    studies, problems = read(films)
+    assert not problems
+    assert studies["dicom:1.2.3"].age == (None if years is None else pytest.approx(years, abs=0.005))
+
+
+def test_an_age_that_is_not_written_follows_from_the_dates(films: Path, make_dicom) -> None:
+    make_dicom(films / "a.dcm", PatientBirthDate="19600701", StudyDate="20200701")
+    assert read(films)[0]["dicom:1.2.3"].age == pytest.approx(60, abs=0.01)
+
+
+def test_an_impossible_age_is_recorded_and_the_film_kept(films: Path, make_dicom) -> None:
+    make_dicom(films / "a.dcm", PatientAge="411Y")
+    studies, problems = read(films)
+    assert studies["dicom:1.2.3"].age is None
+    assert [(p.item_id, p.state) for p in problems] == [("dicom:1.2.3#age", "skipped")]
+
+
+@pytest.mark.parametrize(
+    ("elements", "says"),
+    [
+        ({"Modality": "MR"}, "--admit MR"),
+        ({"Modality": "SR"}, "--admit SR"),
+        ({"BodyPartExamined": "HAND"}, "its body part is HAND, not the chest"),
+    ],
+)
+def test_what_the_header_calls_no_chest_film_is_skipped_unless_admitted(
+    films: Path, make_dicom, elements: dict, says: str
+) -> None:
+    make_dicom(films / "a.dcm", **elements)
+    studies, problems = read(films)
+    assert not studies
+    assert [(p.item_id, p.state) for p in problems] == [("dicom:1.2.3#a", "skipped")]
+    assert says in problems[0].reason
+    assert read(films, admit=frozenset(elements.values()))[0]["dicom:1.2.3"].images
+
+
+@pytest.mark.parametrize("part", ["CHEST", "PORT CHEST", "RIBS", "CHEST_TO_ABDOMEN", "THORAX", ""])
+def test_a_header_that_contradicts_nothing_is_admitted(films: Path, make_dicom, part: str) -> None:
+    make_dicom(films / "a.dcm", BodyPartExamined=part or None)
+    make_dicom(films / "b.dcm", Modality=None)
+    assert len(read(films)[0]["dicom:1.2.3"].images) == 2
+
+
+def test_files_that_are_no_dicom_are_recorded_and_the_rest_read(films: Path, make_dicom) -> None:
+    make_dicom(films / "good.dcm")
+    make_dicom(films / "nameless.dcm", StudyInstanceUID=None)
+    (films / "page.dcm").write_text("<html>not found</html>")
+    (films / "empty.dcm").write_bytes(b"")
+    (films / "README.txt").write_text("read me")
+    os.mkfifo(films / "pipe.dcm")
+    (films / "loop.dcm").symlink_to(films / "loop.dcm")
+    (films / "up").symlink_to(films)
+    (films / "bad\nname.dcm").write_bytes(b"x")
+    studies, problems = read(films)
+    assert [i.item_id for i in studies["dicom:1.2.3"].images] == ["dicom:1.2.3#good"]
+    told = {p.item_id: (p.state, p.reason) for p in problems}
+    assert len(told) == len(problems) == 7
+    assert told["dicom:unread#README"][0] == "skipped"
+    for name, reason in {
+        "nameless": "no StudyInstanceUID",
+        "page": "is no DICOM file",
+        "empty": "is empty",
+        "pipe": "is a named pipe",
+        "loop": "a loop of links",
+        "bad\nname": r"'bad\nname.dcm' is no DICOM",
+    }.items():
+        state, told_reason = told[f"dicom:unread#{name}"]
+        assert state == "failed"
+        assert reason in told_reason
+        assert "\n" not in told_reason
+
+
+def test_broken_pixels_are_found_when_they_are_read_and_not_before(films: Path, make_dicom) -> None:
+    make_dicom(films / "a.dcm", np.zeros((32, 32), np.uint16), NumberOfFrames=4)
+    assert read(films)[0]["dicom:1.2.3"].images
+
+
+def test_one_name_in_two_folders_keeps_two_ids(films: Path, make_dicom) -> None:
+    make_dicom(films / "s1" / "IM0001.dcm")
+    make_dicom(films / "s2" / "IM0001.dcm")
+    first, second = (image.item_id for image in read(films)[0]["dicom:1.2.3"].images)
+    assert first == "dicom:1.2.3#IM0001"
+    assert second.startswith("dicom:1.2.3#IM0001~")
+    assert "s2" not in second, "no folder in an id"
+
+
+def test_a_study_of_two_patients_is_left_out_and_names_neither(films: Path, make_dicom) -> None:
+    make_dicom(films / "a.dcm", PatientID="SECRET-A")
+    make_dicom(films / "b.dcm", PatientID="SECRET-B")
+    studies, problems = read(films)
+    assert not studies
+    assert [(p.item_id, p.state) for p in problems] == [
+        ("dicom:1.2.3#a", "failed"),
+        ("dicom:1.2.3#b", "failed"),
+    ]
+    assert "2 patients" in problems[0].reason
+    assert "SECRET" not in "".join(p.item_id + p.reason for p in problems)
+
+
+def test_a_study_without_patient_is_its_own_subject(films: Path, make_dicom) -> None:
+    make_dicom(films / "a.dcm", PatientID=None)
+    assert read(films)[0]["dicom:1.2.3"].subject_id == "dicom:1.2.3"
+
+
+# reports beside the films
+
+
+def test_reports_join_on_accession_then_on_study_uid_and_singles_stay(
+    films: Path, tmp_path: Path, make_dicom
+) -> None:
+    make_dicom(films / "a.dcm", StudyInstanceUID="1.1", AccessionNumber="A1")
+    make_dicom(films / "b.dcm", StudyInstanceUID="1.2")
+    make_dicom(films / "c.dcm", StudyInstanceUID="1.3", AccessionNumber="A3")
+    rows = (
+        "accession,study_uid,report\n"
+        "A1,,By accession.\nA9,1.2,By study.\nA7,,FINDINGS: Alone.\n,1.77,Lonely.\n"
+    )
+    studies, problems = read(films, reports=table(tmp_path, rows))
+    assert not problems
+    told = {name: study.report.described if study.report else None for name, study in studies.items()}
+    assert told == {
+        "dicom:1.1": "By accession.",
+        "dicom:1.2": "By study.",
+        "dicom:1.3": None,
+        "dicom:A7": "Alone.",
+        "dicom:1.77": "Lonely.",
+    }
+    assert studies["dicom:A7"].images == ()
+    assert studies["dicom:A7"].subject_id == "dicom:A7"
+
+
+def test_an_accession_of_two_patients_is_never_joined(films: Path, tmp_path: Path, make_dicom) -> None:
+    make_dicom(films / "a.dcm", StudyInstanceUID="1.1", AccessionNumber="A1", PatientID="SECRET-A")
+    make_dicom(films / "b.dcm", StudyInstanceUID="1.2", AccessionNumber="A1", PatientID="SECRET-B")
+    rows = "accession,study_uid,report\nA1,1.1,Whose?\nA1,,Whose else?\n"
+    studies, problems = read(films, reports=table(tmp_path, rows))
+    assert list(studies) == ["dicom:1.1", "dicom:1.2"]
+    assert all(study.report is None for study in studies.values())
+    assert {p.state for p in problems} == {"failed"}
+    assert {p.item_id for p in problems} == {"dicom:1.1#report", "dicom:1.2#report"}
+    assert all("more than one subject" in p.reason and "SECRET" not in p.reason for p in problems)
+
+
+def test_an_accession_of_two_subjects_in_the_table_is_never_joined(
+    films: Path, tmp_path: Path, make_dicom
+) -> None:
+    make_dicom(films / "a.dcm", AccessionNumber="A1", PatientID="P1")
+    rows = "accession,subject_id,report\nA1,P1,Mine.\nA1,P2,Another's.\n"
+    studies, problems = read(films, reports=table(tmp_path, rows))
+    assert studies["dicom:1.2.3"].report is None
+    assert {(p.item_id, p.state) for p in problems} == {("dicom:1.2.3#report", "failed")}
+
+
+def test_a_report_of_another_patient_is_not_joined_by_study_uid(
+    films: Path, tmp_path: Path, make_dicom
+) -> None:
+    make_dicom(films / "a.dcm", PatientID="P1")
+    studies, problems = read(
+        films, reports=table(tmp_path, "study_uid,subject_id,report\n1.2.3,P2,Not mine.\n")
+    )
+    assert studies["dicom:1.2.3"].report is None
+    assert [p.state for p in problems] == ["failed"]
+
+
+def test_two_studies_of_one_order_share_its_report_unless_it_names_one(
+    films: Path, tmp_path: Path, make_dicom
+) -> None:
+    for uid in ("1.1", "1.2"):
+        make_dicom(films / f"{uid}.dcm", StudyInstanceUID=uid, AccessionNumber="A1")
+        make_dicom(films / f"{uid}x.dcm", StudyInstanceUID=f"{uid}.5", AccessionNumber="A2")
+    rows = "accession,study_uid,report\nA1,,Both.\nA2,1.1.5,One.\n"
+    studies, _ = read(films, reports=table(tmp_path, rows))
+    told = {name: study.report.described if study.report else None for name, study in studies.items()}
+    assert told == {"dicom:1.1": "Both.", "dicom:1.2": "Both.", "dicom:1.1.5": "One.", "dicom:1.2.5": None}
+
+
+def test_a_second_different_report_is_recorded(films: Path, tmp_path: Path, make_dicom) -> None:
+    make_dicom(films / "a.dcm", AccessionNumber="A1")
+    rows = "accession,report\nA1,First.\nA1,First.\nA1,Second.\n"
+    studies, problems = read(films, reports=table(tmp_path, rows))
+    assert studies["dicom:1.2.3"].report.described == "First."  # type: ignore[union-attr]
+    assert [(p.item_id, p.state) for p in problems] == [("dicom:1.2.3#report~2", "failed")]
+
+
+def test_reports_in_files_of_any_encoding_are_read(films: Path, tmp_path: Path, make_dicom) -> None:
+    text = "FINDINGS: Größe normal, no effusion."
+    rows = "accession,report_file\n"
+    for number, encoding in enumerate(["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16", "utf-16-le"]):
+        make_dicom(films / f"{number}.dcm", StudyInstanceUID=f"1.{number}", AccessionNumber=f"A{number}")
+        (tmp_path / f"{number}.txt").write_bytes(text.encode(encoding))
+        rows += f"A{number},{number}.txt\n"
+    rows += "A9,gone.txt\nA8,pipe.txt\n"
+    os.mkfifo(tmp_path / "pipe.txt")
+    studies, problems = read(films, reports=table(tmp_path, rows))
+    assert len(studies) == 6
+    assert all(s.report and s.report.described == "Größe normal, no effusion." for s in studies.values())
+    assert [(p.item_id, p.state) for p in problems] == [
+        ("dicom:A9#report", "missing"),
+        ("dicom:A8#report", "failed"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [("accession,text\n", "'report' or 'report_file'"), ("acession,report\n", "did you mean 'acession'")],
+)
+def test_a_table_of_reports_that_cannot_be_joined_is_refused(
+    films: Path, tmp_path: Path, make_dicom, header: str, says: str
+) -> None:
+    make_dicom(films / "a.dcm")
+    with pytest.raises(CorpusError, match=says):
+        read(films, reports=table(tmp_path, header + "A1,x\n"))
+
+
+def test_wordless_reports_are_recorded(films: Path, tmp_path: Path, make_dicom) -> None:
+    make_dicom(films / "a.dcm", AccessionNumber="A1")
+    studies, problems = read(films, reports=table(tmp_path, "accession,report\nA1,XXXX XXXX. XXXX\n"))
+    assert studies["dicom:1.2.3"].report is None
+    assert [(p.item_id, p.state) for p in problems] == [("dicom:1.2.3#report", "skipped")]
