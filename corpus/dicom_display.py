@@ -6,6 +6,7 @@ table of at most 65,536 entries rather than pixel by pixel.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 log = logging.getLogger(__name__)
+
+Count = Callable[[], NDArray[Any]]
 
 _TABLE_VALUES = 1 << 16
 _OUTLYING = 0.005  # share of pixels at either end left out where no window says what matters
@@ -37,9 +40,9 @@ def to_grey(stored: NDArray[Any], dataset: Dataset) -> NDArray[np.float32]:
         if low < 0 or stored.dtype.itemsize > 2
         else stored - stored.dtype.type(low)
     )
-    counts = np.bincount(offsets.ravel(), minlength=high - low + 1)
     values = np.arange(low, high + 1, dtype=np.float64)
-    return np.take(grey_of(values, dataset, counts), offsets)
+    shades = grey_of(values, dataset, lambda: np.bincount(offsets.ravel(), minlength=high - low + 1))
+    return np.take(shades, offsets, mode="clip")  # every offset fits; unchecked it takes a sixth of the time
 
 
 def _render_floats(stored: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float32]:
@@ -47,23 +50,27 @@ def _render_floats(stored: NDArray[np.float64], dataset: Dataset) -> NDArray[np.
     if not known.any():
         return np.zeros(stored.shape, dtype=np.float32)
     values = np.where(known, stored, stored[known].min())
-    return np.where(known, grey_of(values, dataset, np.ones(values.shape)), np.float32(0))
+    return np.where(known, grey_of(values, dataset, lambda: np.ones(values.shape)), np.float32(0))
 
 
-def grey_of(values: NDArray[np.float64], dataset: Dataset, counts: NDArray[Any]) -> NDArray[np.float32]:
+def grey_of(values: NDArray[np.float64], dataset: Dataset, count: Count) -> NDArray[np.float32]:
     """Run the whole chain (PS3.4 N.2) over stored values, whatever their shape.
 
     Args:
         values: stored values.
         dataset: the header.
-        counts: how many pixels have each value, in the shape of `values`.
+        count: tells how many pixels have each value, in the shape of `values`; asked only without a window.
 
     Returns:
         Grey in [0, 1], in the shape of `values`.
     """
     padding = is_padding(values, dataset)
-    seen = np.where(padding, 0, counts)
-    grey = apply_voi(apply_modality(values, dataset), dataset, seen if seen.any() else counts)
+
+    def count_picture() -> NDArray[Any]:
+        seen = np.where(padding, 0, count())
+        return seen if seen.any() else count()
+
+    grey = apply_voi(apply_modality(values, dataset), dataset, count_picture)
     if is_inverse(dataset):
         grey = 1.0 - grey
     return np.where(padding, 0.0, np.clip(grey, 0.0, 1.0)).astype(np.float32)
@@ -79,7 +86,7 @@ def apply_modality(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.
     return values * (1.0 if slope is None or slope == 0 else slope) + (intercept or 0.0)
 
 
-def apply_voi(values: NDArray[np.float64], dataset: Dataset, counts: NDArray[Any]) -> NDArray[np.float64]:
+def apply_voi(values: NDArray[np.float64], dataset: Dataset, count: Count) -> NDArray[np.float64]:
     """Apply the VOI LUT, else the first window, else the range that occurs (PS3.3 C.11.2).
 
     Returns:
@@ -97,7 +104,7 @@ def apply_voi(values: NDArray[np.float64], dataset: Dataset, counts: NDArray[Any
         return apply_window(values, centre, width, function)
     if "WindowCenter" in dataset or "WindowWidth" in dataset:
         log.debug("window ignored: centre %s, width %s are no window", centre, width)
-    return _stretch(values, dataset, counts)
+    return _stretch(values, dataset, count)
 
 
 def apply_window(
@@ -144,11 +151,12 @@ def is_padding(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.bool
     return (values >= low) & (values <= high)
 
 
-def _stretch(values: NDArray[np.float64], dataset: Dataset, counts: NDArray[Any]) -> NDArray[np.float64]:
+def _stretch(values: NDArray[np.float64], dataset: Dataset, count: Count) -> NDArray[np.float64]:
     """Without a window: 8-bit values as they are, others over the range that all but 1 % of pixels have."""
     transformed = "ModalityLUTSequence" in dataset or _number(dataset, "RescaleSlope") not in (None, 1.0)
     if _number(dataset, "BitsStored") == 8 and not transformed and not dataset.get("PixelRepresentation"):
         return values / 255.0
+    counts = count()
     order = np.argsort(values, axis=None)
     ranked = values.ravel()[order]
     share = np.cumsum(counts.ravel()[order], dtype=np.float64)

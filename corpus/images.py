@@ -116,7 +116,7 @@ def hash_pixels(image: NDArray[np.float32]) -> str:
         image: (height, width) float32 in [0, 1].
     """
     steps = np.rint(image * np.float32(65535)).astype(np.uint16)
-    if not (steps % 257).any():
+    if not (steps[:1] % 257).any() and not (steps % 257).any():  # one row tells nearly always
         return _digest((steps // 257).astype(np.uint8))
     return _digest(steps)
 

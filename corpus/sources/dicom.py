@@ -10,7 +10,7 @@ from corpus.dicom import Undecodable
 from corpus.dicom_header import Header, contradicts_chest, read_header
 from corpus.files import UnreadableFile, quoted, walk
 from corpus.records import ImageRef, ItemState, Problem, ProblemSink, Report, Study
-from corpus.sources.parts import image_ids, parsed, refuse_modality
+from corpus.sources.parts import image_ids, parsed, printable_utf8, refuse_modality
 from corpus.sources.reports_table import Films, WrittenReport, join, one_report, read_reports
 
 NAME = "dicom"
@@ -73,6 +73,9 @@ class DicomSource:
         for path in walk(self.folder):
             if self.reports is not None and path == self.reports.absolute():
                 continue
+            if printable_utf8(str(path)) != str(path):  # no database can hold such a name
+                unread.append((path, "failed", "has a name that is not UTF-8: rename it"))
+                continue
             try:
                 header = read_header(path)
             except (UnreadableFile, Undecodable) as why:
@@ -87,7 +90,7 @@ class DicomSource:
                 unread.append((path, "failed", f"has {kind} StudyInstanceUID"))
         ids = image_ids(f"{NAME}:unread", [path.relative_to(self.folder) for path, _, _ in unread])
         for item_id, (path, state, reason) in zip(ids, unread, strict=True):
-            on_problem(Problem(item_id, state, f"{quoted(path)} {reason}", str(path)))
+            on_problem(Problem(item_id, state, f"{quoted(path)} {reason}", printable_utf8(str(path))))
         return studies
 
     def _with_ids(self, study_id: str, films: Sequence[_Film]) -> list[_Film]:

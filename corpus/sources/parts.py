@@ -65,10 +65,15 @@ def image_ids(study_id: str, paths: Sequence[Path | str]) -> list[str]:
 
 def _stem(path: str) -> str:
     """The name without a picture's extension: a DICOM file named by its UID has dots but no extension."""
-    name = Path(path).name
+    name = printable_utf8(Path(path).name)
     stem, dot, suffix = name.rpartition(".")
     known = dot and stem and (f".{suffix.lower()}" in _PICTURE_SUFFIXES or not suffix.isdigit())
     return stem if known else name
+
+
+def printable_utf8(text: str) -> str:
+    """Return the text with bytes that are no UTF-8 (file names can hold them) written as `\\udcff`."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def keep_worded(report: Report, on_problem: ProblemSink) -> Report | None:

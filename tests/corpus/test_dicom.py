@@ -411,7 +411,7 @@ def test_the_range_that_occurs_is_found_from_a_histogram(make_dataset) -> None:
     np.testing.assert_allclose(to_grey(film, make_dataset(film)), expected, atol=0.01)
     counts = np.ones(film.shape)
     np.testing.assert_allclose(
-        apply_voi(film.astype(float), make_dataset(film), counts).clip(0, 1), expected, atol=0.01
+        apply_voi(film.astype(float), make_dataset(film), lambda: counts).clip(0, 1), expected, atol=0.01
     )
 
 

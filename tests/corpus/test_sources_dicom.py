@@ -107,17 +107,20 @@ def test_files_that_are_no_dicom_are_recorded_and_the_rest_read(films: Path, mak
     (films / "loop.dcm").symlink_to(films / "loop.dcm")
     (films / "up").symlink_to(films)
     (films / "bad\nname.dcm").write_bytes(b"x")
+    make_dicom(films / "\udcff.dcm")
     studies, problems = read(films)
     assert [i.item_id for i in studies["dicom:1.2.3"].images] == ["dicom:1.2.3#good"]
     told = {p.item_id: (p.state, p.reason) for p in problems}
-    assert len(told) == len(problems) == 7
+    assert len(told) == len(problems) == 8
     assert told["dicom:unread#README"][0] == "skipped"
+    repr(told).encode()
     for name, reason in {
         "nameless": "no StudyInstanceUID",
         "page": "is no DICOM file",
         "empty": "is empty",
         "pipe": "is a named pipe",
         "loop": "a loop of links",
+        "\\udcff": "not UTF-8",
         "bad\nname": r"'bad\nname.dcm' is no DICOM",
     }.items():
         state, told_reason = told[f"dicom:unread#{name}"]
