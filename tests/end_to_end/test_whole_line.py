@@ -1,0 +1,143 @@
+"""The whole line by the command alone: look, train, index, search each way, evaluate, remove."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.end_to_end.conftest import Run
+
+SCHEMA = json.loads(
+    (Path(__file__).resolve().parents[2] / "docs" / "contracts" / "search.schema.json").read_text()
+)
+COHORT = "phantom:48@5"
+
+
+@pytest.fixture(scope="module")
+def encoder(run: Run) -> str:
+    ran = run("train", "--corpus", COHORT, "--arch", "tiny", "--epochs", "1", "--out", "run")
+    return ran.out.split()[-1]
+
+
+@pytest.fixture(scope="module")
+def indexed(run: Run, encoder: str) -> str:
+    """The encoder's folder, once the cohort is indexed."""
+    added = run("index", "add", COHORT, "--encoder", encoder, "--json").json
+    assert added["studies"] == 48
+    return encoder
+
+
+def test_a_source_can_be_looked_at_before_anything_is_trained(run: Run) -> None:
+    assert "48" in run("corpus", "inspect", COHORT).out
+
+
+def test_indexing_again_does_nothing(run: Run, indexed: str) -> None:
+    again = run("index", "add", COHORT, "--json").json
+    assert again["unchanged"] == 48
+    assert not any(again["embedded"].values())
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--image", "phantom://6/0", "--for", "cases"),
+        ("--image", "phantom://6/0", "--for", "reports"),
+        ("--text", "There is a right pleural effusion.", "--for", "images"),
+        ("--text", "There is a right pleural effusion.", "--for", "reports"),
+        ("--case", "phantom:5-3", "--for", "cases", "--where", "sex=F or age<50"),
+    ],
+    ids=lambda words: f"{words[0][2:]}-{words[3]}",
+)
+def test_every_kind_of_search_answers(run: Run, indexed: str, asked: tuple[str, ...]) -> None:
+    answer = run("search", *asked, "-k", "4", "--json").json
+    jsonschema.validate(answer, SCHEMA)
+    assert len(answer["hits"]) == 4
+    assert answer["query"]["where"] == (asked[5] if "--where" in asked else None)
+
+
+def test_a_person_gets_a_table_on_stdout_and_notes_on_stderr(run: Run, indexed: str) -> None:
+    ran = run("search", "--case", "phantom:5-3", "-k", "3")
+    rows = ran.out.strip().splitlines()
+    assert rows[0].split() == ["score", "study", "findings", "why"]
+    assert sum("phantom:5-" in row for row in rows) == 3
+    assert "own studies" in ran.err
+    assert "took" in ran.err
+
+
+def test_a_batch_answers_line_by_line_and_leaves_0(run: Run, indexed: str) -> None:
+    lines = [
+        {"id": "a", "text": "effusion", "for": "reports", "k": 2},
+        {"id": "b", "image": "not-there.png"},
+        {"id": "c", "image": "phantom://6/1", "k": 2, "where": "sex=M"},
+        {"id": "d", "text": "effusion", "where": "sxe=M"},
+    ]
+    asked = "\n".join(json.dumps(line) for line in lines) + "\n{broken\n"
+    answers = [json.loads(line) for line in run("search", "--batch", "-", stdin=asked).out.splitlines()]
+    assert [answer["id"] for answer in answers] == ["a", "b", "c", "d", 5]
+    assert [len(answer.get("hits", ())) for answer in answers] == [2, 0, 2, 0, 0]
+    assert "not-there.png" in answers[1]["error"]
+    assert "'sex'" in answers[3]["error"]
+    schema = json.loads(
+        (Path(__file__).resolve().parents[2] / "docs/contracts/search-batch-answer.schema.json").read_text()
+    )
+    for answer in answers:
+        jsonschema.validate(answer, schema)
+        if "error" not in answer:
+            jsonschema.validate({name: told for name, told in answer.items() if name != "id"}, SCHEMA)
+
+
+def test_the_encoder_is_measured_beside_its_baselines(run: Run, encoder: str) -> None:
+    record = run(
+        "evaluate", "--encoder", encoder, "--queries", "phantom:40@6", "--gallery", "phantom:40@6",
+        "--split", "all", "--json",
+    ).json  # fmt: skip
+    assert set(record["baselines"]) == {"random", "constant", "normal_abnormal"}
+    assert record["seen_subjects"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("--text", "effusion", "-k", "0"), 2, "k is a number of studies"),
+        (("--text", "effusion", "-k", "-3"), 2, "k is a number of studies"),
+        (("--text", "effusion", "--where", "agee>3"), 2, "unknown field 'agee'; the nearest is 'age'"),
+        (("--text", "effusion", "--where", "age>old"), 2, "age is a number"),
+        (("--text", ""), 2, "text is empty"),
+        ((), 2, "exactly one of image, text and case"),
+        (("--text", "x", "--case", "y"), 2, "exactly one of image, text and case"),
+        (("--case", "nobody:1"), 2, "no case 'nobody:1'"),
+        (("--image", "not-there.png"), 1, "is not there"),
+        (("--image", "table.csv"), 1, "neither PNG, JPEG nor DICOM"),
+        (("--batch", "not-there.jsonl"), 2, "No such file"),
+        (("--text", "effusion", "--encoder", "not-there"), 1, "there is no encoder"),
+    ],
+    ids=lambda value: " ".join(value)[:30] if isinstance(value, tuple) else None,
+)
+def test_a_bad_query_is_one_clear_line(
+    run: Run, indexed: str, folder: Path, words: tuple[str, ...], code: int, told: str
+) -> None:
+    (folder / "table.csv").write_text("a,b\n1,2\n")
+    ran = run("search", *words, exits=code)
+    assert ran.out == ""
+    assert told in ran.err
+    assert ran.err.startswith("Error: ")
+    assert len(ran.err.strip().splitlines()) == 1
+
+
+def test_another_encoder_is_refused_in_one_line(run: Run, indexed: str, folder: Path) -> None:
+    from tests.encoders import build_tiny_encoder
+
+    other = build_tiny_encoder(folder / "other")
+    ran = run("search", "--text", "effusion", "--encoder", str(other), exits=1)
+    assert "do not compare" in ran.err or "is not as it was" in ran.err
+    assert len(ran.err.strip().splitlines()) == 1
+
+
+def test_what_is_removed_is_found_no_more(run: Run, indexed: str) -> None:
+    hits = run("search", "--text", "effusion", "-k", "48", "--json").json["hits"]
+    gone = hits[0]["study_id"]
+    run("index", "remove", "--study", gone)
+    left = run("search", "--text", "effusion", "-k", "48", "--json").json["hits"]
+    assert gone not in [hit["study_id"] for hit in left]
+    assert len(left) == len(hits) - 1
