@@ -85,8 +85,10 @@ class DecodePool:
         self._framing = framing
         self._hang = hang_seconds
         self._size = max(1, workers)
-        # Not fork: torch's threads and the database's connections must not be copied into a worker.
-        self._context = multiprocessing.get_context("spawn")
+        # Not plain fork: torch's threads and the database's connections must not be copied into a worker.
+        # The server imports what a worker needs once; a worker is then there in milliseconds.
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["__main__", __name__])
         self._workers: list[_Worker] = []
         self._waiting: deque[_Task] = deque()
         self._mutex = threading.Lock()

@@ -88,9 +88,6 @@ def forget_lost(index: Index, fingerprint: str) -> int:
         collection = collection_of(kind, fingerprint)
         with index.catalog.engine.begin() as session:
             of_kind = (LedgerRow.fingerprint == fingerprint) & (LedgerRow.kind == kind)
-            counted = session.scalar(sa.select(sa.func.count()).where(of_kind)) or 0
-            if index.store.count(collection) >= counted:
-                continue
             gone = ledger.points(fingerprint, kind).keys() - set(index.store.ids(collection))
             for chunk in chunks(gone):
                 session.execute(sa.delete(LedgerRow).where(of_kind, LedgerRow.point_id.in_(chunk)))
@@ -107,7 +104,7 @@ def delete_orphans(index: Index, fingerprint: str) -> int:
         collection = collection_of(kind, fingerprint)
         known = ledger.points(fingerprint, kind)
         if index.store.count(collection) == len(known):
-            continue
+            continue  # nothing is lost after `forget_lost`, so as many are the same ones
         orphans = [point for point in index.store.ids(collection) if point not in known]
         if orphans:
             index.store.delete(collection, orphans)

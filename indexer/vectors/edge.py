@@ -74,11 +74,12 @@ class EdgeStore:
         if self._dims[collection] != dim:
             raise IndexingError(f"collection {collection} holds {self._dims[collection]} numbers, not {dim}")
         known = self._types[collection]
+        indexed = shard.info().payload_schema.keys()
         for name, kind in {**KEY_FIELDS, **CASE_FIELDS, **fields}.items():
             key = payload_key(name)
             if known.setdefault(key, kind) is not kind:
                 raise IndexingError(f"field {name!r} is a {known[key]} in {collection}, not a {kind}")
-            if key not in shard.info().payload_schema:
+            if key not in indexed:
                 shard.update(engine.UpdateOperation.create_field_index(key, _SCHEMAS[kind]))
 
     def collections(self) -> list[str]:

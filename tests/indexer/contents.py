@@ -1,0 +1,24 @@
+"""Everything that a run of `index add` leaves, to be compared with what another run leaves."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from indexer.index import Index
+from indexer.ledger import KINDS
+from indexer.models import LedgerRow
+from indexer.vectors.store import Point
+
+
+def contents(index: Index) -> dict[str, Any]:
+    """Everything that a run leaves: ledger, payloads and vectors by point."""
+    with index.catalog.engine.connect() as session:
+        ledger = {
+            (row.kind, row.point_id): (row.content, row.attributes)
+            for row in session.execute(sa.select(*LedgerRow.__table__.columns))
+        }
+    points: dict[Any, Point] = {}
+    for kind in KINDS:
+        held = index.store.fetch(index.collection(kind), list(index.store.ids(index.collection(kind))))
+        points |= {(kind, point.id): point for point in held}
+    return {"ledger": ledger, "points": points}

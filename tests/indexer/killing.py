@@ -1,0 +1,96 @@
+"""Runs `index add` in processes that are killed: imports once, then forks for every run.
+
+Lines of JSON in: home, source, encoder, and where to be killed: `{"stage", "step"}` by its own hand in the
+observer, or by this process's, `{"delay"}` seconds after `{"moments"}` moments of the observer, at whatever
+instruction that is. Lines of JSON out: the signal that ended it, and how many moments there were.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+STEP = 4  # pictures
+
+
+def main() -> None:
+    import alembic.command  # noqa: F401 - what a run imports late is imported here, once
+    import torch
+
+    import indexer.vectors.edge  # noqa: F401
+    from indexer import pipeline
+    from trainer.encoder import Encoder
+
+    torch.set_num_threads(1)  # no pool of threads that a fork would lose
+    pipeline.STEP_PICTURES = STEP
+    forkserver.set_forkserver_preload(["indexer.decode"])
+    forkserver.ensure_running()
+    encoders: dict[str, Encoder] = {}
+    for line in sys.stdin:
+        job = json.loads(line)
+        if job["encoder"] not in encoders:
+            encoders[job["encoder"]] = Encoder.load(job["encoder"], "cpu")
+        ended, moments = run(job, encoders[job["encoder"]])
+        sys.stdout.write(json.dumps({"signal": ended, "moments": moments}) + "\n")
+        sys.stdout.flush()
+
+
+def run(job: dict[str, Any], encoder: Any) -> tuple[int, int]:
+    """Fork, index, kill; the signal that ended it (0 for none) and the moments that were seen."""
+    heard, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(heard)
+        # The server of decode processes was started before the fork and serves every child.
+        forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
+        code = 1
+        try:
+            index_source(job, encoder, tell)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    os.close(tell)
+    moments = 0
+    while os.read(heard, 1):
+        moments += 1
+        if moments == job.get("moments"):
+            time.sleep(job["delay"])
+            os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    os.close(heard)
+    code = os.waitstatus_to_exitcode(status)
+    if code > 0:
+        raise SystemExit("the run failed by itself")
+    return -code, moments
+
+
+def index_source(job: dict[str, Any], encoder: Any, tell: int) -> None:
+    """One run; it kills itself at the stage and step that the job names."""
+    from corpus.sources import open_source
+    from indexer.index import Index
+    from indexer.pipeline import Added, Stage, add_source
+
+    seen = 0
+
+    def observe(stage: Stage, _added: Added) -> None:
+        nonlocal seen
+        os.write(tell, b".")
+        if stage == job.get("stage"):
+            seen += 1
+            if seen == job["step"]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    with Index.open(Path(job["home"]), read_only=False) as index:
+        source = open_source(job["source"])
+        add_source(index, source, encoder, origin="x", folder=job["encoder"], workers=1, observer=observe)
+
+
+if __name__ == "__main__":
+    main()

