@@ -1,15 +1,28 @@
 """Encoders small enough to be made in a test: untrained, seeded, whole."""
 
-import copy
 import json
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 WORDS = (
     "the lungs are clear no pleural effusion or pneumothorax. heart size is normal. left right lower upper "
     "lobe consolidation opacity small large moderate mild nodule cardiomegaly cannot exclude pneumonia. "
     "stable unchanged resolved increased in the mediastinal contour is unremarkable edema atelectasis. "
 )
+
+
+def tiny_shape(*, image_size: int = 64, dim: int = 32) -> dict[str, Any]:
+    """The architecture `tiny`, smaller still: what its JSON file would hold."""
+    text = (resources.files("trainer.architectures") / "tiny.json").read_text("utf-8")
+    shape: dict[str, Any] = json.loads(text)
+    shape["model_cfg"]["embed_dim"] = dim
+    shape["model_cfg"]["vision_cfg"].update(image_size=image_size, timm_model_name="test_efficientnet")
+    shape["model_cfg"]["text_cfg"]["context_length"] = 32
+    shape["text_tower"].update(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, vocab_size=400
+    )
+    return shape
 
 
 def build_tiny_encoder(folder: Path, *, seed: int = 0, image_size: int = 64) -> Path:
@@ -23,13 +36,7 @@ def build_tiny_encoder(folder: Path, *, seed: int = 0, image_size: int = 64) -> 
     from trainer.registry import Architecture
     from trainer.towers import build_towers
 
-    shape = json.loads((resources.files("trainer.architectures") / "tiny.json").read_text("utf-8"))
-    shape = copy.deepcopy(shape)
-    shape["model_cfg"]["embed_dim"] = 32
-    shape["model_cfg"]["vision_cfg"]["image_size"] = image_size
-    shape["model_cfg"]["text_cfg"]["context_length"] = 32
-    shape["text_tower"].update(hidden_size=32, intermediate_size=64, num_hidden_layers=1, vocab_size=400)
-    architecture = Architecture(name="tiny-test", **{k: v for k, v in shape.items() if k != "note"})
+    architecture = Architecture(name="tiny-test", **tiny_shape(image_size=image_size))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         towers = build_towers(architecture, texts=lambda: [WORDS] * 3)

@@ -35,7 +35,7 @@ class SamplingConfig:
     """How batches are drawn; see `trainer.sampling.Sampler`.
 
     `text_unit`: a text is a report, a sentence, or either. `pairing`: `auto` is independent for semantic
-    matching and true for infonce. `text_batch_size` 0: as many texts as pictures. `steps` an epoch, 0: each
+    matching and true for infonce. `text_batch_size` 0: as many texts as pictures, or all. `steps` an epoch, 0: each
     picture about once.
     """
 

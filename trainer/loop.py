@@ -106,7 +106,7 @@ class _Run:
             pool,
             config.pairing,
             sampling.batch_size,
-            sampling.text_batch_size or sampling.batch_size,
+            sampling.text_batch_size,
             sampling.balance,
             config.seed,
             sampling.steps,

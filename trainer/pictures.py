@@ -8,6 +8,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ Pixels = NDArray[np.uint8]
 Tick = Callable[[int, int], None]
 """Called with (items done, items in all)."""
 
-_FEW = 64  # so many are decoded sooner than a process starts
+_FEW = 128  # so many are decoded sooner than a process starts
 
 
 def read_framed(framing: Framing, location: str) -> Pixels | tuple[ItemState, str]:
@@ -92,5 +93,11 @@ def _decoded(
     if len(locations) <= _FEW or workers == 1:
         yield from map(read, locations)
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(read, locations, chunksize=16)
+    try:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            yield from pool.map(read, locations, chunksize=16)
+    except BrokenProcessPool as error:
+        raise TrainingError(
+            "a decode process died: out of memory, or a script that trains at its top level (guard it with "
+            "`if __name__ == '__main__'`); `workers = 1` decodes without processes"
+        ) from error

@@ -38,7 +38,8 @@ class Sampler:
     both sides of a study happen to be drawn); `matched` gives each picture a text with a like set of
     findings, and calls that a pair; `true` a text of its own study. `balance` in [0, 1]: 0 draws items
     as they are, 1 draws every finding about equally often. `batch_size` pictures and `text_batch_size`
-    texts a step; `steps` a fixed number of steps, or 0 for each picture about once an epoch.
+    texts a step, 0 for as many as pictures, or all there are; `steps` a fixed number of steps, or 0 for
+    each picture about once an epoch.
     """
 
     pool: Pool
@@ -50,16 +51,17 @@ class Sampler:
     steps: int = 0
 
     def __post_init__(self) -> None:
+        if self.pairing != "independent" and self.text_batch_size not in (0, self.batch_size):
+            raise TrainingError("paired batches have as many texts as pictures; drop text_batch_size")
+        independent = self.pairing == "independent"  # paired texts may come again in a batch
         for size, items, what in (
             (self.batch_size, len(self.pool.pictures), "pictures"),
-            (self.text_batch_size, len(self.pool.texts), "texts"),
+            (self.text_batch_size if independent else 0, len(self.pool.texts), "texts"),
         ):
             if size > items:
                 raise TrainingError(
                     f"a batch of {size} is larger than the corpus: {items} {what}; lower --batch-size"
                 )
-        if self.pairing != "independent" and self.text_batch_size != self.batch_size:
-            raise TrainingError("paired batches have as many texts as pictures; drop text_batch_size")
 
     def plan(self, epoch: int) -> list[Batch]:
         """The batches of an epoch (from 0), the last one shorter where the pictures do not divide.
@@ -74,7 +76,8 @@ class Sampler:
         pictures = np.flatnonzero([len(options) > 0 for options in partners]) if partners else None
         for drawn in self._draw_pictures(rng, pictures):
             if partners is None:
-                texts = self._draw_texts(rng, round(len(drawn) * self.text_batch_size / self.batch_size))
+                wanted = self.text_batch_size or self.batch_size
+                texts = self._draw_texts(rng, round(len(drawn) * wanted / self.batch_size))
                 pairs = self._known_pairs(drawn, texts)
             else:
                 texts = np.array([rng.choice(partners[picture]) for picture in drawn], np.int64)

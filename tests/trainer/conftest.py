@@ -8,7 +8,7 @@ import torch
 from tests.encoders import build_tiny_encoder
 from trainer.encoder import Encoder
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # the networks here are too small to share out
 
 
 @pytest.fixture(scope="session")

