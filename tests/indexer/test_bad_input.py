@@ -1,0 +1,187 @@
+"""What is broken is recorded by name and reason, and the job goes on; what stops it says so in a line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from click.testing import CliRunner
+
+from corpus.errors import EmptyIndex, IndexInUse, SimilarityError
+from corpus.framing import Framing
+from corpus.settings import settings
+from indexer.decode import Decoded, DecodePool, Undecoded
+from indexer.home import Home
+from indexer.index import Index
+from retrieval.cli import cli
+from tests.indexer.cases import case, cohort, draw, write_manifest
+
+CONTRACTS = Path(__file__).resolve().parents[2] / "docs" / "contracts"
+
+
+def similarity(*words: str, schema: str | None = None, exit_code: int = 0) -> Any:
+    """Run a command in this process; with a schema, its JSON, held to it."""
+    result = CliRunner().invoke(cli, list(words))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == exit_code, result.output
+    if schema is None:
+        return result.stdout
+    told = json.loads(result.stdout)
+    jsonschema.validate(told, json.loads((CONTRACTS / f"{schema}.schema.json").read_text()))
+    return told
+
+
+def test_broken_items_among_good_ones_are_recorded_and_passed_over(
+    home: Path, tmp_path: Path, encoder_folder: Path
+) -> None:
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    rows = [case(n, folder) for n in range(6)]
+    whole = (folder / "film1.png").read_bytes()
+    (folder / "film1.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "film2.png").write_bytes(b"")
+    (folder / "film3.png").unlink()
+    os.mkfifo(folder / "film3.png")
+    (folder / "film4.png").unlink()
+    draw(folder / "a\nb.png", 50)
+    rows.append({"study_id": "line", "image": "a\nb.png"})
+    source = write_manifest(folder, rows)
+    added = similarity("index", "add", source, "--encoder", str(encoder_folder), "--json", schema="index-add")
+    assert added["embedded"]["image"] == 3
+    assert added["embedded"]["report"] == 6
+    told = similarity("index", "status", "--failed", "--json", schema="index-status")
+    problems = {item["item_id"]: item for item in told["items"]}
+    assert {name: problems[f"manifest:s{n}#film{n}"]["state"] for n, name in enumerate("xabcd") if n} == {
+        "a": "failed",
+        "b": "failed",
+        "c": "failed",
+        "d": "missing",
+    }
+    assert all(item["reason"] for item in told["items"])
+    lines = similarity("index", "status", "--failed").splitlines()
+    assert len(lines) == len(told["items"])
+    similarity("index", "add", source, "--strict", exit_code=1)
+    (folder / "film1.png").write_bytes(whole)
+    again = similarity("index", "add", source, "--json", schema="index-add")
+    assert again["embedded"]["image"] == 1
+    assert again["problems"]["failed"] == 2
+
+
+def test_every_command_answers_in_the_shape_it_promises(
+    home: Path, tmp_path: Path, encoder_folder: Path
+) -> None:
+    source = cohort(tmp_path / "cases", 6)
+    plan = similarity(
+        "index", "add", source, "--encoder", str(encoder_folder), "--plan", "--json", schema="index-plan"
+    )
+    assert not home.exists(), "a plan writes nothing, not even the home"
+    assert plan["items"]["image"] == 5
+    similarity("index", "add", source, "--encoder", str(encoder_folder), "--json", schema="index-add")
+    status = similarity("index", "status", "--json", schema="index-status")
+    assert status["vectors"]["image"] == plan["items"]["image"]
+    assert status["vectors"]["sentence"] == plan["items"]["sentence"]
+    assert similarity("index", "verify", "--json", schema="index-verify")["sound"]
+    removed = similarity("index", "remove", "--study", "manifest:s1", "--json", schema="index-remove")
+    assert removed["studies"] == ["manifest:s1"]
+    with Index.open(read_only=False) as index:
+        images = index.collection("image")
+        index.store.delete(images, list(index.store.ids(images))[:1])
+    told = similarity("index", "verify", "--json", schema="index-verify", exit_code=1)
+    assert [fault["fault"] for fault in told["faults"]] == ["ledger row without vector"]
+
+
+def test_commands_on_an_empty_index_say_that_it_is_empty(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(EmptyIndex, match="index add SOURCE"):
+        similarity("index", "verify")
+    with pytest.raises(SimilarityError, match="--encoder"):
+        similarity("index", "add", cohort(tmp_path / "cases", 1))
+
+
+def test_an_edited_encoder_is_refused(home: Path, tmp_path: Path) -> None:
+    from tests.encoders import build_tiny_encoder
+
+    folder = build_tiny_encoder(tmp_path / "encoder")
+    source = cohort(tmp_path / "cases", 2)
+    similarity("index", "add", source, "--encoder", str(folder))
+    moved = folder.rename(tmp_path / "moved")
+    similarity("index", "add", source, "--encoder", str(moved))
+    weights = moved / "open_clip_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(SimilarityError):
+        similarity("index", "add", source)
+
+
+def test_a_second_job_waits_and_then_names_the_first(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder_folder: Path
+) -> None:
+    monkeypatch.setenv("SIMILARITY_LOCK_WAIT_SECONDS", "0.2")
+    settings.cache_clear()
+    source = cohort(tmp_path / "cases", 1)
+    with Home.open().lock(), pytest.raises(IndexInUse, match=f"process {os.getpid()}"):
+        similarity("index", "add", source, "--encoder", str(encoder_folder))
+
+
+def test_a_file_size_limit_that_is_reached_is_one_line(
+    home: Path, tmp_path: Path, encoder_folder: Path
+) -> None:
+    source = cohort(tmp_path / "cases", 4)
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+        "from retrieval.cli import main; main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "index", "add", source, "--encoder", str(encoder_folder)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("Error: the ")
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[DecodePool]:
+    """Two decode processes, in which a picture may take three seconds."""
+    with DecodePool(Framing(32), workers=2, hang_seconds=3.0) as made:
+        yield made
+
+
+def test_a_killed_decode_process_costs_the_one_picture_it_was_at(pool: DecodePool, tmp_path: Path) -> None:
+    for number in range(24):
+        draw(tmp_path / f"{number}.png", number, side=600)
+    os.mkfifo(tmp_path / "x.png")
+    outcomes = [pool.submit(str(tmp_path / f"{number}.png")) for number in range(24)]
+    outcomes[0].result(timeout=60)
+    os.kill(pool.worker_ids()[0], signal.SIGKILL)
+    results = [outcome.result(timeout=60) for outcome in outcomes]
+    failed = [result for result in results if isinstance(result, Undecoded)]
+    assert len(failed) <= 1
+    assert all("SIGKILL" in result.reason for result in failed)
+    assert isinstance(pool.submit(str(tmp_path / "1.png")).result(timeout=60), Decoded)
+
+
+def test_a_picture_that_never_ends_is_given_up_and_the_others_are_read(
+    pool: DecodePool, tmp_path: Path
+) -> None:
+    draw(tmp_path / "good.png", 1)
+    first = pool.submit(str(tmp_path / "good.png"))
+    first.result(timeout=60)
+    stopped = pool.worker_ids()[0]
+    os.kill(stopped, signal.SIGSTOP)
+    results = [pool.submit(str(tmp_path / "good.png")).result(timeout=60) for _ in range(4)]
+    waiting = [pool.submit(str(tmp_path / "good.png")) for _ in range(6)]
+    results += [outcome.result(timeout=60) for outcome in waiting]
+    given_up = [result for result in results if isinstance(result, Undecoded)]
+    assert len(given_up) == 1
+    assert "more than 3 s" in given_up[0].reason
+    assert stopped not in pool.worker_ids()
