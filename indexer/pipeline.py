@@ -1,7 +1,7 @@
 """`index add`: source → decode processes → encoder → writer, joined by bounded queues, each stage timed.
 
-A step is a group of studies that is written together. While one is encoded and written, the pictures of the
-next are being read. Every step ends in the ledger's order: vectors, flush, one transaction.
+A step is a group of studies that is embedded together. While one is, the pictures of the next are being read.
+Some steps are committed together, always in the ledger's order: vectors, flush, one transaction.
 """
 
 import os
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -20,10 +21,10 @@ from corpus.records import Problem, Source, Study
 from indexer.catalog import Version
 from indexer.database import database_error
 from indexer.decode import HANG_SECONDS, DecodePool
-from indexer.embedding import Group, embed, resolve, start_reading
+from indexer.embedding import Group, Resolved, Work, embed, resolve, start_reading
 from indexer.home import home_error
 from indexer.index import Index, mismatch
-from indexer.ledger import KINDS, Ledger, Step, collection_of
+from indexer.ledger import KINDS, Done, Ledger, NewStudy, Step, collection_of
 from indexer.payload import fields_of, study_hash
 from indexer.readahead import read_ahead
 from indexer.reconcile import delete_orphans, forget_lost
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
 STEP_PICTURES = 64
 STEP_STUDIES = 128
 STEPS_AHEAD = 3
+
+COMMIT_VECTORS = 2_048
+COMMIT_SECONDS = 5.0
+"""Steps are flushed and committed together, at this many vectors or after this long: a flush waits for the
+disk up to half a second, whatever it writes, and a killed run repeats no more than what was not committed."""
 
 Stage = Literal["read", "decoded", "encoded", "vectors", "flushed", "committing", "committed"]
 """Moments of a step, in order. `read`: its pictures are under way; `vectors`: written, not yet on the disk;
@@ -114,6 +120,28 @@ def add_source(
     return job.added
 
 
+@dataclass
+class _Pending:
+    """Steps that are in the store and not yet in the ledger."""
+
+    studies: list[NewStudy] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    done: dict[tuple[str, UUID], Done] = field(default_factory=dict)
+    problems: list[tuple[str | None, str | None, Problem]] = field(default_factory=list)
+    settled: list[str] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to commit."""
+        return len(self.done) >= COMMIT_VECTORS or time.monotonic() - self.since >= COMMIT_SECONDS
+
+    def holds(self, group: Group) -> bool:
+        """Whether a study of the group is among them."""
+        mine = {*self.gone, *(new.study.study_id for new in self.studies)}
+        return any(study.study_id in mine for study, _, _ in group.studies)
+
+
 class _Job:
     """One run of `add_source`."""
 
@@ -125,6 +153,7 @@ class _Job:
         self.added = Added()
         self.waiting: deque[Problem] = deque()  # handed over by the reading thread
         self.seen: set[str] = set()
+        self.pending = _Pending()
 
     def prepare(self, folder: str) -> None:
         """Refuse a second encoder, make the collections, and settle what a killed run left."""
@@ -149,7 +178,8 @@ class _Job:
                 self._step(groups.popleft())
         while groups:
             self._step(groups.popleft())
-        self._write(Step(problems=self._take_problems()))
+        self.pending.problems += self._take_problems()
+        self._commit()
 
     def finish(self) -> None:
         """Forget problems that are no more, delete vectors of nothing, build the search graph if due."""
@@ -175,7 +205,9 @@ class _Job:
             yield batch
 
     def _step(self, group: Group) -> None:
-        """Embed and write one group."""
+        """Embed one group, write its vectors, and commit when it is time."""
+        if self.pending.holds(group):
+            self._commit()
         self._learn_fields(group)
         with self._clock("wait for pictures"):
             resolved = resolve(group, self.index.home, self.own_fields, self.fingerprint)
@@ -183,49 +215,58 @@ class _Job:
         self.observer("decoded", self.added)
         with self._clock("catalog"):
             held = self.ledger.done(resolved.wanted, self.fingerprint)
+            held |= {point: done for (_, point), done in self.pending.done.items()}
         with self._clock("encode"):
             work = embed(resolved.wanted, held, self.encoder)
         self.observer("encoded", self.added)
         with self._clock("vectors"):
-            self.index.home.require_space(sum(p.vector.nbytes for ps in work.points.values() for p in ps))
-            for kind, points in work.points.items():
-                self.index.store.upsert(collection_of(kind, self.fingerprint), points)
-                self.added.embedded[kind] += len(points)
-            for kind, payloads in work.payloads.items():
-                self.index.store.set_payload(collection_of(kind, self.fingerprint), payloads)
-                self.added.updated += len(payloads)
+            self._write(work)
         self.observer("vectors", self.added)
-        with self._clock("flush"):
-            for kind in {*work.points, *work.payloads}:
-                self.index.store.flush(collection_of(kind, self.fingerprint))
-        self.observer("flushed", self.added)
-        known = {study.study_id: held.content for study, held, _ in group.studies if held is not None}
+        self._note(group, resolved, work)
+        if self.pending.due:
+            self._commit()
+
+    def _write(self, work: Work) -> None:
+        """Hand vectors and payloads to the store."""
+        self.index.home.require_space(sum(p.vector.nbytes for ps in work.points.values() for p in ps))
+        for kind, points in work.points.items():
+            self.index.store.upsert(collection_of(kind, self.fingerprint), points)
+            self.added.embedded[kind] += len(points)
+        for kind, payloads in work.payloads.items():
+            self.index.store.set_payload(collection_of(kind, self.fingerprint), payloads)
+            self.added.updated += len(payloads)
+
+    def _note(self, group: Group, resolved: Resolved, work: Work) -> None:
+        """Keep for the next commit what a group changes in catalog and ledger."""
+        before = {study.study_id: held.content for study, held, _ in group.studies if held is not None}
         written = {point for _, point in work.done}
         new = [
             study
             for study, changed in resolved.new
             if changed
-            or known.get(study.study.study_id) != study_hash(study.study)
+            or before.get(study.study.study_id) != study_hash(study.study)
             or any(item.point_id in written for item in study.items)
         ]
-        changed = {study.study.study_id for study in new} | set(resolved.gone)
         self.added.studies += len(group.studies)
-        self.added.unchanged += len(group.studies) - len(changed)
-        self._write(
-            Step(
-                studies=new,
-                gone=resolved.gone,
-                done=work.done,
-                problems=[*resolved.problems, *self._take_problems()],
-                settled=[item.item_id for study, _ in resolved.new for item in study.items],
-            )
-        )
+        self.added.unchanged += len(group.studies) - len(new) - len(resolved.gone)
+        self.pending.studies += new
+        self.pending.gone += resolved.gone
+        self.pending.done |= work.done
+        self.pending.problems += [*resolved.problems, *self._take_problems()]
+        self.pending.settled += [item.item_id for study, _ in resolved.new for item in study.items]
 
-    def _write(self, step: Step) -> None:
-        for _, _, problem in step.problems:
+    def _commit(self) -> None:
+        """Bring what was written to the disk, then make it last in one transaction."""
+        pending, self.pending = self.pending, _Pending()
+        with self._clock("flush"):
+            for kind in {kind for kind, _ in pending.done}:
+                self.index.store.flush(collection_of(kind, self.fingerprint))
+        self.observer("flushed", self.added)
+        for _, _, problem in pending.problems:
             if problem.item_id not in self.seen:
                 self.added.problems[problem.state] += 1
             self.seen.add(problem.item_id)
+        step = Step(pending.studies, pending.gone, pending.done, pending.problems, pending.settled)
         self.observer("committing", self.added)
         with self._clock("ledger"):
             deleted = self.ledger.commit(step, self.fingerprint, self.origin)

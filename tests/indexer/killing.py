@@ -28,6 +28,7 @@ def main() -> None:
 
     torch.set_num_threads(1)  # no pool of threads that a fork would lose
     pipeline.STEP_PICTURES = STEP
+    pipeline.COMMIT_SECONDS = 0.0  # commit every step
     forkserver.set_forkserver_preload(["indexer.decode"])
     forkserver.ensure_running()
     encoders: dict[str, Encoder] = {}

@@ -1,0 +1,129 @@
+"""Images a second through the whole of `index add`, beside the model alone and decoding alone.
+
+    python -m benchmarks.pipeline --data ../shared/data --encoder runs/real
+
+The stages run side by side where they have processors of their own. Where decoding and model share the same
+cores, nothing can be faster than both together on those cores: `together` says what that bound is.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import describe_machine
+
+if TYPE_CHECKING:
+    from trainer.encoder import Encoder
+
+
+@click.command()
+@click.option(
+    "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of real data."
+)
+@click.option("--encoder", "name", required=True, help="Encoder folder or name.")
+@click.option("--count", default=256, show_default=True, help="Pictures of 320 px.")
+@click.option("--films", default=64, show_default=True, help="Full-size films.")
+@click.option("--workers", default=os.cpu_count() or 1, show_default=True, help="Decode processes.")
+@click.option("--device", default="auto", show_default=True, help="Where the model runs.")
+def main(data: Path, name: str, count: int, films: int, workers: int, device: str) -> None:
+    """Measure and print."""
+    from trainer.encoder import Encoder
+    from trainer.registry import find_encoder
+
+    encoder = Encoder.load(find_encoder(name), device)
+    table = Table(title=f"images/s of {encoder.name}, {workers} decode processes")
+    for column in ("pictures", "model alone", "decode alone", "together", "pipeline", "of the slower"):
+        table.add_column(column, justify="right")
+    small = sorted((data / "nih-chestxray14" / "images").glob("*.png"))[:count]
+    with tempfile.TemporaryDirectory() as folder:
+        large = _films(small[:films], Path(folder))
+        for title, pictures in (("320 px", small), ("2500 × 2048", large)):
+            table.add_row(f"{len(pictures)} of {title}", *_row(encoder, pictures, workers))
+    Console().print(table)
+    Console().print(describe_machine())
+
+
+def _row(encoder: "Encoder", pictures: Sequence[Path], workers: int) -> list[str]:
+    model = _model_alone(encoder, len(pictures))
+    decode = _decode_alone(encoder, pictures, workers)
+    whole = _pipeline(encoder, pictures, workers)
+    together = 1 / (1 / model + 1 / decode)
+    rates = [f"{rate:.1f}" for rate in (model, decode, together, whole)]
+    return [*rates, f"{whole / min(model, decode):.2f}"]
+
+
+def _films(pictures: Sequence[Path], folder: Path) -> list[Path]:
+    """Full-size films out of small ones: grain on top, so that they are as dear to decode as real ones."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    made = []
+    for number, picture in enumerate(pictures):
+        with Image.open(picture) as small:
+            film = np.asarray(small.convert("L").resize((2048, 2500)), dtype=np.float32)
+        film += rng.normal(0, 3, film.shape)
+        made.append(folder / f"{picture.stem}.{'jpg' if number % 2 else 'png'}")
+        Image.fromarray(np.clip(film, 0, 255).astype(np.uint8)).save(made[-1])
+    return made
+
+
+def _model_alone(encoder: "Encoder", count: int) -> float:
+    framed = np.random.default_rng(0).random((64, encoder.image_size, encoder.image_size), dtype=np.float32)
+    encoder.encode_framed(framed)
+    start = time.perf_counter()
+    for low in range(0, count, 64):
+        encoder.encode_framed(framed[: min(64, count - low)])
+    return count / (time.perf_counter() - start)
+
+
+def _decode_alone(encoder: "Encoder", pictures: Sequence[Path], workers: int) -> float:
+    from indexer.decode import DecodePool
+
+    with DecodePool(encoder.framing, workers) as pool:
+        for warm in [pool.submit(str(pictures[0])) for _ in range(4 * workers)]:
+            warm.result()
+        start = time.perf_counter()
+        for outcome in [pool.submit(str(picture)) for picture in pictures]:
+            outcome.result()
+        return len(pictures) / (time.perf_counter() - start)
+
+
+def _pipeline(encoder: "Encoder", pictures: Sequence[Path], workers: int) -> float:
+    """From the first picture asked for to the last ledger row; starting the processes is left out."""
+    import csv
+
+    from corpus.sources import open_source
+    from indexer.index import Index
+    from indexer.pipeline import Added, Stage, add_source
+
+    moments: list[float] = []
+
+    def observe(stage: Stage, _added: Added) -> None:
+        if stage in ("read", "committed"):
+            moments.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "films.csv"
+        with table.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["study_id", "image"])
+            rows.writerows([picture.stem, str(picture.absolute())] for picture in pictures)
+        source = open_source(f"manifest:{table}")
+        with Index.open(Path(folder) / "home", read_only=False) as index:
+            added = add_source(
+                index, source, encoder, origin="bench", folder="", workers=workers, observer=observe
+            )
+        assert added.embedded["image"] == len(pictures), added
+    return len(pictures) / (moments[-1] - moments[0])
+
+
+if __name__ == "__main__":
+    main()
