@@ -23,22 +23,21 @@ from benchmarks.machine import describe_machine
 if TYPE_CHECKING:
     from trainer.encoder import Encoder
 
+REAL = Path("runs/real")
+
 
 @click.command()
 @click.option(
     "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of real data."
 )
-@click.option("--encoder", "name", required=True, help="Encoder folder or name.")
+@click.option("--encoder", "name", help="Encoder folder or name (default: runs/real, else an untrained one).")
 @click.option("--count", default=256, show_default=True, help="Pictures of 320 px.")
 @click.option("--films", default=64, show_default=True, help="Full-size films.")
 @click.option("--workers", default=os.cpu_count() or 1, show_default=True, help="Decode processes.")
 @click.option("--device", default="auto", show_default=True, help="Where the model runs.")
-def main(data: Path, name: str, count: int, films: int, workers: int, device: str) -> None:
+def main(data: Path, name: str | None, count: int, films: int, workers: int, device: str) -> None:
     """Measure and print."""
-    from trainer.encoder import Encoder
-    from trainer.registry import find_encoder
-
-    encoder = Encoder.load(find_encoder(name), device)
+    encoder = _encoder(name, device)
     table = Table(title=f"images/s of {encoder.name}, {workers} decode processes")
     for column in ("pictures", "model alone", "decode alone", "together", "pipeline", "of the slower"):
         table.add_column(column, justify="right")
@@ -49,6 +48,18 @@ def main(data: Path, name: str, count: int, films: int, workers: int, device: st
             table.add_row(f"{len(pictures)} of {title}", *_row(encoder, pictures, workers))
     Console().print(table)
     Console().print(describe_machine())
+
+
+def _encoder(name: str | None, device: str) -> "Encoder":
+    from trainer.encoder import Encoder
+    from trainer.registry import find_encoder
+
+    if name is not None or (REAL / "similarity.json").exists():
+        return Encoder.load(find_encoder(name or str(REAL)), device)
+    from tests.encoders import build_tiny_encoder
+
+    with tempfile.TemporaryDirectory() as folder:
+        return Encoder.load(build_tiny_encoder(Path(folder) / "untrained", image_size=320), device)
 
 
 def _row(encoder: "Encoder", pictures: Sequence[Path], workers: int) -> list[str]:
