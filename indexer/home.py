@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import hashlib
 import hmac
 import json
 import os
@@ -72,7 +71,7 @@ class Home:
         try one out. `kind` (study, subject, …) keeps equal values of two kinds apart.
         """
         message = f"{kind}\0{value}".encode()
-        return hmac.new(self.key, message, hashlib.sha256).hexdigest()[:_KEYED_DIGITS]
+        return hmac.digest(self.key, message, "sha256").hex()[:_KEYED_DIGITS]
 
     def point_id(self, item_id: str) -> UUID:
         """The id of an item's vector: its keyed hash as a UUID, the same in every version."""
