@@ -19,6 +19,7 @@ Unit = Literal["report", "sentence", "both"]
 Pairing = Literal["auto", "independent", "matched", "true"]
 BatchNorm = Literal["auto", "frozen", "live"]
 Keep = Literal["best", "last"]
+Start = Literal["spread", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,8 @@ class SamplingConfig:
     """How batches are drawn; see `trainer.sampling.Sampler`.
 
     `text_unit`: a text is a report, a sentence, or either. `pairing`: `auto` is independent for semantic
-    matching and true for infonce. `text_batch_size` 0: as many texts as pictures, or all. `steps` an epoch, 0: each
-    picture about once.
+    matching and true for infonce. `text_batch_size` 0: as many texts as pictures, or all. `steps` an epoch,
+    0: each picture about once.
     """
 
     text_unit: Unit = "both"
@@ -70,7 +71,8 @@ class OptimizerConfig:
     """AdamW with warm-up and a cosine to zero.
 
     `learning_rate` of the towers; `head_rate` of projections and logit scale, 0: the same. `warm_up`: share
-    of all steps. `clip`: largest gradient norm.
+    of all steps. `clip`: largest gradient norm. `average`: decay of the running mean of the weights that is
+    scored and exported in place of the last step's, 0: none.
     """
 
     learning_rate: float = 1e-3
@@ -79,6 +81,7 @@ class OptimizerConfig:
     warm_up: float = 0.1
     clip: float = 1.0
     temperature: float = 0.07
+    average: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,11 @@ class AugmentConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Everything that decides a run. `checkpoint_steps` 0: a checkpoint at each epoch's end only."""
+    """Everything that decides a run.
+
+    `start`: `spread` begins linear projections on what tells the training items apart (`trainer.start`),
+    `plain` at random. `checkpoint_steps` 0: a checkpoint at each epoch's end only.
+    """
 
     corpus: tuple[str, ...] = ()
     arch: str = "tiny"
@@ -106,6 +113,7 @@ class TrainConfig:
     epochs: int = 10
     seed: int = 0
     keep: Keep = "best"
+    start: Start = "spread"
     checkpoint_steps: int = 0
     workers: int = 0
     loss: LossConfig = field(default_factory=LossConfig)
@@ -130,6 +138,8 @@ class TrainConfig:
         ):
             if value < least:
                 raise UsageError(f"{name} must be at least {least}, not {value}")
+        if not 0 <= self.optimizer.average < 1:
+            raise UsageError(f"optimizer.average must lie in 0…1, below 1, not {self.optimizer.average}")
 
     @property
     def pairing(self) -> Literal["independent", "matched", "true"]:

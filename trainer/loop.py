@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from corpus.errors import TrainingError
+from trainer.averaging import WeightAverage
 from trainer.checkpointing import BEST, LAST, METRICS, STEPS, RunFolder, open_run
 from trainer.config import LossConfig, TrainConfig
 from trainer.encoder import choose_device
@@ -26,6 +27,7 @@ from trainer.optimizer import build_optimizer, build_schedule
 from trainer.preparation import OnProgress, Prepared, Progress, prepare
 from trainer.record import run_record
 from trainer.sampling import Batch, Sampler
+from trainer.start import spread_projection
 from trainer.targets import finding_vectors, label_similarity
 from trainer.towers import SCRATCH
 
@@ -71,6 +73,8 @@ def train(
         run = _Run(config, folder, prepared, on_progress, place)
         if resume:
             run.restore()
+        else:
+            run.spread()
         run.go_on()
         on_progress(Progress("export", 0, 1))
         encoder = run.export()
@@ -116,6 +120,7 @@ class _Run:
         self.schedule = build_schedule(
             self.optimizer, config.optimizer.warm_up, self.steps_per_epoch * config.epochs
         )
+        self.average = WeightAverage(self.model, config.optimizer.average)
         self.image_labels = finding_vectors([p.statuses for p in pool.pictures], config.targets)
         self.text_labels = finding_vectors([t.statuses for t in pool.texts], config.targets)
         frozen = prepared.towers.image_start != SCRATCH
@@ -125,6 +130,24 @@ class _Run:
         self.epochs: list[dict[str, Any]] = []
         self.unwritten: list[tuple[Any, ...]] = []
         torch.manual_seed(config.seed)
+
+    def spread(self) -> None:
+        """Start linear projections on what tells the training items apart (see `trainer.start`)."""
+        if self.config.start == "plain":
+            return
+        set_modes(self.model, live_batch_norm=self.live_norms)
+        side, seed = self.prepared.train, self.config.seed
+        head = getattr(self.model.visual, "head", None)
+        spread_projection(
+            getattr(head, "proj", nn.Identity()),
+            lambda index: side.images.features(index, training=False),
+            len(side.pool.pictures),
+            seed,
+        )
+        spread_projection(
+            getattr(self.model.text, "proj", nn.Identity()), side.texts.features, len(side.pool.texts), seed
+        )
+        torch.manual_seed(seed)
 
     def go_on(self) -> None:
         """Take every step that is still to be taken."""
@@ -160,6 +183,7 @@ class _Run:
         with torch.no_grad():
             self.model.logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
         self.step += 1
+        self.average.update(self.step)
         self.losses.append(value)
         scale = math.exp(float(self.model.logit_scale.detach()))
         self.unwritten.append((self.step, epoch + 1, f"{value:.6f}", f"{rate:.3e}", f"{scale:.3f}"))
@@ -182,6 +206,16 @@ class _Run:
         return loss
 
     def _end_epoch(self, epoch: int) -> None:
+        with self.average.applied():
+            self._score_and_keep(epoch)
+        self._save()
+        row = self.epochs[-1]
+        self.folder.add_rows(METRICS, _EPOCH_COLUMNS, [[row[column] for column in _EPOCH_COLUMNS]])
+        told = " ".join(f"{name} {row[name]}" for name in _EPOCH_COLUMNS[2:6] if row[name] is not None)
+        self.on_progress(Progress("epoch", epoch + 1, self.config.epochs, told))
+
+    def _score_and_keep(self, epoch: int) -> None:
+        """Score the epoch; keep its weights where they are the ones to export."""
         score = self._score()
         row = {
             "epoch": epoch + 1,
@@ -195,10 +229,6 @@ class _Run:
         self.epochs.append(row)
         if before is not self._best_row():  # before the checkpoint that speaks of it
             self.folder.save(BEST, {"model": self.model.state_dict(), "epoch": epoch + 1})
-        self._save()
-        self.folder.add_rows(METRICS, _EPOCH_COLUMNS, [[row[column] for column in _EPOCH_COLUMNS]])
-        told = " ".join(f"{name} {row[name]}" for name in _EPOCH_COLUMNS[2:6] if row[name] is not None)
-        self.on_progress(Progress("epoch", epoch + 1, self.config.epochs, told))
 
     def _score(self) -> dict[str, float | None]:
         """Picture → report on the people held out for tuning, all None where there are none."""
@@ -234,6 +264,7 @@ class _Run:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
+                "average": self.average.state(),
                 "random": torch.get_rng_state(),
                 "step": self.step,
                 "losses": self.losses,
@@ -259,6 +290,7 @@ class _Run:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
+            self.average.restore(state["average"])
             self.step, self.losses = int(state["step"]), list(state["losses"])
             self.epochs, self.seconds = list(state["epochs"]), float(state["seconds"])
             torch.set_rng_state(state["random"])
@@ -268,9 +300,8 @@ class _Run:
     def export(self) -> Path:
         """Write the encoder of the epoch to keep."""
         kept = self._best_row()
-        if kept is not self.epochs[-1]:
-            with _named_damage():
-                self.model.load_state_dict(self.folder.load(BEST)["model"])
+        with _named_damage():
+            self.model.load_state_dict(self.folder.load(BEST)["model"])
         towers = self.prepared.towers
         record: Mapping[str, Any] = run_record(
             self.config,
