@@ -17,14 +17,13 @@ from retrieval.lookup import Known, Said, holders, holds_studies, sentences_said
 from retrieval.query import Query, Target
 from retrieval.rank import Found, ItemKind, RankedStudy, Ranking, rank_studies
 from retrieval.understand import Probe, Side, Understood, Vector, understand, with_vector
-from retrieval.where import parse_where
 
 DEEPER = 60
 """Studies that each list holds before lists are fused: below that place a list adds little."""
 MOST_EVIDENCE = 8
 """Items told of one hit."""
-_MOST_SENTENCES = 512
-_RARE = 400  # a sentence of more studies than this tells none from the others
+_SENTENCE_PLACES = 4  # sentences in studies that are looked at, for each study wanted
+_RARE = 100  # a sentence of more studies than this tells none from the others
 
 _KINDS: Mapping[Target, tuple[ItemKind, ...]] = {
     "images": ("image",),
@@ -71,7 +70,7 @@ def search_all(index: Index, queries: Sequence[Query]) -> list[Answer | Similari
         try:
             if isinstance(understood, SimilarityError):
                 raise understood
-            answers.append(answer_understood(index, understood))
+            answers.append(_answer(index, understood))
         except SimilarityError as error:
             answers.append(error)
     return answers
@@ -86,14 +85,14 @@ def search_vector(index: Index, query: Query, side: Side, vector: Vector) -> Ans
         side: what the vector was made of.
         vector: (dim,) float32 unit, by the index's encoder.
     """
-    return answer_understood(index, with_vector(query, side, vector))
+    return _answer(index, with_vector(index, query, side, vector))
 
 
-def answer_understood(index: Index, understood: Understood) -> Answer:
+def _answer(index: Index, understood: Understood) -> Answer:
     """Search, rank and describe."""
     query = understood.query
     began = perf_counter()
-    where = _with_exclusion(index, query.where, understood.subjects)
+    where = _with_exclusion(index, understood.where, understood.subjects)
     rankings = _rankings(index, understood, where)
     searched = perf_counter()
     ranked = rank_studies(rankings, query.k)
@@ -123,9 +122,8 @@ def _require_something(index: Index) -> None:
             )
 
 
-def _with_exclusion(index: Index, where: str | None, subjects: frozenset[str]) -> Condition | None:
+def _with_exclusion(index: Index, asked: Condition | None, subjects: frozenset[str]) -> Condition | None:
     """The condition that the store is given: the user's filter, and not the query's own subject."""
-    asked = None if where is None else parse_where(where, index.catalog.own_fields())
     if not subjects:
         return asked
     keys = tuple(sorted(index.home.keyed("subject", subject) for subject in subjects))
@@ -166,29 +164,23 @@ def _nearest(
 def _nearest_sentences(
     index: Index, probe: Probe, studies: int, where: Condition | None
 ) -> tuple[Found, ...]:
-    """The nearest sentences, each in every study that holds it and passes the filter.
+    """The nearest sentences, each in the studies that hold it and pass the filter.
 
     One vector stands for a sentence of many studies, so the filter runs on those studies' reports, in the
-    store. Sentences that very many studies share tell them apart from none and are passed over.
+    store. Asked once, with a bound: this list sharpens the one of whole reports, in which every study with a
+    sentence is, so a filter that leaves few of its studies loses none. Sentences that very many studies share
+    tell them apart from none and are passed over.
     """
-    collection = index.collection("sentence")
-    limit = studies
-    while True:
-        hits = index.store.search(collection, probe.vector, limit)
-        with index.catalog.engine.connect() as connection:
-            held = holders(connection, [hit.id for hit in hits], _RARE)
-        keys = {key for of_sentence in held.values() for key in of_sentence}
-        if where is not None:
-            keys = _passing(index, probe, keys, where)
-        if len(hits) < limit or len(keys) >= studies or limit >= _MOST_SENTENCES:
-            break
-        limit = min(4 * limit, _MOST_SENTENCES)
-    return tuple(
-        Found(str(hit.id), key, "sentence", hit.score)
-        for hit in hits
-        for key in held.get(hit.id, ())
-        if key in keys
-    )
+    hits = index.store.search(index.collection("sentence"), probe.vector, 2 * studies)
+    with index.catalog.engine.connect() as connection:
+        held = holders(connection, [hit.id for hit in hits], _RARE)
+    found = [
+        Found(str(hit.id), key, "sentence", hit.score) for hit in hits for key in sorted(held.get(hit.id, ()))
+    ][: _SENTENCE_PLACES * studies]
+    if where is None:
+        return tuple(found)
+    passing = _passing(index, probe, {item.study_id for item in found}, where)
+    return tuple(item for item in found if item.study_id in passing)
 
 
 def _passing(index: Index, probe: Probe, keys: set[str], where: Condition) -> set[str]:
