@@ -39,7 +39,13 @@ lint: $(READY)   ## ruff (lint and format) and mypy
 	$(BIN)/mypy
 
 encoder: $(READY)  ## train the real-data encoder into runs/real and print its evaluation
-	$(BIN)/python -m benchmarks.encoder --data $(DATA) --models $(MODELS) --out runs/real
+	$(BIN)/similarity train --config trainer/recipes/real.toml --out runs/real \
+	  --corpus nih-chestxray14:$(DATA)/nih-chestxray14 --corpus openi:$(DATA)/openi \
+	  --corpus covid-chestxray:$(DATA)/covid-chestxray \
+	  --image-weights $(MODELS)/mobilenetv2_100-imagenet/model.safetensors \
+	  $(if $(wildcard runs/real),--resume)
+	$(BIN)/similarity evaluate --encoder runs/real --queries nih-chestxray14:$(DATA)/nih-chestxray14 \
+	  --gallery openi:$(DATA)/openi --truth $(DATA)/openi-truth/openi_gold_std14.csv
 
 bench: $(READY)  ## every benchmark, one table each
 	$(BIN)/python -m benchmarks --data $(DATA)

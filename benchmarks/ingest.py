@@ -13,8 +13,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.cohort import FINGERPRINT, write_cohort
 from benchmarks.machine import describe_machine
 from benchmarks.realistic import Vectors, real_vectors, spread
+from indexer.index import Index
+from indexer.ledger import collection_of
 
 
 @click.command()
@@ -45,64 +48,12 @@ def main(data: Path, count: int, step: int) -> None:
 
 
 def _ours(folder: Path, vectors: Vectors, step: int) -> tuple[float, dict[str, float]]:
-    from corpus.findings import from_sides
-    from corpus.records import ImageRef, Study
-    from indexer.catalog import Version
-    from indexer.index import Index
-    from indexer.ledger import Done, Ledger, NewItem, NewStudy, Step, collection_of
-    from indexer.payload import attribute_hash, content_hash, digest, item_payload
-    from indexer.vectors.store import Point
-
-    fingerprint = "f" * 64
-    stages = dict.fromkeys(("prepare", "vectors", "flush", "ledger"), 0.0)
     with Index.open(folder, read_only=False) as index:
-        ledger = Ledger(index.catalog.engine, index.home)
-        ledger.register(Version(fingerprint, "bench", vectors.shape[1], "", "active"))
-        collection = collection_of("image", fingerprint)
-        index.store.create(collection, vectors.shape[1], {})
-        findings = from_sides(present=["edema", "nodule"], absent=["pneumothorax"])
         begin = time.perf_counter()
-        for start in range(0, len(vectors), step):
-            moment = time.perf_counter()
-            new, points, done = [], [], {}
-            for number in range(start, min(start + step, len(vectors))):
-                study_id = f"bench:{number}"
-                image = ImageRef(f"{study_id}#film", f"/films/{number}.png", "pa", "DX")
-                study = Study(
-                    study_id,
-                    f"bench:p{number // 3}",
-                    "bench",
-                    (image,),
-                    findings=findings,
-                    age=50.0,
-                    sex="F",
-                    date="2020-03-01",
-                )
-                point = index.home.point_id(image.item_id)
-                payload = item_payload(study, image, index.home, {})
-                content = digest(number)
-                done["image", point] = Done(
-                    content_hash(content, fingerprint), attribute_hash(study, payload)
-                )
-                points.append(Point(point, vectors[number], payload))
-                item = NewItem(image.item_id, point, "image", content, image.location, "pa", "DX", "0:0:0")
-                new.append(NewStudy(study, (item,)))
-            moment = _spend(stages, "prepare", moment)
-            index.store.upsert(collection, points)
-            moment = _spend(stages, "vectors", moment)
-            index.store.flush(collection)
-            moment = _spend(stages, "flush", moment)
-            ledger.commit(Step(studies=new, done=done), fingerprint, "bench")
-            _spend(stages, "ledger", moment)
+        stages = write_cohort(index, vectors, [50.0] * len(vectors), step)
         seconds = time.perf_counter() - begin
-        assert index.store.count(collection) == len(vectors)
+        assert index.store.count(collection_of("image", FINGERPRINT)) == len(vectors)
     return len(vectors) / seconds, stages
-
-
-def _spend(stages: dict[str, float], stage: str, since: float) -> float:
-    now = time.perf_counter()
-    stages[stage] += now - since
-    return now
 
 
 def _peer(folder: Path, vectors: Vectors) -> float:

@@ -1,6 +1,6 @@
 """How right and how fast the rule labeler is, on real reports with hand-made truth.
 
-    python -m benchmarks.labeler ../shared/data
+    python -m benchmarks.labeler --data ../shared/data
 
 The reports are split in two by a hash of their number: rules were written looking at the tuning half only;
 the held-out half is scored and never read. A naive labeler (a keyword, and "no" or "without" before it in
@@ -107,7 +107,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", type=Path, help="the folder that holds openi/ and openi-truth/")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="the folder that holds openi/ and openi-truth/"
+    )
     folder: Path = parser.parse_args().data
     reports = read_reports(folder / "openi")
     truth = folder / "openi-truth" / "openi_gold_std14.csv"

@@ -1,0 +1,21 @@
+"""Run every benchmark, one after another: `python -m benchmarks --data DIR`."""
+
+import argparse
+import subprocess
+import sys
+
+EVERY = ("labeler", "pipeline", "ingest", "search_vectors", "encoder")
+
+
+def main() -> None:
+    """Run each in a process of its own, so that none warms another's caches; stop at the first that fails."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="../shared/data")
+    options = parser.parse_args()
+    for name in EVERY:
+        print(f"\n== {name}", flush=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", "--data", options.data], check=True)
+
+
+if __name__ == "__main__":
+    main()
