@@ -19,7 +19,7 @@ Unit = Literal["report", "sentence", "both"]
 Pairing = Literal["auto", "independent", "matched", "true"]
 BatchNorm = Literal["auto", "frozen", "live"]
 Keep = Literal["best", "last"]
-Start = Literal["spread", "plain"]
+Start = Literal["aligned", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,9 @@ class AugmentConfig:
 class TrainConfig:
     """Everything that decides a run.
 
-    `start`: `spread` begins linear projections on what tells the training items apart (`trainer.start`),
-    `plain` at random. `checkpoint_steps` 0: a checkpoint at each epoch's end only.
+    `start`: `aligned` begins linear projections near what the labels say (`trainer.start`), `plain` at
+    random; `ridge` damps that beginning, the fewer the items the more. `checkpoint_steps` 0: a
+    checkpoint at each epoch's end only.
     """
 
     corpus: tuple[str, ...] = ()
@@ -113,7 +114,8 @@ class TrainConfig:
     epochs: int = 10
     seed: int = 0
     keep: Keep = "best"
-    start: Start = "spread"
+    start: Start = "aligned"
+    ridge: float = 0.03
     checkpoint_steps: int = 0
     workers: int = 0
     loss: LossConfig = field(default_factory=LossConfig)

@@ -151,7 +151,7 @@ class TextSide:
 
     def features(self, index: NDArray[np.int64]) -> Tensor:
         """(m, dim) unit features of the pool's texts at `index`."""
-        owners = [place for place, text in enumerate(index) for _ in self._windows[text]]
+        owners = self.owners(index)
         if self._cached is not None:
             vectors = self._text.proj(torch.cat([self._cached[text] for text in index]))
         else:
@@ -163,6 +163,10 @@ class TextSide:
             return features
         sums = torch.zeros(len(index), vectors.shape[1], device=self._device)
         return F.normalize(sums.index_add(0, torch.tensor(owners, device=self._device), vectors), dim=-1)
+
+    def owners(self, index: NDArray[np.int64]) -> list[int]:
+        """For each window of the texts at `index`, in order, the place of its text in `index`."""
+        return [place for place, text in enumerate(index) for _ in self._windows[text]]
 
     def _pool(self, tokens: Tensor) -> Tensor:
         """What the tower gives before its projection."""

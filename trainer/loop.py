@@ -27,7 +27,7 @@ from trainer.optimizer import build_optimizer, build_schedule
 from trainer.preparation import OnProgress, Prepared, Progress, prepare
 from trainer.record import run_record
 from trainer.sampling import Batch, Sampler
-from trainer.start import spread_projection
+from trainer.start import align_projection
 from trainer.targets import finding_vectors, label_similarity
 from trainer.towers import SCRATCH
 
@@ -74,7 +74,7 @@ def train(
         if resume:
             run.restore()
         else:
-            run.spread()
+            run.align()
         run.go_on()
         on_progress(Progress("export", 0, 1))
         encoder = run.export()
@@ -131,21 +131,27 @@ class _Run:
         self.unwritten: list[tuple[Any, ...]] = []
         torch.manual_seed(config.seed)
 
-    def spread(self) -> None:
-        """Start linear projections on what tells the training items apart (see `trainer.start`)."""
+    def align(self) -> None:
+        """Start linear projections near what the labels say (see `trainer.start`)."""
         if self.config.start == "plain":
             return
         set_modes(self.model, live_batch_norm=self.live_norms)
         side, seed = self.prepared.train, self.config.seed
-        head = getattr(self.model.visual, "head", None)
-        spread_projection(
-            getattr(head, "proj", nn.Identity()),
+        centre = (self.image_labels.mean(axis=0) + self.text_labels.mean(axis=0)) / 2
+        align_projection(
+            getattr(getattr(self.model.visual, "head", None), "proj", nn.Identity()),
             lambda index: side.images.features(index, training=False),
-            len(side.pool.pictures),
+            self.image_labels - centre,
             seed,
+            self.config.ridge,
         )
-        spread_projection(
-            getattr(self.model.text, "proj", nn.Identity()), side.texts.features, len(side.pool.texts), seed
+        align_projection(
+            getattr(self.model.text, "proj", nn.Identity()),
+            side.texts.features,
+            self.text_labels - centre,
+            seed,
+            self.config.ridge,
+            side.texts.owners,
         )
         torch.manual_seed(seed)
 

@@ -1,0 +1,67 @@
+"""Projections that start aligned put both sides into one space before a single step."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from trainer.start import align_projection, aligned_weight, spread_weight
+
+
+def sides(n: int = 300, labels: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Labels, and two kinds of features that hold them under a large part that all items share."""
+    generator = torch.Generator().manual_seed(0)
+    told = (torch.rand(n, labels, generator=generator) < 0.3).float()
+    told -= told.mean(dim=0)
+
+    def seen(width: int) -> torch.Tensor:
+        mixing = torch.randn(labels, width, generator=generator)
+        noise = 0.3 * torch.randn(n, width, generator=generator)
+        return told @ mixing + noise + 20 * torch.randn(width, generator=generator)
+
+    return told, seen(40), seen(64)
+
+
+def test_likeness_across_the_sides_follows_the_labels_at_once() -> None:
+    told, images, texts = sides()
+    vectors = [
+        nn.functional.normalize(features @ aligned_weight(features, told, 32, seed=3, ridge=0.03).T, dim=-1)
+        for features in (images, texts)
+    ]
+    likeness = (vectors[0] @ vectors[1].T).flatten().numpy()
+    wanted = (nn.functional.normalize(told, dim=-1) @ nn.functional.normalize(told, dim=-1).T).flatten()
+    assert np.corrcoef(likeness, wanted.numpy())[0, 1] > 0.9
+
+
+def test_without_labels_items_are_spread_instead_of_laid_on_one_point() -> None:
+    _, images, _ = sides()
+    plain = nn.functional.normalize(images, dim=-1)
+    assert (plain @ plain.T).mean() > 0.9
+    weight = aligned_weight(images, torch.zeros(len(images), 6), 32, seed=3, ridge=0.03)
+    spread = nn.functional.normalize(images @ weight.T, dim=-1)
+    assert abs(float((spread @ spread.T).mean())) < 0.1
+    assert spread_weight(images, 32, seed=3).shape == (32, 40)
+
+
+def test_only_a_plain_linear_projection_is_set() -> None:
+    told, images, _ = sides()
+    labels = told.numpy()
+    projection = nn.Linear(40, 16, bias=False)
+    before = projection.weight.clone()
+    assert align_projection(projection, lambda index: projection(images[index]), labels, 0, 0.03)
+    assert not torch.equal(projection.weight, before)
+    torch.testing.assert_close(projection.weight.norm(), before.norm())
+    for other in (nn.Linear(40, 16), nn.Identity()):
+        assert not align_projection(other, lambda index: images[index], labels, 0, 0.03)
+
+
+def test_a_text_of_several_windows_counts_once() -> None:
+    told, _, texts = sides()
+    projection, twin = nn.Linear(64, 16, bias=False), nn.Linear(64, 16, bias=False)
+    twin.load_state_dict(projection.state_dict())
+    align_projection(projection, lambda index: projection(texts[index]), told.numpy(), 0, 0.03)
+
+    def in_halves(index: np.ndarray) -> torch.Tensor:  # type: ignore[type-arg]
+        return twin(torch.cat([texts[index], texts[index]]))
+
+    align_projection(twin, in_halves, told.numpy(), 0, 0.03, lambda index: [*range(len(index))] * 2)
+    torch.testing.assert_close(projection.weight, twin.weight, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,313 @@
+"""A run learns, goes on where it stopped, and whatever goes wrong leaves its folder usable."""
+
+import csv
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from corpus.errors import TrainingError
+from corpus.records import Source
+from corpus.reports import parse_report, sentences
+from tests.encoders import tiny_shape
+from tests.trainer.studies import GREY, REPORTS, Few
+from trainer.checkpointing import open_run
+from trainer.config import FreezeConfig, TrainConfig, read_config
+from trainer.encoder import Encoder
+from trainer.features import ImageSide, TextSide, encode_all
+from trainer.frozen import batch_norms, set_modes
+from trainer.loop import Progress, train
+from trainer.registry import Architecture
+from trainer.seen import count_seen
+from trainer.tokens import WindowTokenizer
+from trainer.towers import Towers, build_towers
+
+Make = Callable[..., TrainConfig]
+
+
+class Stopped(Exception):
+    """Stands for the power cut."""
+
+
+@pytest.fixture(autouse=True)
+def sources(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
+    """Sources by their name on the command line, in place of folders on a disk."""
+    pictures = tmp_path_factory.mktemp("pictures")
+    known: dict[str, Source] = {
+        "few:all": Few(pictures, count=90),
+        "few:films": Few(pictures, count=90, texts=False, labels=True, name="films"),
+        "few:words": Few(pictures, count=90, pictures=False, name="words"),
+    }
+    monkeypatch.setattr("trainer.preparation.open_source", known.__getitem__)
+    return known
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Make a configuration of a run of seconds."""
+    shape = tmp_path / "tiny-test.json"
+    shape.write_text(json.dumps(tiny_shape(image_size=32)))
+
+    def make(**overrides: Any) -> TrainConfig:
+        settings = {
+            "corpus": ["few:all"],
+            "arch": str(shape),
+            "epochs": 2, "seed": 1,
+            "sampling.batch_size": 16,
+            "optimizer.learning_rate": 5e-3,
+            **{name.replace("__", "."): value for name, value in overrides.items()},
+        }
+        return read_config(None, settings)
+
+    return make
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def stop_at(step: int) -> Callable[[Progress], None]:
+    def watch(progress: Progress) -> None:
+        if progress.stage == "train" and progress.done == step:
+            raise Stopped
+
+    return watch
+
+
+def test_it_learns_what_can_be_learned_from_sets_that_were_never_paired(make: Make, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    config = make(
+        corpus=["few:films", "few:words"],
+        epochs=5,
+        sampling__steps=10,
+        augment__brightness=0.0,
+        sampling__text_unit="report",
+    )
+    folder = train(config, tmp_path / "run", seen.append)
+    epochs = rows(tmp_path / "run" / "metrics.csv")
+    assert float(epochs[-1]["loss"]) < float(epochs[0]["loss"])
+    assert {"gather", "decode", "train", "epoch", "export"} <= {progress.stage for progress in seen}
+    assert not (tmp_path / "run" / "cache").exists()
+    encoder = Encoder.load(folder)
+    assert encoder.name == "run"
+    rng = np.random.default_rng(0)
+    fresh = [
+        np.clip((grey + rng.integers(-20, 20, (40, 40))) / 255, 0, 1).astype(np.float32)
+        for grey in GREY.values()
+    ]
+    told = [" ".join(sentences(parse_report("x", REPORTS[finding]))) for finding in GREY]
+    likeness = encoder.encode_images(fresh) @ encoder.encode_texts(told).T
+    assert likeness.argmax(axis=1).tolist() == [0, 1, 2]
+
+
+def test_a_run_that_was_cut_off_goes_on_to_the_same_losses_and_the_same_encoder(
+    make: Make, tmp_path: Path
+) -> None:
+    config = make(checkpoint_steps=2, epochs=2)
+    whole = train(config, tmp_path / "whole")
+    total = len(rows(tmp_path / "whole" / "steps.csv"))
+    assert total >= 6
+    for step in (3, total - 1):  # in the middle of an epoch, between two checkpoints
+        with pytest.raises(Stopped):
+            train(config, tmp_path / "cut", stop_at(step), resume=(tmp_path / "cut").exists())
+    again = train(config, tmp_path / "cut", resume=True)
+    for name in ("steps.csv", "metrics.csv"):
+        left, right = rows(tmp_path / "whole" / name), rows(tmp_path / "cut" / name)
+        for row in (*left, *right):
+            row.pop("seconds", None)
+        assert left == right
+    assert Encoder.load(whole).fingerprint == Encoder.load(again).fingerprint
+
+
+def test_the_record_names_the_data_and_no_person_and_no_place(make: Make, tmp_path: Path) -> None:
+    folder = train(make(epochs=1), tmp_path / "run")
+    text = (folder / "similarity.json").read_text()
+    record = json.loads(text)
+    assert record["data"][0]["source"] == "few:all"
+    assert record["data"][0]["pictures"] > 0
+    assert record["config"]["loss"]["name"] == "semantic-matching"
+    assert record["starts"] == {"image": "scratch", "text": "scratch"}
+    assert str(tmp_path) not in text
+    assert "subject1" not in text
+    everyone = {f"few:subject{number}" for number in range(90)}
+    assert 0 < count_seen(record, everyone) == record["data"][0]["subjects"] < 90
+    assert "few:all" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("pairing", ["true", "matched"])
+def test_infonce_trains_on_true_and_on_matched_pairs(make: Make, tmp_path: Path, pairing: str) -> None:
+    config = make(loss__name="infonce", sampling__pairing=pairing, epochs=1)
+    assert (train(config, tmp_path / pairing) / "similarity.json").is_file()
+
+
+def test_infonce_without_a_pair_in_the_corpus_says_so(make: Make, tmp_path: Path) -> None:
+    config = make(corpus=["few:films", "few:words"], loss__name="infonce", sampling__batch_size=3)
+    with pytest.raises(TrainingError, match="no training picture has a text of its own study"):
+        train(config, tmp_path / "run")
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_which_can_be_resumed(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(nn.Module):
+        def forward(self, images: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+            return images.sum() * float("nan")
+
+    config = make(checkpoint_steps=1, epochs=1)
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "run", stop_at(3))
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.loop.build_loss", lambda config: Broken())
+        with pytest.raises(TrainingError, match="the loss is nan at step 3"):
+            train(config, tmp_path / "run", resume=True)
+    assert train(config, tmp_path / "run", resume=True).is_dir()
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make(checkpoint_steps=1, epochs=1)
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "run", stop_at(2))
+
+    def full(state: Any, file: Any) -> None:
+        file.write(b"half a checkpoint")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.checkpointing.torch.save", full)
+        with pytest.raises(TrainingError, match=r"cannot be written: .*No space left"):
+            train(config, tmp_path / "run", resume=True)
+    assert not list((tmp_path / "run" / "checkpoints").glob("*.writing"))
+    assert train(config, tmp_path / "run", resume=True).is_dir()
+
+
+def test_two_runs_in_one_folder_are_refused(make: Make, tmp_path: Path) -> None:
+    config = make(epochs=1)
+    with (
+        open_run(tmp_path / "run", config, resume=False),
+        pytest.raises(TrainingError, match="another process trains in"),
+        open_run(tmp_path / "run", config, resume=False),
+    ):
+        pass
+    train(config, tmp_path / "run")
+    with pytest.raises(TrainingError, match="holds a run already"):
+        train(config, tmp_path / "run")
+
+
+def test_a_resume_with_other_settings_or_another_corpus_is_refused(
+    make: Make, tmp_path: Path, sources: dict[str, Source]
+) -> None:
+    config = make(checkpoint_steps=1, epochs=1)
+    with pytest.raises(TrainingError, match="no checkpoint to resume from"):
+        train(config, tmp_path / "run", resume=True)
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "run", stop_at(2))
+    with pytest.raises(TrainingError, match=r"other settings \(seed, loss\.temperature\)"):
+        train(
+            make(checkpoint_steps=1, epochs=1, seed=4, loss__temperature=1.0), tmp_path / "run", resume=True
+        )
+    few = sources["few:all"]
+    assert isinstance(few, Few)
+    sources["few:all"] = Few(few.folder, count=120)
+    with pytest.raises(TrainingError, match="the corpus is not the one"):
+        train(config, tmp_path / "run", resume=True)
+    (tmp_path / "run" / "checkpoints" / "last.pt").write_bytes(b"<html>")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        train(config, tmp_path / "run", resume=True)
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="cannot be written"):
+        train(make(), tmp_path / "file" / "run")
+
+
+# -- what is frozen
+
+
+@pytest.fixture(scope="module")
+def towers() -> Towers:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_towers(
+            Architecture(name="t", **tiny_shape(image_size=32)), texts=lambda: ["no pleural effusion"] * 3
+        )
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 32, 32), dtype=np.uint8)
+PREPROCESSING = {"mean": [0.5] * 3, "std": [0.25] * 3}
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 5, -1])
+def test_kept_activations_give_the_features_of_the_whole_tower(
+    towers: Towers, tmp_path: Path, blocks: int
+) -> None:
+    model = towers.model.eval().requires_grad_(True)
+    whole = ImageSide(model, PIXELS, PREPROCESSING, FreezeConfig(), None, torch.device("cpu"))
+    expected = encode_all(lambda index: whole.features(index, training=False), 6)
+    frozen = FreezeConfig(image_blocks=blocks)
+    parted = ImageSide(model, PIXELS, PREPROCESSING, frozen, None, torch.device("cpu"))
+    direct = encode_all(lambda index: parted.features(index, training=False), 6)
+    np.testing.assert_allclose(direct, expected, atol=1e-5)
+    assert parted.fill_cache(tmp_path / "kept.npy", lambda done, total: None)
+    kept = encode_all(lambda index: parted.features(index, training=False), 6)
+    assert (kept * expected).sum(axis=1).min() > 1 - 1e-4  # float16
+    trunk: Any = model.visual
+    learning = {name for name, p in trunk.named_parameters() if p.requires_grad}
+    assert "trunk.conv_stem.weight" not in learning
+    assert "head.proj.weight" in learning
+    assert any(name.startswith("trunk.") for name in learning) == (blocks > 0)
+
+
+def test_more_frozen_blocks_than_there_are_is_refused(towers: Towers) -> None:
+    with pytest.raises(TrainingError, match="has 5 blocks"):
+        ImageSide(
+            towers.model, PIXELS, PREPROCESSING, FreezeConfig(image_blocks=9), None, torch.device("cpu")
+        )
+
+
+def test_kept_texts_give_the_features_of_the_whole_tower(towers: Towers) -> None:
+    texts = ["no pleural effusion", "effusion " * 80, "pleural"]
+    model = towers.model.eval().requires_grad_(True)
+    tokenizer = WindowTokenizer.of_tokenizer(towers.tokenizer, 32)
+    whole = TextSide(model, tokenizer, texts, FreezeConfig(), torch.device("cpu"))
+    kept = TextSide(model, tokenizer, texts, FreezeConfig(text_layers=-1), torch.device("cpu"))
+    assert kept.fill_cache(lambda done, total: None)
+    np.testing.assert_allclose(encode_all(kept.features, 3), encode_all(whole.features, 3), atol=1e-5)
+
+
+def test_frozen_statistics_and_frozen_parts_stay_out_of_training(towers: Towers) -> None:
+    model = towers.model.requires_grad_(True)
+    text: Any = model.text
+    text.transformer.embeddings.requires_grad_(False)
+    set_modes(model, live_batch_norm=False)
+    assert not any(norm.training for norm in batch_norms(model))
+    assert not any(module.training for module in text.transformer.embeddings.modules())
+    assert text.transformer.encoder.training
+    set_modes(model, live_batch_norm=True)
+    assert all(norm.training for norm in batch_norms(model))
+
+
+def test_training_leaves_what_is_frozen_as_it_was(make: Make, tmp_path: Path) -> None:
+    freeze = {"image_blocks": 3, "text_layers": -1, "views": 2, "batch_norm": "frozen"}
+    overrides = {f"freeze__{name}": value for name, value in freeze.items()}
+    config = make(**overrides, epochs=1)
+    encoder = Encoder.load(train(config, tmp_path / "run"), device="cpu")
+    visual: Any = encoder.model.visual
+    for norm in batch_norms(visual):
+        assert int(norm.num_batches_tracked) == 0  # type: ignore[arg-type]
+    longer = Encoder.load(train(make(**overrides, epochs=2), tmp_path / "longer"), device="cpu")
+    theirs: Any = longer.model.visual
+    torch.testing.assert_close(visual.trunk.conv_stem.weight, theirs.trunk.conv_stem.weight)
+    torch.testing.assert_close(
+        visual.trunk.blocks[2][0].conv_exp.weight, theirs.trunk.blocks[2][0].conv_exp.weight
+    )
+    assert not torch.equal(visual.trunk.conv_head.weight, theirs.trunk.conv_head.weight)
