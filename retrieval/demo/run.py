@@ -1,0 +1,198 @@
+"""The whole line once: phantoms → encoder → index → searches → evaluation → page."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from corpus.errors import UsageError
+from corpus.settings import settings
+from corpus.sources.phantom import PhantomSource
+from indexer.index import Index
+from indexer.pipeline import Added, Stage, add_source
+from retrieval.answer import Answer
+from retrieval.demo.page import Page, Panel, write
+from retrieval.demo.progress import Steps, Tick
+from retrieval.demo.scores import evaluations
+from retrieval.demo.searches import panel, questions
+from retrieval.query import Query
+from retrieval.search import search
+from trainer.config import FreezeConfig, LossConfig, OptimizerConfig, SamplingConfig, TrainConfig
+from trainer.encoder import Encoder
+from trainer.loop import Progress, train
+
+MARK = ".similarity-demo"
+"""A file that says that a folder is the demonstration's, to be made anew when it runs again."""
+
+_OWN = ("train", "home", "page.html", MARK)
+_EVALUATED = 0.5  # people evaluated on, as a share of those indexed
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a demonstration does: `studies` phantoms of cohort `seed` are learnt from and indexed; queries and
+    evaluation come from cohort `seed + 1`. All of it is written into `out`."""
+
+    out: Path
+    studies: int = 700
+    seed: int = 7
+    epochs: int = 32
+
+    def __post_init__(self) -> None:
+        if self.studies < 60:
+            raise UsageError(f"a demonstration needs at least 60 studies to learn from, not {self.studies}")
+        if self.seed < 0 or self.epochs < 1:
+            raise UsageError("a seed is 0 or more, epochs are 1 or more")
+
+
+def demonstrate(plan: Plan, steps: Steps) -> Path:
+    """Run a demonstration and return its page.
+
+    Raises:
+        UsageError: `out` holds something that is not a demonstration's.
+    """
+    prepare(plan.out)
+    with own_home(plan.out / "home"):
+        with steps.step("training", f"Training a small encoder from scratch on {plan.studies} phantoms") as tick:
+            folder = train(
+                recipe(plan),
+                plan.out / "train",
+                lambda progress: _trained(progress, tick),
+            )
+        encoder = Encoder.load(folder, settings().device)
+        with Index.open(read_only=False) as index:
+            with steps.step("indexing", f"Indexing {plan.studies} studies") as tick:
+                added = add_source(
+                    index,
+                    PhantomSource(plan.studies, plan.seed),
+                    encoder,
+                    origin=_cohort(plan),
+                    folder=str(folder),
+                    observer=lambda stage, so_far: _indexed(stage, so_far, plan.studies, tick),
+                )
+            index.use(encoder)
+            with steps.step("searching", "Searching: one search of each kind") as tick:
+                panels = _searches(index, plan, tick)
+        with steps.step("evaluating", "Evaluating on people whom the encoder never saw") as tick:
+            fresh = PhantomSource(int(plan.studies * _EVALUATED), plan.seed + 1)
+            scores = evaluations(encoder, fresh, tick)
+    page = plan.out / "page.html"
+    facts = _facts(plan, steps, added)
+    page.write_text(
+        write(Page(facts, tuple(panels), tuple(scores), _commands(plan, folder), version("similarity-engine"))),
+        encoding="utf-8",
+    )
+    return page
+
+
+def recipe(plan: Plan) -> TrainConfig:
+    """What learns phantoms in a minute or two.
+
+    The text tower stays as it was drawn: even a random transformer tells words apart, its projection alone
+    learns what they mean, and the image tower has a target that holds still.
+    """
+    return TrainConfig(
+        corpus=(_cohort(plan),),
+        arch="tiny",
+        epochs=plan.epochs,
+        seed=plan.seed,
+        keep="last",
+        loss=LossConfig(temperature=0.1),
+        sampling=SamplingConfig(batch_size=32, text_batch_size=128, balance=0.5),
+        freeze=FreezeConfig(text_layers=-1),
+        optimizer=OptimizerConfig(learning_rate=3e-3, head_rate=1e-3),
+    )
+
+
+def prepare(out: Path) -> None:
+    """Make the folder, or clear what an earlier demonstration left in it.
+
+    Raises:
+        UsageError: it is a file, or holds something else.
+    """
+    try:
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"{out} is a file: name a folder with --out")
+        if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
+            raise UsageError(f"{out} is not empty and not a demonstration's: name another folder with --out")
+        for name in _OWN:
+            made = out / name
+            if made.is_dir():
+                shutil.rmtree(made)
+            else:
+                made.unlink(missing_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / MARK).touch()
+    except OSError as error:
+        raise UsageError(f"--out {out}: {error.strerror or error}") from error
+
+
+@contextmanager
+def own_home(home: Path) -> Iterator[None]:
+    """Keep to a home of the demonstration's own and to the embedded stores, whatever the user has set."""
+    names = ("SIMILARITY_HOME", "SIMILARITY_DATABASE_URL", "SIMILARITY_QDRANT_URL", "SIMILARITY_QDRANT_API_KEY")
+    before = {name: os.environ.pop(name, None) for name in names}
+    os.environ["SIMILARITY_HOME"] = str(home.absolute())
+    settings.cache_clear()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        settings.cache_clear()
+
+
+def _searches(index: Index, plan: Plan, tick: Tick) -> list[Panel]:
+    asked = questions(plan.seed, plan.studies, plan.seed + 1)
+    _warm(index)
+    panels = []
+    for number, question in enumerate(asked):
+        tick(number, len(asked), question.heading)
+        panels.append(panel(index, question))
+    return panels
+
+
+def _warm(index: Index) -> Answer:
+    """Ask once before anything is timed: the first pass through a network is slow."""
+    search(index, Query(image="phantom://0/0", k=1))
+    return search(index, Query(text="effusion", k=1))
+
+
+def _trained(progress: Progress, tick: Tick) -> None:
+    tick(progress.done, progress.total, f"{progress.stage} {progress.note}".strip())
+
+
+def _indexed(stage: Stage, added: Added, studies: int, tick: Tick) -> None:
+    if stage == "committed":
+        tick(added.studies, studies, "studies")
+
+
+def _cohort(plan: Plan) -> str:
+    return f"phantom:{plan.studies}@{plan.seed}"
+
+
+def _facts(plan: Plan, steps: Steps, added: Added) -> tuple[tuple[str, str], ...]:
+    return (
+        ("Studies indexed", f"{added.studies:,}"),
+        ("Vectors", f"{sum(added.embedded.values()):,}"),
+        ("Training from scratch", f"{steps.seconds['training']:.0f} s, {plan.epochs} epochs"),
+        ("Indexing", f"{steps.seconds['indexing']:.0f} s"),
+        ("All together", f"{sum(steps.seconds.values()):.0f} s"),
+    )
+
+
+def _commands(plan: Plan, folder: Path) -> tuple[str, ...]:
+    return (
+        f"export SIMILARITY_HOME={plan.out / 'home'}",
+        f"similarity train --config {plan.out / 'train' / 'config.toml'} --out {plan.out / 'again'}",
+        f"similarity index add {_cohort(plan)} --encoder {folder}",
+        'similarity search --text "There is a large right pleural effusion." --for images -k 5',
+        f"similarity search --image phantom://{plan.seed + 1}/0 --for cases -k 5",
+        f"similarity evaluate --encoder {folder} --queries phantom:300@{plan.seed + 1} "
+        f"--gallery phantom:300@{plan.seed + 1} --split all",
+    )

@@ -1,0 +1,161 @@
+"""The searches that the demonstration runs: one of each kind, on films and phrases the index does not hold."""
+
+import shlex
+from dataclasses import dataclass
+
+from corpus.errors import CorpusError
+from corpus.findings import Statuses, sides
+from corpus.labeler import label_text
+from corpus.phantom import Scene, describe, scene
+from indexer.index import Index
+from retrieval.answer import Answer
+from retrieval.demo.page import Card, Panel, agreement, card_of, chips
+from retrieval.demo.pictures import inline_png
+from retrieval.query import Query
+from retrieval.search import search
+
+K = 5
+_LOOKED_AT = 400  # scenes among which one that shows a finding clearly is sure to be
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One search of the page."""
+
+    heading: str
+    explanation: str
+    query: Query
+    findings: Statuses
+    asked: Scene | None = None
+
+
+def questions(archive_seed: int, archive: int, new_seed: int) -> list[Question]:
+    """One search of each kind, with the findings that the query is known to show.
+
+    Args:
+        archive_seed: cohort that is indexed.
+        archive: how many studies it has.
+        new_seed: cohort of people who are not in the index.
+    """
+    effusion = showing(new_seed, _LOOKED_AT, "pleural_effusion")
+    pneumothorax = showing(new_seed, _LOOKED_AT, "pneumothorax")
+    heart = showing(new_seed, _LOOKED_AT, "cardiomegaly")
+    repeated = showing(archive_seed, archive, None)
+    return [
+        Question(
+            "Image to cases",
+            "A new film asks for whole cases: films that look like it, and reports whose words fit it, "
+            "fused by rank.",
+            Query(image=_address(effusion), target="cases", k=K),
+            effusion.statuses,
+            effusion,
+        ),
+        Question(
+            "Image to reports",
+            "A new film asks for words: the reports and single sentences that lie nearest to it.",
+            Query(image=_address(pneumothorax), target="reports", k=K),
+            pneumothorax.statuses,
+            pneumothorax,
+        ),
+        _phrase(
+            "Text to images",
+            "A phrase asks for films. No film was ever labelled with it.",
+            "There is a large right pleural effusion.",
+            "images",
+        ),
+        _phrase(
+            "Text to reports",
+            "The same space compares words with words.",
+            "Consolidation in the left lower lobe.",
+            "reports",
+        ),
+        Question(
+            "Case to cases",
+            "A case of the index asks for others like it, by its stored film and report. The subject's own "
+            "studies are kept apart.",
+            Query(case=repeated.study_id, target="cases", k=K),
+            repeated.statuses,
+            repeated,
+        ),
+        Question(
+            "Image to cases, filtered",
+            "The same kind of question, only among women of 60 and more without a pneumothorax: the filter "
+            "runs inside the vector store.",
+            Query(
+                image=_address(heart),
+                target="cases",
+                k=K,
+                where="sex=F and age>=60 and not finding=pneumothorax",
+            ),
+            heart.statuses,
+            heart,
+        ),
+    ]
+
+
+def panel(index: Index, question: Question) -> Panel:
+    """Run a search and lay its answer out."""
+    answer = search(index, question.query)
+    took = answer.took
+    own = ", ".join(case.study_id for case in answer.own_studies)
+    return Panel(
+        heading=question.heading,
+        explanation=question.explanation,
+        command=command(question.query),
+        query=_query_card(question),
+        hits=tuple(card_of(hit, question.findings, _is_cosine(answer)) for hit in answer.hits),
+        agreeing=agreement(answer, question.findings) + (f" · own studies, set apart: {own}" if own else ""),
+        took=f"encoding {took.decode + took.encode:.0f} ms · search {took.total - took.decode - took.encode:.0f} ms",
+    )
+
+
+def command(query: Query) -> str:
+    """The search as one types it."""
+    words = ["similarity", "search"]
+    for option, value in (("--image", query.image), ("--text", query.text), ("--case", query.case)):
+        words += [option, value] if value is not None else []
+    words += ["--for", query.target, "-k", str(query.k)]
+    return shlex.join([*words, "--where", query.where] if query.where is not None else words)
+
+
+def showing(seed: int, count: int, finding: str | None) -> Scene:
+    """The first scene that clearly shows one finding and nothing else; None: of a person filmed twice.
+
+    Raises:
+        CorpusError: the cohort is too small to have one.
+    """
+    scenes = [scene(seed, number) for number in range(count)]
+    filmed = [drawn.subject_id for drawn in scenes]
+    for drawn in scenes:
+        told = sides(drawn.statuses)
+        clear = len(drawn.lesions) == 1 and not told["uncertain"]
+        wanted = finding in told["present"] if finding else filmed.count(drawn.subject_id) > 1
+        if clear and wanted:
+            return drawn
+    raise CorpusError(f"the cohort of {count} phantoms is too small to show {finding or 'a follow-up'}")
+
+
+def _phrase(heading: str, explanation: str, text: str, target: str) -> Question:
+    query = Query(text=text, target=target, k=K)  # type: ignore[arg-type]
+    return Question(heading, explanation, query, label_text(text))
+
+
+def _query_card(question: Question) -> Card:
+    drawn = question.asked
+    if drawn is None:
+        return Card("", None, chips(question.findings), question.query.text)
+    return Card(
+        title=drawn.study_id if question.query.case else f"{question.query.image}, not in the index",
+        picture=inline_png(_address(drawn)),
+        chips=chips(question.findings),
+        text=describe(drawn).text if question.query.case else None,
+        about=f"{drawn.sex} · {drawn.age} y",
+    )
+
+
+def _address(drawn: Scene) -> str:
+    return f"phantom://{drawn.seed}/{drawn.number}"
+
+
+def _is_cosine(answer: Answer) -> bool:
+    return answer.query["for"] == "images" and "case" not in answer.query
