@@ -23,7 +23,7 @@ DEEPER = 60
 MOST_EVIDENCE = 8
 """Items told of one hit."""
 _SENTENCE_PLACES = 4  # sentences in studies that are looked at, for each study wanted
-_RARE = 100  # a sentence of more studies than this tells none from the others
+_RARE = 50  # a sentence of more studies than this tells none from the others
 
 _KINDS: Mapping[Target, tuple[ItemKind, ...]] = {
     "images": ("image",),
@@ -171,7 +171,7 @@ def _nearest_sentences(
     sentence is, so a filter that leaves few of its studies loses none. Sentences that very many studies share
     tell them apart from none and are passed over.
     """
-    hits = index.store.search(index.collection("sentence"), probe.vector, 2 * studies)
+    hits = index.store.search(index.collection("sentence"), probe.vector, studies)
     with index.catalog.engine.connect() as connection:
         held = holders(connection, [hit.id for hit in hits], _RARE)
     found = [

@@ -251,11 +251,13 @@ class _Run:
         return asdict(score)
 
     def _best_row(self) -> dict[str, Any]:
-        """The epoch to keep: the best scored, or the last where none could be scored or that is asked for."""
+        """The epoch to keep: the best scored, of equals the later; the last where that is asked for."""
         if self.config.keep == "last" or all(row["ndcg_at_10"] is None for row in self.epochs):
             return self.epochs[-1] if self.epochs else {}
         return max(
-            self.epochs,
+            reversed(
+                self.epochs
+            ),  # a handful of people held out cannot tell epochs apart: prefer the trained
             key=lambda row: (
                 -math.inf if row["ndcg_at_10"] is None else row["ndcg_at_10"] + (row["lift_at_5"] or 0)
             ),

@@ -14,7 +14,9 @@ import click
     help="Folder for everything: encoder, index, page.",
 )
 @click.option("--studies", type=int, default=700, show_default=True, help="Phantoms to learn from and index.")
-@click.option("--seed", type=int, default=7, show_default=True, help="Which phantoms; the same seed, the same page.")
+@click.option(
+    "--seed", type=int, default=7, show_default=True, help="Which phantoms; the same seed, the same page."
+)
 @click.option("--epochs", type=int, default=32, show_default=True, help="Passes over them in training.")
 def demo(out: Path, studies: int, seed: int, epochs: int) -> None:
     """Train, index, search and evaluate on phantoms; write a page of pictures.

@@ -56,7 +56,9 @@ def demonstrate(plan: Plan, steps: Steps) -> Path:
     """
     prepare(plan.out)
     with own_home(plan.out / "home"):
-        with steps.step("training", f"Training a small encoder from scratch on {plan.studies} phantoms") as tick:
+        with steps.step(
+            "training", f"Training a small encoder from scratch on {plan.studies} phantoms"
+        ) as tick:
             folder = train(
                 recipe(plan),
                 plan.out / "train",
@@ -82,7 +84,9 @@ def demonstrate(plan: Plan, steps: Steps) -> Path:
     page = plan.out / "page.html"
     facts = _facts(plan, steps, added)
     page.write_text(
-        write(Page(facts, tuple(panels), tuple(scores), _commands(plan, folder), version("similarity-engine"))),
+        write(
+            Page(facts, tuple(panels), tuple(scores), _commands(plan, folder), version("similarity-engine"))
+        ),
         encoding="utf-8",
     )
     return page
@@ -133,7 +137,12 @@ def prepare(out: Path) -> None:
 @contextmanager
 def own_home(home: Path) -> Iterator[None]:
     """Keep to a home of the demonstration's own and to the embedded stores, whatever the user has set."""
-    names = ("SIMILARITY_HOME", "SIMILARITY_DATABASE_URL", "SIMILARITY_QDRANT_URL", "SIMILARITY_QDRANT_API_KEY")
+    names = (
+        "SIMILARITY_HOME",
+        "SIMILARITY_DATABASE_URL",
+        "SIMILARITY_QDRANT_URL",
+        "SIMILARITY_QDRANT_API_KEY",
+    )
     before = {name: os.environ.pop(name, None) for name in names}
     os.environ["SIMILARITY_HOME"] = str(home.absolute())
     settings.cache_clear()

@@ -11,19 +11,25 @@ from trainer.evaluate import evaluate_vectors
 from trainer.gallery import encode, gather
 
 _COLUMNS = ("P@1", "P@5", "P@10", "lift@5", "nDCG@10")
-_BASELINES = {"random": "random", "constant": "one constant answer", "normal_abnormal": "perfect normal/abnormal"}
+_BASELINES = {
+    "random": "random",
+    "constant": "one constant answer",
+    "normal_abnormal": "perfect normal/abnormal",
+}
 
 
 def evaluations(encoder: Encoder, source: PhantomSource, tick: Tick) -> list[Scores]:
     """Score film → report and film → film on a cohort; each item is encoded once."""
     films, reports = (gather(source, kind, split="all") for kind in ("image", "report"))
-    encoded = [encode(side, encoder, lambda doing, done, of: tick(done, of, doing)) for side in (films, reports)]
+    encoded = [
+        encode(side, encoder, lambda doing, done, of: tick(done, of, doing)) for side in (films, reports)
+    ]
     asked, told = encoded
     return [
         _scores(
             "Evaluation: film to report",
-            f"{len(asked.items)} films and {len(told.items)} distinct reports of people whom the encoder never "
-            "saw. A hit is right where it shares a finding with the query, or both are normal.",
+            f"{len(asked.items)} films and {len(told.items)} distinct reports of people whom the encoder "
+            "never saw. A hit is right where it shares a finding with the query, or both are normal.",
             evaluate_vectors(asked, told),
         ),
         _scores(
