@@ -255,9 +255,7 @@ class _Run:
         if self.config.keep == "last" or all(row["ndcg_at_10"] is None for row in self.epochs):
             return self.epochs[-1] if self.epochs else {}
         return max(
-            reversed(
-                self.epochs
-            ),  # a handful of people held out cannot tell epochs apart: prefer the trained
+            reversed(self.epochs),  # few people held out cannot tell epochs apart: prefer the more trained
             key=lambda row: (
                 -math.inf if row["ndcg_at_10"] is None else row["ndcg_at_10"] + (row["lift_at_5"] or 0)
             ),
