@@ -1,0 +1,1 @@
+"""Recipes: whole training configurations, as TOML."""
