@@ -130,10 +130,12 @@ def _open(encoder: str | None) -> "Index":
         index.active_version  # noqa: B018  an empty index is told before the encoder is loaded
         if encoder is not None:
             from corpus.settings import settings
-            from trainer.encoder import Encoder
             from trainer.registry import find_encoder
 
-            index.use(Encoder.load(find_encoder(encoder), settings().device))
+            folder = find_encoder(encoder)  # a wrong name is told before torch is imported
+            from trainer.encoder import Encoder
+
+            index.use(Encoder.load(folder, settings().device))
     except BaseException:
         index.close()
         raise

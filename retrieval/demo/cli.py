@@ -23,10 +23,14 @@ def demo(out: Path, studies: int, seed: int, epochs: int) -> None:
 
     Takes minutes on two cores, reads nothing and needs no server. The page's path is printed at the end.
     """
+    from retrieval.demo.plan import Plan, prepare
+
+    plan = Plan(out, studies, seed, epochs)
+    prepare(out)
     click.echo("Loading the libraries takes some seconds.", err=True)
     from retrieval.demo.progress import Steps
-    from retrieval.demo.run import Plan, demonstrate
+    from retrieval.demo.run import demonstrate
 
-    page = demonstrate(Plan(out, studies, seed, epochs), Steps(4))
+    page = demonstrate(plan, Steps(4))
     click.echo(f"The page is ready; open it in a browser: {page.absolute()}", err=True)
     click.echo(page.absolute())

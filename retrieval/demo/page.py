@@ -48,10 +48,10 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the evaluation table. `cells` in the order of the columns."""
+    """One line of the evaluation table. `cells`: (value, interval or nothing) in the order of the columns."""
 
     name: str
-    cells: tuple[str, ...]
+    cells: tuple[tuple[str, str], ...]
     ours: bool = False
 
 
@@ -62,7 +62,6 @@ class Bar:
     name: str
     lift: str
     length: float
-    queries: int
 
 
 @dataclass(frozen=True, slots=True)

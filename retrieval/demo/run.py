@@ -1,60 +1,35 @@
 """The whole line once: phantoms → encoder → index → searches → evaluation → page."""
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from corpus.errors import UsageError
 from corpus.settings import settings
 from corpus.sources.phantom import PhantomSource
 from indexer.index import Index
 from indexer.pipeline import Added, Stage, add_source
 from retrieval.answer import Answer
 from retrieval.demo.page import Page, Panel, write
+from retrieval.demo.plan import Plan, own_home
 from retrieval.demo.progress import Steps, Tick
 from retrieval.demo.scores import evaluations
-from retrieval.demo.searches import panel, questions
+from retrieval.demo.searches import Question, panel, questions
 from retrieval.query import Query
 from retrieval.search import search
 from trainer.config import FreezeConfig, LossConfig, OptimizerConfig, SamplingConfig, TrainConfig
 from trainer.encoder import Encoder
 from trainer.loop import Progress, train
 
-MARK = ".similarity-demo"
-"""A file that says that a folder is the demonstration's, to be made anew when it runs again."""
-
-_OWN = ("train", "home", "page.html", MARK)
 _EVALUATED = 0.5  # people evaluated on, as a share of those indexed
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a demonstration does: `studies` phantoms of cohort `seed` are learnt from and indexed; queries and
-    evaluation come from cohort `seed + 1`. All of it is written into `out`."""
-
-    out: Path
-    studies: int = 700
-    seed: int = 7
-    epochs: int = 32
-
-    def __post_init__(self) -> None:
-        if self.studies < 60:
-            raise UsageError(f"a demonstration needs at least 60 studies to learn from, not {self.studies}")
-        if self.seed < 0 or self.epochs < 1:
-            raise UsageError("a seed is 0 or more, epochs are 1 or more")
-
-
 def demonstrate(plan: Plan, steps: Steps) -> Path:
-    """Run a demonstration and return its page.
+    """Run a demonstration in a folder that `prepare` made ready, and return its page.
 
     Raises:
-        UsageError: `out` holds something that is not a demonstration's.
+        UsageError: the cohort is too small to ask of.
     """
-    prepare(plan.out)
+    asked = questions(plan.seed, plan.studies, plan.seed + 1)  # refuses a cohort too small to ask of
     with own_home(plan.out / "home"):
         with steps.step(
             "training", f"Training a small encoder from scratch on {plan.studies} phantoms"
@@ -77,7 +52,7 @@ def demonstrate(plan: Plan, steps: Steps) -> Path:
                 )
             index.use(encoder)
             with steps.step("searching", "Searching: one search of each kind") as tick:
-                panels = _searches(index, plan, tick)
+                panels = _searches(index, asked, tick)
         with steps.step("evaluating", "Evaluating on people whom the encoder never saw") as tick:
             fresh = PhantomSource(int(plan.studies * _EVALUATED), plan.seed + 1)
             scores = evaluations(encoder, fresh, tick)
@@ -111,53 +86,7 @@ def recipe(plan: Plan) -> TrainConfig:
     )
 
 
-def prepare(out: Path) -> None:
-    """Make the folder, or clear what an earlier demonstration left in it.
-
-    Raises:
-        UsageError: it is a file, or holds something else.
-    """
-    try:
-        if out.exists() and not out.is_dir():
-            raise UsageError(f"{out} is a file: name a folder with --out")
-        if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
-            raise UsageError(f"{out} is not empty and not a demonstration's: name another folder with --out")
-        for name in _OWN:
-            made = out / name
-            if made.is_dir():
-                shutil.rmtree(made)
-            else:
-                made.unlink(missing_ok=True)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / MARK).touch()
-    except OSError as error:
-        raise UsageError(f"--out {out}: {error.strerror or error}") from error
-
-
-@contextmanager
-def own_home(home: Path) -> Iterator[None]:
-    """Keep to a home of the demonstration's own and to the embedded stores, whatever the user has set."""
-    names = (
-        "SIMILARITY_HOME",
-        "SIMILARITY_DATABASE_URL",
-        "SIMILARITY_QDRANT_URL",
-        "SIMILARITY_QDRANT_API_KEY",
-    )
-    before = {name: os.environ.pop(name, None) for name in names}
-    os.environ["SIMILARITY_HOME"] = str(home.absolute())
-    settings.cache_clear()
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-        settings.cache_clear()
-
-
-def _searches(index: Index, plan: Plan, tick: Tick) -> list[Panel]:
-    asked = questions(plan.seed, plan.studies, plan.seed + 1)
+def _searches(index: Index, asked: Sequence[Question], tick: Tick) -> list[Panel]:
     _warm(index)
     panels = []
     for number, question in enumerate(asked):

@@ -43,7 +43,7 @@ def evaluations(encoder: Encoder, source: PhantomSource, tick: Tick) -> list[Sco
 def _scores(heading: str, note: str, record: Mapping[str, Any]) -> Scores:
     rows = [Row("this encoder", tuple(_with_interval(record, record["ci95"])), ours=True)]
     rows += [
-        Row(title, tuple(_number(value) for value in _values(record["baselines"][name])))
+        Row(title, tuple((_number(value), "") for value in _values(record["baselines"][name])))
         for name, title in _BASELINES.items()
     ]
     lifts = {
@@ -51,9 +51,8 @@ def _scores(heading: str, note: str, record: Mapping[str, Any]) -> Scores:
         for told in record["per_finding"]
         if told["in_macro"] and told["lift_at_5"] is not None
     }
-    longest = max((abs(lift) for lift in lifts.values()), default=1.0) or 1.0
     bars = tuple(
-        Bar(label(name), f"{lift:+.2f}", 100 * max(0.0, lift) / longest, 0)
+        Bar(label(name), _number(lift), 100 * max(0.0, lift))
         for name, lift in sorted(lifts.items(), key=lambda pair: -pair[1])
     )
     return Scores(heading, _COLUMNS, tuple(rows), bars, note)
@@ -64,12 +63,15 @@ def _values(table: Mapping[str, Any]) -> list[Any]:
     return [*precision, table["lift_at_5"]["macro"], table["ndcg_at_10"]]
 
 
-def _with_interval(record: Mapping[str, Any], intervals: Mapping[str, Any]) -> list[str]:
+def _with_interval(record: Mapping[str, Any], intervals: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
-        f"{_number(value)} ({_number(low_high[0])} – {_number(low_high[1])})" if low_high else _number(value)
-        for value, low_high in zip(_values(record), _values(intervals), strict=True)
+        (_number(value), f"{_number(ends[0])} – {_number(ends[1])}" if ends else "")
+        for value, ends in zip(_values(record), _values(intervals), strict=True)
     ]
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    if value is None:
+        return "–"
+    # Adding 0.0 turns a rounded −0.0 into 0.0.
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
