@@ -2,8 +2,9 @@
 
     python -m benchmarks.pipeline --data ../shared/data --encoder runs/real
 
-The stages run side by side where they have processors of their own. Where decoding and model share the same
-cores, nothing can be faster than both together on those cores: `together` says what that bound is.
+First with half of the processors for the model and half for decoding, as where a GPU runs the model: there the
+slower stage is the bound. Then as `index add` does by default, every processor for both: one cannot work
+without taking from the other, and `together` says what both in turn would make of the same processors.
 """
 
 import os
@@ -31,21 +32,26 @@ REAL = Path("runs/real")
     "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of real data."
 )
 @click.option("--encoder", "name", help="Encoder folder or name (default: runs/real, else an untrained one).")
-@click.option("--count", default=256, show_default=True, help="Pictures of 320 px.")
-@click.option("--films", default=64, show_default=True, help="Full-size films.")
-@click.option("--workers", default=os.cpu_count() or 1, show_default=True, help="Decode processes.")
+@click.option("--count", default=640, show_default=True, help="Pictures of 320 px.")
+@click.option("--films", default=320, show_default=True, help="Full-size films.")
+@click.option("--cores", default=os.cpu_count() or 1, show_default=True, help="Threads and decode processes.")
 @click.option("--device", default="auto", show_default=True, help="Where the model runs.")
-def main(data: Path, name: str | None, count: int, films: int, workers: int, device: str) -> None:
+def main(data: Path, name: str | None, count: int, films: int, cores: int, device: str) -> None:
     """Measure and print."""
+    import torch
+
     encoder = _encoder(name, device)
-    table = Table(title=f"images/s of {encoder.name}, {workers} decode processes")
-    for column in ("pictures", "model alone", "decode alone", "together", "pipeline", "of the slower"):
+    table = Table(title=f"images/s of {encoder.name}")
+    for column in ("pictures", "cores", "model", "decode", "together", "pipeline", "of the slower"):
         table.add_column(column, justify="right")
     small = sorted((data / "nih-chestxray14" / "images").glob("*.png"))[:count]
     with tempfile.TemporaryDirectory() as folder:
         large = _films(small[:films], Path(folder))
         for title, pictures in (("320 px", small), ("2500 × 2048", large)):
-            table.add_row(f"{len(pictures)} of {title}", *_row(encoder, pictures, workers))
+            for threads, decoders in ((max(1, cores // 2), max(1, cores // 2)), (cores, cores)):
+                shared = "shared" if threads == cores else f"{threads} + {decoders}"
+                torch.set_num_threads(threads)
+                table.add_row(f"{len(pictures)} of {title}", shared, *_row(encoder, pictures, decoders))
     Console().print(table)
     Console().print(describe_machine())
 
@@ -54,7 +60,7 @@ def _encoder(name: str | None, device: str) -> "Encoder":
     from trainer.encoder import Encoder
     from trainer.registry import find_encoder
 
-    if name is not None or (REAL / "similarity.json").exists():
+    if name is not None or REAL.exists():
         return Encoder.load(find_encoder(name or str(REAL)), device)
     from tests.encoders import build_tiny_encoder
 

@@ -20,6 +20,7 @@ from torch import nn
 from corpus.errors import EncoderError
 from corpus.framing import Framing, Place
 from trainer import folder as files
+from trainer.device import choose_device
 from trainer.patches import patch_features
 from trainer.tokens import WindowTokenizer, pad
 
@@ -245,24 +246,6 @@ class Encoder:
                 f"{self.name} gives no finite vector for {what} {bad[0]}; its weights are damaged"
             )
         return rows
-
-
-def choose_device(name: str) -> torch.device:
-    """Resolve `auto` or a torch device name.
-
-    Raises:
-        EncoderError: torch does not know the device, or it is not there.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise EncoderError(f"the device {name!r} cannot be used: {error}") from error
-    return device
 
 
 def read_model(folder: Path, config: Mapping[str, Any]) -> nn.Module:

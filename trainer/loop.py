@@ -17,7 +17,7 @@ from corpus.errors import TrainingError
 from trainer.averaging import WeightAverage
 from trainer.checkpointing import BEST, LAST, METRICS, STEPS, RunFolder, open_run
 from trainer.config import LossConfig, TrainConfig
-from trainer.encoder import choose_device
+from trainer.device import choose_device
 from trainer.export import export_encoder
 from trainer.features import encode_all
 from trainer.frozen import set_modes

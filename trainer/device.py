@@ -1,0 +1,54 @@
+"""Where a network runs, and what the process must know about it."""
+
+import ctypes
+import sys
+from functools import cache
+
+import torch
+
+from corpus.errors import EncoderError
+
+# The parameters of glibc's mallopt(3).
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_KEPT_BELOW = 1 << 30
+_LARGEST = (1 << 31) - 1
+
+
+def choose_device(name: str) -> torch.device:
+    """Resolve `auto` (cuda, then mps, then cpu) or a torch device name.
+
+    Raises:
+        EncoderError: torch does not know the device, or it is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        name = "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise EncoderError(f"the device {name!r} cannot be used: {error}") from error
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Have the allocator keep what a network frees instead of giving it back to the system.
+
+    By default glibc maps every activation larger than 32 MB afresh and unmaps it after use, so that the
+    system zeroes each page again at every layer: measured on MobileNetV2 at 320 px, four fifths of the time.
+    The process keeps its peak memory until it ends.
+
+    Returns:
+        Whether there was a glibc to tell.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False  # another C library, with habits of its own
+    return bool(mallopt(_MMAP_THRESHOLD, _KEPT_BELOW)) and bool(mallopt(_TRIM_THRESHOLD, _LARGEST))
