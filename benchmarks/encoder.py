@@ -27,6 +27,7 @@ from benchmarks.machine import describe_machine
 from corpus.errors import EncoderError
 from corpus.framing import Framing
 from corpus.sources import open_source
+from corpus.truth import read_truth
 from trainer.config import TrainConfig, read_config
 from trainer.encoder import Encoder
 from trainer.evaluate import evaluate, evaluate_vectors
@@ -34,7 +35,6 @@ from trainer.gallery import Encoded, encode, gather
 from trainer.loop import train
 from trainer.registry import find_architecture, find_encoder
 from trainer.towers import build_towers
-from trainer.truth import read_truth
 
 RECIPE = Path(__file__).resolve().parents[1] / "trainer" / "recipes" / "real.toml"
 

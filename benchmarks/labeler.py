@@ -25,6 +25,7 @@ from corpus.label_scoring import score_labels
 from corpus.labeler import LABELER_VERSION, label_report
 from corpus.records import Report, Section
 from corpus.reports import split_sentences
+from corpus.truth import read_truth
 
 Half = Literal["tuning", "held-out"]
 HALVES: tuple[Half, ...] = ("tuning", "held-out")
@@ -88,7 +89,7 @@ def score_half(
     labels = {
         study: label(report) for study, report in reports.items() if half(study.partition(":")[2]) == side
     }
-    return score_labels(labels, truth, at_least=AT_LEAST)
+    return score_labels(labels, read_truth(truth), at_least=AT_LEAST)
 
 
 def measure_speed(reports: Mapping[str, Report], repeats: int = 3) -> float:

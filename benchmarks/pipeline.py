@@ -2,8 +2,8 @@
 
     python -m benchmarks.pipeline --data ../shared/data --encoder runs/real
 
-First with half of the processors for the model and half for decoding, as where a GPU runs the model: there the
-slower stage is the bound. Then as `index add` does by default, every processor for both: one cannot work
+First with half of the processors for the model and half for decoding, as where a GPU runs the model: then
+the slower stage is the bound. Then as `index add` does by default, every processor for both: one cannot work
 without taking from the other, and `together` says what both in turn would make of the same processors.
 """
 

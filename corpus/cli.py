@@ -93,15 +93,15 @@ def label(
 
     from corpus.findings import Statuses, sides
     from corpus.inspection import summarize
-    from corpus.label_scoring import read_truth, score_labels
+    from corpus.label_scoring import score_labels
     from corpus.labeler import label_report
     from corpus.records import Problem
+    from corpus.truth import read_truth
 
     if as_json and score is None:
         raise click.UsageError("--json prints the score: it needs --score FILE")
     opened = _open(source, reports, admit)
-    if score is not None:
-        read_truth(Path(score))  # a wrong table is told before the work, not after
+    truth = None if score is None else read_truth(Path(score))  # a wrong table is told before the work
     problems: list[Problem] = []
     labels: dict[str, Statuses] = {}
     for study in opened.studies(problems.append):
@@ -116,8 +116,10 @@ def label(
                 "findings": sides(found),
             }
             click.echo(json.dumps(line))
-    if score is not None:
-        measured = score_labels(labels, Path(score), at_least=at_least)
+    if truth is not None:
+        for row in truth.bad_rows:
+            click.echo(f"truth: {row}", err=True)
+        measured = score_labels(labels, truth, at_least=at_least)
         if as_json:
             click.echo(json.dumps(measured))
         else:

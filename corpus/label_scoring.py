@@ -5,67 +5,20 @@ as yes when it is `present`, and as no when it is absent, uncertain or unmention
 """
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
-
-import polars as pl
 
 from corpus.errors import CorpusError
 from corpus.findings import VOCABULARY, Status, Statuses
-
-_OPENI_PREFIX = "CXR"
-
-
-def read_truth(path: Path) -> dict[str, dict[str, bool]]:
-    """Read a truth table.
-
-    Args:
-        path: a CSV file with a column `study_id`, or `filename` as in the Open-i gold (`CXR<uid>`, read as
-            `openi:<uid>`), and one 0/1 column a finding. Columns that name no finding are left out.
-
-    Returns:
-        study id → finding → whether it is there.
-
-    Raises:
-        CorpusError: the file cannot be read, has neither column or no finding, or a value is not 0 or 1.
-    """
-    try:
-        table = pl.read_csv(path, infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise CorpusError(f"the truth table {path.name} cannot be read as CSV: {error}") from error
-    key = next((name for name in ("study_id", "filename") if name in table.columns), None)
-    if key is None:
-        raise CorpusError(f"the truth table {path.name} has neither a study_id nor a filename column")
-    findings = {column: VOCABULARY.find(column) for column in table.columns if column != key}
-    if not any(findings.values()):
-        raise CorpusError(f"no column of the truth table {path.name} names a finding")
-    truth: dict[str, dict[str, bool]] = {}
-    for row in table.iter_rows(named=True):
-        name = str(row[key] or "").strip()
-        study_id = f"openi:{name.removeprefix(_OPENI_PREFIX)}" if key == "filename" else name
-        said = truth.setdefault(study_id, {})
-        for column, finding in findings.items():
-            if finding is not None and row[column] not in (None, ""):
-                said[finding] = _yes_or_no(str(row[column]), column, path)
-    return truth
+from corpus.truth import Truth
 
 
-def _yes_or_no(value: str, column: str, path: Path) -> bool:
-    """Read a cell of the truth table."""
-    if value.strip() in ("1", "1.0"):
-        return True
-    if value.strip() in ("0", "0.0"):
-        return False
-    raise CorpusError(f"the truth table {path.name} holds {value!r} in column {column}: 0 or 1 is needed")
-
-
-def score_labels(labels: Mapping[str, Statuses], truth: Path, *, at_least: int = 1) -> dict[str, Any]:
+def score_labels(labels: Mapping[str, Statuses], truth: Truth, *, at_least: int = 1) -> dict[str, Any]:
     """Score labels against a truth table, over the studies that both name.
 
     Args:
         labels: study id → statuses. A study whose id differs from the table's only by the `<source>:` in
             front is the same one.
-        truth: see `read_truth`.
+        truth: the table, see `corpus.truth.read_truth`.
         at_least: a finding enters the micro and macro averages when the whole table holds at least so many
             positives of it. Parents and `no_finding` are listed, and enter no average: metrics count leaves.
 
@@ -75,9 +28,12 @@ def score_labels(labels: Mapping[str, Statuses], truth: Path, *, at_least: int =
         (`precision`, `recall`, `f1`). A ratio with nothing below the line is 0.
 
     Raises:
-        CorpusError: the table cannot be used, or names none of the studies.
+        CorpusError: the table names none of the studies.
     """
-    table = read_truth(truth)
+    table = {
+        study_id: {name: said[name] is Status.PRESENT for name in truth.findings if name in said}
+        for study_id, said in truth.statuses.items()
+    }
     bare = {study_id.partition(":")[2] or study_id: said for study_id, said in table.items()}
     compared = [
         (statuses, said)
@@ -85,8 +41,8 @@ def score_labels(labels: Mapping[str, Statuses], truth: Path, *, at_least: int =
         if (said := table.get(study_id, bare.get(study_id.partition(":")[2] or study_id))) is not None
     ]
     if not compared:
-        raise CorpusError(f"the truth table {truth.name} names none of the labelled studies")
-    named = [n for n in VOCABULARY.names if any(n in said for said in table.values())]
+        raise CorpusError("the truth table names none of the labelled studies")
+    named = [name for name in VOCABULARY.names if name in truth.findings]
     counts = {name: _count(name, compared) for name in named}
     averaged = [
         name

@@ -22,6 +22,8 @@ from indexer.vectors.conditions import (
 
 log = logging.getLogger(__name__)
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=list)
+
 LONGEST_KEYWORD = 200
 """A column whose text is longer holds prose, not a keyword: it stays in the catalog, out of the payload."""
 
@@ -36,7 +38,7 @@ def item_payload(
 ) -> dict[str, PayloadValue]:
     """The payload of a picture (or, with None, of the report) of a study.
 
-    `finding` lists `name:status` of everything known, and the plain `name` of what is present. `own_fields`
+    `finding` lists the plain `name` of what is present, and `name:status` of what else is known. `own_fields`
     are the columns that one can filter on; a value that is not of its column's type is left out.
     """
     found: dict[str, PayloadValue | None] = {
@@ -49,10 +51,9 @@ def item_payload(
         "date": _moment(study.date),
         "diagnosis": study.diagnosis[:LONGEST_KEYWORD] if study.diagnosis else None,
         "finding": [
-            entry
+            name if status is Status.PRESENT else f"{name}:{status}"
             for name, status in sorted(study.findings.items())
             if status is not Status.UNMENTIONED
-            for entry in ([name] if status is Status.PRESENT else []) + [f"{name}:{status}"]
         ],
     }
     if image is not None:
@@ -106,8 +107,7 @@ def study_hash(study: Study) -> str:
 
 def digest(parts: Any) -> str:
     """SHA-256 (64 hex) of a structure of plain values, the order of mappings left out."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=list)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(parts).encode()).hexdigest()
 
 
 def _type_of(value: AttributeValue) -> FieldType | None:

@@ -37,7 +37,8 @@ class SamplingConfig:
 
     `text_unit`: a text is a report, a sentence, or either. `pairing`: `auto` is independent for semantic
     matching and true for infonce. `text_batch_size` 0: as many texts as pictures, or all. `steps` an epoch,
-    0: each picture about once.
+    0: each picture about once. `source_shares`: `SOURCE=SHARE` each, such as `covid-chestxray=0.1`: how much
+    of all draws of pictures comes from that source; the other sources share the rest as they are.
     """
 
     text_unit: Unit = "both"
@@ -46,6 +47,27 @@ class SamplingConfig:
     text_batch_size: int = 0
     balance: float = 0.0
     steps: int = 0
+    source_shares: tuple[str, ...] = ()
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """`source_shares` by source.
+
+        Raises:
+            UsageError: an entry is not of the form `SOURCE=SHARE`, or the shares leave nothing for the rest.
+        """
+        shares: dict[str, float] = {}
+        for entry in self.source_shares:
+            source, _, share = entry.rpartition("=")
+            try:
+                shares[source] = float(share)
+            except ValueError:
+                raise UsageError(
+                    f"sampling.source_shares: write SOURCE=SHARE such as openi=0.2, not {entry!r}"
+                ) from None
+        if any(share < 0 for share in shares.values()) or sum(shares.values()) > 1:
+            raise UsageError("sampling.source_shares must be at least 0 each and at most 1 together")
+        return shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +89,29 @@ class FreezeConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadConfig:
+    """The linear projections at the towers' ends, and where they begin.
+
+    `start`: `aligned` begins near what the labels say (`trainer.start`), `plain` at random. `image_ridge` and
+    `text_ridge` damp that beginning, the fewer items for their features the more. `standardise`: learn on
+    standardised features (`trainer.heads`), of which a share `drop` is left out at each step.
+    """
+
+    start: Start = "aligned"
+    image_ridge: float = 0.03
+    text_ridge: float = 0.03
+    standardise: bool = False
+    drop: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class OptimizerConfig:
     """AdamW with warm-up and a cosine to zero.
 
     `learning_rate` of the towers; `head_rate` of projections and logit scale, 0: the same. `warm_up`: share
     of all steps. `clip`: largest gradient norm. `average`: decay of the running mean of the weights that is
-    scored and exported in place of the last step's, 0: none.
+    scored and exported in place of the last step's, 0: none. `keep_start`: share of the weights that
+    training began with in what is scored and exported.
     """
 
     learning_rate: float = 1e-3
@@ -82,6 +121,7 @@ class OptimizerConfig:
     clip: float = 1.0
     temperature: float = 0.07
     average: float = 0.0
+    keep_start: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +140,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Everything that decides a run.
-
-    `start`: `aligned` begins linear projections near what the labels say (`trainer.start`), `plain` at
-    random; `ridge` damps that beginning, the fewer the items the more. `checkpoint_steps` 0: a
-    checkpoint at each epoch's end only.
-    """
+    """Everything that decides a run. `checkpoint_steps` 0: a checkpoint at each epoch's end only."""
 
     corpus: tuple[str, ...] = ()
     arch: str = "tiny"
@@ -114,14 +149,13 @@ class TrainConfig:
     epochs: int = 10
     seed: int = 0
     keep: Keep = "best"
-    start: Start = "aligned"
-    ridge: float = 0.03
     checkpoint_steps: int = 0
     workers: int = 0
     loss: LossConfig = field(default_factory=LossConfig)
     targets: TargetConfig = field(default_factory=TargetConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
@@ -140,8 +174,14 @@ class TrainConfig:
         ):
             if value < least:
                 raise UsageError(f"{name} must be at least {least}, not {value}")
-        if not 0 <= self.optimizer.average < 1:
-            raise UsageError(f"optimizer.average must lie in 0…1, below 1, not {self.optimizer.average}")
+        _ = self.sampling.shares
+        for name, share in (
+            ("optimizer.average", self.optimizer.average),
+            ("optimizer.keep_start", self.optimizer.keep_start),
+            ("head.drop", self.head.drop),
+        ):
+            if not 0 <= share < 1:
+                raise UsageError(f"{name} must lie in 0…1, below 1, not {share}")
 
     @property
     def pairing(self) -> Literal["independent", "matched", "true"]:

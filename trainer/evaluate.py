@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from corpus.errors import EvaluationError, UsageError
 from corpus.records import Source
+from corpus.truth import Truth
 from trainer.gallery import (
     Embedder,
     Encoded,
@@ -27,7 +28,6 @@ from trainer.gallery import (
 from trainer.metrics import Labels, Pairs, Task, no_pairs, rank_vectors
 from trainer.scoring import BOOTSTRAP_DRAWS, score_ranking
 from trainer.seen import count_seen
-from trainer.truth import Truth
 
 
 class RecordedEmbedder(Embedder, Protocol):

@@ -65,9 +65,9 @@ def evaluate(
 
     from corpus.settings import settings
     from corpus.sources import open_source
+    from corpus.truth import read_truth
     from trainer.evaluate import evaluate as measure
     from trainer.registry import find_encoder
-    from trainer.truth import read_truth
 
     # The cheap things that can be wrong are found before torch is imported.
     if seed < 0:

@@ -22,7 +22,7 @@ from corpus.images import read_image
 from corpus.labeler import labeled
 from corpus.records import Problem, Source, Study
 from corpus.splits import Split, split_of
-from trainer.truth import Truth
+from corpus.truth import Truth
 
 log = logging.getLogger(__name__)
 

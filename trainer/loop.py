@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,14 +22,15 @@ from trainer.device import choose_device
 from trainer.export import export_encoder
 from trainer.features import encode_all
 from trainer.frozen import set_modes
+from trainer.heads import fold_heads, projections, standardise_heads
 from trainer.losses import InfoNCELoss, SemanticMatchingLoss
 from trainer.monitor import score_held_out
 from trainer.optimizer import build_optimizer, build_schedule
 from trainer.preparation import OnProgress, Prepared, Progress, prepare
 from trainer.record import run_record
 from trainer.sampling import Batch, Sampler
-from trainer.start import align_projection
-from trainer.targets import finding_vectors, label_similarity
+from trainer.start import start_projection
+from trainer.targets import finding_vectors, label_similarity, rarity_weights
 from trainer.towers import SCRATCH
 
 __all__ = ["OnProgress", "Progress", "train"]
@@ -74,7 +76,7 @@ def train(
         if resume:
             run.restore()
         else:
-            run.align()
+            run.begin()
         run.go_on()
         on_progress(Progress("export", 0, 1))
         encoder = run.export()
@@ -104,6 +106,8 @@ class _Run:
         self.config, self.folder, self.prepared = config, folder, prepared
         self.on_progress, self.device = on_progress, device
         self.model: Any = prepared.towers.model
+        if config.head.standardise:
+            standardise_heads(self.model, config.head.drop)
         self.loss = build_loss(config.loss)
         sampling, pool = config.sampling, prepared.train.pool
         self.sampler = Sampler(
@@ -114,46 +118,55 @@ class _Run:
             sampling.balance,
             config.seed,
             sampling.steps,
+            sampling.shares,
         )
         self.steps_per_epoch = len(self.sampler.plan(0))
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.schedule = build_schedule(
             self.optimizer, config.optimizer.warm_up, self.steps_per_epoch * config.epochs
         )
-        self.average = WeightAverage(self.model, config.optimizer.average)
         self.image_labels = finding_vectors([p.statuses for p in pool.pictures], config.targets)
         self.text_labels = finding_vectors([t.statuses for t in pool.texts], config.targets)
+        self.rarity = rarity_weights(self.image_labels, self.text_labels, config.targets.rarity)
         frozen = prepared.towers.image_start != SCRATCH
         self.live_norms = {"auto": not frozen, "frozen": False, "live": True}[config.freeze.batch_norm]
+        self.average = self._average()
         self.step, self.seconds = 0, 0.0
         self.losses: list[float] = []  # of the present epoch
         self.epochs: list[dict[str, Any]] = []
         self.unwritten: list[tuple[Any, ...]] = []
         torch.manual_seed(config.seed)
 
-    def align(self) -> None:
-        """Start linear projections near what the labels say (see `trainer.start`)."""
-        if self.config.start == "plain":
-            return
+    def begin(self) -> None:
+        """Start linear projections where `trainer.start` puts them."""
         set_modes(self.model, live_batch_norm=self.live_norms)
-        side, seed = self.prepared.train, self.config.seed
+        side, head, seed = self.prepared.train, self.config.head, self.config.seed
         centre = (self.image_labels.mean(axis=0) + self.text_labels.mean(axis=0)) / 2
-        align_projection(
-            getattr(getattr(self.model.visual, "head", None), "proj", nn.Identity()),
+        last, first = projections(self.model), self.sampler.plan(0)
+        aligned = head.start == "aligned"
+        start_projection(
+            last["image"],
             lambda index: side.images.features(index, training=False),
-            self.image_labels - centre,
+            self.image_labels - centre if aligned else None,
+            np.concatenate([batch.pictures for batch in first]),
             seed,
-            self.config.ridge,
+            head.image_ridge,
         )
-        align_projection(
-            getattr(self.model.text, "proj", nn.Identity()),
+        start_projection(
+            last["text"],
             side.texts.features,
-            self.text_labels - centre,
+            self.text_labels - centre if aligned else None,
+            np.concatenate([batch.texts for batch in first]),
             seed,
-            self.config.ridge,
+            head.text_ridge,
             side.texts.owners,
         )
+        self.average = self._average()
         torch.manual_seed(seed)
+
+    def _average(self) -> WeightAverage:
+        optimizer = self.config.optimizer
+        return WeightAverage(self.model, optimizer.average, optimizer.keep_start)
 
     def go_on(self) -> None:
         """Take every step that is still to be taken."""
@@ -200,7 +213,10 @@ class _Run:
         side = self.prepared.train
         similarity = None
         if self.config.loss.name == "semantic-matching":
-            labels = self.image_labels[batch.pictures], self.text_labels[batch.texts]
+            labels = (
+                self.image_labels[batch.pictures] * self.rarity,
+                self.text_labels[batch.texts] * self.rarity,
+            )
             similarity = torch.from_numpy(label_similarity(*labels, self.config.targets.kind)).to(self.device)
         loss: Tensor = self.loss(
             side.images.features(batch.pictures, training=True),
@@ -308,6 +324,7 @@ class _Run:
         kept = self._best_row()
         with _named_damage():
             self.model.load_state_dict(self.folder.load(BEST)["model"])
+        fold_heads(self.model)
         towers = self.prepared.towers
         record: Mapping[str, Any] = run_record(
             self.config,

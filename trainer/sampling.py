@@ -4,8 +4,8 @@ A plan is made whole before its epoch starts, so a run that stops in the middle 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -39,7 +39,8 @@ class Sampler:
     findings, and calls that a pair; `true` a text of its own study. `balance` in [0, 1]: 0 draws items
     as they are, 1 draws every finding about equally often. `batch_size` pictures and `text_batch_size`
     texts a step, 0 for as many as pictures, or all there are; `steps` a fixed number of steps, or 0 for
-    each picture about once an epoch.
+    each picture about once an epoch. `shares`: source → share of the draws of pictures that it gets; what a
+    set's films look like then says less of their findings.
     """
 
     pool: Pool
@@ -49,6 +50,7 @@ class Sampler:
     balance: float
     seed: int
     steps: int = 0
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.pairing != "independent" and self.text_batch_size not in (0, self.batch_size):
@@ -87,8 +89,10 @@ class Sampler:
     def _draw_pictures(self, rng: np.random.Generator, among: Index | None) -> Iterator[Index]:
         candidates = np.arange(len(self.pool.pictures)) if among is None else among
         count = self.steps * self.batch_size or len(candidates)
-        if self.balance:
-            weights = rarity([self.pool.pictures[i].statuses for i in candidates], self.balance)
+        if self.balance or self.shares:
+            pictures = [self.pool.pictures[i] for i in candidates]
+            weights = rarity([picture.statuses for picture in pictures], self.balance)
+            weights = shared_out(weights, [p.study_id.partition(":")[0] for p in pictures], self.shares)
             order = rng.choice(candidates, count, p=weights)
         else:
             rounds = -(-count // len(candidates))
@@ -142,6 +146,28 @@ class Sampler:
             for other in where.get(self.pool.pictures[number].study_id, ())
         ]
         return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def shared_out(
+    weights: NDArray[np.float64], sources: Sequence[str], shares: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """Draw probabilities (n,) in which each named source has its share and the others share the rest.
+
+    A source that is not there leaves its share to the others, and so do the others where they are not.
+    """
+    names = np.array(sources)
+    rest = ~np.isin(names, list(shares))
+    parts = [(names == source, share) for source, share in shares.items()]
+    parts.append((rest, 1 - sum(shares.values())))
+    probabilities = np.zeros_like(weights)
+    for chosen, share in parts:
+        total = weights[chosen].sum()
+        if total > 0:
+            probabilities[chosen] = weights[chosen] / total * share
+    if probabilities.sum() == 0:
+        raise TrainingError("sampling.source_shares leave no picture to draw")
+    shared: NDArray[np.float64] = probabilities / probabilities.sum()
+    return shared
 
 
 def finding_keys(statuses: Statuses) -> list[str]:

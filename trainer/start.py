@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-ITEMS = 1024
+from trainer.heads import StandardisedProjection
+
+ITEMS = 4096
 """At most so many items of a side are looked at."""
 
 _FREE = 0.1  # share of the directions that labels do not speak of
@@ -22,31 +24,63 @@ _FLOOR = 0.01  # of the largest variance: directions below it are noise and are 
 _CHUNK = 32
 
 
-def align_projection(
+def start_projection(
     projection: nn.Module,
     encode: Callable[[NDArray[np.int64]], Tensor],
-    labels: NDArray[np.float32],
+    labels: NDArray[np.float32] | None,
+    index: NDArray[np.int64],
     seed: int,
     ridge: float,
     owners: Callable[[NDArray[np.int64]], Sequence[int]] | None = None,
 ) -> bool:
     """Set the weights of a linear projection by its items' labels; return whether it was linear.
 
+    A `StandardisedProjection` takes the scale of its features from the same items.
+
     Args:
-        projection: the last layer of a tower; anything but a `Linear` without bias is left as it is.
+        projection: the last layer of a tower; anything but a linear one without bias is left as it is.
         encode: runs the tower over items by their index, (n,) → (n, dim).
-        labels: (items, F) finding vectors, less a centre that both sides share.
-        seed: of the choice of items and the rotation; both sides must be given the same.
+        labels: (items, F) finding vectors, less a centre that both sides share; None keeps the map as it is.
+        index: the items to begin from, as training draws them, repeats included; the first `ITEMS` count.
+        seed: of the rotation; both sides must be given the same.
         ridge: damping of the regression, in mean variances of a feature; the fewer the items, the more.
         owners: (n,) indices → the place in them that each row reaching the projection belongs to, where
             items are several rows (windows of a long text); their mean stands for the item.
     """
-    if not isinstance(projection, nn.Linear) or getattr(projection, "bias", None) is not None:
+    if not isinstance(projection, nn.Linear | StandardisedProjection):
         return False
-    index = np.random.default_rng(seed).permutation(len(labels))[:ITEMS].astype(np.int64)
+    if getattr(projection, "bias", None) is not None:
+        return False
+    index = index[:ITEMS]
+    features = _reaching(projection, encode, index, owners)
+    if isinstance(projection, StandardisedProjection):
+        projection.standardise(features)
+    if labels is None:
+        return True
+    told = torch.from_numpy(labels[index]).double()
+    weight = aligned_weight(features, told, projection.out_features, seed, ridge)
+    if isinstance(projection, StandardisedProjection):  # vectors of length 1, as the features are of scale 1
+        length = (features @ weight.T).norm(dim=1).mean()
+        projection.set_matrix(weight / length.clamp(min=1e-12))
+        return True
+    with torch.no_grad():
+        projection.weight.copy_(weight * (projection.weight.norm().cpu() / weight.norm().clamp(min=1e-12)))
+    return True
+
+
+def _reaching(
+    projection: nn.Module,
+    encode: Callable[[NDArray[np.int64]], Tensor],
+    index: NDArray[np.int64],
+    owners: Callable[[NDArray[np.int64]], Sequence[int]] | None,
+) -> Tensor:
+    """The features of the items at `index` that reach a projection, (n, d) float64.
+
+    In float64: the large part that all share leaves float32 few digits for the rest.
+    """
     seen: list[Tensor] = []
     features: list[Tensor] = []
-    hook = projection.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().float()))
+    hook = projection.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().double()))
     try:
         with torch.no_grad():
             for start in range(0, len(index), _CHUNK):
@@ -56,22 +90,13 @@ def align_projection(
                 features.append(rows if owners is None else _means(rows, owners(chunk), len(chunk)))
     finally:
         hook.remove()
-    weight = aligned_weight(  # in float64: the large shared part leaves float32 few digits for the rest
-        torch.cat(features).cpu().double(),
-        torch.from_numpy(labels[index]).double(),
-        projection.out_features,
-        seed,
-        ridge,
-    ).float()
-    with torch.no_grad():
-        projection.weight.copy_(weight * (projection.weight.norm().cpu() / weight.norm().clamp(min=1e-12)))
-    return True
+    return torch.cat(features).cpu()
 
 
 def _means(rows: Tensor, owners: Sequence[int], count: int) -> Tensor:
     """The mean of each owner's rows, (count, d)."""
     where = torch.tensor(owners, device=rows.device)
-    sums = torch.zeros(count, rows.shape[1], device=rows.device).index_add(0, where, rows)
+    sums = torch.zeros(count, rows.shape[1], dtype=rows.dtype, device=rows.device).index_add(0, where, rows)
     return sums / torch.bincount(where, minlength=count)[:, None]
 
 

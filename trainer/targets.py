@@ -19,6 +19,7 @@ KINDS: tuple[Kind, ...] = ("dot", "cosine", "shared")
 
 _LEAF = np.array([name in VOCABULARY.leaves for name in VOCABULARY.names])
 _NORMAL = VOCABULARY.names.index(NO_FINDING)
+_SHARE_FLOOR = 0.02  # a finding that nobody has does not weigh without bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class TargetConfig:
     `kind`: `dot` (MedCLIP's code), `cosine` (its paper), `shared` (shared over either finding, what nDCG
     gains by). `present`, `uncertain`, `absent`: value of each status; unmentioned is 0. `normal`: weight of
     being normal beside one finding. `parents`: weight of a finding above leaves, which makes likeness
-    graded: two opacities of different kinds are a little alike.
+    graded: two opacities of different kinds are a little alike. `rarity`: how much more a rare finding
+    weighs; one that a share p of the items has weighs (p + 0.02)^−rarity.
     """
 
     kind: Kind = "cosine"
@@ -37,12 +39,15 @@ class TargetConfig:
     absent: float = -0.5
     normal: float = 1.0
     parents: float = 0.5
+    rarity: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise TrainingError(f"unknown kind of target {self.kind!r}; known are {', '.join(KINDS)}")
         if self.present <= 0 or self.absent > 0:
             raise TrainingError("a present finding must weigh more than 0 and an absent one at most 0")
+        if self.rarity < 0:
+            raise TrainingError(f"targets.rarity must be at least 0, not {self.rarity}")
 
 
 def finding_vectors(statuses: Sequence[Statuses], config: TargetConfig | None = None) -> NDArray[np.float32]:
@@ -71,6 +76,23 @@ def finding_vectors(statuses: Sequence[Statuses], config: TargetConfig | None = 
     weights[_NORMAL] = config.normal
     vectors *= weights
     return vectors
+
+
+def rarity_weights(
+    left: NDArray[np.float32], right: NDArray[np.float32], rarity: float
+) -> NDArray[np.float32]:
+    """What each finding weighs by how rare it is, the mean share of both sides that has it.
+
+    Args:
+        left: (n, F) finding vectors.
+        right: (m, F) finding vectors.
+        rarity: the exponent; 0 weighs all alike.
+
+    Returns:
+        (F,) float32, to multiply finding vectors with.
+    """
+    share = ((left > 0).mean(axis=0) + (right > 0).mean(axis=0)) / 2
+    return np.asarray((share + _SHARE_FLOOR) ** -rarity, np.float32)
 
 
 def label_similarity(

@@ -42,9 +42,20 @@ def test_without_a_decay_the_mean_is_the_model_itself(model: nn.Module) -> None:
     average.update(1)
     with average.applied():
         assert torch.equal(model.weight, before)
-    assert average.state() == {}
+    assert average.state() == {"mean": {}, "start": {}}
 
 
 def test_frozen_weights_are_not_kept_twice(model: nn.Module) -> None:
     model.bias.requires_grad_(False)
-    assert set(WeightAverage(model, 0.9).state()) == {"weight"}
+    assert set(WeightAverage(model, 0.9).state()["mean"]) == {"weight"}
+
+
+def test_a_share_of_the_start_stays_in_what_is_applied(model: nn.Module) -> None:
+    start = model.weight.detach().clone()
+    average = WeightAverage(model, 0.0, start_share=0.25)
+    with torch.no_grad():
+        model.weight.add_(1)
+    average.update(1)
+    with average.applied():
+        torch.testing.assert_close(model.weight.detach(), start + 0.75)
+    torch.testing.assert_close(model.weight.detach(), start + 1)

@@ -14,7 +14,7 @@ from corpus.splits import split_of
 from tests.trainer.studies import Few
 from trainer.dataset import Gathered, Picture, Pool, gather, sentence_statuses
 from trainer.pictures import decode
-from trainer.sampling import Pairing, Sampler, finding_keys, rarity
+from trainer.sampling import Pairing, Sampler, finding_keys, rarity, shared_out
 
 
 def ignore(problem: Problem) -> None:
@@ -154,6 +154,15 @@ def test_balance_draws_every_finding_about_as_often() -> None:
     assert balanced[:2].sum() == pytest.approx(0.5)
     drawn = Counter(np.random.default_rng(0).choice(100, 1000, p=balanced) < 2)
     assert 400 < drawn[True] < 600
+
+
+def test_a_named_source_has_its_share_of_the_draws_and_the_others_share_the_rest() -> None:
+    weights = np.array([1.0, 3.0, 1.0, 1.0])
+    shared = shared_out(weights, ["a", "a", "b", "c"], {"a": 0.2})
+    np.testing.assert_allclose(shared, [0.05, 0.15, 0.4, 0.4])
+    np.testing.assert_allclose(shared_out(weights, ["b"] * 4, {"a": 0.2}), weights / 6)
+    with pytest.raises(TrainingError, match="leave no picture"):
+        shared_out(weights, ["a"] * 4, {"a": 0.0})
 
 
 def test_a_batch_larger_than_the_corpus_is_refused(paired: Gathered) -> None:

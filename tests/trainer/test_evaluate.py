@@ -17,12 +17,12 @@ from corpus.records import ImageRef, Problem, ProblemSink, Report, Section, Stud
 from corpus.sources import open_source
 from corpus.sources.phantom import PhantomSource
 from corpus.splits import split_of
+from corpus.truth import Truth, read_truth
 from tests.encoders import build_tiny_encoder
 from trainer.evaluate import evaluate, evaluate_vectors, make_task
 from trainer.gallery import encode, gather
 from trainer.metrics import RECALL_AT
 from trainer.seen import subjects_record
-from trainer.truth import Truth, read_truth
 
 SCHEMA = json.loads(
     (Path(__file__).parents[2] / "docs" / "contracts" / "evaluate.schema.json").read_text("utf-8")

@@ -107,10 +107,20 @@ def test_it_learns_what_can_be_learned_from_sets_that_were_never_paired(make: Ma
     assert likeness.argmax(axis=1).tolist() == [0, 1, 2]
 
 
+STANDARDISED = {
+    "head__standardise": True,
+    "head__drop": 0.2,
+    "optimizer__average": 0.9,
+    "optimizer__keep_start": 0.3,
+    "targets__rarity": 0.25,
+}
+
+
+@pytest.mark.parametrize("settings", [{}, STANDARDISED], ids=["plain", "standardised heads"])
 def test_a_run_that_was_cut_off_goes_on_to_the_same_losses_and_the_same_encoder(
-    make: Make, tmp_path: Path
+    make: Make, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
-    config = make(checkpoint_steps=2, epochs=2)
+    config = make(checkpoint_steps=2, epochs=2, **settings)
     whole = train(config, tmp_path / "whole")
     total = len(rows(tmp_path / "whole" / "steps.csv"))
     assert total >= 6

@@ -1,10 +1,14 @@
 """Projections that start aligned put both sides into one space before a single step."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
-from trainer.start import align_projection, aligned_weight, spread_weight
+from trainer.heads import StandardisedProjection
+from trainer.start import aligned_weight, spread_weight, start_projection
+
+EVERY = np.arange(300)
 
 
 def sides(n: int = 300, labels: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -47,21 +51,42 @@ def test_only_a_plain_linear_projection_is_set() -> None:
     labels = told.numpy()
     projection = nn.Linear(40, 16, bias=False)
     before = projection.weight.clone()
-    assert align_projection(projection, lambda index: projection(images[index]), labels, 0, 0.03)
+    assert start_projection(projection, lambda index: projection(images[index]), labels, EVERY, 0, 0.03)
     assert not torch.equal(projection.weight, before)
     torch.testing.assert_close(projection.weight.norm(), before.norm())
     for other in (nn.Linear(40, 16), nn.Identity()):
-        assert not align_projection(other, lambda index: images[index], labels, 0, 0.03)
+        assert not start_projection(other, lambda index: images[index], labels, EVERY, 0, 0.03)
 
 
 def test_a_text_of_several_windows_counts_once() -> None:
     told, _, texts = sides()
     projection, twin = nn.Linear(64, 16, bias=False), nn.Linear(64, 16, bias=False)
     twin.load_state_dict(projection.state_dict())
-    align_projection(projection, lambda index: projection(texts[index]), told.numpy(), 0, 0.03)
+    start_projection(projection, lambda index: projection(texts[index]), told.numpy(), EVERY, 0, 0.03)
 
     def in_halves(index: np.ndarray) -> torch.Tensor:  # type: ignore[type-arg]
         return twin(torch.cat([texts[index], texts[index]]))
 
-    align_projection(twin, in_halves, told.numpy(), 0, 0.03, lambda index: [*range(len(index))] * 2)
+    start_projection(twin, in_halves, told.numpy(), EVERY, 0, 0.03, lambda index: [*range(len(index))] * 2)
     torch.testing.assert_close(projection.weight, twin.weight, atol=1e-5, rtol=1e-4)
+
+
+def test_a_standardised_projection_starts_where_a_plain_one_does() -> None:
+    told, images, _ = sides()
+    plain = nn.Linear(40, 16, bias=False)
+    standard = StandardisedProjection(plain)
+    for projection in (plain, standard):
+        start_projection(
+            projection, lambda index, p=projection: p(images[index]), told.numpy(), EVERY, 0, 0.03
+        )
+    one, other = (nn.functional.normalize(projection(images), dim=-1) for projection in (plain, standard))
+    torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+    assert standard(images).norm(dim=1).mean().item() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_without_labels_a_standardised_projection_keeps_its_map() -> None:
+    _, images, _ = sides()
+    plain = nn.Linear(40, 16, bias=False)
+    standard = StandardisedProjection(plain)
+    start_projection(standard, lambda index: standard(images[index]), None, EVERY, 0, 0.03)
+    torch.testing.assert_close(standard(images), plain(images), atol=1e-4, rtol=1e-4)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from corpus.errors import TrainingError
 from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses, from_sides
-from trainer.targets import KINDS, Kind, TargetConfig, finding_vectors, label_similarity
+from trainer.targets import KINDS, Kind, TargetConfig, finding_vectors, label_similarity, rarity_weights
 
 NORMAL: Statuses = from_sides([NO_FINDING])
 statuses = st.dictionaries(st.sampled_from(VOCABULARY.names), st.sampled_from(list(Status)), max_size=6)
@@ -72,3 +72,16 @@ def test_two_kinds_of_opacity_are_a_little_alike() -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(TrainingError, match="unknown kind"):
         TargetConfig(kind="euclid")  # type: ignore[arg-type]
+
+
+def test_a_rare_finding_weighs_more_and_only_where_that_is_asked_for() -> None:
+    items = finding_vectors([from_sides(["edema"])] * 9 + [from_sides(["hernia"])])
+    assert (rarity_weights(items, items, 0.0) == 1).all()
+    weights = rarity_weights(items, items, 0.5)
+    rare, common = (weights[VOCABULARY.names.index(name)] for name in ("hernia", "edema"))
+    assert rare / common == pytest.approx((0.92 / 0.12) ** 0.5)
+
+
+def test_a_weight_below_nothing_is_refused() -> None:
+    with pytest.raises(TrainingError, match="rarity"):
+        TargetConfig(rarity=-1.0)

@@ -4,7 +4,7 @@ import pytest
 
 from corpus.errors import CorpusError, UsageError
 from corpus.findings import Status, is_normal, present_leaves
-from trainer.truth import read_truth
+from corpus.truth import read_truth
 
 
 def write(folder: Path, text: str, name: str = "truth.csv") -> Path:

@@ -1,0 +1,108 @@
+"""The last layers of the towers while they learn: linear maps that see every feature on one scale.
+
+A pretrained trunk's features differ in scale by orders of magnitude and share one large common part; a step
+of Adam moves every weight by as much, so the loud features are learned and the quiet ones, which tell
+findings apart, are not. A `StandardisedProjection` learns on standardised features, and folds into a plain
+linear layer without a bias when the encoder is written: what it has seen is then one matrix.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_LEAST_DEVIATION = 1e-3  # of the largest: a feature that hardly differs is not blown up
+
+
+class StandardisedProjection(nn.Module):
+    """A (dim, d) projection in the place of a linear layer without bias, trained on standardised features.
+
+    With the unit vector m along the mean of the features, l the mean of m·x and s the deviation of each
+    feature once its part along m is taken out, it computes V·(x − m(m·x))/s + b·(m·x)/l. That is linear in x;
+    V and b are what learns, and every linear map can be written so. b acts as a bias where all x share m.
+
+    Args:
+        linear: the layer whose place it takes, without bias; its weights are the beginning.
+        drop: share of the standardised features that are dropped in training.
+    """
+
+    direction: Tensor
+    deviation: Tensor
+    level: Tensor
+
+    def __init__(self, linear: nn.Linear, drop: float = 0.0) -> None:
+        super().__init__()
+        width = linear.in_features
+        self.in_features, self.out_features = width, linear.out_features
+        self.weight = nn.Parameter(linear.weight.detach().clone())
+        self.shared = nn.Parameter(torch.zeros(linear.out_features))
+        self.drop = nn.Dropout(drop)
+        self.register_buffer("direction", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+        self.register_buffer("level", torch.ones(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, d) features → (n, dim)."""
+        along = features @ self.direction
+        standard = (features - along[:, None] * self.direction) / self.deviation
+        projected: Tensor = F.linear(self.drop(standard), self.weight)
+        return projected + (along / self.level)[:, None] * self.shared
+
+    def standardise(self, features: Tensor) -> None:
+        """Take mean direction and deviations from (n, d) features; the map itself stays what it was."""
+        matrix = self.matrix()
+        mean = features.double().mean(dim=0)
+        direction = mean / mean.norm().clamp(min=1e-12)
+        apart = features.double() - (features.double() @ direction)[:, None] * direction
+        deviation = apart.std(dim=0, correction=0)
+        self.direction.copy_(direction)
+        self.deviation.copy_(deviation.clamp(min=_LEAST_DEVIATION * float(deviation.max().clamp(min=1e-12))))
+        self.level.copy_(mean.norm().clamp(min=1e-12))
+        self.set_matrix(matrix)
+
+    def matrix(self) -> Tensor:
+        """The whole map as one (dim, d) matrix, in float64."""
+        weight = self.weight.detach().double() / self.deviation.double()
+        direction = self.direction.double()
+        weight = weight - (weight @ direction)[:, None] * direction
+        return weight + torch.outer(self.shared.detach().double() / self.level.double(), direction)
+
+    def set_matrix(self, matrix: Tensor) -> None:
+        """Become this (dim, d) matrix."""
+        matrix = matrix.double().to(self.weight.device)
+        with torch.no_grad():
+            self.weight.copy_(matrix * self.deviation.double())
+            self.shared.copy_(self.level.double() * (matrix @ self.direction.double()))
+
+    def folded(self) -> nn.Linear:
+        """The plain linear layer that computes the same."""
+        linear = nn.Linear(self.in_features, self.out_features, bias=False)
+        linear.weight.data.copy_(self.matrix())
+        return linear
+
+
+def projections(model: nn.Module) -> dict[str, nn.Module]:
+    """The last layers of both towers by name, `image` and `text`, where they have one."""
+    holders = _holders(model)
+    return {side: getattr(holder, "proj", None) or nn.Identity() for side, holder in holders.items()}
+
+
+def standardise_heads(model: nn.Module, drop: float) -> None:
+    """Put a `StandardisedProjection` in the place of each linear last layer without bias."""
+    for side, holder in _holders(model).items():
+        projection = projections(model)[side]
+        if isinstance(projection, nn.Linear) and getattr(projection, "bias", None) is None:
+            holder.proj = StandardisedProjection(projection, drop)
+
+
+def fold_heads(model: nn.Module) -> None:
+    """Undo `standardise_heads`: the model computes the same with plain linear layers."""
+    for side, holder in _holders(model).items():
+        projection = projections(model)[side]
+        if isinstance(projection, StandardisedProjection):
+            holder.proj = projection.folded().to(projection.weight.device)
+
+
+def _holders(model: Any) -> dict[str, Any]:
+    return {"image": getattr(model.visual, "head", None), "text": model.text}
