@@ -17,7 +17,7 @@ import click
 @click.option(
     "--seed", type=int, default=7, show_default=True, help="Which phantoms; the same seed, the same page."
 )
-@click.option("--epochs", type=int, default=32, show_default=True, help="Passes over them in training.")
+@click.option("--epochs", type=int, default=16, show_default=True, help="Passes over them in training.")
 def demo(out: Path, studies: int, seed: int, epochs: int) -> None:
     """Train, index, search and evaluate on phantoms; write a page of pictures.
 

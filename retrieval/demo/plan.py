@@ -24,7 +24,7 @@ class Plan:
     out: Path
     studies: int = 700
     seed: int = 7
-    epochs: int = 32
+    epochs: int = 16
 
     def __post_init__(self) -> None:
         if self.studies < 60:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.resources import as_file, files
 from pathlib import Path
 
 from corpus.settings import settings
@@ -16,7 +17,8 @@ from retrieval.demo.scores import evaluations
 from retrieval.demo.searches import Question, panel, questions
 from retrieval.query import Query
 from retrieval.search import search
-from trainer.config import FreezeConfig, LossConfig, OptimizerConfig, SamplingConfig, TrainConfig
+from trainer import recipes
+from trainer.config import TrainConfig, read_config
 from trainer.encoder import Encoder
 from trainer.loop import Progress, train
 
@@ -68,22 +70,10 @@ def demonstrate(plan: Plan, steps: Steps) -> Path:
 
 
 def recipe(plan: Plan) -> TrainConfig:
-    """What learns phantoms in a minute or two.
-
-    The text tower stays as it was drawn: even a random transformer tells words apart, its projection alone
-    learns what they mean, and the image tower has a target that holds still.
-    """
-    return TrainConfig(
-        corpus=(_cohort(plan),),
-        arch="tiny",
-        epochs=plan.epochs,
-        seed=plan.seed,
-        keep="last",
-        loss=LossConfig(temperature=0.1),
-        sampling=SamplingConfig(batch_size=32, text_batch_size=128, balance=0.5),
-        freeze=FreezeConfig(text_layers=-1),
-        optimizer=OptimizerConfig(learning_rate=3e-3, head_rate=1e-3),
-    )
+    """What learns phantoms in a minute or two: the packaged recipe, on the plan's cohort."""
+    settled = {"corpus": (_cohort(plan),), "epochs": plan.epochs, "seed": plan.seed}
+    with as_file(files(recipes) / "phantom.toml") as file:
+        return read_config(file, settled)
 
 
 def _searches(index: Index, asked: Sequence[Question], tick: Tick) -> list[Panel]:
