@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from corpus.records import Source
 
 SOURCE_HELP = (
-    "SOURCE is KIND:PATH: covid-chestxray:DIR, nih-chestxray14:DIR, openi:DIR, dicom:DIR, "
-    "manifest:TABLE, or phantom:COUNT[@SEED]."
+    "SOURCE is KIND:PATH: covid-chestxray:DIR, nih-chestxray14:DIR, openi:DIR, chexpert:DIR, mimic-cxr:DIR, "
+    "dicom:DIR, manifest:TABLE, or phantom:COUNT[@SEED]."
 )
 
 

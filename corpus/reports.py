@@ -71,7 +71,7 @@ def parse_report(study_id: str, text: str) -> Report:
     """Cut a report into sections.
 
     Headings are known in capitals or mixed case, with a colon in a line or alone on theirs. A text without
-    any becomes one `body`; what stands before the first heading too, unless it is only a letterhead. Many
+    any becomes one `body`; what stands before the first heading too. A letterhead is left out. Many
     reports write the description under no heading, as a paragraph of its own below the comparison: where
     no `findings` heading exists, such paragraphs are `body`. An empty text gives a report with no sections.
 
@@ -83,7 +83,7 @@ def parse_report(study_id: str, text: str) -> Report:
     matches = list(_HEADING.finditer(text))
     found: list[tuple[str, str]] = []
     opening = text[: matches[0].start()] if matches else text
-    found.append(("body", _LETTERHEAD.sub("", opening) if matches else opening))
+    found.append(("body", _LETTERHEAD.sub("", opening)))
     ends = [*(m.start() for m in matches[1:]), len(text)][: len(matches)]
     for match, end in zip(matches, ends, strict=True):
         heading = match["any"] or match["capitals"] or match["alone"]

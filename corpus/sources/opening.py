@@ -8,11 +8,13 @@ from corpus.dicom import is_dicom
 from corpus.errors import CorpusError, UsageError
 from corpus.files import UnreadableFile, read_bytes, walk
 from corpus.records import Source
-from corpus.sources import covid_chestxray, nih_chestxray14, openi
+from corpus.sources import chexpert, covid_chestxray, mimic_cxr, nih_chestxray14, openi
 from corpus.sources.parts import ADMITTED
 from corpus.tables import nearest
 
-KINDS: Final = ("covid-chestxray", "nih-chestxray14", "openi", "dicom", "manifest", "phantom")
+KINDS: Final = (
+    "covid-chestxray", "nih-chestxray14", "openi", "chexpert", "mimic-cxr", "dicom", "manifest", "phantom",
+)  # fmt: skip
 """The sources that are read, as they are named before the colon."""
 
 _FILES_LOOKED_AT = 20
@@ -59,6 +61,12 @@ def open_source(spec: str, *, reports: Path | None = None, admit: frozenset[str]
         nih = nih_chestxray14.NihChestXray14Source(place)
         nih.read()
         return nih
+    if kind == "chexpert":
+        return chexpert.open_root(place)
+    if kind == "mimic-cxr":
+        mimic = mimic_cxr.MimicCxrSource(place)
+        mimic.read()
+        return mimic
     return openi.OpenISource(place)
 
 
@@ -99,6 +107,8 @@ def _require_layout(kind: str, folder: Path) -> None:
         "covid-chestxray": covid_chestxray.TABLE,
         "nih-chestxray14": nih_chestxray14.TABLES,
         "openi": openi.REPORTS,
+        "chexpert": f"{' or '.join(chexpert.TABLES)} with its columns",
+        "mimic-cxr": f"{mimic_cxr.METADATA} or reports at files/p10/p10000032/s50414267.txt",
         "dicom": "DICOM files",
     }[kind]
     seen = f": it looks like {looks}" if looks else ""
@@ -117,6 +127,10 @@ def _recognise(place: Path) -> str | None:
         return nih_chestxray14.NAME
     if (place / covid_chestxray.TABLE).exists():
         return covid_chestxray.NAME
+    if chexpert.find_roots(place):
+        return chexpert.NAME
+    if mimic_cxr.looks_like(place):
+        return mimic_cxr.NAME
     if (place / "masks.csv").exists():
         return "a folder of pictures with masks, which is for --masks"
     return "dicom" if any(_has_dicom(path) for path in _first_files(place)) else None
