@@ -1,4 +1,4 @@
-"""`similarity corpus`: look at a source, label its reports."""
+"""`similarity corpus`: look at a source, label its reports, tabulate their sentences."""
 
 from __future__ import annotations
 
@@ -125,6 +125,55 @@ def label(
         else:
             _print_score(measured)
     counted = summarize(problems)
+    _tell_problems(counted)
+    if strict and counted["failed"]["count"]:
+        context.exit(1)
+
+
+@corpus.command(epilog=SOURCE_HELP)
+@click.argument("source")
+@click.option("--out", required=True, type=click.Path(dir_okay=False), help="Table to write; see above.")
+@click.option("--reports", type=click.Path(dir_okay=False), help="Table of reports to join to dicom films.")
+@click.option("--admit", multiple=True, metavar="MODALITY", help="Let in a modality besides CR and DX.")
+@click.option("--json", "as_json", is_flag=True, help="Print counts as one JSON object.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when any item failed.")
+@click.pass_context
+def sentences(
+    context: click.Context,
+    source: str,
+    out: str,
+    reports: str | None,
+    admit: tuple[str, ...],
+    as_json: bool,
+    strict: bool,
+) -> None:
+    """Write the table of sentences: each different one of SOURCE's reports, and what it says of each finding.
+
+    The columns are sentence, studies (how many hold it) and one a finding: present, absent, uncertain or
+    unmentioned. The table is .parquet, .csv or .jsonl by the name of --out.
+    """
+    import json
+    from pathlib import Path
+
+    from corpus.inspection import summarize
+    from corpus.labeler import LABELER_VERSION
+    from corpus.records import Problem
+    from corpus.sentence_table import require_writable, tabulate_sentences, write_table
+
+    require_writable(Path(out))  # told before the work
+    opened = _open(source, reports, admit)
+    problems: list[Problem] = []
+    with _Progress() as step:
+        table = tabulate_sentences(opened.studies(problems.append), on_step=step)
+    write_table(table.frame, Path(out), {"source": opened.name, "labeler_version": LABELER_VERSION})
+    counted = summarize(problems)
+    counts = {"reports": table.reports, "occurrences": table.occurrences, "sentences": table.frame.height}
+    if as_json:
+        told = {"source": opened.name, "file": out, "labeler_version": LABELER_VERSION, **counts}
+        click.echo(json.dumps({**told, "problems": counted}))
+    else:
+        click.echo(out)
+        click.echo(", ".join(f"{count:,} {name}" for name, count in counts.items()), err=True)
     _tell_problems(counted)
     if strict and counted["failed"]["count"]:
         context.exit(1)

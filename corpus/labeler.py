@@ -64,6 +64,18 @@ def label_text(text: str) -> Statuses:
     return label_report(parse_report("text", text))
 
 
+def label_sentence(sentence: str) -> Statuses:
+    """Label one sentence out of its report.
+
+    "No effusion" alone does not say that the film is normal, so `no_finding` is kept only where the
+    sentence denies nothing in particular ("no acute disease").
+    """
+    statuses = label_text(sentence)
+    if Status.ABSENT in statuses.values():
+        return {name: status for name, status in statuses.items() if name != NO_FINDING}
+    return statuses
+
+
 def labeled(study: Study) -> Study:
     """Return the study with what its report says added to what its table says; the table's word wins.
 
