@@ -8,7 +8,7 @@ Shapes: Q queries, G gallery items, F leaf findings (`LEAVES`), K places of an a
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -274,9 +274,97 @@ def counted_findings(task: Task) -> tuple[str, ...]:
     abnormal = ~task.queries.normal[:, None]
     asked = (task.queries.present & abnormal).sum(axis=0)
     foils = (~task.queries.present & abnormal).sum(axis=0)
-    held = task.gallery.present.sum(axis=0)
-    enough = (asked >= MIN_QUERIES) & (held >= MIN_GALLERY) & (foils > 0)
+    return _counted(asked, foils, task.gallery.present.sum(axis=0) >= MIN_GALLERY)
+
+
+def _counted(asked: NDArray[Any], foils: NDArray[Any], held: NDArray[np.bool_]) -> tuple[str, ...]:
+    enough = (asked >= MIN_QUERIES) & held & (foils > 0)
     return tuple(leaf for leaf, counts in zip(LEAVES, enough, strict=True) if counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What each query contributes to each metric: all that means, groups and bootstraps need.
+
+    `ratios`: as `score_queries` gives them. `subjects` (Q,): the person behind each query. `held` (F,) bool:
+    the leaf findings that the gallery has `MIN_GALLERY` items of.
+    """
+
+    ratios: Ratios
+    subjects: NDArray[Any]
+    held: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, ranking: Ranking, task: Task, ideal: NDArray[np.float64] | None = None) -> "Scored":
+        """Score each query's answer; arguments as `score_queries`."""
+        held = task.gallery.present.sum(axis=0) >= MIN_GALLERY
+        return cls(score_queries(ranking, task, ideal), task.subjects, held)
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The findings of the macro lift, by the queries at hand (`counted_findings`)."""
+        asked, foils = (
+            np.array([np.count_nonzero(self.ratios[f"{side}.{leaf}"][1]) for leaf in LEAVES])
+            for side in ("with", "without")
+        )
+        return _counted(asked, foils, self.held)
+
+    def take(self, index: NDArray[Any]) -> "Scored":
+        """Return the chosen queries (indices or mask): a group of them is scored as a set of its own."""
+        chosen = {name: (top[index], bottom[index]) for name, (top, bottom) in self.ratios.items()}
+        return replace(self, ratios=MappingProxyType(chosen), subjects=self.subjects[index])
+
+    def metrics(self, weights: NDArray[np.float64] | None = None) -> dict[str, NDArray[np.float64]]:
+        """Turn the contributions into metrics; arguments and result as `add_up`."""
+        return add_up(self.ratios, self.counted, self.subjects, weights)
+
+
+def pool(parts: Sequence[Scored]) -> Scored:
+    """Put queries that were asked of different galleries (the folds of a cross-validation) into one set.
+
+    A finding counts as held where every gallery has enough of it. A query of a part without true pairs has
+    no recall.
+    """
+    names = list(dict.fromkeys(name for part in parts for name in part.ratios))
+    nothing = [(np.zeros(len(part)), np.zeros(len(part))) for part in parts]
+    ratios = {}
+    for name in names:
+        held = [part.ratios.get(name, none) for part, none in zip(parts, nothing, strict=True)]
+        ratios[name] = (np.concatenate([r[0] for r in held]), np.concatenate([r[1] for r in held]))
+    subjects = np.concatenate([part.subjects for part in parts])
+    return Scored(MappingProxyType(ratios), subjects, np.logical_and.reduce([p.held for p in parts]))
+
+
+def average(runs: Sequence[Scored]) -> Scored:
+    """Average the contributions of several answers to the same queries (training seeds).
+
+    Denominators are the task's, the same in every run, so a metric of the average is the average of the
+    runs' metrics, in every bootstrap draw as well.
+
+    Raises:
+        ValueError: the runs did not answer the same queries.
+    """
+    first = runs[0]
+    if not all(same_queries(first, run) for run in runs):
+        raise ValueError("the runs did not answer the same queries: they cannot be averaged")
+    ratios = {
+        name: (np.mean([run.ratios[name][0] for run in runs], axis=0), bottom)
+        for name, (_, bottom) in first.ratios.items()
+    }
+    return replace(first, ratios=MappingProxyType(ratios))
+
+
+def same_queries(first: Scored, second: Scored) -> bool:
+    """Whether two answers were given to the same queries over galleries of the same findings."""
+    return (
+        np.array_equal(first.subjects, second.subjects)
+        and np.array_equal(first.held, second.held)
+        and first.ratios.keys() == second.ratios.keys()
+        and all(np.array_equal(first.ratios[name][1], second.ratios[name][1]) for name in first.ratios)
+    )
 
 
 def draw_people(subjects: NDArray[Any], draws: int, seed: int) -> NDArray[np.float64]:

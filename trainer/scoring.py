@@ -4,7 +4,7 @@
 anything that can rank (an encoder, raw features, a classifier) is scored by the same code.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,16 +23,15 @@ from trainer.metrics import (
     Labels,
     Pairs,
     Ranking,
+    Scored,
     Task,
-    add_up,
     compare,
-    counted_findings,
     draw_people,
     ideal_gains,
     no_pairs,
+    pool,
     rank,
     rank_vectors,
-    score_queries,
 )
 
 BOOTSTRAP_DRAWS = 1000
@@ -97,17 +96,41 @@ def score_ranking(
         `bootstrap_draws` and `seed` as the contract names them; a metric that nothing could be measured
         for is None.
     """
-    ideal = ideal_gains(task)
-    counted = counted_findings(task)
-    ratios = score_queries(ranking, task, ideal)
-    metrics = add_up(ratios, counted, task.subjects)
-    drawn: Metrics | None = None
-    if draws:
-        drawn = add_up(ratios, counted, task.subjects, draw_people(task.subjects, draws, seed))
+    return score_parts([ranking], [task], seed=seed, draws=draws, baselines=baselines)
+
+
+def score_parts(
+    rankings: Sequence[Ranking],
+    tasks: Sequence[Task],
+    *,
+    seed: int = 0,
+    draws: int = BOOTSTRAP_DRAWS,
+    baselines: bool = True,
+) -> dict[str, Any]:
+    """Score the answers to several tasks as one: the folds of a cross-validation, each with its gallery.
+
+    Folds should be alike: a finding that is common in one fold's queries and in its gallery gives even one
+    constant answer a fold a little lift.
+
+    Args:
+        rankings: one a task, as `score_ranking` takes it.
+        tasks: whose queries are pooled (`metrics.pool`); gallery counts of findings are added up.
+        seed: as `score_ranking`.
+        draws: as `score_ranking`.
+        baselines: as `score_ranking`.
+
+    Returns:
+        As `score_ranking`.
+    """
+    ideals = [ideal_gains(task) for task in tasks]
+    scored = pool([Scored.of(*part) for part in zip(rankings, tasks, ideals, strict=True)])
+    metrics = scored.metrics()
+    drawn = scored.metrics(draw_people(scored.subjects, draws, seed)) if draws else None
+    counted = scored.counted
     return {
         **_table({name: _number(value[0]) for name, value in metrics.items()}, counted),
-        "per_finding": _findings(metrics, drawn, task, counted),
-        "baselines": score_baselines(task, seed, ideal) if baselines else None,
+        "per_finding": _findings(metrics, drawn, tasks, counted),
+        "baselines": score_baselines(tasks, seed, ideals) if baselines else None,
         "ci95": None if drawn is None else _table({n: interval(v) for n, v in drawn.items()}, counted),
         "bootstrap_draws": draws,
         "seed": seed,
@@ -115,39 +138,44 @@ def score_ranking(
 
 
 def score_baselines(
-    task: Task, seed: int = 0, ideal: NDArray[np.float64] | None = None, draws: int = BASELINE_DRAWS
+    tasks: Sequence[Task],
+    seed: int = 0,
+    ideals: Sequence[NDArray[np.float64]] | None = None,
+    draws: int = BASELINE_DRAWS,
 ) -> dict[str, Any]:
     """Score what needs no encoder, on the same queries.
 
     `random`: every query gets the gallery in an order of its own; the mean of `draws` draws, with their
-    standard deviation (`sd`). `constant`: every query gets one and the same order, the best in hindsight
-    (items that match most of these very queries first). `normal_abnormal`: a perfect classifier, items that
-    are normal exactly as the query is come first, in random order; mean and deviation of `draws` draws.
+    standard deviation (`sd`). `constant`: every query of a task gets one and the same order, the best in
+    hindsight (items that match most of these very queries first). `normal_abnormal`: a perfect classifier,
+    items that are normal exactly as the query is come first, in random order; mean and deviation of `draws`
+    draws.
 
     Where a query's own subject is excluded the constant order closes the gap, so that its lift can be a
     little off 0: a film of the subject is what that query, and no other, may not have.
     """
-    ideal = ideal_gains(task) if ideal is None else ideal
-    counted = counted_findings(task)
+    ideals = [ideal_gains(task) for task in tasks] if ideals is None else ideals
 
-    def measure(ranking: Ranking) -> dict[str, float]:
-        values = add_up(score_queries(ranking, task, ideal), counted, task.subjects)
-        return {name: float(value[0]) for name, value in values.items()}
+    def measure(answer: Callable[[Task], Ranking]) -> tuple[dict[str, float], tuple[str, ...]]:
+        parts = [Scored.of(answer(task), task, ideal) for task, ideal in zip(tasks, ideals, strict=True)]
+        scored = pool(parts)
+        return {name: float(value[0]) for name, value in scored.metrics().items()}, scored.counted
 
-    def describe(rankings: Sequence[Ranking]) -> dict[str, Any]:
-        tables = [measure(ranking) for ranking in rankings]
+    def describe(answer: Callable[[Task], Ranking]) -> dict[str, Any]:
+        measured = [measure(answer) for _ in range(draws)]
+        tables, counted = [table for table, _ in measured], measured[0][1]
         columns = {name: np.array([table[name] for table in tables]) for name in tables[0]}
         return {
             **_table({name: _number(np.mean(column)) for name, column in columns.items()}, counted),
             "sd": _table({name: _number(np.std(column)) for name, column in columns.items()}, counted),
         }
 
-    best = {name: _number(value) for name, value in measure(rank_constant(task)).items()}
+    best, counted = measure(rank_constant)
     rng = np.random.default_rng(seed)
     return {
-        "random": describe([rank_at_random(task, rng) for _ in range(draws)]),
-        "constant": _table(best, counted),
-        "normal_abnormal": describe([rank_at_random(task, rng, by_normal=True) for _ in range(draws)]),
+        "random": describe(lambda task: rank_at_random(task, rng)),
+        "constant": _table({name: _number(value) for name, value in best.items()}, counted),
+        "normal_abnormal": describe(lambda task: rank_at_random(task, rng, by_normal=True)),
     }
 
 
@@ -201,14 +229,15 @@ def _table(values: Mapping[str, Any], counted: Sequence[str]) -> dict[str, Any]:
 
 
 def _findings(
-    metrics: Metrics, drawn: Metrics | None, task: Task, counted: Sequence[str]
+    metrics: Metrics, drawn: Metrics | None, tasks: Sequence[Task], counted: Sequence[str]
 ) -> list[dict[str, Any]]:
     """One row a leaf finding that either side has: how often, and how well it is told apart.
 
     `precision` is the mean share of the first five that has it over queries that have it; `in_macro` says
     whether both sides have enough of it (ten queries, eight items) for the macro lift.
     """
-    asked, held = task.queries.present.sum(axis=0), task.gallery.present.sum(axis=0)
+    asked = np.sum([task.queries.present.sum(axis=0) for task in tasks], axis=0)
+    held = np.sum([task.gallery.present.sum(axis=0) for task in tasks], axis=0)
     return [
         {
             "finding": leaf,
