@@ -10,6 +10,8 @@ from trainer.metrics import (
     LEAVES,
     MIN_GALLERY,
     MIN_QUERIES,
+    PRECISION_AT,
+    RECALL_AT,
     Labels,
     Pairs,
     Task,
@@ -82,6 +84,47 @@ def test_precision_ndcg_and_recall_agree_with_trec_eval_on_random_rankings(seed:
     owed = np.maximum((gains > 0).sum(axis=1), 1)
     for k in (1, 5, 10):
         np.testing.assert_allclose(hit_pairs(ranking, pairs, k) / owed, theirs(f"recall_{k}"), atol=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), gallery=st.integers(3, 40))
+def test_scores_by_findings_agree_with_trec_eval_where_pairs_are_excluded_and_galleries_small(
+    seed: int, gallery: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    task = random_task(seed, queries=12, gallery=gallery)
+    chosen = rng.random((12, gallery))
+    task = Task(
+        task.queries,
+        task.gallery,
+        task.subjects,
+        excluded=np.argwhere(chosen < 0.1),
+        true_pairs=np.argwhere((chosen > 0.8) & (rng.random((12, 1)) < 0.7)),
+    )
+    scores = rng.permuted(np.tile(np.arange(gallery, dtype=np.float64), (12, 1)), axis=1)
+    ours = score_queries(rank(scores, task.excluded), task)
+
+    # Gains are n/1 to n/5 with these five findings: sixty times them are the whole numbers trec_eval reads.
+    gains = np.rint(60 * compare(task.queries, task.gallery)).astype(int)
+    pairs = {(int(q), int(d)) for q, d in task.true_pairs}  # type: ignore[union-attr]
+    allowed = {q: [d for d in range(gallery) if chosen[q, d] >= 0.1] for q in range(12)}
+    run = {f"q{q}": {f"d{d}": float(scores[q, d]) for d in held} for q, held in allowed.items()}
+    by_findings = {f"q{q}": {f"d{d}": int(gains[q, d]) for d in held} for q, held in allowed.items()}
+    by_study = {f"q{q}": {f"d{d}": int((q, d) in pairs) for d in held} for q, held in allowed.items()}
+    findings = pytrec_eval.RelevanceEvaluator(by_findings, {"ndcg_cut.10", "P.1,2,5,10"}).evaluate(run)
+    studies = pytrec_eval.RelevanceEvaluator(by_study, {"recall.1,5,10"}).evaluate(run)
+
+    judged = [
+        *((f"precision_at.{k}", findings, f"P_{k}") for k in PRECISION_AT),
+        ("ndcg_at_10", findings, "ndcg_cut_10"),
+        *((f"recall_at.{k}", studies, f"recall_{k}") for k in RECALL_AT),
+    ]
+    for name, theirs, theirs_name in judged:
+        top, bottom = ours[name]
+        asked = bottom > 0
+        values = np.array([theirs.get(f"q{q}", {}).get(theirs_name, 0.0) for q in range(12)])
+        np.testing.assert_allclose((top[asked] / bottom[asked]), values[asked], atol=1e-9)
+        assert not values[~asked].any()
 
 
 @settings(max_examples=25, deadline=None)
