@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.findings import VOCABULARY, Statuses, is_normal, present_leaves
+from corpus.findings import NO_FINDING, VOCABULARY, Statuses, is_normal, present_leaves
 
 LEAVES = VOCABULARY.leaves
+CLASSES = (*LEAVES, NO_FINDING)
+"""What a picture can be told to be: C classes, the leaf findings and normal."""
+
 PRECISION_AT = (1, 2, 5, 10)
 RECALL_AT = (1, 5, 10)
 LIFT_AT = 5
@@ -29,6 +32,7 @@ MIN_QUERIES = 10
 MIN_GALLERY = 8
 """A finding enters the macro lift only with this many queries and gallery items."""
 
+_WEIGHTS_AT_ONCE = 4_000_000  # 32 MB of weights at a time
 _BLOCK = 256  # queries ranked at a time: 256 × 100,000 gallery items are 100 MB
 
 Ranking = NDArray[np.int64]
@@ -68,6 +72,19 @@ class Labels:
         """(n,) whether an item can match anything: it is normal or has a present leaf finding."""
         known: NDArray[np.bool_] = self.normal | self.present.any(axis=1)
         return known
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """(n,) the class of each item, an index into `CLASSES`; −1 for none.
+
+        An item is of a finding's class when that is its only present leaf and it is not normal, and of the
+        class `no_finding` when it is normal and has no present leaf (a normal film with a device has none).
+        """
+        single = (self.present.sum(axis=1) == 1) & ~self.normal
+        bare = self.normal & ~self.present.any(axis=1)
+        classes: NDArray[np.int64] = np.where(single, self.present.argmax(axis=1), -1)
+        classes[bare] = len(LEAVES)
+        return classes
 
     def take(self, index: NDArray[Any]) -> "Labels":
         """Return the labels of the chosen items (indices or mask)."""
@@ -414,3 +431,42 @@ def add_up(
         where=measured.any(axis=0),
     )
     return metrics
+
+
+def auroc(
+    scores: NDArray[Any], positive: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return the area under the receiver operating characteristic, as the rank statistic it is.
+
+    The probability that a positive item scores above a negative one, a tie counting half (Hanley and McNeil,
+    1982).
+
+    Args:
+        scores: (n,), higher speaks for positive.
+        positive: (n,) which items are.
+        weights: (D, n) how often each item counts; None counts each once (D = 1).
+
+    Returns:
+        (D,) in [0, 1]; NaN where either side has no weight.
+
+    Raises:
+        ValueError: a score is NaN.
+    """
+    if np.isnan(scores).any():
+        raise ValueError("a score is NaN: no order can be read from it")
+    weights = np.ones((1, len(scores))) if weights is None else weights
+    if not len(scores):
+        return np.full(len(weights), np.nan)
+    order = np.argsort(scores, kind="stable")
+    ranked = scores[order]
+    ties = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))  # where each level begins
+    block = max(1, _WEIGHTS_AT_ONCE // len(scores))
+    areas = np.empty(len(weights))
+    for start in range(0, len(weights), block):
+        drawn = weights[start : start + block][:, order]
+        for_it = np.add.reduceat(drawn * positive[order], ties, axis=1)
+        against = np.add.reduceat(drawn * ~positive[order], ties, axis=1)
+        won = (for_it * (np.cumsum(against, axis=1) - against / 2)).sum(axis=1)
+        pairs = for_it.sum(axis=1) * against.sum(axis=1)
+        areas[start : start + block] = np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
+    return areas

@@ -5,13 +5,15 @@ anything that can rank (an encoder, raw features, a classifier) is scored by the
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.findings import Statuses
+from corpus.findings import Status, Statuses
 from trainer.metrics import (
+    CLASSES,
     DEPTH,
     LEAVES,
     LIFT_AT,
@@ -25,6 +27,7 @@ from trainer.metrics import (
     Ranking,
     Scored,
     Task,
+    auroc,
     compare,
     draw_people,
     ideal_gains,
@@ -37,6 +40,7 @@ from trainer.metrics import (
 BOOTSTRAP_DRAWS = 1000
 BASELINE_DRAWS = 20
 _BLOCK = 256
+_AGAINST = {"auroc": "absent", "auroc_abnormal": "others"}
 
 Metrics = Mapping[str, NDArray[np.float64]]
 
@@ -177,6 +181,90 @@ def score_baselines(
         "constant": _table({name: _number(value) for name, value in best.items()}, counted),
         "normal_abnormal": describe(lambda task: rank_at_random(task, rng, by_normal=True)),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Contrasts:
+    """What each class (`CLASSES`) is told from, three (n, C) bool tables over n items.
+
+    `present`: shows it. `absent`: said not to show it, or normal. `others`: abnormal without it, absent or
+    unmentioned (as lift compares; uncertain is neither). For `no_finding`, `absent` is whatever has a
+    present leaf finding, and nothing is in `others`.
+    """
+
+    present: NDArray[np.bool_]
+    absent: NDArray[np.bool_]
+    others: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, statuses: Sequence[Statuses]) -> "Contrasts":
+        """Read the contrasts of items from their statuses."""
+        labels = Labels.of(statuses)
+        said = np.array([[told.get(leaf, Status.UNMENTIONED) for leaf in LEAVES] for told in statuses])
+        said = said.reshape(len(statuses), len(LEAVES))
+        normal, without = labels.normal[:, None], ~labels.present & (said != Status.UNCERTAIN)
+        abnormal = labels.present.any(axis=1, keepdims=True) & ~normal
+        return cls(
+            np.concatenate([labels.present, normal], axis=1),
+            np.concatenate([without & (normal | (said == Status.ABSENT)), abnormal], axis=1),
+            np.concatenate([without & abnormal, np.zeros_like(normal)], axis=1),
+        )
+
+
+def score_classes(
+    scores: NDArray[Any],
+    contrasts: Contrasts,
+    subjects: NDArray[Any],
+    *,
+    seed: int = 0,
+    draws: int = BOOTSTRAP_DRAWS,
+) -> dict[str, Any]:
+    """Score how well items are told to show a class, each class by itself.
+
+    Args:
+        scores: (n, C) over `CLASSES`, higher speaks for the class; a column of NaN is not measured.
+        contrasts: of the n items.
+        subjects: (n,) the person behind each item; the bootstrap draws people.
+        seed: of the bootstrap.
+        draws: bootstrap draws.
+
+    Returns:
+        `auroc` (present against absent) and `auroc_abnormal` (present against other abnormal items; telling
+        normal from abnormal earns nothing there), each with `macro` over the `findings` of at least ten
+        items on either side, and `ci95`; `per_finding` with counts, values and intervals. None where
+        nothing could be measured.
+    """
+    weights = draw_people(subjects, draws, seed)[:, np.unique(subjects, return_inverse=True)[1]]
+    rows: list[dict[str, Any]] = []
+    areas: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in _AGAINST}
+    for column, name in enumerate(CLASSES):
+        present = contrasts.present[:, column]
+        row: dict[str, Any] = {"finding": name, "present": int(present.sum())}
+        for metric, side in _AGAINST.items():
+            against = getattr(contrasts, side)[:, column]
+            chosen = present | against
+            row[side] = int(against.sum())
+            row[metric] = row[f"{metric}_ci95"] = None
+            if present.any() and against.any() and not np.isnan(scores[chosen, column]).any():
+                counted = np.concatenate([np.ones((1, chosen.sum())), weights[:, chosen]])
+                area = auroc(scores[chosen, column], present[chosen], counted)
+                row[metric], row[f"{metric}_ci95"] = _number(area[0]), interval(area[1:])
+                if name in LEAVES and min(row["present"], row[side]) >= MIN_QUERIES:
+                    areas[metric][name] = area
+        if present.any():
+            rows.append(row)
+    return {**{name: _macro(table) for name, table in areas.items()}, "per_finding": rows}
+
+
+def _macro(areas: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """Average the areas of findings; in a draw, of those that it holds."""
+    if not areas:
+        return {"macro": None, "findings": [], "ci95": None}
+    table = np.stack(list(areas.values()))
+    measured = np.isfinite(table)
+    mean = np.where(measured, table, 0.0).sum(axis=0) / np.maximum(measured.sum(axis=0), 1)
+    mean[~measured.any(axis=0)] = np.nan
+    return {"macro": _number(mean[0]), "findings": list(areas), "ci95": interval(mean[1:])}
 
 
 def rank_constant(task: Task) -> Ranking:
