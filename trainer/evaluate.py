@@ -25,7 +25,8 @@ from trainer.gallery import (
     encode,
     gather,
 )
-from trainer.metrics import Labels, Pairs, Task, no_pairs, rank_vectors
+from trainer.groups import group_items, score_groups
+from trainer.metrics import Labels, Pairs, Scored, Task, no_pairs, rank_vectors
 from trainer.scoring import BOOTSTRAP_DRAWS, score_ranking
 from trainer.seen import count_seen
 
@@ -116,10 +117,18 @@ def evaluate_vectors(
     draws: int = BOOTSTRAP_DRAWS,
     baselines: bool = True,
 ) -> dict[str, Any]:
-    """Score vectors that are already made; the answer is `trainer.scoring.score_ranking`'s."""
+    """Score vectors that are already made.
+
+    Returns:
+        As `trainer.scoring.score_ranking`, and `per_group` as `trainer.groups.score_groups`.
+    """
     task = make_task(queries.items, gallery.items)
     ranking = rank_vectors(queries.vectors, gallery.vectors, task.excluded)
-    return score_ranking(ranking, task, seed=seed, draws=draws, baselines=baselines)
+    groups = group_items(queries.items)
+    return {
+        **score_ranking(ranking, task, seed=seed, draws=draws, baselines=baselines),
+        "per_group": score_groups(Scored.of(ranking, task), groups, seed=seed, draws=draws),
+    }
 
 
 def make_task(queries: Sequence[Item], gallery: Sequence[Item]) -> Task:
