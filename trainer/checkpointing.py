@@ -2,6 +2,7 @@
 
 config.toml            the resolved configuration
 steps.csv, metrics.csv loss by step; monitored scores by epoch
+curves.png             both, drawn
 problems.jsonl         items that could not be read, with the reason
 checkpoints/last.pt    everything that an exact resume needs
 checkpoints/best.pt    weights of the best epoch
@@ -32,6 +33,7 @@ LAST = "checkpoints/last.pt"
 BEST = "checkpoints/best.pt"
 STEPS = "steps.csv"
 METRICS = "metrics.csv"
+CURVES = "curves.png"
 PROBLEMS = "problems.jsonl"
 ENCODER = "encoder"
 
@@ -145,7 +147,7 @@ def _check_history(folder: RunFolder, config: TrainConfig, resume: bool) -> None
     if begun and not resume:
         raise TrainingError(f"{folder.path} holds a run already; go on with --resume or name another --out")
     if not resume:
-        for name in (STEPS, METRICS, PROBLEMS):
+        for name in (STEPS, METRICS, CURVES, PROBLEMS):
             (folder.path / name).unlink(missing_ok=True)
         return
     (folder.path / PROBLEMS).unlink(missing_ok=True)  # the pictures are read anew

@@ -14,35 +14,57 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from corpus.errors import UsageError
 from trainer.targets import TargetConfig
 
-LossName = Literal["semantic-matching", "infonce"]
+LossName = Literal["semantic-matching", "dhn-nce", "infonce", "multi-positive-infonce"]
 Unit = Literal["report", "sentence", "both"]
 Pairing = Literal["auto", "independent", "matched", "true"]
 BatchNorm = Literal["auto", "frozen", "live"]
 Keep = Literal["best", "last"]
 Start = Literal["aligned", "plain"]
+Precision = Literal["float32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
-    """`temperature` sharpens semantic targets below 1; `identity_weight` leans them on true pairs."""
+    """What training minimises; see `trainer.losses`.
+
+    Semantic matching: `temperature` sharpens its targets below 1, `identity_weight` leans them on true pairs.
+    DHN-NCE: `beta1` and `beta2` weigh hard negatives, `detach_weights` takes the weights as constants,
+    `decoupled` leaves the true pair out of the sum. Multi-positive InfoNCE: positives are at least `least`
+    alike. `learn_scale`: learn the logit scale, too, else it stays 1 / `optimizer.temperature`.
+    """
 
     name: LossName = "semantic-matching"
     temperature: float = 0.1
     identity_weight: float = 0.0
+    beta1: float = 0.15
+    beta2: float = 0.15
+    detach_weights: bool = True
+    decoupled: bool = True
+    least: float = 0.5
+    learn_scale: bool = True
+
+    @property
+    def by_labels(self) -> bool:
+        """Whether the loss goes by the likeness of labels, and not by true pairs."""
+        return self.name in ("semantic-matching", "multi-positive-infonce")
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingConfig:
     """How batches are drawn; see `trainer.sampling.Sampler`.
 
-    `text_unit`: a text is a report, a sentence, or either. `pairing`: `auto` is independent for semantic
-    matching and true for infonce. `text_batch_size` 0: as many texts as pictures, or all. `steps` an epoch,
-    0: each picture about once. `source_shares`: `SOURCE=SHARE` each, such as `covid-chestxray=0.1`: how much
+    `text_unit`: a text is a report, a sentence, or either. `pairing`: `auto` is independent for losses that
+    go by labels and true for those that go by pairs. `texts_per_picture`: how many texts of its own a paired
+    picture meets at once, drawn anew each time. `prompts`: how many texts are made from the findings of each
+    picture that has no report. `text_batch_size` 0: as many texts as pictures, or all. `steps` an epoch, 0:
+    each picture about once. `source_shares`: `SOURCE=SHARE` each, such as `covid-chestxray=0.1`: how much
     of all draws of pictures comes from that source; the other sources share the rest as they are.
     """
 
     text_unit: Unit = "both"
     pairing: Pairing = "auto"
+    texts_per_picture: int = 1
+    prompts: int = 0
     batch_size: int = 32
     text_batch_size: int = 0
     balance: float = 0.0
@@ -108,7 +130,8 @@ class HeadConfig:
 class OptimizerConfig:
     """AdamW with warm-up and a cosine to zero.
 
-    `learning_rate` of the towers; `head_rate` of projections and logit scale, 0: the same. `warm_up`: share
+    `learning_rate` of the towers; `head_rate` of projections and logit scale, 0: the same. `layer_decay`:
+    each layer of a tower below its last learns by so much of the rate of the one above. `warm_up`: share
     of all steps. `clip`: largest gradient norm. `average`: decay of the running mean of the weights that is
     scored and exported in place of the last step's, 0: none. `keep_start`: share of the weights that
     training began with in what is scored and exported.
@@ -116,6 +139,7 @@ class OptimizerConfig:
 
     learning_rate: float = 1e-3
     head_rate: float = 0.0
+    layer_decay: float = 1.0
     weight_decay: float = 1e-4
     warm_up: float = 0.1
     clip: float = 1.0
@@ -139,8 +163,25 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryConfig:
+    """Large batches on small machines.
+
+    `chunk`: items that go through a tower at once (gradient caching, `trainer.step`), 0: the whole batch.
+    `precision` of the towers. `recompute`: keep no activations inside a tower, run its blocks again instead.
+    """
+
+    chunk: int = 0
+    precision: Precision = "float32"
+    recompute: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Everything that decides a run. `checkpoint_steps` 0: a checkpoint at each epoch's end only."""
+    """Everything that decides a run.
+
+    `checkpoint_steps` 0: a checkpoint at each epoch's end only. `patience`: stop after so many epochs without
+    a better lift@5 on the people held out for tuning (nDCG@10 where lift cannot be measured), 0: never.
+    """
 
     corpus: tuple[str, ...] = ()
     arch: str = "tiny"
@@ -149,6 +190,7 @@ class TrainConfig:
     epochs: int = 10
     seed: int = 0
     keep: Keep = "best"
+    patience: int = 0
     checkpoint_steps: int = 0
     workers: int = 0
     loss: LossConfig = field(default_factory=LossConfig)
@@ -158,6 +200,7 @@ class TrainConfig:
     head: HeadConfig = field(default_factory=HeadConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -166,6 +209,10 @@ class TrainConfig:
             ("sampling.text_batch_size", self.sampling.text_batch_size, 0),
             ("sampling.balance", self.sampling.balance, 0),
             ("sampling.steps", self.sampling.steps, 0),
+            ("sampling.texts_per_picture", self.sampling.texts_per_picture, 1),
+            ("sampling.prompts", self.sampling.prompts, 0),
+            ("memory.chunk", self.memory.chunk, 0),
+            ("patience", self.patience, 0),
             ("freeze.views", self.freeze.views, 1),
             ("freeze.image_blocks", self.freeze.image_blocks, -1),
             ("freeze.text_layers", self.freeze.text_layers, -1),
@@ -174,6 +221,15 @@ class TrainConfig:
         ):
             if value < least:
                 raise UsageError(f"{name} must be at least {least}, not {value}")
+        if not 0 < self.optimizer.layer_decay <= 1:
+            raise UsageError(
+                f"optimizer.layer_decay must lie in 0…1, above 0, not {self.optimizer.layer_decay}"
+            )
+        if self.memory.chunk and self.freeze.batch_norm == "live":
+            raise UsageError(
+                "memory.chunk needs batch normalisation on frozen statistics: a piece's would stand for the "
+                "batch's; set freeze.batch_norm to frozen or memory.chunk to 0"
+            )
         _ = self.sampling.shares
         for name, share in (
             ("optimizer.average", self.optimizer.average),
@@ -188,7 +244,13 @@ class TrainConfig:
         """The pairing with `auto` resolved."""
         if self.sampling.pairing != "auto":
             return self.sampling.pairing
-        return "true" if self.loss.name == "infonce" else "independent"
+        return "independent" if self.loss.by_labels else "true"
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether an item without any known finding has nothing to say to this run."""
+        by_findings = self.loss.by_labels and self.targets.of != "embedding"
+        return by_findings or self.pairing == "matched"
 
 
 def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:

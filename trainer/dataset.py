@@ -10,12 +10,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from corpus.errors import TrainingError
 from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses
 from corpus.labeler import label_report, label_text, labeled
 from corpus.records import ProblemSink, Report, Source, Study
 from corpus.reports import sentences
 from corpus.splits import split_of
+from trainer.prompts import describe
 
 logger = logging.getLogger(__name__)
 
@@ -25,22 +28,24 @@ TEXT_UNITS: tuple[TextUnit, ...] = ("report", "sentence", "both")
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture and what is known of its study's findings."""
+    """One picture and what is known of its study: findings, and what its report tells, if it has one."""
 
     item_id: str
     location: str
     study_id: str
     subject_id: str
     statuses: Statuses
+    told: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One distinct text, labelled by itself, and the studies that hold it."""
+    """One distinct text, labelled by itself; the studies, and the people, that it is of or was made for."""
 
     text: str
     studies: frozenset[str]
     statuses: Statuses
+    subjects: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,10 @@ class SourceCount:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """The corpus of a run. `subjects`: everyone whose items it may see, training or monitoring."""
+    """The corpus of a run. `subjects`: everyone whose items it may see, training or monitoring.
+
+    The texts of `val` are reports, whatever those of `train` are.
+    """
 
     train: Pool
     val: Pool
@@ -78,6 +86,9 @@ def gather(
     on_problem: ProblemSink,
     *,
     need_labels: bool = True,
+    prompts: int = 0,
+    seed: int = 0,
+    whole: bool = False,
 ) -> Gathered:
     """Read sources into training and monitoring pools, subjects of the test split left out.
 
@@ -86,18 +97,27 @@ def gather(
         unit: whether a text is a report's described part, each of its sentences, or both.
         on_problem: gets every item that could not be read.
         need_labels: leave out items without any known finding (the loss lives on labels).
+        prompts: how many texts to make from the findings of each study that has pictures and no report.
+        seed: of the made texts.
+        whole: put everyone into both pools, for a cross-validation that divides them itself.
 
     Raises:
         TrainingError: nothing can be learned from what is there; says what is lacking.
     """
-    train, val = _Collector(unit), _Collector("report")
+    rng = np.random.default_rng([seed, prompts])
+    train, val = _Collector(unit, prompts, rng), _Collector("report", 0, rng)
     counts = []
     for name, source in sources:
         count = _Count()
         for study in source.studies(on_problem):
             split = split_of(study.subject_id)
-            if split != "test":
-                (train if split == "train" else val).add(labeled(study), count)
+            if split == "test":
+                continue
+            known = labeled(study)
+            if whole or split == "train":
+                train.add(known, count)
+            if whole or split == "val":
+                val.add(known, _Count() if whole else count)
         counts.append(count.total(name))
     gathered = Gathered(
         train.pool(need_labels),
@@ -137,26 +157,34 @@ class _Count:
 class _Collector:
     """Collects the items of one split; identical texts become one."""
 
-    def __init__(self, unit: TextUnit) -> None:
+    def __init__(self, unit: TextUnit, prompts: int, rng: np.random.Generator) -> None:
         self._unit = unit
+        self._prompts, self._rng = prompts, rng
         self._pictures: list[Picture] = []
-        self._texts: dict[str, tuple[set[str], Statuses]] = {}
+        self._texts: dict[str, tuple[set[str], set[str], Statuses]] = {}
         self.subjects: set[str] = set()
 
     def add(self, study: Study, count: _Count) -> None:
         """Take the items of a study whose findings are completed by its report."""
         self.subjects.add(study.subject_id)
         count.subjects.add(study.subject_id)
+        told = " ".join(sentences(study.report)) if study.report else None
         for image in study.images:
-            self._pictures.append(
-                Picture(image.item_id, image.location, study.study_id, study.subject_id, study.findings)
-            )
+            known = (study.study_id, study.subject_id, study.findings, told)
+            self._pictures.append(Picture(image.item_id, image.location, *known))
         count.items["pictures"] += len(study.images)
         count.items["unlabelled"] += 0 if study.findings else len(study.images)
-        for text, statuses in self._texts_of(study.report) if study.report else ():
-            self._texts.setdefault(text, (set(), statuses))[0].add(study.study_id)
+        for text, statuses in self._texts_of(study.report) if study.report else self._made_for(study):
+            studies, subjects, _ = self._texts.setdefault(text, (set(), set(), statuses))
+            studies.add(study.study_id)
+            subjects.add(study.subject_id)
             count.items["texts"] += 1
             count.items["unlabelled"] += not statuses
+
+    def _made_for(self, study: Study) -> Iterable[tuple[str, Statuses]]:
+        if study.images and study.findings:
+            for _ in range(self._prompts):
+                yield describe(study.findings, self._rng), study.findings
 
     def _texts_of(self, report: Report) -> Iterable[tuple[str, Statuses]]:
         told = sentences(report)
@@ -165,12 +193,13 @@ class _Collector:
         if self._unit in ("sentence", "both"):
             known = {sentence: self._texts.get(sentence) for sentence in told}
             for sentence, held in known.items():
-                yield sentence, held[1] if held else sentence_statuses(sentence)
+                yield sentence, held[-1] if held else sentence_statuses(sentence)
 
     def pool(self, need_labels: bool) -> Pool:
         """The collected items, those without a known finding left out where labels are needed."""
         texts = (
-            Text(text, frozenset(studies), statuses) for text, (studies, statuses) in self._texts.items()
+            Text(text, frozenset(studies), statuses, frozenset(subjects))
+            for text, (studies, subjects, statuses) in self._texts.items()
         )
         return Pool(
             tuple(p for p in self._pictures if p.statuses or not need_labels),

@@ -1,5 +1,6 @@
 """The two sides of a training step: items to unit features, what is frozen read from a cache."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,21 +50,24 @@ class ImageSide:
         freeze: FreezeConfig,
         augment: AugmentConfig | None,
         device: torch.device,
+        *,
+        recompute: bool = False,
     ) -> None:
         self._pixels = pixels
+        self._rows = np.arange(len(pixels))
         self._mean = torch.tensor(preprocessing["mean"], device=device).view(1, -1, 1, 1)
         self._std = torch.tensor(preprocessing["std"], device=device).view(1, -1, 1, 1)
         self._device = device
         self._augment = augmentation(augment) if augment else None
         self._freeze = freeze
         visual: Any = model.visual
-        self._tower = split_image_tower(visual, freeze.image_blocks, pixels.shape[1])
+        self._tower = split_image_tower(visual, freeze.image_blocks, pixels.shape[1], recompute=recompute)
         self._cached: NDArray[np.float16] | None = None
 
     def fill_cache(self, file: Path, tick: Tick) -> bool:
-        """Compute the frozen activations of every picture and view; return whether they are kept.
+        """Compute the frozen activations of every picture and view; return whether they are in the file.
 
-        View 0 is the picture as it is, the others are augmented.
+        View 0 is the picture as it is, the others are augmented. `open_cache` then reads them from there.
 
         Raises:
             TrainingError: the disk does not take them.
@@ -89,22 +93,32 @@ class ImageSide:
                 done += len(chunk)
                 tick(done, total)
         cached.flush()
-        self._cached = cached
         return True
+
+    def open_cache(self, file: Path) -> None:
+        """Take the frozen activations from a file that `fill_cache` wrote, in this process or another."""
+        self._cached = np.load(file, mmap_mode="r")
+
+    def only(self, rows: NDArray[np.int64]) -> "ImageSide":
+        """The same side with some of its pictures: picture i of it is picture `rows[i]` of this."""
+        some = copy.copy(self)
+        some._rows = self._rows[rows]
+        return some
 
     def features(self, index: NDArray[np.int64], *, training: bool) -> Tensor:
         """(n, dim) unit features of the pool's pictures at `index`; augmented when training."""
+        index = self._rows[index]
         if self._cached is not None:
             view = torch.zeros(len(index), dtype=torch.int64)
             if training and len(self._cached) > 1:
                 view = torch.randint(len(self._cached), (len(index),))
             kept = torch.from_numpy(self._cached[view.numpy(), index]).to(self._device).float()
-            return F.normalize(self._tower.rest(kept), dim=-1)
+            return F.normalize(self._tower.rest(kept).float(), dim=-1)
         inputs = self._inputs(index, augment=training)
         if self._freeze.image_blocks:
             with torch.no_grad():
                 inputs = self._tower.prefix(inputs)
-        return F.normalize(self._tower.rest(inputs), dim=-1)
+        return F.normalize(self._tower.rest(inputs).float(), dim=-1)
 
     def _inputs(self, index: NDArray[np.int64], *, augment: bool) -> Tensor:
         pixels = torch.from_numpy(self._pixels[index]).to(self._device).float().div_(255).unsqueeze(1)
@@ -149,6 +163,13 @@ class TextSide:
         self._cached = [torch.stack([next(rest) for _ in windows]) for windows in self._windows]
         return True
 
+    def only(self, rows: NDArray[np.int64]) -> "TextSide":
+        """The same side with some of its texts: text i of it is text `rows[i]` of this."""
+        some = copy.copy(self)
+        some._windows = [self._windows[row] for row in rows]
+        some._cached = None if self._cached is None else [self._cached[row] for row in rows]
+        return some
+
     def features(self, index: NDArray[np.int64]) -> Tensor:
         """(m, dim) unit features of the pool's texts at `index`."""
         owners = self.owners(index)
@@ -157,7 +178,7 @@ class TextSide:
         else:
             windows = [window for text in index for window in self._windows[text]]
             vectors = self._text(pad(windows, self._pad_id).to(self._device))
-        vectors = F.normalize(vectors, dim=-1)
+        vectors = F.normalize(vectors.float(), dim=-1)
         if len(owners) == len(index):
             features: Tensor = vectors
             return features

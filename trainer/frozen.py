@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from corpus.errors import TrainingError
 
@@ -29,32 +30,43 @@ class SplitTower:
 class _Rest(nn.Module):
     """The trainable blocks of a trunk, its pooling, and the projection."""
 
-    def __init__(self, blocks: nn.Sequential, visual: nn.Module) -> None:
+    def __init__(self, blocks: nn.Sequential, visual: nn.Module, recompute: bool) -> None:
         super().__init__()
         self.blocks = blocks
+        self.recompute = recompute
         self._visual = [visual]  # in a list: its parameters belong to the model, not to this view of it
 
     def forward(self, activations: torch.Tensor) -> torch.Tensor:
         """(n, …) activations → (n, dim) features."""
         visual: Any = self._visual[0]
-        features: torch.Tensor = visual.head(visual.trunk.forward_head(self.blocks(activations)))
+        for block in self.blocks:
+            if self.recompute and torch.is_grad_enabled():
+                activations = checkpoint(block, activations, use_reentrant=False)
+            else:
+                activations = block(activations)
+        features: torch.Tensor = visual.head(visual.trunk.forward_head(activations))
         return features
 
 
-def split_image_tower(visual: nn.Module, frozen_blocks: int, image_size: int) -> SplitTower:
+def split_image_tower(
+    visual: nn.Module, frozen_blocks: int, image_size: int, *, recompute: bool = False
+) -> SplitTower:
     """Freeze the stem and the first blocks of a timm image tower, and part it there.
 
     Args:
         visual: open_clip's timm tower; the frozen parameters stop requiring gradients.
         frozen_blocks: how many blocks; 0 freezes nothing, −1 the whole trunk.
         image_size: side of the pictures, for the check.
+        recompute: let the learning blocks keep no activations for the way back, but run again on it.
 
     Raises:
         TrainingError: the trunk has fewer blocks, or is of a kind that cannot be parted.
     """
-    if frozen_blocks == 0:
-        return SplitTower(nn.Identity(), visual)
     trunk: Any = getattr(visual, "trunk", None)
+    if frozen_blocks == 0:
+        if recompute:
+            _recompute_trunk(trunk)
+        return SplitTower(nn.Identity(), visual)
     if not isinstance(trunk, nn.Module):
         raise TrainingError("only a timm image trunk can be frozen")
     if frozen_blocks < 0:
@@ -68,7 +80,16 @@ def split_image_tower(visual: nn.Module, frozen_blocks: int, image_size: int) ->
     prefix = nn.Sequential(*stem, *blocks[:frozen_blocks]).requires_grad_(False)
     rest = nn.Sequential(*blocks[frozen_blocks:], *after)
     _check_split(trunk, prefix, rest, image_size)
-    return SplitTower(prefix, _Rest(rest, visual))
+    return SplitTower(prefix, _Rest(rest, visual, recompute))
+
+
+def _recompute_trunk(trunk: Any) -> None:
+    try:
+        trunk.set_grad_checkpointing(True)
+    except (AttributeError, AssertionError) as error:
+        raise TrainingError(
+            f"a {type(trunk).__name__} trunk cannot recompute its activations; set memory.recompute to false"
+        ) from error
 
 
 def _parts(trunk: Any) -> tuple[list[nn.Module], list[nn.Module], list[nn.Module]]:
@@ -123,6 +144,18 @@ def freeze_text_tower(text: nn.Module, frozen_layers: int) -> None:
         )
     for module in (transformer.embeddings, *layers[:frozen_layers]):
         module.requires_grad_(False)
+
+
+def recompute_text_tower(text: nn.Module) -> None:
+    """Let a Hugging Face text tower keep no activations for the way back, but run its layers again on it.
+
+    Raises:
+        TrainingError: the tower is of another kind.
+    """
+    transformer: Any = getattr(text, "transformer", None)
+    if not hasattr(transformer, "gradient_checkpointing_enable"):
+        raise TrainingError("this text tower cannot recompute its activations; set memory.recompute to false")
+    transformer.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def set_modes(model: nn.Module, *, live_batch_norm: bool) -> None:

@@ -104,5 +104,14 @@ def fold_heads(model: nn.Module) -> None:
             holder.proj = projection.folded().to(projection.weight.device)
 
 
+def draw_heads(model: nn.Module, seed: int) -> None:
+    """Draw the weights of linear last layers anew."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for projection in projections(model).values():
+            if isinstance(projection, nn.Linear):
+                projection.reset_parameters()
+
+
 def _holders(model: Any) -> dict[str, Any]:
     return {"image": getattr(model.visual, "head", None), "text": model.text}

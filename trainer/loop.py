@@ -1,4 +1,4 @@
-"""One training run, from sources to an encoder folder: draw, encode, compare, step; score, save, export."""
+"""One training run, from sources to an encoder folder: prepare, step, score, save, export."""
 
 import contextlib
 import logging
@@ -10,34 +10,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
 from corpus.errors import TrainingError
-from trainer.averaging import WeightAverage
-from trainer.checkpointing import BEST, LAST, METRICS, STEPS, RunFolder, open_run
-from trainer.config import LossConfig, TrainConfig
+from trainer.checkpointing import BEST, CURVES, LAST, METRICS, STEPS, RunFolder, open_run
+from trainer.config import TrainConfig
+from trainer.curves import draw_curves
 from trainer.device import choose_device
 from trainer.export import export_encoder
-from trainer.features import encode_all
-from trainer.frozen import set_modes
-from trainer.heads import fold_heads, projections, standardise_heads
-from trainer.losses import InfoNCELoss, SemanticMatchingLoss
-from trainer.monitor import score_held_out
-from trainer.optimizer import build_optimizer, build_schedule
+from trainer.heads import fold_heads
 from trainer.preparation import OnProgress, Prepared, Progress, prepare
+from trainer.processes import joined
 from trainer.record import run_record
-from trainer.sampling import Batch, Sampler
-from trainer.start import start_projection
-from trainer.targets import finding_vectors, label_similarity, rarity_weights
-from trainer.towers import SCRATCH
+from trainer.training import Training
 
 __all__ = ["OnProgress", "Progress", "train"]
 
 logger = logging.getLogger(__name__)
 
-MAX_LOGIT_SCALE = 100.0
 _STEP_COLUMNS = ("step", "epoch", "loss", "learning_rate", "logit_scale")
 _EPOCH_COLUMNS = ("epoch", "step", "loss", "precision_at_1", "lift_at_5", "ndcg_at_10", "seconds")
 
@@ -52,10 +42,12 @@ def train(
 ) -> Path:
     """Train an encoder.
 
+    Under `torchrun` or `accelerate launch` every process calls this; the first one writes.
+
     Args:
         config: the run.
         out: the run's folder (see `trainer.checkpointing`); the encoder goes into its `encoder/`.
-        on_progress: called as the run goes on.
+        on_progress: called as the run goes on, in the first process.
         resume: go on with the run in `out` from its last checkpoint, as if it had never stopped: on a CPU
             the losses are the same.
         device: `auto` or a torch device name.
@@ -68,203 +60,96 @@ def train(
         CorpusError, UsageError: a source cannot be opened.
         EncoderError: an architecture or weights cannot be used, or the encoder cannot be written.
     """
-    with open_run(out, config, resume=resume) as folder:
-        torch.manual_seed(config.seed)
-        place = choose_device(device)
-        prepared = prepare(config, folder, on_progress, place)
-        run = _Run(config, folder, prepared, on_progress, place)
+    place = choose_device(device)
+    with joined(place) as processes, contextlib.ExitStack() as stack:
+        place = processes.device(place)
+
+        def take_folder() -> RunFolder:
+            return stack.enter_context(open_run(out, config, resume=resume))
+
+        path = processes.from_first(lambda: take_folder().path)
+        folder = RunFolder(path)
+        torch.manual_seed(config.seed)  # weights from scratch are the same in every process
+        tell: OnProgress = on_progress if processes.first else lambda progress: None
+        prepared = prepare(config, folder, tell, place, processes)
+        run = _Run(Training(config, prepared, place, processes), folder, tell)
         if resume:
             run.restore()
         else:
-            run.begin()
+            run.training.begin()
         run.go_on()
-        on_progress(Progress("export", 0, 1))
-        encoder = run.export()
-        shutil.rmtree(folder.cache, ignore_errors=True)  # pictures of people are not kept longer than needed
-        on_progress(Progress("export", 1, 1, str(encoder)))
-        return encoder
-
-
-def build_loss(config: LossConfig) -> nn.Module:
-    """The loss that a configuration names."""
-    if config.name == "infonce":
-        return InfoNCELoss()
-    return SemanticMatchingLoss(config.temperature, config.identity_weight)
+        processes.from_first(lambda: run.export(tell))
+        return folder.encoder
 
 
 class _Run:
-    """A run between its steps: what a checkpoint holds, and what moves it on."""
+    """A training and its folder: what is written as it goes on."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        folder: RunFolder,
-        prepared: Prepared,
-        on_progress: OnProgress,
-        device: torch.device,
-    ) -> None:
-        self.config, self.folder, self.prepared = config, folder, prepared
-        self.on_progress, self.device = on_progress, device
-        self.model: Any = prepared.towers.model
-        if config.head.standardise:
-            standardise_heads(self.model, config.head.drop)
-        self.loss = build_loss(config.loss)
-        sampling, pool = config.sampling, prepared.train.pool
-        self.sampler = Sampler(
-            pool,
-            config.pairing,
-            sampling.batch_size,
-            sampling.text_batch_size,
-            sampling.balance,
-            config.seed,
-            sampling.steps,
-            sampling.shares,
-        )
-        self.steps_per_epoch = len(self.sampler.plan(0))
-        self.optimizer = build_optimizer(self.model, config.optimizer)
-        self.schedule = build_schedule(
-            self.optimizer, config.optimizer.warm_up, self.steps_per_epoch * config.epochs
-        )
-        self.image_labels = finding_vectors([p.statuses for p in pool.pictures], config.targets)
-        self.text_labels = finding_vectors([t.statuses for t in pool.texts], config.targets)
-        self.rarity = rarity_weights(self.image_labels, self.text_labels, config.targets.rarity)
-        frozen = prepared.towers.image_start != SCRATCH
-        self.live_norms = {"auto": not frozen, "frozen": False, "live": True}[config.freeze.batch_norm]
-        self.average = self._average()
-        self.step, self.seconds = 0, 0.0
+    def __init__(self, training: Training, folder: RunFolder, on_progress: OnProgress) -> None:
+        self.training, self.folder, self.on_progress = training, folder, on_progress
+        self.config, self.first = training.config, training.processes.first
+        self.seconds = 0.0
         self.losses: list[float] = []  # of the present epoch
         self.epochs: list[dict[str, Any]] = []
         self.unwritten: list[tuple[Any, ...]] = []
-        torch.manual_seed(config.seed)
-
-    def begin(self) -> None:
-        """Start linear projections where `trainer.start` puts them."""
-        set_modes(self.model, live_batch_norm=self.live_norms)
-        side, head, seed = self.prepared.train, self.config.head, self.config.seed
-        centre = (self.image_labels.mean(axis=0) + self.text_labels.mean(axis=0)) / 2
-        last, first = projections(self.model), self.sampler.plan(0)
-        aligned = head.start == "aligned"
-        start_projection(
-            last["image"],
-            lambda index: side.images.features(index, training=False),
-            self.image_labels - centre if aligned else None,
-            np.concatenate([batch.pictures for batch in first]),
-            seed,
-            head.image_ridge,
-        )
-        start_projection(
-            last["text"],
-            side.texts.features,
-            self.text_labels - centre if aligned else None,
-            np.concatenate([batch.texts for batch in first]),
-            seed,
-            head.text_ridge,
-            side.texts.owners,
-        )
-        self.average = self._average()
-        torch.manual_seed(seed)
-
-    def _average(self) -> WeightAverage:
-        optimizer = self.config.optimizer
-        return WeightAverage(self.model, optimizer.average, optimizer.keep_start)
 
     def go_on(self) -> None:
         """Take every step that is still to be taken."""
-        for epoch in range(self.step // self.steps_per_epoch, self.config.epochs):
-            plan = self.sampler.plan(epoch)
+        training = self.training
+        for epoch in range(training.step // training.steps_per_epoch, self.config.epochs):
+            if self._has_stopped_learning():
+                logger.info("stopped after epoch %d: no better for %d epochs", epoch, self.config.patience)
+                return
             began = time.monotonic()
-            for batch in plan[self.step - epoch * self.steps_per_epoch :]:
-                self._take(batch, epoch)
+            for batch in training.plan(epoch):
+                try:
+                    taken = training.take(batch)
+                except TrainingError as error:
+                    raise TrainingError(
+                        f"{error}; the checkpoints before it in {self.folder.path} are whole"
+                    ) from error
+                self._note(taken.loss, epoch, f"{taken.rate:.3e}", f"{taken.scale:.3f}")
                 every = self.config.checkpoint_steps
-                if every and self.step % every == 0 and self.step % self.steps_per_epoch:
+                if every and training.step % every == 0 and training.step % training.steps_per_epoch:
                     self.seconds += time.monotonic() - began
                     began = time.monotonic()
                     self._save()
             self.seconds += time.monotonic() - began
             self._end_epoch(epoch)
 
-    def _take(self, batch: Batch, epoch: int) -> None:
-        """One step."""
-        set_modes(self.model, live_batch_norm=self.live_norms)
-        loss = self._compare(batch)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss is {value} at step {self.step + 1}: lower the learning rate; the "
-                f"checkpoints before it in {self.folder.path} are whole"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        rate = self.optimizer.param_groups[0]["lr"]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
-        self.optimizer.step()
-        self.schedule.step()
-        with torch.no_grad():
-            self.model.logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
-        self.step += 1
-        self.average.update(self.step)
-        self.losses.append(value)
-        scale = math.exp(float(self.model.logit_scale.detach()))
-        self.unwritten.append((self.step, epoch + 1, f"{value:.6f}", f"{rate:.3e}", f"{scale:.3f}"))
-        total = self.steps_per_epoch * self.config.epochs
-        self.on_progress(Progress("train", self.step, total, f"epoch {epoch + 1} loss {value:.3f}"))
-
-    def _compare(self, batch: Batch) -> Tensor:
-        side = self.prepared.train
-        similarity = None
-        if self.config.loss.name == "semantic-matching":
-            labels = (
-                self.image_labels[batch.pictures] * self.rarity,
-                self.text_labels[batch.texts] * self.rarity,
-            )
-            similarity = torch.from_numpy(label_similarity(*labels, self.config.targets.kind)).to(self.device)
-        loss: Tensor = self.loss(
-            side.images.features(batch.pictures, training=True),
-            side.texts.features(batch.texts),
-            self.model.logit_scale.exp(),
-            similarity=similarity,
-            pairs=torch.from_numpy(batch.pairs).to(self.device),
-        )
-        return loss
+    def _note(self, loss: float, epoch: int, rate: str, scale: str) -> None:
+        step = self.training.step
+        self.losses.append(loss)
+        self.unwritten.append((step, epoch + 1, f"{loss:.6f}", rate, scale))
+        total = self.training.steps_per_epoch * self.config.epochs
+        self.on_progress(Progress("train", step, total, f"epoch {epoch + 1} loss {loss:.3f}"))
 
     def _end_epoch(self, epoch: int) -> None:
-        with self.average.applied():
-            self._score_and_keep(epoch)
+        self._score_and_keep(epoch)
         self._save()
         row = self.epochs[-1]
-        self.folder.add_rows(METRICS, _EPOCH_COLUMNS, [[row[column] for column in _EPOCH_COLUMNS]])
+        if self.first:
+            self.folder.add_rows(METRICS, _EPOCH_COLUMNS, [[row[column] for column in _EPOCH_COLUMNS]])
+            draw_curves(self.folder.path / STEPS, self.folder.path / METRICS, self.folder.path / CURVES)
         told = " ".join(f"{name} {row[name]}" for name in _EPOCH_COLUMNS[2:6] if row[name] is not None)
         self.on_progress(Progress("epoch", epoch + 1, self.config.epochs, told))
 
     def _score_and_keep(self, epoch: int) -> None:
         """Score the epoch; keep its weights where they are the ones to export."""
-        score = self._score()
+        score = self.training.processes.from_first(self.training.score)
         row = {
             "epoch": epoch + 1,
-            "step": self.step,
+            "step": self.training.step,
             "loss": round(sum(self.losses) / len(self.losses), 6),
-            **{name: value if value is None else round(value, 5) for name, value in score.items()},
+            **{name: value if value is None else round(value, 5) for name, value in asdict(score).items()},
             "seconds": round(self.seconds, 2),
         }
         self.losses = []
         before = self._best_row()
         self.epochs.append(row)
-        if before is not self._best_row():  # before the checkpoint that speaks of it
-            self.folder.save(BEST, {"model": self.model.state_dict(), "epoch": epoch + 1})
-
-    def _score(self) -> dict[str, float | None]:
-        """Picture → report on the people held out for tuning, all None where there are none."""
-        side = self.prepared.val
-        if side is None:
-            return dict.fromkeys(_EPOCH_COLUMNS[3:6])
-        self.model.eval()
-        score = score_held_out(
-            encode_all(lambda index: side.images.features(index, training=False), len(side.pool.pictures)),
-            encode_all(side.texts.features, len(side.pool.texts)),
-            [picture.statuses for picture in side.pool.pictures],
-            [text.statuses for text in side.pool.texts],
-        )
-        return asdict(score)
+        if self.first and before is not self._best_row():  # before the checkpoint that speaks of it
+            with self.training.exported():
+                self.folder.save(BEST, {"model": self.training.model.state_dict(), "epoch": epoch + 1})
 
     def _best_row(self) -> dict[str, Any]:
         """The epoch to keep: the best scored, of equals the later; the last where that is asked for."""
@@ -277,24 +162,22 @@ class _Run:
             ),
         )
 
+    def _has_stopped_learning(self) -> bool:
+        """Whether `patience` epochs have passed since the best by lift@5, or by nDCG@10 without it."""
+        patience = self.config.patience
+        name = "ndcg_at_10" if all(row["lift_at_5"] is None for row in self.epochs) else "lift_at_5"
+        scores = [-math.inf if row[name] is None else row[name] for row in self.epochs]
+        if not patience or len(scores) <= patience or max(scores) == -math.inf:
+            return False
+        return max(scores[-patience:]) <= max(scores[:-patience])
+
     def _save(self) -> None:
         """Write the step rows and the checkpoint that a resume starts from."""
-        self.folder.save(
-            LAST,
-            {
-                "signature": self.prepared.signature(),
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "average": self.average.state(),
-                "random": torch.get_rng_state(),
-                "step": self.step,
-                "losses": self.losses,
-                "epochs": self.epochs,
-                "seconds": self.seconds,
-            },
-        )
-        self.folder.add_rows(STEPS, _STEP_COLUMNS, self.unwritten)
+        state = self.training.state()
+        if self.first:
+            logbook = {"losses": self.losses, "epochs": self.epochs, "seconds": self.seconds}
+            self.folder.save(LAST, {**state, **logbook})
+            self.folder.add_rows(STEPS, _STEP_COLUMNS, self.unwritten)
         self.unwritten = []
 
     def restore(self) -> None:
@@ -305,43 +188,43 @@ class _Run:
         """
         state = self.folder.load(LAST)
         with _named_damage():
-            if state["signature"] != self.prepared.signature():
-                raise TrainingError(
-                    f"the corpus is not the one that the run in {self.folder.path} began with; train anew"
-                )
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.schedule.load_state_dict(state["schedule"])
-            self.average.restore(state["average"])
-            self.step, self.losses = int(state["step"]), list(state["losses"])
-            self.epochs, self.seconds = list(state["epochs"]), float(state["seconds"])
-            torch.set_rng_state(state["random"])
-        self.folder.forget_after(STEPS, "step", self.step)
-        self.folder.forget_after(METRICS, "step", self.step)
+            self.training.restore(state)
+            self.losses, self.epochs = list(state["losses"]), list(state["epochs"])
+            self.seconds = float(state["seconds"])
+        if self.first:
+            self.folder.forget_after(STEPS, "step", self.training.step)
+            self.folder.forget_after(METRICS, "step", self.training.step)
+        self.training.processes.wait()
 
-    def export(self) -> Path:
+    def export(self, on_progress: OnProgress) -> Path:
         """Write the encoder of the epoch to keep."""
+        on_progress(Progress("export", 0, 1))
         kept = self._best_row()
+        model, prepared = self.training.model, self.training.prepared
         with _named_damage():
-            self.model.load_state_dict(self.folder.load(BEST)["model"])
-        fold_heads(self.model)
-        towers = self.prepared.towers
-        record: Mapping[str, Any] = run_record(
+            model.load_state_dict(self.folder.load(BEST)["model"])
+        fold_heads(model)
+        model.eval()
+        folder = export_encoder(
+            model,
+            prepared.towers.tokenizer,
+            prepared.towers.architecture,
+            {"name": self.folder.path.name, **self._record(prepared, kept)},
+            self.folder.encoder,
+        )
+        shutil.rmtree(self.folder.cache, ignore_errors=True)  # pictures of people are not kept without need
+        on_progress(Progress("export", 1, 1, str(folder)))
+        return folder
+
+    def _record(self, prepared: Prepared, kept: Mapping[str, Any]) -> dict[str, Any]:
+        return run_record(
             self.config,
-            self.prepared.corpus,
-            {"image": towers.image_start, "text": towers.text_start},
+            prepared.corpus,
+            {"image": prepared.towers.image_start, "text": prepared.towers.text_start},
             self.epochs,
             kept,
-            self.prepared.problems,
+            prepared.problems,
             self.seconds,
-        )
-        self.model.eval()
-        return export_encoder(
-            self.model,
-            towers.tokenizer,
-            towers.architecture,
-            {"name": self.folder.path.name, **record},
-            self.folder.encoder,
         )
 
 

@@ -47,8 +47,8 @@ def decode(
     *,
     workers: int = 0,
     tick: Tick = lambda done, total: None,
-) -> tuple[list[Picture], Pixels]:
-    """Decode pictures into a file that is mapped into memory.
+) -> list[int]:
+    """Decode pictures into a file of (n, size, size) uint8, one after the other.
 
     Args:
         pictures: what to read.
@@ -59,7 +59,8 @@ def decode(
         tick: called with (pictures done, pictures in all).
 
     Returns:
-        The pictures that could be read, and their pixels (n, size, size) uint8, in the same order.
+        The places in `pictures` of those that could be read: the i-th of them has the file's row i, and the
+        rows after the last are empty.
 
     Raises:
         TrainingError: none can be read, or the disk does not take the pixels.
@@ -67,21 +68,21 @@ def decode(
     shape = (len(pictures), framing.size, framing.size)
     try:
         pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-        read: list[Picture] = []
+        read: list[int] = []
         decoded = zip(pictures, _decoded(pictures, framing, workers), strict=True)
-        for done, (picture, framed) in enumerate(decoded, start=1):
-            tick(done, len(pictures))
+        for place, (picture, framed) in enumerate(decoded):
+            tick(place + 1, len(pictures))
             if isinstance(framed, tuple):
                 on_problem(Problem(picture.item_id, framed[0], framed[1], picture.location))
             else:
                 pixels[len(read)] = framed
-                read.append(picture)
+                read.append(place)
         pixels.flush()
     except OSError as error:
         raise TrainingError(f"the decoded pictures cannot be kept in {file}: {error}") from error
     if pictures and not read:
         raise TrainingError(f"none of the {len(pictures)} pictures can be read; the problems say why")
-    return read, pixels[: len(read)]
+    return read
 
 
 def _decoded(

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from corpus.errors import TrainingError
 from corpus.framing import Framing
@@ -17,14 +19,17 @@ from corpus.sources import open_source
 from trainer.checkpointing import RunFolder
 from trainer.config import TrainConfig, public_name
 from trainer.dataset import Gathered, Pool, gather
-from trainer.features import ImageSide, TextSide
-from trainer.frozen import freeze_text_tower
+from trainer.features import ImageSide, TextSide, encode_all
+from trainer.frozen import freeze_text_tower, recompute_text_tower
 from trainer.pictures import decode
+from trainer.processes import ALONE, Processes
 from trainer.registry import find_architecture
 from trainer.tokens import WindowTokenizer
 from trainer.towers import Towers, build_towers
 
 logger = logging.getLogger(__name__)
+
+Index = NDArray[np.int64]
 
 _MONITORED = 2000  # more items than this do not make the score of an epoch surer
 
@@ -50,6 +55,21 @@ class Side:
     images: ImageSide
     texts: TextSide
 
+    def only(self, pictures: Index, texts: Index) -> "Side":
+        """The same side with some of its pictures and texts, by their places in the pool."""
+        some = Pool(
+            tuple(self.pool.pictures[place] for place in pictures),
+            tuple(self.pool.texts[place] for place in texts),
+        )
+        return Side(some, self.images.only(pictures), self.texts.only(texts))
+
+    def encode(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Unit vectors of the pictures (n, dim) and of the texts (m, dim), as the model is now."""
+        pictures = encode_all(
+            lambda index: self.images.features(index, training=False), len(self.pool.pictures)
+        )
+        return pictures, encode_all(self.texts.features, len(self.pool.texts))
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -74,9 +94,18 @@ class Prepared:
 
 
 def prepare(
-    config: TrainConfig, folder: RunFolder, on_progress: OnProgress, device: torch.device
+    config: TrainConfig,
+    folder: RunFolder,
+    on_progress: OnProgress,
+    device: torch.device,
+    processes: Processes = ALONE,
+    *,
+    whole: bool = False,
 ) -> Prepared:
     """Gather the corpus, build the towers, decode the pictures and run what is frozen once.
+
+    Of several processes the first one decodes and keeps, the others read what it kept. `whole`: both sides
+    hold everyone, for a cross-validation (`trainer.folds`).
 
     Raises:
         TrainingError, CorpusError, UsageError, EncoderError: as `trainer.loop.train` says.
@@ -85,28 +114,41 @@ def prepare(
 
     def note(problem: Problem) -> None:
         problems[problem.state] += 1
-        folder.note_problem(problem)
+        if processes.first:
+            folder.note_problem(problem)
 
-    corpus = _gather(config, note, on_progress)
+    def side(name: str, pool: Pool) -> Side:
+        return _side(name, pool, config, towers, folder, note, on_progress, device, processes)
+
+    corpus = _gather(config, note, on_progress, whole)
     towers = _build(config, corpus)
     towers.model.to(device)
-    train = _side("train", corpus.train, config, towers, folder, note, on_progress, device)
+    train = side("train", corpus.train)
     val = None
     if corpus.val.pictures and corpus.val.texts:
-        few = Pool(corpus.val.pictures[:_MONITORED], corpus.val.texts[:_MONITORED])
-        val = _side("val", few, config, towers, folder, note, on_progress, device)
+        few = None if whole else _MONITORED
+        val = side("val", Pool(corpus.val.pictures[:few], corpus.val.texts[:few]))
     else:
         logger.warning("nobody is held out for tuning: the last epoch is kept, not the best")
     return Prepared(replace(corpus, train=train.pool), towers, train, val, problems)
 
 
-def _gather(config: TrainConfig, note: Callable[[Problem], None], on_progress: OnProgress) -> Gathered:
+def _gather(
+    config: TrainConfig, note: Callable[[Problem], None], on_progress: OnProgress, whole: bool
+) -> Gathered:
     if not config.corpus:
         raise TrainingError("there is no corpus to train on; name one with --corpus KIND:PATH")
     on_progress(Progress("gather", 0, len(config.corpus)))
     sources = [(public_name(spec), open_source(spec)) for spec in config.corpus]
-    need_labels = config.loss.name == "semantic-matching" or config.pairing == "matched"
-    gathered = gather(sources, config.sampling.text_unit, note, need_labels=need_labels)
+    gathered = gather(
+        sources,
+        config.sampling.text_unit,
+        note,
+        need_labels=config.needs_labels,
+        prompts=config.sampling.prompts,
+        seed=config.seed,
+        whole=whole,
+    )
     found = f"{len(gathered.train.pictures)} pictures, {len(gathered.train.texts)} texts"
     on_progress(Progress("gather", len(sources), len(sources), found))
     return gathered
@@ -123,6 +165,8 @@ def _build(config: TrainConfig, corpus: Gathered) -> Towers:
     with torch.no_grad():
         model.logit_scale.fill_(math.log(1 / config.optimizer.temperature))
     freeze_text_tower(model.text, config.freeze.text_layers)
+    if config.memory.recompute and config.freeze.text_layers >= 0:
+        recompute_text_tower(model.text)
     model.eval()
     return towers
 
@@ -136,6 +180,7 @@ def _side(
     note: Callable[[Problem], None],
     on_progress: OnProgress,
     device: torch.device,
+    processes: Processes,
 ) -> Side:
     shape = towers.architecture
     framing = Framing(int(shape.model_cfg["vision_cfg"]["image_size"]))
@@ -143,20 +188,26 @@ def _side(
     def tick(stage: str, what: str) -> Callable[[int, int], None]:
         return lambda done, total: on_progress(Progress(stage, done, total, f"{name} {what}"))
 
-    pictures, pixels = decode(
-        pool.pictures,
-        framing,
-        folder.cache / f"{name}.npy",
-        note,
-        workers=config.workers,
-        tick=tick("decode", "pictures"),
+    file, frozen_file = folder.cache / f"{name}.npy", folder.cache / f"{name}-frozen.npy"
+    readable = processes.from_first(
+        lambda: decode(
+            pool.pictures, framing, file, note, workers=config.workers, tick=tick("decode", "pictures")
+        )
     )
-    augment = config.augment if name == "train" else None
-    images = ImageSide(towers.model, pixels, shape.preprocess_cfg, config.freeze, augment, device)
+    images = ImageSide(
+        towers.model,
+        np.load(file, mmap_mode="r")[: len(readable)],
+        shape.preprocess_cfg,
+        config.freeze,
+        config.augment if name == "train" else None,
+        device,
+        recompute=config.memory.recompute,
+    )
     tokenizer = WindowTokenizer.of_tokenizer(
         towers.tokenizer, int(shape.model_cfg["text_cfg"]["context_length"])
     )
     texts = TextSide(towers.model, tokenizer, [text.text for text in pool.texts], config.freeze, device)
-    images.fill_cache(folder.cache / f"{name}-frozen.npy", tick("freeze", "pictures"))
+    if processes.from_first(lambda: images.fill_cache(frozen_file, tick("freeze", "pictures"))):
+        images.open_cache(frozen_file)
     texts.fill_cache(tick("freeze", "texts"))
-    return Side(Pool(tuple(pictures), pool.texts), images, texts)
+    return Side(Pool(tuple(pool.pictures[place] for place in readable), pool.texts), images, texts)

@@ -36,7 +36,8 @@ class Sampler:
 
     `pairing`: `independent` draws pictures and texts apart (MedCLIP's decoupling; a pair is known when
     both sides of a study happen to be drawn); `matched` gives each picture a text with a like set of
-    findings, and calls that a pair; `true` a text of its own study. `balance` in [0, 1]: 0 draws items
+    findings, and calls that a pair; `true` a text of its own study; `texts_per_picture` of them, drawn anew
+    each time. `balance` in [0, 1]: 0 draws items
     as they are, 1 draws every finding about equally often. `batch_size` pictures and `text_batch_size`
     texts a step, 0 for as many as pictures, or all there are; `steps` a fixed number of steps, or 0 for
     each picture about once an epoch. `shares`: source → share of the draws of pictures that it gets; what a
@@ -51,6 +52,7 @@ class Sampler:
     seed: int
     steps: int = 0
     shares: Mapping[str, float] = field(default_factory=dict)
+    texts_per_picture: int = 1
 
     def __post_init__(self) -> None:
         if self.pairing != "independent" and self.text_batch_size not in (0, self.batch_size):
@@ -82,9 +84,14 @@ class Sampler:
                 texts = self._draw_texts(rng, round(len(drawn) * wanted / self.batch_size))
                 pairs = self._known_pairs(drawn, texts)
             else:
-                texts = np.array([rng.choice(partners[picture]) for picture in drawn], np.int64)
-                pairs = np.stack([np.arange(len(drawn)), np.arange(len(drawn))], axis=1)
+                chosen = [self._choose(rng, partners[picture]) for picture in drawn]
+                texts = np.concatenate(chosen)
+                owners = np.repeat(np.arange(len(drawn)), [len(own) for own in chosen])
+                pairs = np.stack([owners, np.arange(len(texts))], axis=1)
             yield Batch(drawn, texts, pairs)
+
+    def _choose(self, rng: np.random.Generator, partners: Index) -> Index:
+        return rng.choice(partners, min(self.texts_per_picture, len(partners)), replace=False)
 
     def _draw_pictures(self, rng: np.random.Generator, among: Index | None) -> Iterator[Index]:
         candidates = np.arange(len(self.pool.pictures)) if among is None else among

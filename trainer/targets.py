@@ -17,6 +17,9 @@ from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses, is_normal
 Kind = Literal["dot", "cosine", "shared"]
 KINDS: tuple[Kind, ...] = ("dot", "cosine", "shared")
 
+Of = Literal["findings", "concepts", "embedding"]
+OFS: tuple[Of, ...] = ("findings", "concepts", "embedding")
+
 _LEAF = np.array([name in VOCABULARY.leaves for name in VOCABULARY.names])
 _NORMAL = VOCABULARY.names.index(NO_FINDING)
 _SHARE_FLOOR = 0.02  # a finding that nobody has does not weigh without bound
@@ -26,24 +29,31 @@ _SHARE_FLOOR = 0.02  # a finding that nobody has does not weigh without bound
 class TargetConfig:
     """How statuses become numbers, and numbers a likeness.
 
+    `of`: what items are compared by: their `findings`; `concepts`, findings with place and degree; or an
+    `embedding` of their words (`trainer.target_vectors`).
     `kind`: `dot` (MedCLIP's code), `cosine` (its paper), `shared` (shared over either finding, what nDCG
     gains by). `present`, `uncertain`, `absent`: value of each status; unmentioned is 0. `normal`: weight of
     being normal beside one finding. `parents`: weight of a finding above leaves, which makes likeness
-    graded: two opacities of different kinds are a little alike. `rarity`: how much more a rare finding
+    graded: two opacities of different kinds are a little alike. `place`: weight of a concept's side, zone and
+    degree beside its finding. `rarity`: how much more a rare finding
     weighs; one that a share p of the items has weighs (p + 0.02)^−rarity.
     """
 
+    of: Of = "findings"
     kind: Kind = "cosine"
     present: float = 1.0
     uncertain: float = 0.5
     absent: float = -0.5
     normal: float = 1.0
     parents: float = 0.5
+    place: float = 0.5
     rarity: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise TrainingError(f"unknown kind of target {self.kind!r}; known are {', '.join(KINDS)}")
+        if self.of not in OFS:
+            raise TrainingError(f"targets cannot be of {self.of!r}; known are {', '.join(OFS)}")
         if self.present <= 0 or self.absent > 0:
             raise TrainingError("a present finding must weigh more than 0 and an absent one at most 0")
         if self.rarity < 0:

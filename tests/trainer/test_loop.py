@@ -174,7 +174,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_which_can_be_resumed(
     with pytest.raises(Stopped):
         train(config, tmp_path / "run", stop_at(3))
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.loop.build_loss", lambda config: Broken())
+        patch.setattr("trainer.training.build_loss", lambda config: Broken())
         with pytest.raises(TrainingError, match="the loss is nan at step 3"):
             train(config, tmp_path / "run", resume=True)
     assert train(config, tmp_path / "run", resume=True).is_dir()

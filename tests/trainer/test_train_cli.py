@@ -70,7 +70,7 @@ def test_a_configuration_written_is_read_back_the_same(tmp_path: Path) -> None:
         ("epochs = true", "epochs must be of kind int"),
         ("epochs = 0", "epochs must be at least 1"),
         ("loss = 'infonce'", r"loss is a section: write \[loss\]"),
-        ("[loss]\nname = 'triplet'", r"loss\.name must be one of semantic-matching, infonce"),
+        ("[loss]\nname = 'triplet'", r"loss\.name must be one of semantic-matching, dhn-nce"),
         ("corpus = 'openi:x'", "corpus must be a list of texts"),
         ("epochs =", "cannot be read"),
     ],

@@ -1,0 +1,133 @@
+"""Cross-validation leaves out whole people, learns from the others, and is scored like any evaluation."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from corpus.errors import EvaluationError, UsageError
+from corpus.findings import from_sides
+from corpus.splits import fold_of, split_of
+from corpus.truth import Truth
+from tests.encoders import tiny_shape
+from tests.trainer.studies import Few
+from trainer.checkpointing import open_run
+from trainer.config import TrainConfig, read_config
+from trainer.folds import FOLDS, CrossValidation, cross_validate
+from trainer.metrics import Labels, rank_vectors
+from trainer.preparation import Prepared, prepare
+
+Make = Callable[..., TrainConfig]
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.setattr("trainer.preparation.open_source", lambda spec: Few(tmp_path / "pictures", count=120))
+    (tmp_path / "shape.json").write_text(json.dumps(tiny_shape(image_size=32)))
+
+    def make(**overrides: Any) -> TrainConfig:
+        settings = {
+            "corpus": ["few:all"],
+            "arch": str(tmp_path / "shape.json"),
+            "epochs": 3,
+            "sampling.batch_size": 16,
+            "sampling.text_unit": "both",
+            "optimizer.learning_rate": 5e-3,
+            "augment.brightness": 0.0,
+            **{name.replace("__", "."): value for name, value in overrides.items()},
+        }
+        return read_config(None, settings)
+
+    return make
+
+
+def prepared(config: TrainConfig, tmp_path: Path) -> Prepared:
+    with open_run(tmp_path / "run", config, resume=False) as folder:
+        torch.manual_seed(0)
+        return prepare(config, folder, lambda progress: None, torch.device("cpu"), whole=True)
+
+
+def test_nobody_is_asked_of_an_encoder_that_has_seen_them(make: Make, tmp_path: Path) -> None:
+    everyone = prepared(make(), tmp_path)
+    crossed = CrossValidation(everyone, 3, torch.device("cpu"))
+    asked: list[str] = []
+    for number, fold in enumerate(crossed.folds):
+        seen = {picture.subject_id for picture in fold.prepared.train.pool.pictures}
+        queried = {picture.subject_id for picture in fold.held.pool.pictures}
+        assert not seen & queried
+        assert all(fold_of(subject, 3) == number for subject in queried)
+        assert len(fold.task.queries) == len(fold.held.pool.pictures)
+        asked += [picture.subject_id for picture in fold.held.pool.pictures]
+    assert sorted(asked) == sorted(
+        f"few:subject{n}" for n in range(120) if split_of(f"few:subject{n}") != "test"
+    )
+
+
+def test_a_recipe_is_measured_and_no_encoder_is_made(make: Make, tmp_path: Path) -> None:
+    done: list[tuple[int, int]] = []
+    record = cross_validate(
+        make(epochs=6), tmp_path / "run", 2, lambda told: done.append((told.done, told.total))
+    )
+    assert record["precision_at"]["1"] > 0.9  # three greys and three reports
+    assert record["baselines"]["constant"]["precision_at"]["1"] < 0.6
+    assert record["ci95"]["precision_at"]["1"][0] <= record["precision_at"]["1"]
+    assert json.loads((tmp_path / "run" / FOLDS).read_text()) == record
+    assert not (tmp_path / "run" / "encoder").exists()
+    assert not (tmp_path / "run" / "cache").exists()
+    assert done[-1][0] == done[-1][1]
+
+
+def test_each_fold_begins_from_the_same_weights_whatever_was_trained_before(
+    make: Make, tmp_path: Path
+) -> None:
+    config = make(epochs=1, head__standardise=True, optimizer__keep_start=0.3)
+    crossed = CrossValidation(prepared(config, tmp_path), 2, torch.device("cpu"))
+    first, second = crossed.rank(config), crossed.rank(config)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_truth_scores_and_never_trains(make: Make, tmp_path: Path) -> None:
+    everyone = prepared(make(), tmp_path)
+    plain = CrossValidation(everyone, 2, torch.device("cpu"))
+    fold = plain.folds[0]
+    hernia = from_sides(["hernia"])
+    truth = Truth(dict.fromkeys(fold.held.pool.texts[0].studies, hernia), ("hernia",), (), ())
+    crossed = CrossValidation(everyone, 2, torch.device("cpu"), truth=truth)
+    expected = Labels.of([hernia, *(text.statuses for text in fold.held.pool.texts[1:])])
+    np.testing.assert_array_equal(crossed.folds[0].task.gallery.present, expected.present)
+    for one, other in zip(plain.folds, crossed.folds, strict=True):
+        assert one.prepared.train.pool == other.prepared.train.pool
+
+
+def test_the_scores_are_those_of_the_rankings(make: Make, tmp_path: Path) -> None:
+    """A perfect ranking of each fold has P@1 of 1, and a reversed one none."""
+    crossed = CrossValidation(prepared(make(), tmp_path), 2, torch.device("cpu"))
+
+    def told(sign: float) -> Any:
+        rankings = []
+        for fold in crossed.folds:
+            both = [
+                np.concatenate([side.present, side.normal[:, None]], axis=1).astype(np.float32)
+                for side in (fold.task.queries, fold.task.gallery)
+            ]
+            rankings.append(rank_vectors(sign * both[0], both[1], fold.task.excluded))
+        return crossed.score(rankings)["precision_at"]["1"]
+
+    assert told(1.0) == 1.0
+    assert told(-1.0) == 0.0
+
+
+def test_what_cannot_be_folded_says_so(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at least 2 folds"):
+        cross_validate(make(), tmp_path / "one", 1)
+    everyone = prepared(make(), tmp_path)
+    with pytest.raises(EvaluationError, match="no pictures that ask"):
+        CrossValidation(everyone, 2, torch.device("cpu"), queries=["openi"])
+    with pytest.raises(EvaluationError, match="take fewer folds"):
+        CrossValidation(everyone, 500, torch.device("cpu"))
