@@ -7,6 +7,7 @@ the list ("with", "due to"). A statement without a finding of its own that ends 
 resolved") speaks of the statement before it.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from corpus import cues, mentions
@@ -22,23 +23,94 @@ _LONGEST_VERDICT = 2
 """Words and signs of a sentence that is nothing but a verdict: "Normal." But "normal blood count" is none."""
 
 
+Assertion = tuple[str, Status, int]
+"""A finding, what is said of it, and the place in its statement of the phrase that says so."""
+
+
 class Assertions(NamedTuple):
     """What a sentence claims, in order. `normal`: it calls something normal or free of disease."""
 
-    findings: list[tuple[str, Status]]
+    findings: list[Assertion]
     normal: bool
+
+
+class Located(NamedTuple):
+    """A finding that a sentence claims, and the words that name it: `start` to `end` (exclusive)."""
+
+    finding: str
+    status: Status
+    start: int
+    end: int
+
+
+class LocatedStatement(NamedTuple):
+    """A statement: its words are `start` to `end` (exclusive) of the sentence, from joint to joint.
+
+    `names_something`: a finding or a structure, also where nothing is claimed of it.
+    """
+
+    start: int
+    end: int
+    names_something: bool
+    findings: list[Located]
 
 
 def read_sentence(sentence: str) -> Assertions:
     """Return what a sentence claims, in time linear in its length."""
     tokens = words(sentence)
     matches: list[Match[Meaning]] = _TABLE.find(tokens)
-    findings: list[tuple[str, Status]] = []
+    findings: list[Assertion] = []
     normal = False
+    for claims in _claim([m.meaning for m in matches if m.meaning is not None])[1].values():
+        normal |= claims.report(findings)
+    if len(tokens) <= _LONGEST_VERDICT and any(isinstance(m.meaning, Normal) for m in matches):
+        normal = True
+    return Assertions(findings, normal)
+
+
+def locate(tokens: Sequence[str]) -> list[LocatedStatement]:
+    """Return the statements of a sentence, given as `corpus.phrases.words`, with their findings in place.
+
+    The findings and statuses are those of `read_sentence`.
+    """
+    matches = [m for m in _TABLE.find(tokens) if m.meaning is not None]
+    statements, claimed = _claim([m.meaning for m in matches])
+    located: list[LocatedStatement] = []
+    start = at = 0
+    for number, statement in enumerate(statements):
+        places: list[Match[Meaning]] = []
+        for item in statement:
+            if item is Joint.COMMA:  # put in where segments were joined: it claims nothing, its place is idle
+                places.append(matches[0])
+                continue
+            while matches[at].meaning is not item:
+                at += 1
+            places.append(matches[at])
+            at += 1
+        # What follows was left out: the joint at which the sentence was cut.
+        end = matches[at].start if number + 1 < len(statements) else len(tokens)
+        findings: list[Assertion] = []
+        if number in claimed:
+            claimed[number].report(findings)
+        located.append(
+            LocatedStatement(
+                start,
+                end,
+                number in claimed,
+                [Located(f, s, places[place].start, places[place].end) for f, s, place in findings],
+            )
+        )
+        start = end
+    return located
+
+
+def _claim(meanings: Statement) -> tuple[list[Statement], dict[int, "_Claims"]]:
+    """Cut a sentence into statements; return them, and what those claim that name something, by number."""
     earlier: _Claims | None = None
-    read: list[_Claims] = []
+    read: dict[int, _Claims] = {}
     opening: set[Claim] = set()  # said before anything is named: "if any, effusion is small"
-    for statement in cut_statements([m.meaning for m in matches if m.meaning is not None]):
+    statements = cut_statements(meanings)
+    for number, statement in enumerate(statements):
         claims = _Claims(statement)
         if earlier is not None and not claims.names_something:
             for claim in claims.homeless:
@@ -49,13 +121,9 @@ def read_sentence(sentence: str) -> Assertions:
             for claim in opening:
                 claims.govern_first(claim)
             opening = set()
-            read.append(claims)
+            read[number] = claims
             earlier = claims
-    for claims in read:
-        normal |= claims.report(findings)
-    if len(tokens) <= _LONGEST_VERDICT and any(isinstance(m.meaning, Normal) for m in matches):
-        normal = True
-    return Assertions(findings, normal)
+    return statements, read
 
 
 class _Claims:
@@ -184,7 +252,7 @@ class _Claims:
                 return None
         return None
 
-    def report(self, findings: list[tuple[str, Status]]) -> bool:
+    def report(self, findings: list[Assertion]) -> bool:
         """Append what the statement claims; return whether it calls something normal."""
         normal = False
         structures: list[Structure] = []
@@ -197,12 +265,12 @@ class _Claims:
                 if item.doubtful and status is Status.PRESENT:
                     status = Status.UNCERTAIN
                 if status is not None:
-                    findings.extend((finding, status) for finding in item.findings)
+                    findings.extend((finding, status, place) for finding in item.findings)
             elif isinstance(item, Structure):
                 structures.append(item)
                 if attributive:
                     normal = True
-                    findings.extend((finding, Status.ABSENT) for finding in item.normal)
+                    findings.extend((finding, Status.ABSENT, place) for finding in item.normal)
             elif isinstance(item, Normal):
                 if claims - {Claim.PRESENT}:
                     structures = []
@@ -210,13 +278,13 @@ class _Claims:
                 normal |= bool(structures)
                 attributive = not structures
                 for structure in structures:
-                    findings.extend((finding, Status.ABSENT) for finding in structure.normal)
+                    findings.extend((finding, Status.ABSENT, place) for finding in structure.normal)
                 structures = []
             elif isinstance(item, Disease):
                 if Claim.ABSENT in claims and _status(claims) is Status.ABSENT:
                     normal = True
                     for absent in (item.absent, *(s.normal for s in structures)):
-                        findings.extend((finding, Status.ABSENT) for finding in absent)
+                        findings.extend((finding, Status.ABSENT, place) for finding in absent)
                     structures = []
             elif isinstance(item, Enlarged):
                 structures = []

@@ -6,12 +6,12 @@ sections; indication, history, comparison and technique speak of something else.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from corpus.assertions import read_sentence
 from corpus.findings import NO_FINDING, SUPPORT_DEVICES, VOCABULARY, Status, Statuses
-from corpus.records import Report, Study
+from corpus.records import Report, Section, Study
 from corpus.reports import parse_report, split_sentences
 
 LABELER_VERSION = "1"
@@ -44,12 +44,7 @@ def label_report(report: Report) -> Statuses:
     concluded: dict[str, Status] = {}
     normal = False
     for section in report.sections:
-        if section.name == "impression":
-            normal |= _read(split_sentences(section.text), concluded)
-        elif section.name == "findings":
-            normal |= _read(split_sentences(section.text), described)
-        elif section.name == "body":
-            normal |= _read(_of_the_film(split_sentences(section.text)), described)
+        normal |= _read(film_sentences(section), concluded if section.name == "impression" else described)
     statuses = {**described, **concluded}
     abnormal = any(s is not Status.ABSENT for f, s in statuses.items() if f != SUPPORT_DEVICES)
     if not abnormal and (normal or Status.ABSENT in statuses.values()):
@@ -57,6 +52,17 @@ def label_report(report: Report) -> Statuses:
     # "Clear lungs except for a nodule": what is below a denied parent stays denied beside the exception.
     denied = VOCABULARY.spread({f: s for f, s in statuses.items() if s is Status.ABSENT})
     return VOCABULARY.spread({**denied, **statuses})
+
+
+def film_sentences(section: Section) -> Iterator[str]:
+    """The sentences of a section that describe the film: all of findings and impression.
+
+    Of a text without sections those are left out that tell of the patient and not of a picture.
+    """
+    if section.name in ("findings", "impression"):
+        yield from split_sentences(section.text)
+    elif section.name == "body":
+        yield from (s for s in split_sentences(section.text) if not _STORY.search(s) or _PICTURE.search(s))
 
 
 def label_text(text: str) -> Statuses:
@@ -98,13 +104,8 @@ def _read(sentences: Iterable[str], statuses: dict[str, Status]) -> bool:
     for sentence in sentences:
         assertions = read_sentence(sentence)
         normal |= assertions.normal
-        for finding, status in assertions.findings:
+        for finding, status, _ in assertions.findings:
             known = statuses.get(finding)
             if known is None or _STRENGTH[status] > _STRENGTH[known]:
                 statuses[finding] = status
     return normal
-
-
-def _of_the_film(sentences: Iterable[str]) -> Iterable[str]:
-    """Leave out the sentences of a note that tell of the patient and not of a picture."""
-    return (s for s in sentences if not _STORY.search(s) or _PICTURE.search(s))
