@@ -63,6 +63,11 @@ def inspect(
 @click.option("--reports", type=click.Path(dir_okay=False), help="Table of reports to join to dicom films.")
 @click.option("--admit", multiple=True, metavar="MODALITY", help="Let in a modality besides CR and DX.")
 @click.option(
+    "--metamap",
+    type=click.Path(),
+    help="Take the labels from MetaMap's output (MMI or MetaMapLite JSON, a file or a folder of them).",
+)
+@click.option(
     "--score",
     type=click.Path(dir_okay=False),
     help="Compare with a table of gold findings (study_id or filename, a 0/1 column a finding).",
@@ -82,6 +87,7 @@ def label(
     source: str,
     reports: str | None,
     admit: tuple[str, ...],
+    metamap: str | None,
     score: str | None,
     at_least: int,
     as_json: bool,
@@ -95,6 +101,7 @@ def label(
     from corpus.inspection import summarize
     from corpus.label_scoring import score_labels
     from corpus.labeler import label_report
+    from corpus.metamap import read_metamap
     from corpus.records import Problem
     from corpus.truth import read_truth
 
@@ -102,12 +109,13 @@ def label(
         raise click.UsageError("--json prints the score: it needs --score FILE")
     opened = _open(source, reports, admit)
     truth = None if score is None else read_truth(Path(score))  # a wrong table is told before the work
+    read = None if metamap is None else read_metamap(Path(metamap))
     problems: list[Problem] = []
     labels: dict[str, Statuses] = {}
     for study in opened.studies(problems.append):
         if study.report is None:
             continue
-        found = label_report(study.report)
+        found = label_report(study.report) if read is None else read.of(study)
         labels[study.study_id] = found
         if not as_json:
             line = {
@@ -116,6 +124,10 @@ def label(
                 "findings": sides(found),
             }
             click.echo(json.dumps(line))
+    if read is not None:
+        for complaint in read.bad_lines:
+            click.echo(f"metamap: {complaint}", err=True)
+        read.require_named(labels)
     if truth is not None:
         for row in truth.bad_rows:
             click.echo(f"truth: {row}", err=True)

@@ -55,11 +55,13 @@ class Vocabulary:
 
     findings: tuple[Finding, ...]
     _by_key: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    _by_cui: Mapping[str, str] = field(init=False, repr=False, compare=False)
     _children: Mapping[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = {f.name for f in self.findings}
         by_key: dict[str, str] = {}
+        by_cui: dict[str, str] = {}
         children: dict[str, list[str]] = {}
         for finding in self.findings:
             if finding.parent is not None:
@@ -69,7 +71,11 @@ class Vocabulary:
             for alias in (finding.name, *finding.aliases):
                 if by_key.setdefault(_key(alias), finding.name) != finding.name:
                     raise UsageError(f"the alias {alias!r} names two findings")
+            for cui in finding.cuis:
+                if by_cui.setdefault(cui, finding.name) != finding.name:
+                    raise UsageError(f"the concept {cui} names two findings")
         object.__setattr__(self, "_by_key", MappingProxyType(by_key))
+        object.__setattr__(self, "_by_cui", MappingProxyType(by_cui))
         object.__setattr__(self, "_children", MappingProxyType({k: tuple(v) for k, v in children.items()}))
 
     @property
@@ -93,6 +99,10 @@ class Vocabulary:
     def find(self, alias: str) -> str | None:
         """Return the finding that an outside name means, or None."""
         return self._by_key.get(_key(alias))
+
+    def find_concept(self, cui: str) -> str | None:
+        """Return the finding that a UMLS concept identifier (`C0032227`) means, or None."""
+        return self._by_cui.get(cui)
 
     def resolve(self, alias: str) -> str:
         """Like `find`, but an unknown name is a `UsageError`."""
@@ -128,23 +138,36 @@ VOCABULARY = Vocabulary(
         Finding("enlarged_cardiomediastinum", None, ("C2021206",), ("widened mediastinum",)),
         Finding("cardiomegaly", None, ("C0018800",)),
         Finding("lung_opacity", None, ("C0742855", "C4050280"), ("opacity", "airspace opacity")),
-        Finding("lung_lesion", "lung_opacity", ("C0577916",)),
-        Finding("edema", "lung_opacity", ("C0034063",), ("pulmonary edema", "oedema")),
+        Finding(
+            "lung_lesion",
+            "lung_opacity",
+            ("C0577916", "C0024121", "C0242379", "C0684249", "C0153676", "C0027627"),
+        ),
+        Finding("edema", "lung_opacity", ("C0034063", "C0018801", "C0018802"), ("pulmonary edema", "oedema")),
         Finding("consolidation", "lung_opacity", ("C0521530",)),
-        Finding("pneumonia", "lung_opacity", ("C0032285",)),
+        Finding(
+            "pneumonia",
+            "lung_opacity",
+            ("C0032285", "C3714636", "C0006285", "C0032300", "C0004626", "C0032310", "C0032290"),
+        ),
         Finding("atelectasis", "lung_opacity", ("C0004144",)),
         Finding("pneumothorax", None, ("C0032326",)),
-        Finding("pleural_effusion", None, ("C0032227",), ("effusion",)),
+        Finding("pleural_effusion", None, ("C0032227", "C0013687", "C0014013", "C0019123"), ("effusion",)),
         Finding("pleural_other", None, ("C0032226",)),
-        Finding("fracture", None, ("C0016658",)),
-        Finding(SUPPORT_DEVICES, None, ("C0183683",), ("devices",)),
-        Finding("infiltration", "lung_opacity", ("C0235896",), ("infiltrate",)),
-        Finding("nodule", "lung_lesion", ("C0034079",), ("pulmonary nodule", "lung nodule")),
-        Finding("mass", "lung_lesion", ("C0149726",), ("lung mass",)),
-        Finding("emphysema", None, ("C0034067",)),
-        Finding("fibrosis", None, ("C0034069",), ("pulmonary fibrosis",)),
+        Finding("fracture", None, ("C0016658", "C0035522", "C0080179")),
+        Finding(
+            SUPPORT_DEVICES,
+            None,
+            ("C0183683", "C0085590", "C1145640", "C0008034", "C0336630", "C0085678", "C0030163"),
+            ("devices",),
+        ),
+        Finding("infiltration", "lung_opacity", ("C0235896", "C0332448"), ("infiltrate",)),
+        Finding("nodule", "lung_lesion", ("C0034079", "C0028259"), ("pulmonary nodule", "lung nodule")),
+        Finding("mass", "lung_lesion", ("C0149726", "C0577559"), ("lung mass",)),
+        Finding("emphysema", None, ("C0034067", "C0013990")),
+        Finding("fibrosis", None, ("C0034069", "C0016059"), ("pulmonary fibrosis",)),
         Finding("pleural_thickening", "pleural_other", ("C0264545",)),
-        Finding("hernia", None, ("C3489393",), ("hiatal hernia",)),
+        Finding("hernia", None, ("C3489393", "C0019291", "C0019284", "C0019270"), ("hiatal hernia",)),
         Finding("ground_glass", "lung_opacity", ("C3544344",), ("ground glass opacity", "ggo")),
     )
 )

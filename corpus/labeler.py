@@ -45,7 +45,17 @@ def label_report(report: Report) -> Statuses:
     normal = False
     for section in report.sections:
         normal |= _read(film_sentences(section), concluded if section.name == "impression" else described)
-    statuses = {**described, **concluded}
+    return conclude({**described, **concluded}, normal=normal)
+
+
+def conclude(told: Statuses, *, normal: bool = False) -> Statuses:
+    """Complete what a report was found to say: add `no_finding` by its rule, and spread along the tree.
+
+    Args:
+        told: the findings that were read, each by its own word.
+        normal: something was called normal without a finding being named.
+    """
+    statuses = dict(told)
     abnormal = any(s is not Status.ABSENT for f, s in statuses.items() if f != SUPPORT_DEVICES)
     if not abnormal and (normal or Status.ABSENT in statuses.values()):
         statuses[NO_FINDING] = Status.PRESENT
@@ -82,14 +92,18 @@ def label_sentence(sentence: str) -> Statuses:
     return statuses
 
 
-def labeled(study: Study) -> Study:
+def labeled(study: Study, read: Statuses | None = None) -> Study:
     """Return the study with what its report says added to what its table says; the table's word wins.
 
     A table that knows of a present finding rules out that the report's silence makes it normal.
+
+    Args:
+        study: one without a report is returned as it is.
+        read: what the report says, where something else has read it (`corpus.metamap`); None: `label_report`.
     """
     if study.report is None:
         return study
-    told = dict(label_report(study.report))
+    told = dict(label_report(study.report) if read is None else read)
     tabled = {f: s for f, s in study.findings.items() if s is not Status.UNMENTIONED}
     if tabled.get(NO_FINDING) is Status.PRESENT:
         told = {f: s for f, s in told.items() if s is Status.ABSENT}

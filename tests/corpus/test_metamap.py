@@ -1,0 +1,169 @@
+"""MetaMap's output becomes statuses, and what is none of it is told by line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from corpus.errors import CorpusError, UsageError
+from corpus.findings import NO_FINDING, VOCABULARY, Finding, Status, Vocabulary
+from corpus.labeler import labeled
+from corpus.metamap import read_metamap
+from corpus.records import Report, Section, Study
+from retrieval.cli import cli
+
+P, A = Status.PRESENT, Status.ABSENT
+
+
+def line(document: str, name: str, cui: str, types: str, *negated: int) -> str:
+    triggers = ",".join(
+        f'"{name}"-tx-{n}-"{name}, [as] written"-noun-{flag}' for n, flag in enumerate(negated, 1)
+    )
+    return f"{document}|MMI|5.18|{name}|{cui}|[{types}]|[{triggers}]|TX|2/10|C08.528"
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+OUTPUT = (
+    line("openi:1", "Pleural effusion", "C0032227", "dsyn", 1),
+    line("openi:1", "Pulmonary Edema", "C0034063", "dsyn", 1, 0),
+    line("openi:1", "Lung nodule", "C0034079", "fndg,patf", 0),
+    line("openi:2", "Pneumothorax", "C0032326", "dsyn", 1),
+    line("openi:3", "Left", "C0205091", "spco", 0),
+    "openi:3|AA|CXR|chest x-ray|1|3|3|11|0:3",
+    "",
+)
+
+
+def test_a_concept_is_a_finding_by_its_identifier_and_absent_where_all_its_triggers_are_negated(
+    tmp_path: Path,
+) -> None:
+    read = read_metamap(write(tmp_path / "o.mmi", *OUTPUT))
+    assert not read.bad_lines
+    first = read.statuses["openi:1"]
+    assert (first["pleural_effusion"], first["edema"], first["nodule"]) == (A, P, P)
+    assert first["lung_opacity"] is P, "spread along the tree"
+    assert NO_FINDING not in first
+    assert read.statuses["openi:2"] == {NO_FINDING: P, "pneumothorax": A}
+    assert read.statuses["openi:3"] == {}
+
+
+def test_only_semantic_types_of_findings_count(tmp_path: Path) -> None:
+    path = write(tmp_path / "o.mmi", line("openi:1", "Effusion", "C0032227", "bdsu", 0))
+    assert read_metamap(path).statuses["openi:1"] == {}
+    assert read_metamap(path, types=frozenset({"bdsu"})).statuses["openi:1"]["pleural_effusion"] is P
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ("nothing of the kind", "line 1 of 'o.mmi' is no line of fielded MMI"),
+        ("1|MMI|5|Edema|C34063|[dsyn]|[\"E\"-tx-1-\"e\"-noun-0]|TX|1/2|", "line 1 of 'o.mmi' is no line"),
+        ("1|MMI|5|Edema|C0034063|[dsyn]|[\"Edema\"-tx-1-\"edema\"]|TX|1/2|", "no flag of negation"),
+        ("1|MMI|5|Edema", "is no line"),
+    ],
+)  # fmt: skip
+def test_a_line_that_is_none_is_told_and_the_rest_read(tmp_path: Path, bad: str, says: str) -> None:
+    read = read_metamap(write(tmp_path / "o.mmi", bad, *OUTPUT))
+    (told,) = read.bad_lines
+    assert says in told
+    assert read.statuses["openi:1"]["edema"] is P
+
+
+def entity(document: str, cui: str, *types: str, **more: object) -> dict[str, object]:
+    told = {"cui": cui, "preferredname": "x", "semantictypes": list(types)}
+    return {"docid": document, "matchedtext": "x", "evlist": [{"score": 0, "conceptinfo": told}], **more}
+
+
+def test_metamaplites_json_reads_like_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "o.json").write_text(
+        json.dumps(
+            [
+                entity("openi:1", "C0034063", "dsyn"),
+                entity("openi:1", "C0032227", "dsyn", negated=True),
+                entity("openi:1", "C0032326", "spco"),
+                {"docid": "openi:1"},
+            ]
+        )
+    )
+    read = read_metamap(tmp_path / "o.json")
+    assert read.statuses["openi:1"]["edema"] is P
+    assert read.statuses["openi:1"]["pleural_effusion"] is A
+    assert "pneumothorax" not in read.statuses["openi:1"]
+    assert read.bad_lines == ("entity 4 of 'o.json' is none of MetaMapLite's",)
+
+
+def test_a_folder_of_nameless_documents_is_read_by_the_names_of_its_files(tmp_path: Path) -> None:
+    write(tmp_path / "1000.mmi", line("USER", "Edema", "C0034063", "dsyn", 0))
+    (tmp_path / "1001.json").write_text(json.dumps([entity("00000000.tx", "C0032326", "dsyn")]))
+    (tmp_path / "1002.json").write_text("[{")
+    read = read_metamap(tmp_path)
+    assert set(read.statuses) == {"1000", "1001"}
+    assert read.bad_lines == ("'1002.json' is no whole JSON (JSONDecodeError)",)
+
+
+def study(study_id: str) -> Study:
+    report = Report(f"{study_id}#report", (Section("findings", "Pneumothorax."),))
+    return Study(study_id, study_id, "openi", report=report)
+
+
+@pytest.mark.parametrize("name", ["openi:1", "openi:1#report", "1"])
+def test_a_document_is_found_by_its_report_its_study_or_the_sets_own_name(tmp_path: Path, name: str) -> None:
+    read = read_metamap(write(tmp_path / "o.mmi", line(name, "Edema", "C0034063", "dsyn", 0)))
+    assert read.of(study("openi:1"))["edema"] is P
+    assert read.of(study("openi:2")) == {}
+    read.require_named(["openi:2", "openi:1"])
+    with pytest.raises(CorpusError, match="call each by its study, as in openi:1000"):
+        read.require_named(["openi:2"])
+
+
+def test_metamaps_reading_takes_the_labelers_place_beside_the_table(tmp_path: Path) -> None:
+    read = read_metamap(write(tmp_path / "o.mmi", line("1", "Edema", "C0034063", "dsyn", 0)))
+    told = labeled(study("openi:1"), read.of(study("openi:1"))).findings
+    assert told["edema"] is P
+    assert "pneumothorax" not in told
+
+
+def label(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["corpus", "label", *arguments])
+
+
+def test_labels_of_a_source_are_taken_from_metamap(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("study_id,report\nS1,Pneumothorax.\nS2,Edema.\n")
+    source = f"manifest:{tmp_path / 'm.csv'}"
+    output = write(tmp_path / "o.mmi", line("manifest:S1", "Edema", "C0034063", "dsyn", 1), "noise")
+    done = label(source, "--metamap", str(output))
+    assert done.exit_code == 0
+    first, second = (json.loads(told) for told in done.stdout.splitlines())
+    assert first["study_id"] == "manifest:S1"
+    assert first["findings"]["absent"] == ["edema"]
+    assert second["findings"] == {"present": [], "absent": [], "uncertain": []}
+    assert "line 2 of 'o.mmi'" in done.stderr
+    (tmp_path / "t.csv").write_text("study_id,Pneumothorax,Edema\nmanifest:S1,1,0\n")
+    scored = label(source, "--metamap", str(output), "--score", str(tmp_path / "t.csv"), "--json")
+    assert json.loads(scored.stdout)["micro"]["recall"] == 0
+
+
+def test_output_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"'gone\.mmi' is not there"):
+        read_metamap(tmp_path / "gone.mmi")
+    with pytest.raises(CorpusError, match="no output of MetaMap"):
+        read_metamap(tmp_path)
+
+
+def test_no_concept_names_two_findings() -> None:
+    assert all(VOCABULARY.find_concept(cui) == f.name for f in VOCABULARY.findings for cui in f.cuis)
+    assert all(finding.cuis for finding in VOCABULARY.findings)
+    with pytest.raises(UsageError, match="C0000001 names two findings"):
+        Vocabulary((Finding("a", None, ("C0000001",)), Finding("b", None, ("C0000001",))))
+
+
+@pytest.mark.real_data
+def test_real_output_is_read_line_by_line_without_a_complaint(data: Path) -> None:
+    read = read_metamap(data / "metamap")
+    assert not read.bad_lines
+    assert read.statuses == {"lumbar_puncture": {}}, "a spinal tap is no finding of a chest film"
