@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.metrics import (
-    LIFT_AT,
-    NDCG_AT,
     Ranking,
     Scored,
     Task,
@@ -23,10 +21,7 @@ from trainer.metrics import (
     pool,
     same_queries,
 )
-from trainer.scoring import BOOTSTRAP_DRAWS, interval
-
-COMPARED = ("precision_at.1", "precision_at.5", f"lift_at_{LIFT_AT}.macro", f"ndcg_at_{NDCG_AT}")
-"""The metrics that two encoders are compared by, as `metrics.add_up` names them."""
+from trainer.scoring import BOOTSTRAP_DRAWS, HEADLINE, interval
 
 _TIE = 1e-12  # sums in another order differ by this much and mean nothing
 
@@ -74,7 +69,7 @@ def paired_bootstrap(
     *,
     draws: int = BOOTSTRAP_DRAWS,
     seed: int = 0,
-    metrics: Sequence[str] = COMPARED,
+    metrics: Sequence[str] = tuple(HEADLINE.values()),
 ) -> dict[str, Difference]:
     """Compare two methods that answered the same queries.
 
@@ -111,14 +106,17 @@ def _difference(first: float, second: float, drawn: NDArray[np.float64]) -> Diff
 
 
 def describe_differences(differences: Mapping[str, Difference]) -> dict[str, Any]:
-    """Return differences as `evaluate --json` gives them: lists instead of tuples, metric by metric."""
+    """Return the differences of the `HEADLINE` metrics as `evaluate --json` gives them.
+
+    The first method is the encoder, the second the one it was put against.
+    """
     return {
         name: {
-            "first": told.first,
-            "second": told.second,
+            "encoder": told.first,
+            "against": told.second,
             "difference": told.difference,
             "ci95": None if told.ci95 is None else list(told.ci95),
-            "first_better": told.first_better,
+            "encoder_better": told.first_better,
         }
-        for name, told in differences.items()
+        for name, told in ((name, differences[metric]) for name, metric in HEADLINE.items())
     }

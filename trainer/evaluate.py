@@ -5,6 +5,7 @@ second half, for vectors that come from elsewhere.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from corpus.errors import EvaluationError, UsageError
 from corpus.records import Source
 from corpus.truth import Truth
+from trainer.comparison import describe_differences, paired_bootstrap
 from trainer.gallery import (
+    Balance,
     Embedder,
     Encoded,
     Item,
@@ -21,6 +24,7 @@ from trainer.gallery import (
     Progress,
     Side,
     SplitChoice,
+    balance,
     describe_side,
     encode,
     gather,
@@ -29,6 +33,7 @@ from trainer.groups import group_items, score_groups
 from trainer.metrics import Labels, Pairs, Scored, Task, no_pairs, rank_vectors
 from trainer.scoring import BOOTSTRAP_DRAWS, score_ranking
 from trainer.seen import count_seen
+from trainer.zero_shot import score_zero_shot
 
 
 class RecordedEmbedder(Embedder, Protocol):
@@ -49,6 +54,10 @@ def evaluate(
     truth: Truth | None = None,
     split: SplitChoice = "test",
     allow_seen: bool = False,
+    per_class: int | None = None,
+    against: RecordedEmbedder | None = None,
+    zero_shot: bool = False,
+    probe: bool = False,
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -66,19 +75,32 @@ def evaluate(
         gallery_kind: the same; `auto` is reports where the source holds both.
         truth: replaces the statuses of the side (or sides) whose studies it names, for scoring only.
         split: `train`, `val`, `test` or `all`.
-        allow_seen: score also people whom the encoder was trained on; they are counted either way.
-        seed: of the bootstrap and the random baselines.
+        allow_seen: score also people whom an encoder was trained on; they are counted either way.
+        per_class: how many items of each class to draw on both sides (`gallery.balance`); None takes all.
+        against: another encoder that answers the same queries, to compare with (`trainer.comparison`).
+        zero_shot: classify the pictures by prompts, too (`trainer.zero_shot`): the queries, or the gallery
+            where the queries are reports.
+        probe: probe the same pictures, too (`trainer.probe`), learning from the train split of their
+            source; takes `split="test"`.
+        seed: of the bootstrap, the random baselines and the draw of `per_class`.
         on_progress: called with what is being done, items done, items in all.
 
     Returns:
         The record, as `docs/contracts/evaluate.schema.json` describes it.
 
     Raises:
-        UsageError: a source holds nothing of the kind, or the truth table names neither side.
-        EvaluationError: the encoder has seen some of the people, or a side has nothing to score.
+        UsageError: a source holds nothing of the kind, or the truth table names neither side, or pictures
+            are to be classified and there are none, or a probe is asked of another split.
+        EvaluationError: an encoder has seen some of the people, or a side has nothing to score, or too
+            little to balance, probe or compare.
         CorpusError: a source cannot be read.
-        EncoderError: the encoder refuses an item, or its record is damaged.
+        EncoderError: an encoder refuses an item, or its record is damaged.
     """
+    if probe and split != "test":
+        raise UsageError(
+            f"a probe learns from the train split and is tuned on val: on {split!r} it cannot be measured; "
+            "take --split test, or leave out --probe"
+        )
     asked = gather(queries, query_kind, prefer="image", split=split, truth=truth)
     held = gather(gallery, gallery_kind, prefer="report", split=split, truth=truth)
     if truth is not None and not (asked.under_truth or held.under_truth):
@@ -86,27 +108,115 @@ def evaluate(
             f"the truth table names none of the studies of {asked.source} or {held.source}: its ids are "
             f"like {next(iter(truth.statuses))!r}; a study id is <source>:<the set's own name>"
         )
+    if (zero_shot or probe) and "image" not in (asked.kind, held.kind):
+        raise UsageError(
+            "both sides are reports: --zero-shot and --probe classify pictures; name a source that holds "
+            "some, or say --query-kind image"
+        )
     for side, role in ((asked, "queries"), (held, "gallery")):
         _require_items(side, side.items, role, split)
-    seen = count_seen(encoder.record, asked.subjects | held.subjects)
-    if seen and not allow_seen:
+    people = asked.subjects | held.subjects
+    seen = _count_seen(encoder, people, allow_seen)
+    seen_by_other = 0 if against is None else _count_seen(against, people, allow_seen)
+    answer = _answer(encoder, asked, held, per_class, seed, on_progress)
+    for side, encoded, role in ((asked, answer.queries, "queries"), (held, answer.gallery, "gallery")):
+        _require_items(side, encoded.items, role, split)
+    pictures, shown = (answer.queries, queries) if asked.kind == "image" else (answer.gallery, gallery)
+    return {
+        "encoder": _describe_encoder(encoder),
+        "split": split,
+        "queries": describe_side(asked, answer.queries),
+        "gallery": describe_side(held, answer.gallery),
+        "truth": None if truth is None else _describe_truth(truth),
+        "per_class": None if answer.balance is None else _describe_balance(answer.balance),
+        "seen_subjects": seen,
+        **evaluate_vectors(answer.queries, answer.gallery, seed=seed),
+        "against": None
+        if against is None
+        else {
+            "encoder": _describe_encoder(against),
+            "seen_subjects": seen_by_other,
+            "metrics": _compare(answer, _answer(against, asked, held, per_class, seed, on_progress), seed),
+        },
+        "zero_shot": score_zero_shot(pictures, encoder, seed=seed) if zero_shot else None,
+        "probe": _probe(encoder, pictures, shown, truth, seed, on_progress) if probe else None,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Both sides as one encoder sees them."""
+
+    queries: Encoded
+    gallery: Encoded
+    balance: Balance | None
+
+    @property
+    def ids(self) -> tuple[list[str], list[str]]:
+        """What was asked and held."""
+        return [item.item_id for item in self.queries.items], [item.item_id for item in self.gallery.items]
+
+
+def _answer(
+    encoder: Embedder,
+    asked: Side,
+    held: Side,
+    per_class: int | None,
+    seed: int,
+    on_progress: Progress | None,
+) -> _Answer:
+    queries, gallery = encode(asked, encoder, on_progress), encode(held, encoder, on_progress)
+    if per_class is None or not (queries.items and gallery.items):
+        return _Answer(queries, gallery, None)
+    return _Answer(*balance(queries, gallery, per_class, seed=seed))
+
+
+def _compare(first: _Answer, second: _Answer, seed: int) -> dict[str, Any]:
+    if first.ids != second.ids:
         raise EvaluationError(
-            f"{encoder.name} was trained on {seen} of the {len(asked.subjects | held.subjects)} people in "
+            "the two encoders could not read the same items, so their answers cannot be compared in pairs; "
+            "repair the pictures that the log names, and evaluate again"
+        )
+    task = make_task(first.queries.items, first.gallery.items)
+    scored = [
+        Scored.of(rank_vectors(side.queries.vectors, side.gallery.vectors, task.excluded), task)
+        for side in (first, second)
+    ]
+    return describe_differences(paired_bootstrap(*scored, seed=seed))
+
+
+def _probe(
+    encoder: Embedder,
+    pictures: Encoded,
+    source: Source,
+    truth: Truth | None,
+    seed: int,
+    on_progress: Progress | None,
+) -> dict[str, Any]:
+    from trainer.probe import score_probe, train_probe  # imports torch, which wrong usage need not wait for
+
+    train, val = (
+        encode(gather(source, "image", split=split, truth=truth), encoder, on_progress)
+        for split in ("train", "val")
+    )
+    for part, split in ((train, "train"), (val, "val")):
+        if not part.items:
+            raise EvaluationError(
+                f"{source.name} has no picture with a known finding in the split {split!r}: a probe learns "
+                "from train and is tuned on val; leave out --probe"
+            )
+    scores = score_probe(train_probe(train, val), pictures, seed=seed)
+    return {"train_pictures": len(train.items), "val_pictures": len(val.items), **scores}
+
+
+def _count_seen(encoder: RecordedEmbedder, people: frozenset[str], allowed: bool) -> int:
+    seen = count_seen(encoder.record, people)
+    if seen and not allowed:
+        raise EvaluationError(
+            f"{encoder.name} was trained on {seen} of the {len(people)} people in "
             "this evaluation: take --split test, or say --allow-seen and do not compare the numbers"
         )
-    encoded_queries = encode(asked, encoder, on_progress)
-    encoded_gallery = encode(held, encoder, on_progress)
-    for side, encoded, role in ((asked, encoded_queries, "queries"), (held, encoded_gallery, "gallery")):
-        _require_items(side, encoded.items, role, split)
-    return {
-        "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
-        "split": split,
-        "queries": describe_side(asked, encoded_queries),
-        "gallery": describe_side(held, encoded_gallery),
-        "truth": None if truth is None else _describe_truth(truth),
-        "seen_subjects": seen,
-        **evaluate_vectors(encoded_queries, encoded_gallery, seed=seed),
-    }
+    return seen
 
 
 def evaluate_vectors(
@@ -171,6 +281,21 @@ def _require_items(side: Side, items: Sequence[Item], role: str, split: str) -> 
         f"{side.dropped} have no known finding and {len(side.items)} cannot be read; "
         "take another --split, or give --truth"
     )
+
+
+def _describe_encoder(encoder: RecordedEmbedder) -> dict[str, Any]:
+    return {"name": encoder.name, "fingerprint": encoder.fingerprint}
+
+
+def _describe_balance(drawn: Balance) -> dict[str, Any]:
+    return {
+        "items": drawn.per_class,
+        "classes": list(drawn.classes),
+        "left_out": [
+            {"finding": name, "queries": asked, "gallery": held}
+            for name, (asked, held) in drawn.too_few.items()
+        ],
+    }
 
 
 def _describe_truth(truth: Truth) -> dict[str, Any]:

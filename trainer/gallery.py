@@ -6,16 +6,17 @@ Imports no model: what turns items into vectors is anything with the methods of 
 import hashlib
 import logging
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.errors import NotAdmitted, UnreadableImage, UsageError
+from corpus.errors import EvaluationError, NotAdmitted, UnreadableImage, UsageError
 from corpus.findings import Statuses, is_normal, present_leaves
 from corpus.framing import Framing
 from corpus.images import read_image
@@ -23,6 +24,7 @@ from corpus.labeler import labeled
 from corpus.records import Problem, Source, Study
 from corpus.splits import Split, split_of
 from corpus.truth import Truth
+from trainer.metrics import CLASSES, Labels
 
 log = logging.getLogger(__name__)
 
@@ -94,11 +96,25 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """The items of a side that could be read, each content once, and their vectors (n, dim) float32."""
+    """The items of a side that could be read, each content once, and their vectors (n, dim) float32.
+
+    `not_drawn`: how many more there were that `balance` left out.
+    """
 
     items: tuple[Item, ...]
     vectors: NDArray[np.float32]
     problems: tuple[Problem, ...] = ()
+    not_drawn: int = 0
+
+    def take(self, index: Sequence[int]) -> "Encoded":
+        """Return the chosen items; the others are counted as not drawn."""
+        items = tuple(self.items[place] for place in index)
+        return replace(
+            self,
+            items=items,
+            vectors=self.vectors[list(index)],
+            not_drawn=self.not_drawn + len(self.items) - len(items),
+        )
 
 
 def gather(
@@ -207,6 +223,76 @@ def encode(side: Side, embedder: Embedder, on_progress: Progress | None = None) 
     return Encoded(tuple(kept.values()), vectors, tuple(problems))
 
 
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """How two sides were balanced: `per_class` items of each of `classes` on either side.
+
+    `too_few`: class → (queries, gallery items), of the classes left out for having fewer on a side.
+    """
+
+    per_class: int
+    classes: tuple[str, ...]
+    too_few: Mapping[str, tuple[int, int]]
+
+
+def balance(
+    queries: Encoded, gallery: Encoded, per_class: int, *, seed: int = 0
+) -> tuple[Encoded, Encoded, Balance]:
+    """Draw as many items of every class, on both sides, as CheXpert-5x200 holds 200 of each of five.
+
+    An item is of a class when it shows exactly one finding, or is normal and shows none
+    (`Labels.classes`); the others are left out. A class enters when both sides have enough of it. On such
+    sets an item matches a query exactly when it is of its class, so that `precision_at` is class precision.
+
+    Which items are drawn is decided by a hash of the seed and the study's id: the same on both sides, so
+    that of paired studies the pairs stay together, and the same for every encoder.
+
+    Args:
+        queries: encoded queries.
+        gallery: encoded gallery items.
+        per_class: items of each class to draw on either side.
+        seed: of the draw.
+
+    Raises:
+        EvaluationError: fewer than two classes have enough items on both sides; names them with counts.
+    """
+    members = [_by_class(side, seed) for side in (queries, gallery)]
+    counts = {
+        name: (len(members[0][name]), len(members[1][name]))
+        for name in CLASSES
+        if any(name in side for side in members)
+    }
+    classes = tuple(name for name, count in counts.items() if min(count) >= per_class)
+    too_few = {name: count for name, count in counts.items() if name not in classes}
+    if len(classes) < 2:
+        told = ", ".join(f"{name} {asked} and {held}" for name, (asked, held) in counts.items())
+        raise EvaluationError(
+            f"fewer than two classes have {per_class} items on both sides, so there is nothing to tell "
+            f"apart (queries and gallery items of one class: {told or 'none'}); take a smaller --per-class"
+        )
+    drawn = [
+        side.take(sorted(place for name in classes for place in held[name][:per_class]))
+        for side, held in zip((queries, gallery), members, strict=True)
+    ]
+    return drawn[0], drawn[1], Balance(per_class, classes, MappingProxyType(too_few))
+
+
+def _by_class(side: Encoded, seed: int) -> defaultdict[str, list[int]]:
+    """Return the places of each class's items, in the order in which they are drawn."""
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for place, of_class in enumerate(Labels.of(item.statuses for item in side.items).classes):
+        if of_class >= 0:
+            members[CLASSES[of_class]].append(place)
+
+    def lot(place: int) -> tuple[str, str]:
+        item = side.items[place]
+        return hashlib.sha256(f"{seed}:{item.study.study_id}".encode()).hexdigest(), item.item_id
+
+    for places in members.values():
+        places.sort(key=lot)
+    return members
+
+
 Readable = tuple[str, str | NDArray[np.float32]]
 """A digest of the content, and the content as an embedder takes it: text, or (size, size) pixels."""
 
@@ -255,9 +341,9 @@ def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 def describe_side(side: Side, encoded: Encoded) -> dict[str, Any]:
     """Return the counts of a side for the record.
 
-    `items` are scored; `found` = items + `dropped` (no known finding) + `duplicates` + pictures that could
-    not be read. `failed`, `skipped` and `missing` count what the source and the decoder could not give;
-    `failures` names the failed ones with their reasons.
+    `items` are scored; `found` = items + `dropped` (no known finding) + `duplicates` + `not_drawn` (left out
+    by `balance`) + pictures that could not be read. `failed`, `skipped` and `missing` count what the source
+    and the decoder could not give; `failures` names the failed ones with their reasons.
     """
     problems = (*side.problems, *encoded.problems)
     states = Counter(problem.state for problem in problems)
@@ -270,7 +356,8 @@ def describe_side(side: Side, encoded: Encoded) -> dict[str, Any]:
         "normal": sum(is_normal(item.statuses) for item in encoded.items),
         "found": side.found,
         "dropped": side.dropped,
-        "duplicates": len(side.items) - len(encoded.items) - len(encoded.problems),
+        "duplicates": len(side.items) - len(encoded.items) - encoded.not_drawn - len(encoded.problems),
+        "not_drawn": encoded.not_drawn,
         "failed": states["failed"],
         "skipped": states["skipped"],
         "missing": states["missing"],

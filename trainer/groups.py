@@ -7,8 +7,8 @@ import numpy as np
 
 from corpus.records import Sex, View
 from trainer.gallery import Item
-from trainer.metrics import LIFT_AT, MIN_QUERIES, NDCG_AT, Scored, draw_people
-from trainer.scoring import BOOTSTRAP_DRAWS, interval
+from trainer.metrics import MIN_QUERIES, Scored, draw_people
+from trainer.scoring import BOOTSTRAP_DRAWS, HEADLINE, interval
 
 UNKNOWN = "unknown"
 AGE_GROUPS = ("0-17", "18-39", "40-64", "65+")
@@ -20,13 +20,6 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "age": (*AGE_GROUPS, UNKNOWN),
 }
 """What queries are grouped by, and the groups in their order."""
-
-_MEASURED = {
-    "precision_at_1": "precision_at.1",
-    "precision_at_5": "precision_at.5",
-    f"lift_at_{LIFT_AT}": f"lift_at_{LIFT_AT}.macro",
-    f"ndcg_at_{NDCG_AT}": f"ndcg_at_{NDCG_AT}",
-}
 
 
 def age_group(age: float | None) -> str:
@@ -76,13 +69,13 @@ def score_groups(
 
 def _score_group(group: Scored, seed: int, draws: int) -> dict[str, Any]:
     row: dict[str, Any] = {"queries": len(group), "subjects": len(np.unique(group.subjects))}
-    nothing: dict[str, Any] = dict.fromkeys(_MEASURED)
+    nothing: dict[str, Any] = dict.fromkeys(HEADLINE)
     if len(group) < MIN_QUERIES:
         return {**row, **nothing, "ci95": nothing}
     values = group.metrics()
     drawn = group.metrics(draw_people(group.subjects, draws, seed)) if draws else None
-    for name, metric in _MEASURED.items():
+    for name, metric in HEADLINE.items():
         value = float(values[metric][0])
         row[name] = value if np.isfinite(value) else None
-    bounds = nothing if drawn is None else {n: interval(drawn[metric]) for n, metric in _MEASURED.items()}
+    bounds = nothing if drawn is None else {n: interval(drawn[metric]) for n, metric in HEADLINE.items()}
     return {**row, "ci95": bounds}

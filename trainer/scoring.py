@@ -6,6 +6,7 @@ anything that can rank (an encoder, raw features, a classifier) is scored by the
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,16 @@ BOOTSTRAP_DRAWS = 1000
 BASELINE_DRAWS = 20
 _BLOCK = 256
 _AGAINST = {"auroc": "absent", "auroc_abnormal": "others"}
+
+HEADLINE: Mapping[str, str] = MappingProxyType(
+    {
+        "precision_at_1": "precision_at.1",
+        "precision_at_5": "precision_at.5",
+        f"lift_at_{LIFT_AT}": f"lift_at_{LIFT_AT}.macro",
+        f"ndcg_at_{NDCG_AT}": f"ndcg_at_{NDCG_AT}",
+    }
+)
+"""The few metrics that groups and encoders are compared by: name in the record → name in `add_up`."""
 
 Metrics = Mapping[str, NDArray[np.float64]]
 

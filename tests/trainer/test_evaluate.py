@@ -20,8 +20,8 @@ from corpus.splits import split_of
 from corpus.truth import Truth, read_truth
 from tests.encoders import build_tiny_encoder
 from trainer.evaluate import evaluate, evaluate_vectors, make_task
-from trainer.gallery import encode, gather
-from trainer.metrics import RECALL_AT
+from trainer.gallery import Encoded, Item, balance, encode, gather
+from trainer.metrics import CLASSES, RECALL_AT, Labels
 from trainer.seen import subjects_record
 
 SCHEMA = json.loads(
@@ -224,6 +224,144 @@ def test_a_side_with_nothing_to_score_is_an_error_that_says_what_was_found(films
     blank = Listed([replace(study, findings={}) for study in films])
     with pytest.raises(EvaluationError, match="of 12 reports in the split 'test' 12 have no known finding"):
         evaluate(Mean(), Listed(films), blank)
+
+
+def held(names: Sequence[Sequence[str]], source: str = "s") -> Encoded:
+    """Items that show what is named, each of a study and a person of its own."""
+    items = [
+        Item(
+            f"{source}:{n}#x", "image", Study(f"s:{n}", f"s:p{n}", source), "", from_sides(present=shown),
+            frozenset([(source, f"s:p{n}")]), frozenset([f"s:{n}"]),
+        )
+        for n, shown in enumerate(names)
+    ]  # fmt: skip
+    return Encoded(tuple(items), np.eye(len(items), dtype=np.float32))
+
+
+MIXED = [["edema"], ["hernia"], ["no_finding"], ["edema", "hernia"], ["no_finding", "support_devices"]] * 9
+
+
+def test_a_balanced_set_holds_so_many_of_each_class_and_nothing_of_two() -> None:
+    asked, told, drawn = balance(held(MIXED), held([*MIXED, *[["mass"]] * 3], "t"), 8)
+    assert drawn.classes == ("edema", "hernia", "no_finding")
+    assert drawn.too_few == {"mass": (0, 3)}
+    for side in (asked, told):
+        classes = Labels.of(item.statuses for item in side.items).classes
+        counts = {CLASSES[place]: int((classes == place).sum()) for place in set(classes.tolist())}
+        assert counts == {"edema": 8, "hernia": 8, "no_finding": 8}
+        assert len(side.vectors) == 24
+    assert (asked.not_drawn, told.not_drawn) == (45 - 24, 48 - 24)
+
+
+def test_the_seed_draws_a_balanced_set_and_pairs_stay_together() -> None:
+    def drawn(seed: int) -> tuple[list[str], list[str]]:
+        sides = balance(held(MIXED), held(MIXED, "t"), 4, seed=seed)[:2]
+        return tuple([item.study.study_id for item in side.items] for side in sides)  # type: ignore[return-value]
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+    assert drawn(1)[0] == drawn(1)[1]
+
+
+def test_what_is_drawn_depends_on_the_studies_and_not_on_their_order() -> None:
+    whole = held(MIXED)
+    turned = whole.take(range(len(whole.items))[::-1])
+    first, second = (balance(side, side, 5, seed=3)[0] for side in (whole, turned))
+    assert {item.item_id for item in first.items} == {item.item_id for item in second.items}
+    for side in (first, second):
+        for item, vector in zip(side.items, side.vectors, strict=True):
+            assert vector.argmax() == int(item.item_id.split(":")[1].split("#")[0])
+
+
+def test_on_a_balanced_set_chance_and_a_constant_answer_are_one_class_in_so_many() -> None:
+    asked, told, _ = balance(held(MIXED), held(MIXED, "t"), 9)
+    record = evaluate_vectors(asked, told)
+    assert record["baselines"]["constant"]["precision_at"]["1"] == pytest.approx(1 / 3)
+    assert record["baselines"]["random"]["precision_at"]["10"] == pytest.approx(1 / 3, abs=0.05)
+    assert record["precision_at"]["1"] == 1.0  # the unit vectors are paired
+
+
+def test_too_few_classes_to_balance_is_an_error_that_counts_them() -> None:
+    with pytest.raises(
+        EvaluationError, match=r"edema 9 and 9, hernia 9 and 9, no_finding 9 and 9.*--per-class"
+    ):
+        balance(held(MIXED), held(MIXED), 10)
+
+
+def test_a_balanced_evaluation_says_what_was_drawn_and_accounts_for_every_item(films: list[Study]) -> None:
+    films[11] = replace(films[11], findings=from_sides(present=["mass"]))
+    record = evaluate(Mean(), Listed(films), Listed(films), per_class=4, seed=2)
+    assert record["per_class"] == {
+        "items": 4,
+        "classes": ["edema", "hernia"],
+        "left_out": [{"finding": "mass", "queries": 1, "gallery": 1}],
+    }
+    for side in ("queries", "gallery"):
+        assert (record[side]["items"], record[side]["not_drawn"], record[side]["duplicates"]) == (8, 4, 0)
+    assert record["recall_at"]["1"] == 1.0  # a film's own report was drawn with it
+    jsonschema.validate(record, SCHEMA)
+
+
+@dataclass
+class Inverted(Mean):
+    """Gives each text the vector of the one as far from the other end of the list."""
+
+    name: str = "inverted"
+    fingerprint: str = "1" * 64
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return super().encode_texts(texts)[::-1]
+
+
+def test_another_encoder_is_compared_on_the_same_queries_metric_by_metric(films: list[Study]) -> None:
+    record = evaluate(Mean(), Listed(films), Listed(films), against=Inverted(), seed=4)
+    jsonschema.validate(record, SCHEMA)
+    assert record["against"]["encoder"] == {"name": "inverted", "fingerprint": "1" * 64}
+    told = record["against"]["metrics"]["precision_at_1"]
+    alone = evaluate(Inverted(), Listed(films), Listed(films), seed=4)
+    assert told["encoder"] == record["precision_at"]["1"] == 1.0
+    assert told["against"] == alone["precision_at"]["1"] == 0.0  # the mirrored film has the other finding
+    assert (told["difference"], told["ci95"], told["encoder_better"]) == (1.0, [1.0, 1.0], 1.0)
+
+
+def test_people_the_other_encoder_was_trained_on_stop_the_comparison(films: list[Study]) -> None:
+    other = Inverted(record={"subjects": subjects_record([films[0].subject_id])})
+    with pytest.raises(EvaluationError, match="inverted was trained on 1 of the 12"):
+        evaluate(Mean(), Listed(films), Listed(films), against=other)
+    record = evaluate(Mean(), Listed(films), Listed(films), against=other, allow_seen=True)
+    assert (record["seen_subjects"], record["against"]["seen_subjects"]) == (0, 1)
+
+
+def test_zero_shot_and_probe_are_in_the_record_when_asked_and_keep_to_the_schema(encoder: Any) -> None:
+    source = PhantomSource(300)
+    record = evaluate(encoder, source, source, zero_shot=True, probe=True)
+    jsonschema.validate(json.loads(json.dumps(record, allow_nan=False)), SCHEMA)
+    assert record["zero_shot"]["pictures"] == record["probe"]["pictures"] == record["queries"]["items"]
+    assert record["probe"]["train_pictures"] > 5 * record["probe"]["val_pictures"]
+    rows = {row["finding"]: row["present"] for row in record["zero_shot"]["affirmed"]["per_finding"]}
+    assert rows["no_finding"] == record["queries"]["normal"]
+
+
+def test_pictures_of_the_gallery_are_classified_where_reports_ask(encoder: Any) -> None:
+    source = PhantomSource(60)
+    sides = {"query_kind": "report", "gallery_kind": "image", "split": "all"}
+    record = evaluate(encoder, source, source, zero_shot=True, **sides)  # type: ignore[arg-type]
+    assert record["zero_shot"]["pictures"] == record["gallery"]["items"]
+
+
+def test_classifying_without_pictures_or_probing_what_it_learned_from_is_wrong_usage(
+    films: list[Study],
+) -> None:
+    texts = Listed([replace(study, images=()) for study in films])
+    with pytest.raises(UsageError, match="both sides are reports"):
+        evaluate(Mean(), texts, texts, zero_shot=True)
+    with pytest.raises(UsageError, match=r"cannot be measured.*--split test"):
+        evaluate(Mean(), Listed(films), Listed(films), probe=True, split="val")
+
+
+def test_a_probe_without_people_to_learn_from_is_an_error_that_names_the_split(films: list[Study]) -> None:
+    with pytest.raises(EvaluationError, match="no picture with a known finding in the split 'train'"):
+        evaluate(Mean(), Listed(films), Listed(films), probe=True)
 
 
 @pytest.mark.real_data
