@@ -1,8 +1,8 @@
 """MetaMap's reading of reports, in place of the rule labeler's.
 
 MetaMap (Aronson, AMIA 2001) and MetaMapLite find UMLS concepts in text. They are licensed and run elsewhere;
-here their output is read: fielded MMI lines (`id|MMI|score|name|CUI|[types]|[triggers]|location|place|tree`), or
-MetaMapLite's JSON (a list of entities with `docid` and `evlist`). A concept counts as a finding by its
+here their output is read: fielded MMI lines (`id|MMI|score|name|CUI|[types]|[triggers]|location|place|tree`)
+or MetaMapLite's JSON (a list of entities with `docid` and `evlist`). A concept counts as a finding by its
 identifier (`corpus.findings.VOCABULARY`) and where one of its semantic types is among `SEMANTIC_TYPES`. Every
 trigger ends in a flag of negation; a concept whose triggers are all negated is absent, else it is present.
 MetaMap knows no doubt: nothing is uncertain. It reads all that it is given: give it what a report says of the

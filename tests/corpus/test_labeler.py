@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.labeler import HALVES, half, label_naively, read_reports, score_half
+from benchmarks.labeler import (
+    HALVES,
+    count_errors,
+    error_kind,
+    half,
+    label_naively,
+    read_reports,
+    score_half,
+)
 from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses, from_sides
 from corpus.labeler import label_report, label_text, labeled
 from corpus.records import Report, Section, Study
@@ -187,6 +195,38 @@ def test_people_are_agreed_with_on_reports_never_looked_at(data: Path) -> None:
     naive = score_half(reports, truth, "held-out", label_naively)
     assert ours["micro"]["f1"] >= 0.91
     assert ours["micro"]["f1"] > naive["micro"]["f1"] + 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "positive", "kind"),
+    [
+        ("Effusion.", P, True, None),
+        ("Effusion.", A, False, None),
+        ("Effusion.", U, False, None),
+        ("Effusion.", A, True, "missed: called absent"),
+        ("Effusion.", U, True, "missed: called uncertain"),
+        ("Effusion.", Status.UNMENTIONED, True, "missed: named, and not read"),
+        ("Blunted angle.", Status.UNMENTIONED, True, "missed: said in other words"),
+        ("Blunted angle.", P, False, "over-called: said in other words"),
+        ("No effusion.", P, False, "over-called: only beside a denial"),
+        ("May be an effusion.", P, False, "over-called: only beside a doubt"),
+        ("Effusion. No effusion on the left.", P, False, "over-called: named plainly"),
+    ],
+)
+def test_an_error_of_the_labeler_has_one_kind(
+    text: str, status: Status, positive: bool, kind: str | None
+) -> None:
+    assert error_kind(_report(findings=text), "pleural_effusion", status, positive) == kind
+
+
+@pytest.mark.real_data
+def test_every_error_that_is_scored_is_counted_in_one_kind(data: Path) -> None:
+    reports = read_reports(data / "openi")
+    truth = data / "openi-truth" / "openi_gold_std14.csv"
+    scored = score_half(reports, truth, "tuning", label_report)
+    errors = count_errors(reports, truth, "tuning", scored["averaged"])
+    wrong = sum(scored["findings"][name][side] for name in scored["averaged"] for side in ("fp", "fn"))
+    assert errors.total() == wrong > 0
 
 
 @pytest.mark.real_data
