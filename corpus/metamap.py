@@ -3,10 +3,12 @@
 MetaMap (Aronson, AMIA 2001) and MetaMapLite find UMLS concepts in text. They are licensed and run elsewhere;
 here their output is read: fielded MMI lines (`id|MMI|score|name|CUI|[types]|[triggers]|location|place|tree`)
 or MetaMapLite's JSON (a list of entities with `docid` and `evlist`). A concept counts as a finding by its
-identifier (`corpus.findings.VOCABULARY`) and where one of its semantic types is among `SEMANTIC_TYPES`. Every
-trigger ends in a flag of negation; a concept whose triggers are all negated is absent, else it is present.
-MetaMap knows no doubt: nothing is uncertain. It reads all that it is given: give it what a report says of the
-film, not its indication.
+identifier (`corpus.findings.VOCABULARY`) and where one of its semantic types is among `SEMANTIC_TYPES`.
+
+In MMI every trigger ends in a flag of negation; a concept whose triggers are all negated is absent, else
+present. MetaMapLite's JSON tells no negation: whether a finding that it names is denied or doubted is then
+read from the report by the labeler's rules. MetaMap knows no doubt, and reads all that it is given: give it
+what a report says of the film, not its indication.
 """
 
 import json
@@ -15,12 +17,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, quoted, walk
 from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses
-from corpus.labeler import conclude
+from corpus.labeler import conclude, label_report
 from corpus.records import Study
 from corpus.tables import read_text
 
@@ -31,39 +33,58 @@ _SUFFIXES = (".mmi", ".json", ".txt", ".out")
 # What MetaMap calls a document that was given without a name of its own.
 _NAMELESS = re.compile(r"(?:0+|USER)(?:\.tx)?")
 _LINE = re.compile(
-    r"(?P<document>[^|]*)\|MMI\|[^|]*\|[^|]*\|(?P<cui>C\d{7})\|\[(?P<types>[a-z,]*)\]\|(?P<triggers>.*\].*)"
+    r"(?P<document>[^|]*)\|MMI\|[^|]*\|[^|]*\|(?P<cui>C\d{7})\|\[(?P<types>[a-z, ]*)\]\|(?P<triggers>.*)"
 )
 _OTHER_LINE = re.compile(r"[^|]*\|(?:AA|UA)\|")  # acronyms, which name no concept
-_FLAG = re.compile(r'-([01])(?=,"|$)')
+# Triggers end in their flag; MetaMap puts brackets around them, MetaMapLite does not.
+_FLAG = re.compile(r'-([01])(?=,"|\]?\||\]?$)')
 
 
 class _Concept(NamedTuple):
     document: str
     cui: str
     types: frozenset[str]
-    negated: bool
+    negated: bool | None  # None: not told
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What MetaMap found in one text. `told`: finding → present or absent, without parents.
+
+    `unsigned`: the findings in it of which negation is not told (they stand as present). `normal`: something
+    was called normal.
+    """
+
+    told: Statuses
+    unsigned: frozenset[str] = frozenset()
+    normal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class MetaMapReading:
-    """What MetaMap read. `statuses`: document id → statuses, spread along the tree of findings.
+    """What MetaMap read: document id → what it found there.
 
     `bad_lines`: what could not be read, each in a sentence with its file and line.
     """
 
-    statuses: Mapping[str, Statuses]
+    documents: Mapping[str, Document]
     bad_lines: tuple[str, ...] = ()
 
     def of(self, study: Study) -> Statuses:
-        """What MetaMap found in a study's report: nothing where it has no document of it.
+        """The statuses of a study's report, spread along the tree; none where MetaMap found nothing in it.
 
         A document is the study's that is called like its report (`openi:1000#report`), like the study
         (`openi:1000`), or like the study without its source (`1000`).
         """
-        return next(
-            (self.statuses[name] for name in _names(study.study_id) if name in self.statuses),
-            MappingProxyType({}),
-        )
+        names = (name for name in _names(study.study_id) if name in self.documents)
+        document = next((self.documents[name] for name in names), None)
+        if document is None:
+            return MappingProxyType({})
+        told = dict(document.told)
+        if document.unsigned and study.report is not None:
+            read = label_report(study.report)
+            told |= {f: read[f] for f in document.unsigned if f in read}
+        return conclude(told, normal=document.normal)
 
     def require_named(self, study_ids: Iterable[str]) -> None:
         """Check that the documents are those of these studies.
@@ -72,8 +93,8 @@ class MetaMapReading:
             CorpusError: none is. (That some studies have none is no error: MetaMap writes nothing of a
                 report in which it finds no concept.)
         """
-        if not any(name in self.statuses for study_id in study_ids for name in _names(study_id)):
-            shown = ", ".join(repr(name[:40]) for name in list(self.statuses)[:3]) or "none"
+        if not any(name in self.documents for study_id in study_ids for name in _names(study_id)):
+            shown = ", ".join(repr(name[:40]) for name in list(self.documents)[:3]) or "none"
             raise CorpusError(
                 f"no document of MetaMap is called like a study of this source (its documents: {shown}): "
                 "call each by its study, as in openi:1000"
@@ -109,7 +130,7 @@ def read_metamap(place: Path, *, types: frozenset[str] = SEMANTIC_TYPES) -> Meta
             name = path.stem if _NAMELESS.fullmatch(concept.document) else concept.document
             found.setdefault(name, []).append(concept)
     return MetaMapReading(
-        MappingProxyType({name: _statuses(concepts, types) for name, concepts in found.items()}), tuple(bad)
+        MappingProxyType({name: _document(concepts, types) for name, concepts in found.items()}), tuple(bad)
     )
 
 
@@ -118,12 +139,12 @@ def _read_lines(path: Path, text: str, bad: list[str]) -> Iterator[_Concept]:
         if not line.strip() or _OTHER_LINE.match(line):
             continue
         match = _LINE.fullmatch(line.strip())
-        flags = _FLAG.findall(match["triggers"].rpartition("]")[0]) if match else []
+        flags = _FLAG.findall(match["triggers"]) if match else []
         if match is None or not flags:
             lacks = "is no line of fielded MMI output" if match is None else "has no flag of negation"
             bad.append(f"line {number} of {quoted(path)} {lacks}")
             continue
-        types = frozenset(match["types"].split(","))
+        types = frozenset(match["types"].replace(" ", "").split(","))
         yield _Concept(match["document"].strip(), match["cui"], types, "0" not in flags)
 
 
@@ -135,30 +156,29 @@ def _read_json(path: Path, text: str, bad: list[str]) -> Iterator[_Concept]:
         return
     for number, entity in enumerate(entities if isinstance(entities, list) else [entities], 1):
         try:
-            negated = _is_negated(entity)
             document = str(entity.get("docid") or "0")
             for candidate in entity["evlist"]:
                 told = candidate["conceptinfo"]
                 types = frozenset(str(kind) for kind in told["semantictypes"])
-                yield _Concept(document, str(told["cui"]), types, negated or _is_negated(candidate))
+                yield _Concept(document, str(told["cui"]), types, None)
         except (AttributeError, KeyError, TypeError):
             bad.append(f"entity {number} of {quoted(path)} is none of MetaMapLite's")
 
 
-def _is_negated(told: Mapping[str, Any]) -> bool:
-    return str(told.get("negated", "")).lower() in ("1", "true")
-
-
-def _statuses(concepts: Iterable[_Concept], types: frozenset[str]) -> Statuses:
+def _document(concepts: Iterable[_Concept], types: frozenset[str]) -> Document:
     told: dict[str, Status] = {}
+    unsigned: set[str] = set()
     normal = False
     for concept in concepts:
         finding = VOCABULARY.find_concept(concept.cui) if concept.types & types else None
         if finding == NO_FINDING:
-            normal |= not concept.negated
-        elif finding is not None and told.get(finding) is not Status.PRESENT:
-            told[finding] = Status.ABSENT if concept.negated else Status.PRESENT
-    return conclude(told, normal=normal)
+            normal |= concept.negated is False
+        elif finding is not None:
+            if concept.negated is None:
+                unsigned.add(finding)
+            if told.get(finding) is not Status.PRESENT:
+                told[finding] = Status.ABSENT if concept.negated else Status.PRESENT
+    return Document(MappingProxyType(told), frozenset(unsigned), normal)
 
 
 def _names(study_id: str) -> tuple[str, str, str]:

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from corpus.errors import CorpusError, UsageError
 from corpus.findings import NO_FINDING, VOCABULARY, Finding, Status, Vocabulary
 from corpus.labeler import labeled
-from corpus.metamap import read_metamap
+from corpus.metamap import Document, read_metamap
 from corpus.records import Report, Section, Study
 from retrieval.cli import cli
 
@@ -39,23 +39,40 @@ OUTPUT = (
 )
 
 
+def study(study_id: str, text: str = "Pneumothorax.") -> Study:
+    report = Report(f"{study_id}#report", (Section("findings", text),))
+    return Study(study_id, study_id, "openi", report=report)
+
+
 def test_a_concept_is_a_finding_by_its_identifier_and_absent_where_all_its_triggers_are_negated(
     tmp_path: Path,
 ) -> None:
     read = read_metamap(write(tmp_path / "o.mmi", *OUTPUT))
     assert not read.bad_lines
-    first = read.statuses["openi:1"]
+    first = read.of(study("openi:1"))
     assert (first["pleural_effusion"], first["edema"], first["nodule"]) == (A, P, P)
     assert first["lung_opacity"] is P, "spread along the tree"
     assert NO_FINDING not in first
-    assert read.statuses["openi:2"] == {NO_FINDING: P, "pneumothorax": A}
-    assert read.statuses["openi:3"] == {}
+    assert read.of(study("openi:2")) == {NO_FINDING: P, "pneumothorax": A}
+    assert read.of(study("openi:3")) == {}
 
 
 def test_only_semantic_types_of_findings_count(tmp_path: Path) -> None:
     path = write(tmp_path / "o.mmi", line("openi:1", "Effusion", "C0032227", "bdsu", 0))
-    assert read_metamap(path).statuses["openi:1"] == {}
-    assert read_metamap(path, types=frozenset({"bdsu"})).statuses["openi:1"]["pleural_effusion"] is P
+    assert read_metamap(path).documents["openi:1"].told == {}
+    assert read_metamap(path, types=frozenset({"bdsu"})).documents["openi:1"].told == {"pleural_effusion": P}
+
+
+def test_lines_of_metamaplite_have_no_brackets_around_triggers(tmp_path: Path) -> None:
+    rest = "|text|16/5;40/5|C08.730|"
+    path = write(
+        tmp_path / "o.mmi",
+        '1|MMI|0.46|Pneumonia|C0032285|[dsyn, fndg]|"Pneumonia"-text-0-"pneumonia"-NN-1' + rest,
+        '1|MMI|0.46|Edema|C0034063|[patf]|"Edema"-text-0-"edema"-NN-1,"Edema"-text-3-"edema-1"--0' + rest,
+    )
+    read = read_metamap(path)
+    assert not read.bad_lines
+    assert read.documents["1"].told == {"pneumonia": A, "edema": P}
 
 
 @pytest.mark.parametrize(
@@ -71,30 +88,30 @@ def test_a_line_that_is_none_is_told_and_the_rest_read(tmp_path: Path, bad: str,
     read = read_metamap(write(tmp_path / "o.mmi", bad, *OUTPUT))
     (told,) = read.bad_lines
     assert says in told
-    assert read.statuses["openi:1"]["edema"] is P
+    assert read.documents["openi:1"].told["edema"] is P
 
 
-def entity(document: str, cui: str, *types: str, **more: object) -> dict[str, object]:
+def entity(document: str, cui: str, *types: str) -> dict[str, object]:
     told = {"cui": cui, "preferredname": "x", "semantictypes": list(types)}
-    return {"docid": document, "matchedtext": "x", "evlist": [{"score": 0, "conceptinfo": told}], **more}
+    return {"docid": document, "matchedtext": "x", "evlist": [{"score": 0, "conceptinfo": told}]}
 
 
-def test_metamaplites_json_reads_like_its_lines(tmp_path: Path) -> None:
-    (tmp_path / "o.json").write_text(
-        json.dumps(
-            [
-                entity("openi:1", "C0034063", "dsyn"),
-                entity("openi:1", "C0032227", "dsyn", negated=True),
-                entity("openi:1", "C0032326", "spco"),
-                {"docid": "openi:1"},
-            ]
-        )
-    )
+def test_what_metamaplites_json_names_is_denied_or_doubted_where_the_report_does_so(tmp_path: Path) -> None:
+    cuis = {"edema": "C0034063", "pleural_effusion": "C0032227", "nodule": "C0034079", "hernia": "C3489393"}
+    entities = [entity("openi:1", cui, "dsyn") for cui in cuis.values()]
+    entities += [entity("openi:1", "C0032326", "spco"), {"docid": "openi:1"}]
+    (tmp_path / "o.json").write_text(json.dumps(entities))
     read = read_metamap(tmp_path / "o.json")
-    assert read.statuses["openi:1"]["edema"] is P
-    assert read.statuses["openi:1"]["pleural_effusion"] is A
-    assert "pneumothorax" not in read.statuses["openi:1"]
-    assert read.bad_lines == ("entity 4 of 'o.json' is none of MetaMapLite's",)
+    told = read.of(study("openi:1", "Edema. No effusion. Possible nodule. Mass."))
+    assert {f: told.get(f) for f in (*cuis, "pneumothorax", "mass")} == {
+        "edema": P,
+        "pleural_effusion": A,
+        "nodule": Status.UNCERTAIN,
+        "hernia": P,
+        "pneumothorax": None,
+        "mass": None,
+    }
+    assert read.bad_lines == ("entity 6 of 'o.json' is none of MetaMapLite's",)
 
 
 def test_a_folder_of_nameless_documents_is_read_by_the_names_of_its_files(tmp_path: Path) -> None:
@@ -102,13 +119,8 @@ def test_a_folder_of_nameless_documents_is_read_by_the_names_of_its_files(tmp_pa
     (tmp_path / "1001.json").write_text(json.dumps([entity("00000000.tx", "C0032326", "dsyn")]))
     (tmp_path / "1002.json").write_text("[{")
     read = read_metamap(tmp_path)
-    assert set(read.statuses) == {"1000", "1001"}
+    assert set(read.documents) == {"1000", "1001"}
     assert read.bad_lines == ("'1002.json' is no whole JSON (JSONDecodeError)",)
-
-
-def study(study_id: str) -> Study:
-    report = Report(f"{study_id}#report", (Section("findings", "Pneumothorax."),))
-    return Study(study_id, study_id, "openi", report=report)
 
 
 @pytest.mark.parametrize("name", ["openi:1", "openi:1#report", "1"])
@@ -166,4 +178,4 @@ def test_no_concept_names_two_findings() -> None:
 def test_real_output_is_read_line_by_line_without_a_complaint(data: Path) -> None:
     read = read_metamap(data / "metamap")
     assert not read.bad_lines
-    assert read.statuses == {"lumbar_puncture": {}}, "a spinal tap is no finding of a chest film"
+    assert read.documents == {"lumbar_puncture": Document({})}, "a spinal tap is no finding of a chest film"
