@@ -96,11 +96,8 @@ def evaluate(
         CorpusError: a source cannot be read.
         EncoderError: an encoder refuses an item, or its record is damaged.
     """
-    if probe and split != "test":
-        raise UsageError(
-            f"a probe learns from the train split and is tuned on val: on {split!r} it cannot be measured; "
-            "take --split test, or leave out --probe"
-        )
+    if probe:
+        check_probe_split(split)
     asked = gather(queries, query_kind, prefer="image", split=split, truth=truth)
     held = gather(gallery, gallery_kind, prefer="report", split=split, truth=truth)
     if truth is not None and not (asked.under_truth or held.under_truth):
@@ -141,6 +138,19 @@ def evaluate(
         "zero_shot": score_zero_shot(pictures, encoder, seed=seed) if zero_shot else None,
         "probe": _probe(encoder, pictures, shown, truth, seed, on_progress) if probe else None,
     }
+
+
+def check_probe_split(split: SplitChoice) -> None:
+    """Refuse to probe people that a probe learns from.
+
+    Raises:
+        UsageError: the split is not `test`.
+    """
+    if split != "test":
+        raise UsageError(
+            f"a probe learns from the train split and is tuned on val: on {split!r} it cannot be measured; "
+            "take --split test, or leave out --probe"
+        )
 
 
 @dataclass(frozen=True, slots=True)

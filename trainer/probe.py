@@ -17,7 +17,7 @@ from trainer.gallery import Encoded
 from trainer.metrics import CLASSES, MIN_QUERIES, auroc
 from trainer.scoring import BOOTSTRAP_DRAWS, Contrasts, score_classes
 
-STRENGTHS = (10.0, 1.0, 0.1, 0.01, 0.001)
+STRENGTHS = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001)
 """How strongly the squared weights are damped, over standardised features; the strongest is tried first."""
 
 _MOST_STEPS = 300

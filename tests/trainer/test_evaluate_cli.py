@@ -50,6 +50,31 @@ def test_the_table_shows_the_encoder_its_interval_every_baseline_chance_and_the_
     assert "dropped" in shown.err
 
 
+def test_each_section_that_is_asked_for_has_a_table_and_a_key_of_its_own(
+    encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = build_tiny_encoder(tmp_path / "other", seed=1)
+    sides = ("--encoder", str(encoder), "--queries", "phantom:300", "--gallery", "phantom:300")
+    asked = ("--against", str(other), "--zero-shot", "--probe", "--per-class", "4", "--groups")
+    titles = ("Balanced: 4 of each", "Groups of queries", "paired", "Zero-shot", "Linear probe")
+    keys = ("per_class", "against", "zero_shot", "probe")
+
+    assert run(*sides) == 0
+    plain = capsys.readouterr().out
+    assert not [title for title in titles if title in plain]
+    assert run(*sides, *asked) == 0
+    shown = capsys.readouterr()
+    assert [title for title in titles if title in shown.out] == list(titles)
+    assert "not drawn" in shown.err
+
+    for options in ((), asked):
+        assert run(*sides, *options, "--json") == 0
+        record = json.loads(capsys.readouterr().out)
+        jsonschema.validate(record, SCHEMA)
+        assert [record[key] is not None for key in keys] == [bool(options)] * 4
+        assert record["per_group"]
+
+
 @pytest.mark.parametrize(
     ("args", "code", "told"),
     [
@@ -58,6 +83,15 @@ def test_the_table_shows_the_encoder_its_interval_every_baseline_chance_and_the_
         (["--queries", "phantom:40", "--gallery", "phantom:40", "--seed", "-1"], 2, "--seed"),
         (["--queries", "phantom:40", "--gallery", "phantom:40", "--truth", "gone.csv"], 1, "is not there"),
         (["--queries", "phantom:1", "--gallery", "phantom:1", "--split", "val"], 1, "are empty"),
+        (["--queries", "phantom:40", "--gallery", "phantom:40", "--per-class", "0"], 2, "--per-class"),
+        (["--queries", "phantom:40", "--gallery", "phantom:40", "--per-class", "99"], 1, "two classes"),
+        (["--queries", "phantom:40", "--gallery", "phantom:40", "--against", "nobody"], 1, "nobody"),
+        (["--queries", "phantom:9", "--gallery", "phantom:9", "--probe", "--split", "all"], 2, "'all'"),
+        (
+            ["--queries", "phantom:40", "--gallery", "phantom:40", "--query-kind", "report", "--zero-shot"],
+            2,
+            "both sides are reports",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_leaves_by_the_contracts_code_with_one_line(
