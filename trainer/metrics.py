@@ -204,12 +204,6 @@ def ideal_gains(task: Task, depth: int = NDCG_AT) -> NDArray[np.float64]:
     return ideal
 
 
-def precision(relevant: NDArray[np.bool_], k: int) -> NDArray[np.float64]:
-    """Return the share of the first `k` places that are relevant, (Q,) from (Q, K); empty places miss."""
-    share: NDArray[np.float64] = relevant[:, :k].sum(axis=1) / k
-    return share
-
-
 def ndcg(gains: NDArray[np.float64], ideal: NDArray[np.float64], k: int = NDCG_AT) -> NDArray[np.float64]:
     """Return the normalised discounted cumulative gain at `k`, (Q,) in [0, 1].
 
@@ -286,19 +280,6 @@ def _score_findings(top: Ranking, task: Task) -> dict[str, tuple[NDArray[np.floa
     return ratios
 
 
-def counted_findings(task: Task) -> tuple[str, ...]:
-    """Name the findings of the macro lift: enough abnormal queries with it, one without it, enough items."""
-    abnormal = ~task.queries.normal[:, None]
-    asked = (task.queries.present & abnormal).sum(axis=0)
-    foils = (~task.queries.present & abnormal).sum(axis=0)
-    return _counted(asked, foils, task.gallery.present.sum(axis=0) >= MIN_GALLERY)
-
-
-def _counted(asked: NDArray[Any], foils: NDArray[Any], held: NDArray[np.bool_]) -> tuple[str, ...]:
-    enough = (asked >= MIN_QUERIES) & held & (foils > 0)
-    return tuple(leaf for leaf, counts in zip(LEAVES, enough, strict=True) if counts)
-
-
 @dataclass(frozen=True, slots=True)
 class Scored:
     """What each query contributes to each metric: all that means, groups and bootstraps need.
@@ -322,12 +303,13 @@ class Scored:
 
     @property
     def counted(self) -> tuple[str, ...]:
-        """The findings of the macro lift, by the queries at hand (`counted_findings`)."""
+        """The findings of the macro lift: enough abnormal queries with it, one without it, enough items."""
         asked, foils = (
             np.array([np.count_nonzero(self.ratios[f"{side}.{leaf}"][1]) for leaf in LEAVES])
             for side in ("with", "without")
         )
-        return _counted(asked, foils, self.held)
+        enough = (asked >= MIN_QUERIES) & (foils > 0) & self.held
+        return tuple(leaf for leaf, counts in zip(LEAVES, enough, strict=True) if counts)
 
     def take(self, index: NDArray[Any]) -> "Scored":
         """Return the chosen queries (indices or mask): a group of them is scored as a set of its own."""
@@ -402,7 +384,7 @@ def add_up(
 
     Args:
         ratios: from `score_queries`.
-        counted: findings of the macro lift (`counted_findings`).
+        counted: findings of the macro lift (`Scored.counted`).
         subjects: (Q,) the person behind each query.
         weights: (D, S) how often each person counts (`draw_people`); None counts everyone once (D = 1).
 
