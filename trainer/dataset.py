@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from corpus.errors import TrainingError
-from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses
-from corpus.labeler import label_report, label_text, labeled
+from corpus.findings import VOCABULARY, Status, Statuses
+from corpus.labeler import label_report, label_sentence, labeled
 from corpus.records import ProblemSink, Report, Source, Study
 from corpus.reports import sentences
 from corpus.splits import split_of
@@ -129,18 +129,6 @@ def gather(
     return gathered
 
 
-def sentence_statuses(sentence: str) -> Statuses:
-    """Label one sentence out of its report.
-
-    "No effusion" alone does not say that the film is normal, so `no_finding` is kept only where the
-    sentence denies nothing in particular ("no acute disease").
-    """
-    statuses = label_text(sentence)
-    if Status.ABSENT in statuses.values():
-        return {name: status for name, status in statuses.items() if name != NO_FINDING}
-    return statuses
-
-
 class _Count:
     """Adds up one source."""
 
@@ -193,7 +181,7 @@ class _Collector:
         if self._unit in ("sentence", "both"):
             known = {sentence: self._texts.get(sentence) for sentence in told}
             for sentence, held in known.items():
-                yield sentence, held[-1] if held else sentence_statuses(sentence)
+                yield sentence, held[-1] if held else label_sentence(sentence)
 
     def pool(self, need_labels: bool) -> Pool:
         """The collected items, those without a known finding left out where labels are needed."""

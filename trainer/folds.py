@@ -139,38 +139,34 @@ class CrossValidation:
             _leave_out(prepared, prepared.val, part, folds, queries, gallery, known) for part in range(folds)
         ]
 
-    def train(
-        self, config: TrainConfig, fold: Fold, on_step: OnStep = lambda done, total, loss: None
-    ) -> Training:
-        """Train a recipe on everyone outside a fold; the model then holds what would be exported.
+    def begin(self, config: TrainConfig, fold: Fold) -> Training:
+        """A training of a recipe on everyone outside a fold, before its first step.
 
         Args:
             config: its corpus, towers and frozen parts must be those that were prepared.
             fold: what is left out.
-            on_step: called after every step.
 
         Raises:
             TrainingError: the recipe cannot be trained on so few.
         """
-        self._begin_again(config.seed)
+        fold_heads(self._model)
+        self._model.load_state_dict(self._start)
+        draw_heads(self._model, config.seed)
         training = Training(config, fold.prepared, self._device)
         training.begin()
-        total = training.steps_per_epoch * config.epochs
-        for epoch in range(config.epochs):
-            for batch in training.plan(epoch):
-                loss = training.take(batch).loss
-                on_step(training.step, total, loss)
         return training
 
     def rank(self, config: TrainConfig, on_step: OnStep = lambda done, total, loss: None) -> list[Ranking]:
         """Train a recipe once a fold; how each fold's queries rank its gallery."""
         rankings = []
         for number, fold in enumerate(self.folds):
-
-            def tell(done: int, total: int, loss: float, number: int = number) -> None:
-                on_step(number * total + done, len(self.folds) * total, loss)
-
-            with self.train(config, fold, tell).exported():
+            training = self.begin(config, fold)
+            steps = training.steps_per_epoch * config.epochs
+            for epoch in range(config.epochs):
+                for batch in training.plan(epoch):
+                    loss = training.take(batch).loss
+                    on_step(number * steps + training.step, len(self.folds) * steps, loss)
+            with training.exported():
                 rankings.append(fold.rank(*fold.held.encode()))
         return rankings
 
@@ -182,11 +178,6 @@ class CrossValidation:
     def tasks(self) -> list[Task]:
         """What is asked, fold by fold."""
         return [fold.task for fold in self.folds]
-
-    def _begin_again(self, seed: int) -> None:
-        fold_heads(self._model)
-        self._model.load_state_dict(self._start)
-        draw_heads(self._model, seed)
 
 
 def _leave_out(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.concepts import concepts
 from corpus.findings import Status, Statuses
 from trainer.dataset import Pool
 from trainer.prompts import describe
@@ -49,8 +50,6 @@ def target_vectors(pool: Pool, config: TargetConfig) -> tuple[Vectors, Vectors]:
 
 def _concept_columns(text: str | None, config: TargetConfig) -> dict[str, float]:
     """`pleural_effusion side right` → weight, for every concept that a text affirms or holds possible."""
-    from corpus.concepts import concepts
-
     value = {Status.PRESENT: config.present, Status.UNCERTAIN: config.uncertain}
     columns: dict[str, float] = {}
     for concept in concepts(text) if text else ():

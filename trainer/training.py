@@ -113,7 +113,7 @@ class Training:
 
     def begin(self) -> None:
         """Start linear projections where `trainer.start` puts them."""
-        set_modes(self.model, live_batch_norm=self.live_norms)
+        self.set_modes()
         side, head, seed = self.prepared.train, self.config.head, self.config.seed
         centre = (self.image_targets.mean(axis=0) + self.text_targets.mean(axis=0)) / 2
         last, first = projections(self.model), self.sampler.plan(0)
@@ -139,6 +139,10 @@ class Training:
         self.average = self._average()
         self._throw_dice()
 
+    def set_modes(self) -> None:
+        """Put what learns into training mode."""
+        set_modes(self.model, live_batch_norm=self.live_norms)
+
     def plan(self, epoch: int) -> list[Batch]:
         """The batches of an epoch (from 0) that are still to be taken."""
         return self.sampler.plan(epoch)[max(0, self.step - epoch * self.steps_per_epoch) :]
@@ -149,7 +153,7 @@ class Training:
         Raises:
             TrainingError: the loss is no number; the weights are those of the step before.
         """
-        set_modes(self.model, live_batch_norm=self.live_norms)
+        self.set_modes()
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.gradients(batch, self._similarity(batch))
         if not math.isfinite(loss):

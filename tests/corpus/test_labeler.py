@@ -16,7 +16,7 @@ from benchmarks.labeler import (
     score_half,
 )
 from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses, from_sides
-from corpus.labeler import label_report, label_text, labeled
+from corpus.labeler import label_report, label_sentence, label_text, labeled
 from corpus.records import Report, Section, Study
 
 P, A, U = Status.PRESENT, Status.ABSENT, Status.UNCERTAIN
@@ -233,3 +233,8 @@ def test_every_error_that_is_scored_is_counted_in_one_kind(data: Path) -> None:
 def test_the_halves_part_the_reports_about_evenly(data: Path) -> None:
     sides = [half(study.partition(":")[2]) for study in read_reports(data / "openi")]
     assert all(0.45 < sides.count(side) / len(sides) < 0.55 for side in HALVES)
+
+
+def test_a_sentence_that_denies_one_thing_does_not_call_the_film_normal() -> None:
+    assert NO_FINDING not in label_sentence("No pneumothorax.")
+    assert label_sentence("Large left pleural effusion.")["pleural_effusion"] is Status.PRESENT

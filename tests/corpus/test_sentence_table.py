@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jsonschema
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
@@ -15,6 +16,7 @@ from corpus.sources import open_source
 from corpus.sources.phantom import PhantomSource
 from retrieval.cli import cli, main
 
+CONTRACTS = Path(__file__).parents[2] / "docs" / "contracts"
 STATUSES = {"present", "absent", "uncertain", "unmentioned"}
 
 
@@ -62,6 +64,8 @@ def test_one_denial_does_not_make_a_film_normal(tmp_path: Path) -> None:
 def test_every_kind_of_table_holds_the_same_rows(tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"s{suffix}"
     told = json.loads(run("phantom:30@5", "--out", str(out), "--json").stdout)
+    schema = json.loads((CONTRACTS / "corpus-sentences.schema.json").read_text("utf-8"))
+    jsonschema.validate(told, schema)
     read = {".parquet": pl.read_parquet, ".csv": pl.read_csv, ".jsonl": pl.read_ndjson}[suffix]
     frame = read(out)
     expected = tabulate_sentences(PhantomSource(30, 5).studies(lambda problem: None))

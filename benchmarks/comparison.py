@@ -1,0 +1,225 @@
+"""What each way of training gives, on the same people, data, towers and steps.
+
+    python -m benchmarks.comparison --data ../shared/data --seeds 5 --folds 5
+
+Radiographs (NIH ChestX-ray14) ask, reports (Open-i) answer, hand-made gold findings score; every person who
+is not in the test part is left out once (cross-validation). The image trunk is frozen unless --blocks says
+otherwise: then hundreds of trainings fit into minutes. The rows:
+
+    classifier     image findings by logistic regression, report findings by the labeler, ranked by agreement
+    true pairs     InfoNCE on a patient's own report (covid-chestxray, the only pairs there are)
+    multi-positive InfoNCE with every text that is alike as a positive
+    DHN-NCE        on pairs that share a finding, and as published
+    dot, 1         Semantic Matching as in MedCLIP's code
+    best           the packaged recipe
+
+Differences to the packaged recipe are paired by patient (bootstrap), averaged over seeds.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from benchmarks.machine import describe_machine
+from corpus.findings import VOCABULARY, Status, Statuses, is_normal
+from corpus.truth import read_truth
+from trainer.checkpointing import open_run
+from trainer.comparison import paired_bootstrap, score_runs
+from trainer.config import TrainConfig, read_config
+from trainer.device import choose_device
+from trainer.folds import CrossValidation, Fold
+from trainer.metrics import Ranking, Scored
+from trainer.scoring import HEADLINE
+from trainer.optimizer import build_optimizer, build_schedule
+from trainer.preparation import prepare
+
+RECIPE = Path(__file__).resolve().parents[1] / "trainer" / "recipes" / "real.toml"
+SOURCES = ("nih-chestxray14", "openi", "covid-chestxray")
+LEAVES = [*VOCABULARY.leaves, "no_finding"]
+
+Rank = Callable[[CrossValidation, TrainConfig], list[Ranking]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One way of training: settings laid over the recipe, or a ranking of its own."""
+
+    name: str
+    change: Mapping[str, Any]
+    rank: Rank = CrossValidation.rank
+
+
+PLAIN = {"head.start": "plain", "optimizer.keep_start": 0.0}
+"""No start from labels and nothing kept of it: what the loss alone learns."""
+
+
+def rows() -> list[Row]:
+    """The table's rows, the packaged recipe last."""
+    matched = {"sampling.pairing": "matched", "sampling.text_batch_size": 0}
+    paired = {"sampling.pairing": "true", "sampling.text_batch_size": 0, "sampling.source_shares": []}
+    return [
+        Row("classifier + labeler, by agreement", {}, rank_by_agreement),
+        Row("InfoNCE, true pairs", {**PLAIN, **paired, "loss.name": "infonce"}),
+        Row("InfoNCE, same-finding pairs", {**PLAIN, **matched, "loss.name": "infonce"}),
+        Row("multi-positive InfoNCE", {**PLAIN, "loss.name": "multi-positive-infonce"}),
+        Row("DHN-NCE, same-finding pairs", {**PLAIN, **matched, "loss.name": "dhn-nce"}),
+        Row("Semantic Matching, dot / 1", {**PLAIN, "loss.temperature": 1.0, "targets.kind": "dot"}),
+        Row("Semantic Matching, cosine / 0.2", PLAIN),
+        Row("packaged recipe", {}),
+    ]
+
+
+class FindingClassifier(nn.Module):
+    """Finding logits from an encoder's picture vectors before they are compared with anything."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.logits = nn.Linear(dim, len(LEAVES))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(n, dim) unit rows → (n, findings) logits; ten times the rows, so that logits can leave zero."""
+        found: torch.Tensor = self.logits(10 * features)
+        return found
+
+
+def told(statuses: Sequence[Statuses]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """(n, findings) 1 where present, and whether a status is known; normal denies every finding."""
+    values = np.zeros((len(statuses), len(LEAVES)), np.float32)
+    known = np.zeros(values.shape, np.bool_)
+    for row, item in enumerate(statuses):
+        normal = is_normal(item)
+        found = any(item.get(name) is Status.PRESENT for name in LEAVES[:-1])
+        for column, name in enumerate(LEAVES):
+            status = item.get(name)
+            values[row, column] = status is Status.PRESENT
+            # A film with one finding listed is taken not to have those that are not.
+            known[row, column] = status in (Status.PRESENT, Status.ABSENT) or normal or found
+    return values, known
+
+
+def rank_by_agreement(crossed: CrossValidation, config: TrainConfig) -> list[Ranking]:
+    """Train a classifier for as many steps on the same batches; rank reports by agreement with it.
+
+    Agreement is the log-likelihood of a report's findings under the classifier's probabilities.
+    """
+    return [_agree(crossed, config, fold) for fold in crossed.folds]
+
+
+def _agree(crossed: CrossValidation, config: TrainConfig, fold: Fold) -> Ranking:
+    side = fold.prepared.train
+    training = crossed.begin(config, fold)
+    torch.manual_seed(config.seed)
+    classifier = FindingClassifier(int(fold.prepared.towers.architecture.model_cfg["embed_dim"]))
+    values, known = told([picture.statuses for picture in side.pool.pictures])
+    model = nn.ModuleDict({"visual": training.model.visual, "classifier": classifier})
+    optimizer = build_optimizer(training.model, config.optimizer)
+    optimizer.add_param_group(
+        {
+            "params": list(classifier.parameters()),
+            "lr": config.optimizer.head_rate or 1e-3,
+            "weight_decay": 0.0,
+        }
+    )
+    schedule = build_schedule(optimizer, config.optimizer.warm_up, training.steps_per_epoch * config.epochs)
+    for epoch in range(config.epochs):
+        for batch in training.sampler.plan(epoch):
+            training.set_modes()
+            logits = classifier(side.images.features(batch.pictures, training=True))
+            each = F.binary_cross_entropy_with_logits(
+                logits, torch.from_numpy(values[batch.pictures]), reduction="none"
+            )
+            mask = torch.from_numpy(known[batch.pictures]).float()
+            optimizer.zero_grad(set_to_none=True)
+            ((each * mask).sum() / mask.sum().clamp(min=1)).backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip)
+            optimizer.step()
+            schedule.step()
+    training.model.eval()
+    with torch.no_grad():
+        pictures, _ = fold.held.encode()
+        likely = classifier(torch.from_numpy(pictures))
+    found, _ = told([text.statuses for text in fold.held.pool.texts])
+    yes, no = F.logsigmoid(likely), F.logsigmoid(-likely)
+    agreement = yes @ torch.from_numpy(found).T + no @ torch.from_numpy(1 - found).T
+    return fold.rank(np.eye(len(agreement), dtype=np.float32), agreement.numpy().T)
+
+
+def main() -> None:
+    """Run every row and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--models", type=Path, help="default: models beside the data")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--blocks", type=int, default=-1, help="frozen blocks of the image trunk, -1 all")
+    parser.add_argument("--only", default="", help="rows whose name holds this, and the recipe")
+    options = parser.parse_args()
+    models = options.models or options.data.parent / "models"
+    base = {
+        "corpus": [f"{name}:{options.data / name}" for name in SOURCES],
+        "image_weights": str(models / "mobilenetv2_100-imagenet" / "model.safetensors"),
+        "freeze.image_blocks": options.blocks,
+    }
+    truth = read_truth(options.data / "openi-truth" / "openi_gold_std14.csv")
+    chosen = [row for row in rows() if options.only in row.name or row.name == rows()[-1].name]
+    began, device = time.monotonic(), choose_device("auto")
+    with tempfile.TemporaryDirectory() as scratch:
+        config = read_config(RECIPE, base)
+        with open_run(Path(scratch) / "run", config, resume=False) as folder:
+            torch.manual_seed(0)
+            prepared = prepare(config, folder, lambda progress: None, device, whole=True)
+            crossed = CrossValidation(
+                prepared, options.folds, device, queries=[SOURCES[0]], gallery=[SOURCES[1]], truth=truth
+            )
+            scored: dict[str, Scored] = {}
+            for row in chosen:
+                runs = [
+                    row.rank(crossed, replace(read_config(RECIPE, {**base, **row.change}), seed=seed))
+                    for seed in range(options.seeds)
+                ]
+                scored[row.name] = score_runs(crossed.tasks, runs)
+                print(f"{row.name}: {time.monotonic() - began:.0f} s", flush=True)
+    asked = sum(len(task.queries) for task in crossed.tasks)
+    title = f"{asked} radiographs of people left out, {options.folds} folds, {options.seeds} seeds"
+    Console(width=130).print(tabulate(title, scored))
+    print(describe_machine())
+
+
+def tabulate(title: str, scored: Mapping[str, Scored]) -> Table:
+    """One line a row, with its difference to the last row and that difference's 95 % interval."""
+    table = Table(title=title)
+    for heading in ("", *HEADLINE):
+        table.add_column(heading, justify="right" if heading else "left")
+    *_, best = scored
+    for name, row in scored.items():
+        compared = paired_bootstrap(row, scored[best])
+        values = [compared[metric].first for metric in HEADLINE.values()]
+        table.add_row(name, *("–" if value is None else f"{value:.3f}" for value in values), style="bold")
+        if name != best:
+            told_of = (compared[metric] for metric in HEADLINE.values())
+            table.add_row(
+                f"  less {best}",
+                *(
+                    "–"
+                    if d.difference is None or d.ci95 is None
+                    else f"{d.difference:+.3f} ({d.ci95[0]:+.2f} … {d.ci95[1]:+.2f})"
+                    for d in told_of
+                ),
+            )
+    return table
+
+
+if __name__ == "__main__":
+    main()
