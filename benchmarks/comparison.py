@@ -41,9 +41,9 @@ from trainer.config import TrainConfig, read_config
 from trainer.device import choose_device
 from trainer.folds import CrossValidation, Fold
 from trainer.metrics import Ranking, Scored
-from trainer.scoring import HEADLINE
 from trainer.optimizer import build_optimizer, build_schedule
 from trainer.preparation import prepare
+from trainer.scoring import HEADLINE
 
 RECIPE = Path(__file__).resolve().parents[1] / "trainer" / "recipes" / "real.toml"
 SOURCES = ("nih-chestxray14", "openi", "covid-chestxray")
