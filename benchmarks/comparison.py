@@ -16,12 +16,9 @@ otherwise: then hundreds of trainings fit into minutes. The rows:
 Differences to the packaged recipe are paired by patient (bootstrap), averaged over seeds.
 """
 
-import argparse
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,20 +30,15 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks.machine import describe_machine
+from benchmarks.real_folds import PLAIN, folds_parser, real_folds
 from corpus.findings import VOCABULARY, Status, Statuses, is_normal
-from corpus.truth import read_truth
-from trainer.checkpointing import open_run
 from trainer.comparison import paired_bootstrap, score_runs
-from trainer.config import TrainConfig, read_config
-from trainer.device import choose_device
+from trainer.config import TrainConfig
 from trainer.folds import CrossValidation, Fold
 from trainer.metrics import Ranking, Scored
 from trainer.optimizer import build_optimizer, build_schedule
-from trainer.preparation import prepare
 from trainer.scoring import HEADLINE
 
-RECIPE = Path(__file__).resolve().parents[1] / "trainer" / "recipes" / "real.toml"
-SOURCES = ("nih-chestxray14", "openi", "covid-chestxray")
 LEAVES = [*VOCABULARY.leaves, "no_finding"]
 
 Rank = Callable[[CrossValidation, TrainConfig], list[Ranking]]
@@ -57,12 +49,8 @@ class Row:
     """One way of training: settings laid over the recipe, or a ranking of its own."""
 
     name: str
-    change: Mapping[str, Any]
+    change: dict[str, Any]
     rank: Rank = CrossValidation.rank
-
-
-PLAIN = {"head.start": "plain", "optimizer.keep_start": 0.0}
-"""No start from labels and nothing kept of it: what the loss alone learns."""
 
 
 def rows() -> list[Row]:
@@ -158,40 +146,19 @@ def _agree(crossed: CrossValidation, config: TrainConfig, fold: Fold) -> Ranking
 
 def main() -> None:
     """Run every row and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--models", type=Path, help="default: models beside the data")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--blocks", type=int, default=-1, help="frozen blocks of the image trunk, -1 all")
+    parser = folds_parser(__doc__)
     parser.add_argument("--only", default="", help="rows whose name holds this, and the recipe")
     options = parser.parse_args()
-    models = options.models or options.data.parent / "models"
-    base = {
-        "corpus": [f"{name}:{options.data / name}" for name in SOURCES],
-        "image_weights": str(models / "mobilenetv2_100-imagenet" / "model.safetensors"),
-        "freeze.image_blocks": options.blocks,
-    }
-    truth = read_truth(options.data / "openi-truth" / "openi_gold_std14.csv")
     chosen = [row for row in rows() if options.only in row.name or row.name == rows()[-1].name]
-    began, device = time.monotonic(), choose_device("auto")
-    with tempfile.TemporaryDirectory() as scratch:
-        config = read_config(RECIPE, base)
-        with open_run(Path(scratch) / "run", config, resume=False) as folder:
-            torch.manual_seed(0)
-            prepared = prepare(config, folder, lambda progress: None, device, whole=True)
-            crossed = CrossValidation(
-                prepared, options.folds, device, queries=[SOURCES[0]], gallery=[SOURCES[1]], truth=truth
-            )
-            scored: dict[str, Scored] = {}
-            for row in chosen:
-                runs = [
-                    row.rank(crossed, replace(read_config(RECIPE, {**base, **row.change}), seed=seed))
-                    for seed in range(options.seeds)
-                ]
-                scored[row.name] = score_runs(crossed.tasks, runs)
-                print(f"{row.name}: {time.monotonic() - began:.0f} s", flush=True)
-    asked = sum(len(task.queries) for task in crossed.tasks)
+    began = time.monotonic()
+    with real_folds(options) as real:
+        crossed = real.crossed
+        scored: dict[str, Scored] = {}
+        for row in chosen:
+            runs = [row.rank(crossed, real.config(row.change, seed)) for seed in range(options.seeds)]
+            scored[row.name] = score_runs(crossed.tasks, runs)
+            print(f"{row.name}: {time.monotonic() - began:.0f} s", flush=True)
+        asked = sum(len(task.queries) for task in crossed.tasks)
     title = f"{asked} radiographs of people left out, {options.folds} folds, {options.seeds} seeds"
     Console(width=130).print(tabulate(title, scored))
     print(describe_machine())

@@ -37,6 +37,10 @@ OnStep = Callable[[int, int, float], None]
 """Called with (steps done, steps in all, loss)."""
 
 
+def _silent(done: int, total: int, loss: float) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fold:
     """One part left out: what a training on the others may see, what it is asked, and by which labels.
@@ -156,17 +160,34 @@ class CrossValidation:
         training.begin()
         return training
 
-    def rank(self, config: TrainConfig, on_step: OnStep = lambda done, total, loss: None) -> list[Ranking]:
-        """Train a recipe once a fold; how each fold's queries rank its gallery."""
+    def train(self, fold: Fold, config: TrainConfig, on_step: OnStep = _silent) -> Training:
+        """Train a recipe on everyone outside a fold."""
+        training = self.begin(config, fold)
+        steps = training.steps_per_epoch * config.epochs
+        for epoch in range(config.epochs):
+            for batch in training.plan(epoch):
+                loss = training.take(batch).loss
+                on_step(training.step, steps, loss)
+        return training
+
+    def rank(
+        self, config: TrainConfig, on_step: OnStep = _silent, folds: Sequence[Fold] | None = None
+    ) -> list[Ranking]:
+        """Train a recipe once a fold; how each fold's queries rank its gallery.
+
+        Args:
+            config: the recipe, as `begin` takes it.
+            on_step: called with the steps of all folds.
+            folds: these folds in place of `folds`, such as with less to train on.
+        """
         rankings = []
-        for number, fold in enumerate(self.folds):
-            training = self.begin(config, fold)
-            steps = training.steps_per_epoch * config.epochs
-            for epoch in range(config.epochs):
-                for batch in training.plan(epoch):
-                    loss = training.take(batch).loss
-                    on_step(number * steps + training.step, len(self.folds) * steps, loss)
-            with training.exported():
+        folds = self.folds if folds is None else folds
+        for number, fold in enumerate(folds):
+
+            def tell(done: int, total: int, loss: float, number: int = number) -> None:
+                on_step(number * total + done, len(folds) * total, loss)
+
+            with self.train(fold, config, tell).exported():
                 rankings.append(fold.rank(*fold.held.encode()))
         return rankings
 

@@ -77,11 +77,12 @@ class Sampler:
 
     def _batches(self, rng: np.random.Generator) -> Iterator[Batch]:
         partners = self._partners()
+        weights = rarity([text.statuses for text in self.pool.texts], self.balance) if self.balance else None
         pictures = np.flatnonzero([len(options) > 0 for options in partners]) if partners else None
         for drawn in self._draw_pictures(rng, pictures):
             if partners is None:
                 wanted = self.text_batch_size or self.batch_size
-                texts = self._draw_texts(rng, round(len(drawn) * wanted / self.batch_size))
+                texts = self._draw_texts(rng, round(len(drawn) * wanted / self.batch_size), weights)
                 pairs = self._known_pairs(drawn, texts)
             else:
                 chosen = [self._choose(rng, partners[picture]) for picture in drawn]
@@ -108,10 +109,7 @@ class Sampler:
             if count - start > 1 or start == 0:  # a batch of one picture has nothing to tell it from
                 yield order[start : start + self.batch_size]
 
-    def _draw_texts(self, rng: np.random.Generator, count: int) -> Index:
-        weights = None
-        if self.balance:
-            weights = rarity([text.statuses for text in self.pool.texts], self.balance)
+    def _draw_texts(self, rng: np.random.Generator, count: int, weights: NDArray[np.float64] | None) -> Index:
         count = max(2, min(count, len(self.pool.texts)))
         return rng.choice(len(self.pool.texts), count, replace=False, p=weights)
 

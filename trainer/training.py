@@ -153,7 +153,8 @@ class Training:
         Raises:
             TrainingError: the loss is no number; the weights are those of the step before.
         """
-        self.set_modes()
+        if not self.model.training:
+            self.set_modes()
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.gradients(batch, self._similarity(batch))
         if not math.isfinite(loss):

@@ -1,0 +1,263 @@
+"""MedCLIP's two claims, measured: decoupling cures scarcity, semantic targets cure false negatives.
+
+    python -m benchmarks.claims --data ../shared/data --seeds 5 --pictures docs
+
+Radiographs (NIH ChestX-ray14) ask, reports (Open-i) answer, gold findings score, everyone outside the test
+part left out once, image trunk frozen. The pairs are covid-chestxray's films with their notes.
+
+1. Scarcity: quality against the share of pairs that is there, with and without the image-only (NIH) and the
+   text-only (Open-i) set.
+2. False negatives: which share of a batch's negatives has a finding in common; how likely and how high a
+   film's like reports rank after InfoNCE and after Semantic Matching.
+3. Noise: quality with a share of the pictures' labels exchanged for another picture's.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import describe_machine
+from benchmarks.real_folds import PAIRS, PLAIN, RealFolds, folds_parser, real_folds
+from corpus.splits import fold_of
+from trainer.comparison import score_runs
+from trainer.dataset import Pool
+from trainer.folds import CrossValidation, Fold
+from trainer.metrics import Labels
+from trainer.preparation import Side
+from trainer.sampling import Sampler
+from trainer.scoring import HEADLINE
+
+SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
+NOISE = (0.0, 0.1, 0.2, 0.4)
+TRUE_PAIRS = {
+    **PLAIN,
+    "loss.name": "infonce",
+    "sampling.pairing": "true",
+    "sampling.text_batch_size": 0,
+    "sampling.batch_size": 8,
+    "sampling.source_shares": [],
+}
+MATCHED = {**PLAIN, "loss.name": "infonce", "sampling.pairing": "matched", "sampling.text_batch_size": 0}
+SEMANTIC = dict(PLAIN)
+FEW = {"sampling.batch_size": 8, "sampling.text_batch_size": 0, "sampling.source_shares": []}
+_PARTS = 1000
+
+Numbers = dict[str, tuple[float, float]]
+"""Metric → mean over seeds, and the standard deviation between them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One curve's point."""
+
+    curve: str
+    at: float
+    values: Numbers
+
+
+def measure(real: RealFolds, folds: Sequence[Fold], change: dict[str, Any], seeds: int) -> Numbers:
+    """Train on each fold with each seed; score all folds together, seed by seed."""
+    by_seed = []
+    for seed in range(seeds):
+        rankings = real.crossed.rank(real.config(change, seed), folds=folds)
+        metrics = score_runs(real.crossed.tasks, [rankings]).metrics()
+        by_seed.append({name: float(metrics[metric][0]) for name, metric in HEADLINE.items()})
+    return {
+        name: (float(np.mean([m[name] for m in by_seed])), float(np.std([m[name] for m in by_seed])))
+        for name in HEADLINE
+    }
+
+
+def with_sides(crossed: CrossValidation, change: Callable[[Side], Side]) -> list[Fold]:
+    """The folds with their training sides changed."""
+    return [
+        replace(fold, prepared=replace(fold.prepared, train=change(fold.prepared.train)))
+        for fold in crossed.folds
+    ]
+
+
+def pairs_only(side: Side, share: float, others: bool) -> Side:
+    """Keep a share of the people with pairs, and of the unpaired sets all or nothing."""
+
+    def kept(study: str, subject: str) -> bool:
+        if not study.startswith(f"{PAIRS}:"):
+            return others
+        return fold_of(f"pairs {subject}", _PARTS) < share * _PARTS
+
+    pictures = [kept(picture.study_id, picture.subject_id) for picture in side.pool.pictures]
+    texts = [
+        any(kept(study, subject) for study in text.studies for subject in text.subjects)
+        for text in side.pool.texts
+    ]
+    return side.only(np.flatnonzero(pictures), np.flatnonzero(texts))
+
+
+def scarcity(real: RealFolds, seeds: int) -> list[Measured]:
+    """Quality by the share of pairs."""
+    ways = (
+        ("InfoNCE, pairs alone", TRUE_PAIRS, False),
+        ("Semantic Matching, pairs alone", {**SEMANTIC, **FEW}, False),
+        ("Semantic Matching, with unpaired sets", SEMANTIC, True),
+    )
+    points = []
+    for name, change, others in ways:
+        for share in SHARES:
+            folds = with_sides(real.crossed, partial(pairs_only, share=share, others=others))
+            points.append(Measured(name, share, measure(real, folds, change, seeds)))
+    return points
+
+
+def noise(real: RealFolds, seeds: int) -> list[Measured]:
+    """Quality by the share of pictures whose labels were exchanged."""
+    ways = (("InfoNCE, same-finding pairs", MATCHED), ("Semantic Matching", SEMANTIC))
+    points = []
+    for name, change in ways:
+        for share in NOISE:
+            folds = with_sides(real.crossed, partial(exchanged, share=share))
+            points.append(Measured(name, share, measure(real, folds, change, seeds)))
+    return points
+
+
+def exchanged(side: Side, share: float) -> Side:
+    """Give a share of the pictures the labels of another picture."""
+    rng = np.random.default_rng(0)
+    pictures = list(side.pool.pictures)
+    chosen = np.flatnonzero(rng.random(len(pictures)) < share)
+    for place, other in zip(chosen, rng.permutation(chosen), strict=True):
+        pictures[place] = replace(pictures[place], statuses=side.pool.pictures[other].statuses)
+    return replace(side, pool=Pool(tuple(pictures), side.pool.texts))
+
+
+def false_negative_share(crossed: CrossValidation, batch_size: int) -> float:
+    """Which share of the negatives in batches of true pairs has a finding in common with the picture."""
+    like, negatives = 0.0, 0
+    for fold in crossed.folds:
+        pool = fold.prepared.train.pool
+        pictures = Labels.of(picture.statuses for picture in pool.pictures)
+        texts = Labels.of(text.statuses for text in pool.texts)
+        for batch in Sampler(pool, "true", batch_size, 0, 0.0, 0).plan(0):
+            alike = share_something(pictures.take(batch.pictures), texts.take(batch.texts))
+            own = np.zeros_like(alike)
+            own[batch.pairs[:, 0], batch.pairs[:, 1]] = True
+            like += float((alike & ~own).sum())
+            negatives += int((~own).sum())
+    return like / negatives
+
+
+def share_something(left: Labels, right: Labels) -> NDArray[np.bool_]:
+    """(n, m) whether two items have a finding in common or are both normal."""
+    both = left.present.astype(np.float32) @ right.present.T.astype(np.float32)
+    alike: NDArray[np.bool_] = (both > 0) | (left.normal[:, None] & right.normal[None, :])
+    return alike
+
+
+def nearness(real: RealFolds, seeds: int) -> list[tuple[str, float, float, float]]:
+    """Of like pairs left out: mean rank (0 first, 1 last), and their cosine beside that of unlike pairs."""
+    rows = []
+    for name, change in (("InfoNCE, true pairs", TRUE_PAIRS), ("Semantic Matching", SEMANTIC)):
+        told = []
+        for seed in range(seeds):
+            for fold in real.crossed.folds:
+                with real.crossed.train(fold, real.config(change, seed)).exported():
+                    pictures, texts = fold.held.encode()
+                likeness = pictures @ texts.T
+                alike = share_something(fold.task.queries, fold.task.gallery)
+                ranks = (-likeness).argsort(axis=1).argsort(axis=1) / (likeness.shape[1] - 1)
+                told.append((ranks[alike].mean(), likeness[alike].mean(), likeness[~alike].mean()))
+        mean = np.mean(told, axis=0)
+        rows.append((name, float(mean[0]), float(mean[1]), float(mean[2])))
+    return rows
+
+
+def draw(points: Sequence[Measured], label: str, title: str, picture: Path) -> None:
+    """One panel a metric, one line a curve, bars one standard deviation between seeds."""
+    shown = [name for name in HEADLINE if not name.endswith("5") or name.startswith("lift")]
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(shown))
+    for axes, name in zip(panels, shown, strict=True):
+        for curve in dict.fromkeys(point.curve for point in points):
+            own = [point for point in points if point.curve == curve]
+            axes.errorbar(
+                [100 * point.at for point in own],
+                [point.values[name][0] for point in own],
+                [point.values[name][1] for point in own],
+                fmt="o-", ms=3, capsize=2, label=curve,
+            )  # fmt: skip
+        axes.set(title=name.replace("_", " "), xlabel=label)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False, fontsize=8)
+    figure.suptitle(title)
+    figure.savefig(picture, dpi=110)
+
+
+def draw_nearness(rows: Sequence[tuple[str, float, float, float]], share: float, picture: Path) -> None:
+    """Mean rank of like reports, and cosines of like and unlike pairs, a bar a way of training."""
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    names = [row[0] for row in rows]
+    left.barh(names, [100 * row[1] for row in rows], color=["0.7", "C0"])
+    left.axvline(50, color="0.3", lw=0.8, ls=":")
+    left.set(title="mean rank of like reports, % of the gallery (chance 50)")
+    places = np.arange(len(rows))
+    right.barh(places - 0.18, [row[2] for row in rows], 0.34, label="have a finding in common")
+    right.barh(places + 0.18, [row[3] for row in rows], 0.34, label="have none", color="0.7")
+    right.set(title="mean cosine of film and report, people left out", yticks=places, yticklabels=names)
+    right.legend(frameon=False, fontsize=8)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{100 * share:.0f} % of the negatives in batches of 64 true pairs share a finding")
+    figure.savefig(picture, dpi=110)
+
+
+def tabulate(points: Sequence[Measured], title: str) -> Table:
+    """One line a point."""
+    table = Table(title=title)
+    for heading in ("", "share", *HEADLINE):
+        table.add_column(heading, justify="right" if heading else "left")
+    for point in points:
+        numbers = (f"{mean:.3f} ± {spread:.3f}" for mean, spread in point.values.values())
+        table.add_row(point.curve, f"{100 * point.at:.0f} %", *numbers)
+    return table
+
+
+def main() -> None:
+    """Measure all three, print the tables, draw the pictures."""
+    parser = folds_parser(__doc__)
+    parser.add_argument("--pictures", type=Path, default=Path("docs"), help="where the three plots go")
+    options = parser.parse_args()
+    console = Console(width=120)
+    options.pictures.mkdir(parents=True, exist_ok=True)
+    with real_folds(options) as real:
+        share = false_negative_share(real.crossed, 64)
+        near = nearness(real, options.seeds)
+        table = Table(title=f"false negatives: {100 * share:.1f} % of a batch's negatives share a finding")
+        for heading in ("", "mean rank of like reports", "cosine, like", "cosine, unlike"):
+            table.add_column(heading)
+        for row in near:
+            table.add_row(row[0], *(f"{value:.3f}" for value in row[1:]))
+        console.print(table)
+        draw_nearness(near, share, options.pictures / "false-negatives.png")
+        scarce = scarcity(real, options.seeds)
+        console.print(tabulate(scarce, "scarcity of pairs"))
+        draw(
+            scarce,
+            "pairs kept, %",
+            "Scarcity: with few pairs, unpaired sets carry",
+            options.pictures / "scarcity.png",
+        )
+        noisy = noise(real, options.seeds)
+        console.print(tabulate(noisy, "labels exchanged"))
+        draw(noisy, "labels exchanged, %", "Wrong labels", options.pictures / "label-noise.png")
+    console.print(describe_machine(), highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The real cases, prepared once for a cross-validation: what the benchmarks that train many times share."""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from corpus.truth import read_truth
+from trainer.checkpointing import open_run
+from trainer.config import TrainConfig, read_config
+from trainer.device import choose_device
+from trainer.folds import CrossValidation
+from trainer.preparation import prepare
+
+RECIPE = Path(__file__).resolve().parents[1] / "trainer" / "recipes" / "real.toml"
+FILMS, REPORTS, PAIRS = "nih-chestxray14", "openi", "covid-chestxray"
+
+PLAIN = {"head.start": "plain", "optimizer.keep_start": 0.0}
+"""No start from labels and nothing kept of it: what a loss alone learns."""
+
+
+@dataclass(frozen=True, slots=True)
+class RealFolds:
+    """Folds over the people of the real sets, NIH films asking and Open-i reports answering."""
+
+    crossed: CrossValidation
+    base: dict[str, Any]
+
+    def config(self, change: dict[str, Any], seed: int) -> TrainConfig:
+        """The packaged recipe with settings laid over it."""
+        return replace(read_config(RECIPE, {**self.base, **change}), seed=seed)
+
+
+def folds_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that these benchmarks share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--models", type=Path, help="default: models beside the data")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--blocks", type=int, default=-1, help="frozen blocks of the image trunk, -1 all")
+    return parser
+
+
+@contextmanager
+def real_folds(options: argparse.Namespace) -> Iterator[RealFolds]:
+    """Read, decode and freeze the real sets for a while."""
+    models = options.models or options.data.parent / "models"
+    base = {
+        "corpus": [f"{name}:{options.data / name}" for name in (FILMS, REPORTS, PAIRS)],
+        "image_weights": str(models / "mobilenetv2_100-imagenet" / "model.safetensors"),
+        "freeze.image_blocks": options.blocks,
+    }
+    config, device = read_config(RECIPE, base), choose_device("auto")
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        open_run(Path(scratch) / "run", config, resume=False) as folder,
+    ):
+        torch.manual_seed(0)
+        prepared = prepare(config, folder, lambda progress: None, device, whole=True)
+        truth = read_truth(options.data / "openi-truth" / "openi_gold_std14.csv")
+        crossed = CrossValidation(
+            prepared, options.folds, device, queries=[FILMS], gallery=[REPORTS], truth=truth
+        )
+        yield RealFolds(crossed, base)
