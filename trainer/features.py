@@ -76,7 +76,7 @@ class ImageSide:
             return False
         views = self._freeze.views if self._augment else 1
         with torch.no_grad():
-            sample = self._tower.prefix(self._inputs(np.arange(1), augment=False))
+            sample = self._tower.prefix(self.inputs(np.arange(1), augment=False))
         shape = (views, len(self._pixels), *sample.shape[1:])
         if 2 * np.prod(shape, dtype=np.float64) > self._freeze.cache_gb * 1e9:
             return False
@@ -88,7 +88,7 @@ class ImageSide:
         for view in range(views):
             for chunk in _chunks(len(self._pixels)):
                 with torch.no_grad():
-                    activations = self._tower.prefix(self._inputs(chunk, augment=view > 0))
+                    activations = self._tower.prefix(self.inputs(chunk, augment=view > 0))
                 cached[view, chunk] = activations.half().cpu().numpy()
                 done += len(chunk)
                 tick(done, total)
@@ -114,13 +114,14 @@ class ImageSide:
                 view = torch.randint(len(self._cached), (len(index),))
             kept = torch.from_numpy(self._cached[view.numpy(), index]).to(self._device).float()
             return F.normalize(self._tower.rest(kept).float(), dim=-1)
-        inputs = self._inputs(index, augment=training)
+        inputs = self.inputs(index, augment=training)
         if self._freeze.image_blocks:
             with torch.no_grad():
                 inputs = self._tower.prefix(inputs)
         return F.normalize(self._tower.rest(inputs).float(), dim=-1)
 
-    def _inputs(self, index: NDArray[np.int64], *, augment: bool) -> Tensor:
+    def inputs(self, index: NDArray[np.int64], *, augment: bool = False) -> Tensor:
+        """(n, 3, size, size) float32: the pixels at `index` as the trunk takes them."""
         pixels = torch.from_numpy(self._pixels[index]).to(self._device).float().div_(255).unsqueeze(1)
         if augment and self._augment is not None:
             pixels = torch.stack([self._augment(picture) for picture in pixels])
@@ -176,14 +177,18 @@ class TextSide:
         if self._cached is not None:
             vectors = self._text.proj(torch.cat([self._cached[text] for text in index]))
         else:
-            windows = [window for text in index for window in self._windows[text]]
-            vectors = self._text(pad(windows, self._pad_id).to(self._device))
+            vectors = self._text(self.tokens(index))
         vectors = F.normalize(vectors.float(), dim=-1)
         if len(owners) == len(index):
             features: Tensor = vectors
             return features
         sums = torch.zeros(len(index), vectors.shape[1], device=self._device)
         return F.normalize(sums.index_add(0, torch.tensor(owners, device=self._device), vectors), dim=-1)
+
+    def tokens(self, index: NDArray[np.int64]) -> Tensor:
+        """(windows, longest) int64: the windows of the texts at `index`, no longer than the longest."""
+        windows = [window for text in index for window in self._windows[text]]
+        return pad(windows, self._pad_id).to(self._device)
 
     def owners(self, index: NDArray[np.int64]) -> list[int]:
         """For each window of the texts at `index`, in order, the place of its text in `index`."""

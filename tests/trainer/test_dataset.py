@@ -186,3 +186,38 @@ def test_no_picture_that_can_be_read_stops_the_run(tmp_path: Path) -> None:
     gone = Picture("few:x#gone", str(tmp_path / "gone.png"), "few:x", "s", {})
     with pytest.raises(TrainingError, match="none of the 1 pictures can be read"):
         decode([gone], Framing(32), tmp_path / "pixels.npy", lambda problem: None)
+
+
+def test_a_picture_meets_as_many_of_its_own_texts_as_asked_for_and_others_each_time(paired: Gathered) -> None:
+    drawn = Sampler(paired.train, "true", 8, 0, 0.0, 0, texts_per_picture=2)
+    plans = [drawn.plan(epoch) for epoch in range(6)]
+    met: dict[int, set[int]] = {}
+    for batch in (batch for plan in plans for batch in plan):
+        assert len(batch.texts) == len(batch.pairs) == 2 * len(batch.pictures)
+        for place, other in batch.pairs:
+            picture, text = batch.pictures[place], batch.texts[other]
+            assert paired.train.pictures[picture].study_id in paired.train.texts[text].studies
+            met.setdefault(int(picture), set()).add(int(text))
+    assert max(map(len, met.values())) > 2
+
+
+def test_texts_are_made_for_films_without_a_report_and_say_what_they_show(tmp_path: Path) -> None:
+    films = Few(tmp_path, texts=False, labels=True, name="films")
+    gathered = gather([("films", films)], "report", ignore, prompts=3, seed=1)
+    again = gather([("films", films)], "report", ignore, prompts=3, seed=1)
+    assert gathered == again
+    findings = {picture.study_id: picture.statuses for picture in gathered.train.pictures}
+    for text in gathered.train.texts:
+        for study in text.studies:
+            assert findings[study] == text.statuses
+    assert {study for text in gathered.train.texts for study in text.studies} == set(findings)
+
+
+def test_a_cross_validation_gets_everyone_but_the_test_part_on_both_sides(tmp_path: Path) -> None:
+    gathered = gather([("few", Few(tmp_path))], "sentence", ignore, whole=True)
+    people = {f"few:subject{n}" for n in range(60) if split_of(f"few:subject{n}") != "test"}
+    for pool in (gathered.train, gathered.val):
+        assert {picture.subject_id for picture in pool.pictures} == people
+        assert {subject for text in pool.texts for subject in text.subjects} == people
+    assert len(gathered.val.texts) < len(gathered.train.texts)  # whole reports against sentences
+    assert gathered.sources[0].subjects == len(people)

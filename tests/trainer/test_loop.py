@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from corpus.errors import TrainingError
@@ -23,6 +24,7 @@ from trainer.encoder import Encoder
 from trainer.features import ImageSide, TextSide, encode_all
 from trainer.frozen import batch_norms, set_modes
 from trainer.loop import Progress, train
+from trainer.monitor import Score
 from trainer.registry import Architecture
 from trainer.seen import count_seen
 from trainer.tokens import WindowTokenizer
@@ -321,3 +323,70 @@ def test_training_leaves_what_is_frozen_as_it_was(make: Make, tmp_path: Path) ->
         visual.trunk.blocks[2][0].conv_exp.weight, theirs.trunk.blocks[2][0].conv_exp.weight
     )
     assert not torch.equal(visual.trunk.conv_head.weight, theirs.trunk.conv_head.weight)
+
+
+# -- what a run can be told
+
+
+@pytest.mark.parametrize("loss", ["dhn-nce", "multi-positive-infonce"])
+@pytest.mark.parametrize("targets", ["concepts", "embedding"])
+def test_every_loss_learns_by_every_kind_of_target(
+    make: Make, tmp_path: Path, loss: str, targets: str
+) -> None:
+    config = make(loss__name=loss, targets__of=targets, epochs=3, augment__brightness=0.0)
+    train(config, tmp_path / "run")
+    epochs = rows(tmp_path / "run" / "metrics.csv")
+    assert float(epochs[-1]["loss"]) < float(epochs[0]["loss"])
+
+
+def test_films_without_any_text_learn_from_sentences_made_of_their_findings(
+    make: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match="no texts to learn from"):
+        train(make(corpus=["few:films"]), tmp_path / "none")
+    config = make(
+        corpus=["few:films"], sampling__prompts=2, sampling__pairing="true", loss__name="infonce", epochs=1
+    )
+    record = json.loads((train(config, tmp_path / "run") / "similarity.json").read_text())
+    assert record["data"][0]["texts"] >= record["data"][0]["pictures"] > 0
+
+
+def test_a_run_that_gets_no_better_stops_early_and_keeps_its_best_epoch(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lifts = iter([0.1, 0.3, 0.2, 0.3, 0.25, 0.9, 0.9, 0.9])
+    monkeypatch.setattr("trainer.training.score_held_out", lambda *_: Score(0.5, next(lifts), 0.5))
+    folder = train(make(epochs=8, patience=3), tmp_path / "run")
+    epochs = rows(tmp_path / "run" / "metrics.csv")
+    assert [row["lift_at_5"] for row in epochs] == ["0.1", "0.3", "0.2", "0.3", "0.25"]
+    record = json.loads((folder / "similarity.json").read_text())
+    assert record["metrics"]["held_out_for_tuning"]["epoch"] == 4  # of equals the later
+
+
+def test_the_curves_are_drawn_and_the_logit_scale_stays_where_it_is_told_to(
+    make: Make, tmp_path: Path
+) -> None:
+    train(make(epochs=2, loss__learn_scale=False, optimizer__temperature=0.5), tmp_path / "run")
+    with Image.open(tmp_path / "run" / "curves.png") as drawn:
+        assert drawn.size[0] > 600
+        grey = np.asarray(drawn.convert("L"))
+    assert 0.001 < (grey < 200).mean() < 0.5  # lines on white
+    assert {row["logit_scale"] for row in rows(tmp_path / "run" / "steps.csv")} == {"2.000"}
+
+
+def test_a_step_in_pieces_is_the_same_step(make: Make, tmp_path: Path) -> None:
+    shape = tiny_shape(image_size=32)
+    shape["text_tower"]["hidden_dropout_prob"] = 0.0
+    (tmp_path / "still.json").write_text(json.dumps(shape))
+    still = {
+        "arch": str(tmp_path / "still.json"),
+        "epochs": 1,
+        "freeze__batch_norm": "frozen",
+        **{f"augment__{name}": 0.0 for name in ("degrees", "translate", "scale", "brightness", "contrast")},
+    }
+    train(make(**still), tmp_path / "whole")
+    train(make(**still, memory__chunk=5), tmp_path / "pieces")
+    whole, pieces = (
+        [float(row["loss"]) for row in rows(tmp_path / name / "steps.csv")] for name in ("whole", "pieces")
+    )
+    assert whole == pytest.approx(pieces, rel=1e-3)
