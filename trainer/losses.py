@@ -208,16 +208,20 @@ class DHNNCELoss(nn.Module):
                 pairs are averaged, and none of them is a negative of it.
 
         Raises:
-            TrainingError: there is no true pair with a negative beside it, or pairs are out of range.
+            TrainingError: there is no true pair, or pairs are out of range.
         """
         logits = logit_scale * image_features @ text_features.T
         true = _true_pairs(logits, pairs)
-        if not bool((_has_both(true).any()) & (_has_both(true.T).any())):
-            raise TrainingError("DHN-NCE needs true pairs and negatives beside them in every batch")
+        if not bool(true.any()):
+            raise TrainingError(
+                "DHN-NCE has no true pair in this batch; pair the corpus or match by findings"
+            )
         return self._one_way(logits, true, self.beta1) + self._one_way(logits.T, true.T, self.beta2)
 
     def _one_way(self, logits: Tensor, true: Tensor, beta: float) -> Tensor:
         chosen = _has_both(true)
+        if not bool(chosen.any()):  # all texts of the batch are one text: nothing to tell apart
+            return logits.sum() * 0
         logits, true = logits[chosen], true[chosen]
         negative = true == 0
         hardness = (beta * logits).masked_fill(~negative, -torch.inf)

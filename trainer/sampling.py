@@ -86,9 +86,14 @@ class Sampler:
                 pairs = self._known_pairs(drawn, texts)
             else:
                 chosen = [self._choose(rng, partners[picture]) for picture in drawn]
-                texts = np.concatenate(chosen)
                 owners = np.repeat(np.arange(len(drawn)), [len(own) for own in chosen])
-                pairs = np.stack([owners, np.arange(len(texts))], axis=1)
+                # A text that several pictures drew is one text with several pairs: twice in a batch it would
+                # be its own negative.
+                texts, places = np.unique(np.concatenate(chosen), return_inverse=True)
+                pairs = np.stack([owners, places], axis=1)
+                if self.pairing == "true":
+                    known = self._known_pairs(drawn, texts)
+                    pairs = np.unique(np.concatenate([pairs, known]), axis=0)
             yield Batch(drawn, texts, pairs)
 
     def _choose(self, rng: np.random.Generator, partners: Index) -> Index:

@@ -124,13 +124,28 @@ def test_known_pairs_of_an_independent_batch_are_of_one_study(paired: Gathered) 
 
 
 def test_true_pairs_are_of_one_study_and_matched_ones_share_a_finding(paired: Gathered) -> None:
+    pictures, texts = paired.train.pictures, paired.train.texts
     for batch in sampler(paired.train, "true").plan(0):
-        for picture, text in zip(batch.pictures, batch.texts, strict=True):
-            assert paired.train.pictures[picture].study_id in paired.train.texts[text].studies
+        assert set(batch.pairs[:, 0]) == set(range(len(batch.pictures)))
+        for place, other in batch.pairs:
+            assert pictures[batch.pictures[place]].study_id in texts[batch.texts[other]].studies
     for batch in sampler(paired.train, "matched").plan(0):
-        for picture, text in zip(batch.pictures, batch.texts, strict=True):
-            shared = set(finding_keys(paired.train.pictures[picture].statuses))
-            assert shared & set(finding_keys(paired.train.texts[text].statuses))
+        assert set(batch.pairs[:, 0]) == set(range(len(batch.pictures)))
+        for place, other in batch.pairs:
+            shared = set(finding_keys(pictures[batch.pictures[place]].statuses))
+            assert shared & set(finding_keys(texts[batch.texts[other]].statuses))
+
+
+def test_a_text_that_several_pictures_drew_is_in_the_batch_once_and_nobodys_negative(tmp_path: Path) -> None:
+    """Twenty people with the same three reports: among true pairs no text may speak against its owner."""
+    pool = gather([("few", Few(tmp_path))], "report", ignore).train
+    for batch in sampler(pool, "true").plan(0):
+        assert len(np.unique(batch.texts)) == len(batch.texts) <= 3
+        own = {(int(place), int(other)) for place, other in batch.pairs}
+        for place, number in enumerate(batch.pictures):
+            for other, text in enumerate(batch.texts):
+                held = pool.pictures[number].study_id in pool.texts[text].studies
+                assert held == ((place, other) in own)
 
 
 def test_true_pairing_of_sets_that_share_no_study_is_refused(tmp_path: Path) -> None:
@@ -193,7 +208,7 @@ def test_a_picture_meets_as_many_of_its_own_texts_as_asked_for_and_others_each_t
     plans = [drawn.plan(epoch) for epoch in range(6)]
     met: dict[int, set[int]] = {}
     for batch in (batch for plan in plans for batch in plan):
-        assert len(batch.texts) == len(batch.pairs) == 2 * len(batch.pictures)
+        assert len(np.unique(batch.pairs[:, 0])) == len(batch.pictures)
         for place, other in batch.pairs:
             picture, text = batch.pictures[place], batch.texts[other]
             assert paired.train.pictures[picture].study_id in paired.train.texts[text].studies

@@ -151,8 +151,8 @@ def test_what_does_not_fit_is_refused_in_words() -> None:
         InfoNCELoss()(images, texts, SCALE, pairs=torch.tensor([[0, 3]]))
     with pytest.raises(TrainingError, match="above 0"):
         SemanticMatchingLoss(0.0)
-    with pytest.raises(TrainingError, match="negatives beside them"):
-        DHNNCELoss()(images[:1], texts[:1], SCALE)
+    with pytest.raises(TrainingError, match="no true pair"):
+        DHNNCELoss()(images, texts, SCALE, pairs=torch.empty(0, 2, dtype=torch.int64))
     with pytest.raises(TrainingError, match=r"are 0\.5 alike"):
         MultiPositiveInfoNCELoss()(images, texts, SCALE, similarity=torch.zeros(2, 3))
     with pytest.raises(TrainingError, match="at least 0"):
@@ -282,6 +282,16 @@ def test_items_with_several_true_texts_and_items_with_none() -> None:
     ]
     expected = torch.stack(rows).mean() + torch.stack(columns).mean()
     torch.testing.assert_close(DHNNCELoss(0.0, 0.0)(images, texts, SCALE, pairs=pairs), expected)
+
+
+def test_a_batch_whose_texts_are_all_one_teaches_nothing_and_breaks_nothing() -> None:
+    images, texts, _ = batch(3, 1, 0)
+    images.requires_grad_()
+    value = DHNNCELoss()(images, texts, SCALE, pairs=torch.tensor([[0, 0], [1, 0], [2, 0]]))
+    value.backward()
+    assert float(value.detach()) == 0
+    assert images.grad is not None
+    assert not images.grad.any()
 
 
 def as_published(images: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
