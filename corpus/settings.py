@@ -28,6 +28,10 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         default=120_000_000, gt=0, description="Pictures with more pixels than this are refused unread."
     )
+    offline: bool = Field(
+        default=False,
+        description="Download nothing: say which file is wanted, from where, and where to put it.",
+    )
     lock_wait_seconds: float = Field(
         default=30.0, ge=0, description="How long a job waits for another that owns the index."
     )

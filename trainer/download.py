@@ -1,0 +1,383 @@
+"""One file from the web, whole and checked or not at all; a broken download goes on where it broke.
+
+The bytes go into `<target>.part`, which is resumed with an HTTP range request (RFC 9110, section 14), hashed,
+flushed to the disk and renamed. `<target>.part.of` remembers which version of the file the part belongs to
+(the server's ETag or date), so that halves of two versions are never joined. Messages and logs show a URL
+without its user, password and query.
+"""
+
+import errno
+import fcntl
+import hashlib
+import http.client
+import logging
+import os
+import shutil
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from corpus.errors import EncoderError, HomeError
+from corpus.settings import settings
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int | None], None]
+"""Told the bytes here so far and the bytes in all, None where the server does not say."""
+
+TRIES = 5
+WAIT_SECONDS = 1.0
+TIMEOUT_SECONDS = 60.0
+
+_CHUNK = 1 << 20
+_PAGE_STARTS = (b"<!doctype html", b"<html")
+_AGAIN_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class Unreachable(EncoderError):
+    """The server cannot be reached from here, or does not give the file; somebody else may fetch it."""
+
+
+class _TryAgainError(Exception):
+    """This attempt failed in a way that the next may not."""
+
+
+class _NothingLeftError(Exception):
+    """The server has nothing after the part; `total` is the length that it gives for the file."""
+
+    def __init__(self, total: int | None) -> None:
+        super().__init__(total)
+        self.total = total
+
+
+def download(
+    url: str,
+    target: Path,
+    *,
+    sha256: str | None = None,
+    md5: str | None = None,
+    size: int | None = None,
+    on_progress: Progress | None = None,
+) -> Path:
+    """Fetch a file by HTTP, unless it is there already and is the right one.
+
+    Args:
+        url: http or https.
+        target: where it goes; the folder is made.
+        sha256: hex digits that its SHA-256 is or begins with.
+        md5: the same of its MD5, where that is all that is published.
+        size: its bytes.
+        on_progress: told whenever some has come.
+
+    Returns:
+        `target`.
+
+    Raises:
+        Unreachable: no network, no such file, no permission, or a server that fails again and again. What
+            came so far is kept, and the next call goes on from there.
+        EncoderError: what came is not that file (a web page, a wrong hash: then it is deleted), the file
+            there already is another one, or another process is downloading it.
+        HomeError: the disk is full, or the folder cannot be written.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise EncoderError(f"{shown(url)} is no http address")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(target):
+            if target.exists():
+                check(target, sha256=sha256, md5=md5, size=size)
+                return target
+            part = target.with_name(f"{target.name}.part")
+            _fetch(url, part, bool(sha256 or md5), on_progress or _no_progress)
+            try:
+                check(part, sha256=sha256, md5=md5, size=size)
+            except EncoderError:
+                _forget(part)
+                raise
+            _settle(part, target)
+            return target
+    except OSError as error:
+        raise _disk_error(target, error) from error
+
+
+def check(path: Path, *, sha256: str | None = None, md5: str | None = None, size: int | None = None) -> str:
+    """Compare a file with what is published of it; return its SHA-256 as 64 hex digits.
+
+    Raises:
+        EncoderError: it is another file.
+    """
+    name = path.name.removesuffix(".part")
+    here = path.stat().st_size
+    if size is not None and here != size:
+        raise EncoderError(
+            f"{name} is not the published file: it has {here} bytes, not {size}; delete it and fetch it again"
+        )
+    found = _digest(path, "sha256")
+    wanted = (("SHA-256", sha256, found), ("MD5", md5, _digest(path, "md5") if md5 else ""))
+    for kind, published, is_here in wanted:
+        if published and not is_here.startswith(published.lower()):
+            raise EncoderError(
+                f"{name} is not the published file: its {kind} begins with {is_here[:12]}, not "
+                f"{published[:12]}; delete it and fetch it again"
+            )
+    return found
+
+
+def shown(url: str) -> str:
+    """A URL as it may stand in a message: without user, password, query and fragment."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _fetch(url: str, part: Path, hashed: bool, on_progress: Progress) -> None:
+    """Bring the part to the file's whole length. `hashed`: a hash will tell if two versions were joined."""
+    failures, furthest = 0, _length(part)
+    while True:
+        try:
+            _attempt(url, part, hashed, on_progress)
+            return
+        except _NothingLeftError as nothing_left:
+            if nothing_left.total == _length(part):
+                return
+            _forget(part)  # longer than the file, so another's
+            failures += 1
+            if failures >= TRIES:
+                raise Unreachable(f"{shown(url)} cannot be fetched: the server answers 416") from None
+        except _TryAgainError as error:
+            # A line that breaks again and again but brings something each time gets there in the end.
+            failures = 1 if _length(part) > furthest else failures + 1
+            furthest = max(furthest, _length(part))
+            if failures >= TRIES:
+                raise Unreachable(f"{shown(url)} cannot be fetched: {error}") from None
+            wait = WAIT_SECONDS * 2 ** (failures - 1)
+            logger.info("%s: %s; trying again in %g s", shown(url), error, wait)
+            time.sleep(wait)
+
+
+def _attempt(url: str, part: Path, hashed: bool, on_progress: Progress) -> None:
+    have = _length(part)
+    version = _read_version(part)
+    if have and not (version or hashed):  # nothing would tell whether the rest is of the same file
+        _forget(part)
+        have = 0
+    headers = {"User-Agent": "similarity", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    if have and version:
+        headers["If-Range"] = version
+    with _open(url, headers) as answer:
+        resumed = answer.status == http.client.PARTIAL_CONTENT
+        if resumed and _range_start(answer) != have:
+            _forget(part)
+            raise _TryAgainError("the server sent another part than was asked for")
+        offset = have if resumed else 0
+        left = _int(answer.headers.get("Content-Length"))
+        total = None if left is None else offset + left
+        first = _read(answer, left)
+        if not resumed:
+            _refuse_page(url, answer, first)
+            _forget(part)  # only now: a proxy's page must not cost what has come so far
+            _remember_version(part, answer)
+        _require_room(part, left)
+        _receive(answer, first, part, offset, total, on_progress)
+
+
+@contextmanager
+def _open(url: str, headers: dict[str, str]) -> Iterator[Any]:
+    """Send the request and give the answer."""
+    # What is wrong with a URL is said by Python with the URL in it, so no such text is passed on.
+    try:
+        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            total = _int(error.headers.get("Content-Range", "").rpartition("/")[2])
+            raise _NothingLeftError(total) from None
+        if error.code in _AGAIN_STATUSES:
+            raise _TryAgainError(f"the server answers {error.code}") from None
+        raise Unreachable(_refusal(url, error.code)) from None
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ssl.SSLCertVerificationError):
+            raise Unreachable(
+                f"{shown(url)} cannot be fetched: the server's certificate is not trusted here"
+            ) from None
+        raise _TryAgainError(f"no connection ({_cause(error.reason)})") from None
+    except (http.client.InvalidURL, ValueError):
+        raise EncoderError(f"{shown(url)} is no usable address") from None
+    except (http.client.HTTPException, OSError) as error:
+        raise _TryAgainError(f"no connection ({_cause(error)})") from None
+    with answer:
+        if urlsplit(url).scheme == "https" and urlsplit(answer.url).scheme != "https":
+            raise EncoderError(f"{shown(url)} leads to an address without encryption; nothing was fetched")
+        yield answer
+
+
+def _refusal(url: str, code: int) -> str:
+    if code in (404, 410):
+        return f"{shown(url)} is not there any more ({code}); look for the file where it moved to"
+    if code in (401, 403, 407):
+        return f"{shown(url)} is not given to us ({code}); fetch it by hand with your own account"
+    return f"{shown(url)} cannot be fetched: the server answers {code}"
+
+
+def _receive(
+    answer: Any, first: bytes, part: Path, offset: int, total: int | None, on_progress: Progress
+) -> None:
+    with part.open("r+b" if offset else "wb") as file:
+        file.seek(offset)
+        here, chunk = offset, first
+        try:
+            while chunk:
+                file.write(chunk)
+                here += len(chunk)
+                on_progress(here, total)
+                chunk = _read(answer, None if total is None else total - here)
+        finally:
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and here != total:
+        raise _TryAgainError(f"the connection broke after {here} of {total} bytes")
+
+
+def _read(answer: Any, left: int | None) -> bytes:
+    """The next bytes there are; none at the end, which is not waited for where it is known."""
+    if left == 0:
+        return b""
+    try:
+        chunk: bytes = answer.read1(_CHUNK if left is None else min(left, _CHUNK))
+    except (http.client.HTTPException, OSError) as error:
+        raise _TryAgainError(f"the connection broke ({_cause(error)})") from None
+    return chunk
+
+
+def _refuse_page(url: str, answer: Any, first: bytes) -> None:
+    page = first.lstrip()[:64].lower().startswith(_PAGE_STARTS)
+    if page or answer.headers.get_content_type() == "text/html":
+        raise EncoderError(
+            f"{shown(url)} gave a web page in place of the file: a login, a proxy's notice, or a page that "
+            f"says it has moved; open the address in a browser"
+        )
+
+
+def _range_start(answer: Any) -> int | None:
+    """`bytes 100-199/200` → 100."""
+    return _int(answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0])
+
+
+def _remember_version(part: Path, answer: Any) -> None:
+    """Write down the strong validator of what is being fetched (RFC 9110, section 13.1.5)."""
+    tag = answer.headers.get("ETag", "")
+    version = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
+    _version_file(part).write_text(version, encoding="utf-8")
+
+
+def _read_version(part: Path) -> str:
+    try:
+        return _version_file(part).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _version_file(part: Path) -> Path:
+    return part.with_name(f"{part.name}.of")
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _version_file(part).unlink(missing_ok=True)
+
+
+def _settle(part: Path, target: Path) -> None:
+    """Give the part its name, so that it keeps it through a power cut."""
+    part.replace(target)
+    _forget(part)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _require_room(part: Path, wanted: int | None) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if wanted is not None and wanted > free:
+        raise OSError(errno.ENOSPC, f"{wanted} bytes are to come and {free} are free")
+
+
+def _disk_error(target: Path, error: OSError) -> HomeError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return HomeError(
+            f"the disk that holds {target.parent} is full; make room and run it again: what has come of "
+            f"{target.name} is kept"
+        )
+    return HomeError(f"{target} cannot be written: {error.strerror or type(error).__name__}")
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Hold the lock of a target; another that downloads it is waited for as long as the setting says."""
+    path = target.with_name(f".{target.name}.lock")
+    deadline = time.monotonic() + settings().lock_wait_seconds
+    told = False
+    while (handle := _try_lock(path)) is None:
+        if time.monotonic() >= deadline:
+            raise EncoderError(
+                f"another process is downloading {target.name}; run it again when that has finished"
+            )
+        if not told:
+            logger.info("another process is downloading %s; waiting for it", target.name)
+            told = True
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is held: who waits sees that the name is another file's
+        handle.close()
+
+
+def _try_lock(path: Path) -> IO[str] | None:
+    handle = path.open("w", encoding="utf-8")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.stat().st_ino == os.fstat(handle.fileno()).st_ino:
+            return handle
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    handle.close()
+    return None
+
+
+def _digest(path: Path, kind: str) -> str:
+    with path.open("rb") as file:
+        # MD5 is only compared where the publisher gives nothing better.
+        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+
+
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _int(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
+
+
+def _cause(reason: object) -> str:
+    """What went wrong, in words that hold no address."""
+    if isinstance(reason, TimeoutError):
+        return "no answer in time"
+    if isinstance(reason, OSError):
+        return reason.strerror or type(reason).__name__
+    return type(reason).__name__
+
+
+def _no_progress(here: int, total: int | None) -> None:
+    """Tell nobody."""

@@ -1,0 +1,237 @@
+"""The encoders and SAM files that others have published: where each is, under which licence, with which hash.
+
+A hash stands here only where the publisher gives it, or where several projects that checked the file agree
+on it; else None, and listings say "no published hash". The hex digits in the names of the SAM files are the
+start of the file's MD5, not of its SHA-256. Hub files are pinned to a commit, so that a name means one file.
+"""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+from corpus.errors import EncoderError
+
+Kind = Literal["encoder", "sam"]
+Importer = Literal["openclip", "medclip"]
+
+_HUB = "https://huggingface.co"
+_BIOMEDCLIP = (
+    f"{_HUB}/microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224/resolve/"
+    "9f341de24bfb00180f1b847274256e9b65a3a32e"
+)
+_BIOMEDBERT = (
+    f"{_HUB}/microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract/resolve/"
+    "d673b8835373c6fa116d6d8006b33d48734e305d"
+)
+_CLINICALBERT = f"{_HUB}/emilyalsentzer/Bio_ClinicalBERT/resolve/d5892b39a4adaed74b92212a44081509db72f87b"
+_MEDCLIP = "https://storage.googleapis.com/pytrial"
+_SAM = "https://dl.fbaipublicfiles.com/segment_anything"
+_MOBILE_SAM = (
+    "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/f706ad9c4eb7f219c00d9050e46328518ffb65d2"
+)
+_MEDSAM = "https://zenodo.org/records/10689643/files"
+
+_SAM_PICTURES = "RGB, long side to 1024 px, padded; mean 123.675 116.28 103.53, std 58.395 57.12 57.375"
+_MEDCLIP_PICTURES = "grey, padded to a square, 224 px, mean 0.5862785803043838, std 0.27950088968644304"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """One file of something known.
+
+    `sha256`, `md5`: hex digits as published, the whole or their start; None where none is published.
+    `size`: bytes, where published.
+    """
+
+    url: str
+    sha256: str | None = None
+    md5: str | None = None
+    size: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name, which it keeps on this side."""
+        return PurePosixPath(self.url.partition("?")[0]).name
+
+    @property
+    def hashed(self) -> bool:
+        """Whether a hash of it is published."""
+        return bool(self.sha256 or self.md5)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Something published that this program can use.
+
+    `files`: the weights first, then what they need. `licence`: of the weights. `preprocessing`: what the
+    pictures go through, in words. `importer`: what turns the files into an encoder folder; None for SAM,
+    whose file is used as it is.
+    """
+
+    name: str
+    kind: Kind
+    what: str
+    source: str
+    files: tuple[KnownFile, ...]
+    licence: str
+    preprocessing: str
+    importer: Importer | None = None
+
+    @property
+    def weights(self) -> KnownFile:
+        """The file that holds the weights."""
+        return self.files[0]
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the weights, where published."""
+        return self.weights.size
+
+
+def _medclip(name: str, what: str, archive: str) -> Known:
+    # The zip holds weights alone; the words they were learned with are Bio_ClinicalBERT's.
+    return Known(
+        name=name,
+        kind="encoder",
+        what=what,
+        source="https://github.com/RyanWangZf/MedCLIP",
+        files=(
+            KnownFile(f"{_MEDCLIP}/{archive}"),
+            KnownFile(f"{_CLINICALBERT}/config.json"),
+            KnownFile(f"{_CLINICALBERT}/vocab.txt"),
+        ),
+        licence="MIT",
+        preprocessing=_MEDCLIP_PICTURES,
+        importer="medclip",
+    )
+
+
+def _sam(
+    name: str,
+    what: str,
+    source: str,
+    file: KnownFile,
+    licence: str = "Apache-2.0",
+    pictures: str = _SAM_PICTURES,
+) -> Known:
+    return Known(name, "sam", what, source, (file,), licence, pictures)
+
+
+_META = "https://github.com/facebookresearch/segment-anything"
+
+KNOWN: tuple[Known, ...] = (
+    Known(
+        name="biomedclip",
+        kind="encoder",
+        what="BiomedCLIP: ViT-B/16 and PubMedBERT, from 15 million figures and captions of PubMed Central",
+        source="hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+        files=(
+            KnownFile(
+                f"{_BIOMEDCLIP}/open_clip_pytorch_model.bin",
+                sha256="52cc993c5c5ff962bd0c60931874bc001e7e9b41666a385530f4a036294576be",
+                size=783_705_670,
+            ),
+            KnownFile(f"{_BIOMEDCLIP}/open_clip_config.json"),
+            KnownFile(f"{_BIOMEDCLIP}/tokenizer.json"),
+            KnownFile(f"{_BIOMEDCLIP}/tokenizer_config.json"),
+            KnownFile(f"{_BIOMEDCLIP}/special_tokens_map.json"),
+            KnownFile(f"{_BIOMEDCLIP}/vocab.txt"),
+            # The shape of the text tower: BiomedCLIP's own configuration only names this repository.
+            KnownFile(f"{_BIOMEDBERT}/config.json"),
+        ),
+        licence="MIT",
+        preprocessing="RGB, 224 px, mean and standard deviation as in its open_clip_config.json",
+        importer="openclip",
+    ),
+    _medclip(
+        "medclip-swin",
+        "MedCLIP: Swin-tiny and Bio_ClinicalBERT, from MIMIC-CXR and CheXpert",
+        "medclip-vit-pretrained.zip",
+    ),
+    _medclip(
+        "medclip-resnet50",
+        "MedCLIP: ResNet50 and Bio_ClinicalBERT, from MIMIC-CXR and CheXpert",
+        "medclip-pretrained.zip",
+    ),
+    _sam(
+        "sam-vit-b",
+        "Segment Anything, ViT-B",
+        _META,
+        KnownFile(
+            f"{_SAM}/sam_vit_b_01ec64.pth",
+            sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+            md5="01ec64",
+            size=375_042_383,
+        ),
+    ),
+    _sam(
+        "sam-vit-l",
+        "Segment Anything, ViT-L",
+        _META,
+        KnownFile(
+            f"{_SAM}/sam_vit_l_0b3195.pth",
+            sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+            md5="0b3195",
+            size=1_249_524_607,
+        ),
+    ),
+    _sam(
+        "sam-vit-h",
+        "Segment Anything, ViT-H",
+        _META,
+        KnownFile(
+            f"{_SAM}/sam_vit_h_4b8939.pth",
+            sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+            md5="4b8939",
+            size=2_564_550_879,
+        ),
+    ),
+    _sam(
+        "mobile-sam",
+        "MobileSAM, TinyViT",
+        "https://github.com/ChaoningZhang/MobileSAM",
+        KnownFile(
+            f"{_MOBILE_SAM}/weights/mobile_sam.pt",
+            sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+            size=40_728_226,
+        ),
+    ),
+    _sam(
+        "medsam-vit-b",
+        "MedSAM: Segment Anything ViT-B, trained further on medical pictures",
+        "https://zenodo.org/records/10689643",
+        KnownFile(f"{_MEDSAM}/medsam_vit_b.pth", md5="3bb6db55bd0c9ca30b61248bca72f8d6", size=375_049_145),
+        licence="CC BY 4.0",
+        pictures="RGB stretched to 1024 × 1024 px, each picture scaled from its least to its greatest value",
+    ),
+)
+
+
+def find_known(name: str, kind: Kind | None = None) -> Known | None:
+    """The known thing of that name, or of that file's name for SAM; of the given kind only; None if none."""
+    for known in KNOWN:
+        names = {known.name, known.weights.name} if known.kind == "sam" else {known.name}
+        if name in names and kind in (None, known.kind):
+            return known
+    return None
+
+
+def require_known(name: str, kind: Kind | None = None) -> Known:
+    """The known thing of that name.
+
+    Raises:
+        EncoderError: there is none; names the nearest one.
+    """
+    known = find_known(name, kind)
+    if known is not None:
+        return known
+    names = known_names(kind)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+    raise EncoderError(f"nothing published is known here as {name!r}; {hint}")
+
+
+def known_names(kind: Kind | None = None) -> list[str]:
+    """The names of what is known, of the given kind only."""
+    return [known.name for known in KNOWN if kind in (None, known.kind)]
