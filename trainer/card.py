@@ -1,7 +1,7 @@
 """The model card: what an encoder is, what it was trained on, how it was measured, what it is not for."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 LIMITS = """## Limits
@@ -10,31 +10,177 @@ LIMITS = """## Limits
 not sameness of disease. It was measured only on the data named here; other machines, views, ages and
 populations are unknown to it. The encoder answers every query, also one that is no chest radiograph."""
 
+PLAIN_OPEN_CLIP = """In plain open_clip, wherever the folder lies:
+
+```python
+import json
+import open_clip
+from pathlib import Path
+
+folder = "."  # where this folder lies
+text = json.loads(Path(folder, "open_clip_config.json").read_text("utf-8"))["model_cfg"]["text_cfg"]
+if "hf_model_name" in text:  # a BERT-shaped text tower: open_clip looks for its config.json where this says
+    text |= {"hf_model_name": folder, "hf_model_pretrained": False}
+model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}", text_cfg=text)
+tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+```
+
+While the folder is where it was made, or was last opened by Similarity, `local-dir:FOLDER` alone does it."""
+
+_HEADLINES = (("P@1", "1"), ("P@2", "2"), ("P@5", "5"), ("P@10", "10"))
+_MEANINGS = {
+    "precision_at_1": "Share of pictures whose first report has a finding in common, or both are normal",
+    "lift_at_5": "Share of the first five reports with a finding, over the share where another is asked with",
+    "ndcg_at_10": "Order of the first ten reports by findings in common",
+    "loss": "What training minimised, mean of the epoch",
+    "epoch": "Epoch whose weights these are",
+    "step": "Steps until then",
+    "seconds": "Seconds of training until then",
+}
+_NOTHING = "–"
+
 
 def model_card(record: Mapping[str, Any]) -> str:
-    """Write the model card of a record (the content of `similarity.json`), in Markdown."""
+    """Write the model card of a record (the content of `similarity.json`), in Markdown.
+
+    Evaluations are read from `metrics` and `epochs`, as training writes them, and from `evaluations`: a list
+    of what `similarity evaluate --json` prints.
+    """
     parts = [
         f"# {record['name']}",
         "Pictures and reports of chest radiographs as unit vectors in one space, for retrieval.",
         f"Architecture `{record['architecture']}`, fingerprint `{record['fingerprint'][:8]}`. "
-        "Made with Similarity; reads in plain open_clip "
-        "(after a move, once it was opened by `similarity`).",
+        "Made with Similarity. **Not a medical device.**",
+        "## Use",
+        "`similarity index add SOURCE --encoder FOLDER`, then `similarity search`.",
+        PLAIN_OPEN_CLIP if record.get("plain_open_clip", True) else "Plain open_clip cannot read it.",
+        *_data(record),
+        *_evaluation(record),
+        *_training(record),
+        LIMITS,
     ]
-    if record.get("data"):
-        parts += ["## Training data", _data_table(record["data"]), str(record.get("licence", ""))]
-    if record.get("metrics"):
-        parts += ["## Evaluation", _fenced(record["metrics"])]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _data(record: Mapping[str, Any]) -> Iterator[str]:
+    """The training data: sources with their numbers and licences, people, items that could not be read."""
+    if not record.get("data"):
+        return
+    yield "## Training data"
+    yield _table_of(record["data"])
+    people = len((record.get("subjects") or {}).get("hashes", ()))
+    if people:
+        yield f"{people} people, kept as keyed hashes, so that an evaluation can tell whom it has seen."
+    if record.get("problems"):
+        yield "Left out: " + ", ".join(f"{n} {state}" for state, n in record["problems"].items()) + "."
+    yield str(record.get("licence", ""))
+
+
+def _evaluation(record: Mapping[str, Any]) -> Iterator[str]:
+    """What was measured: on the people held out for tuning, and on others."""
+    metrics = dict(record.get("metrics") or {})
+    evaluations = list(record.get("evaluations") or ())
+    if not (metrics or evaluations):
+        return
+    yield "## Evaluation"
+    for result in evaluations:
+        yield from _retrieval(result)
+    for title, content in metrics.items():
+        yield f"### {_words(title).capitalize()}"
+        if title == "held_out_for_tuning":
+            yield "Training chose by these people, so the numbers flatter; judge by people left out of it."
+        rows = [(_words(key), value, _MEANINGS.get(key, "")) for key, value in _flat(content)]
+        yield _table(("", "value", ""), rows)
+    if record.get("epochs"):
+        yield _folded("Every epoch", _table_of(record["epochs"]))
+
+
+def _retrieval(result: Mapping[str, Any]) -> Iterator[str]:
+    """One evaluation: the encoder with its intervals above the baselines, then finding by finding."""
+    queries, gallery = result["queries"], result["gallery"]
+    yield f"### {queries['source']} → {gallery['source']}"
+    seen = result.get("seen_subjects", 0)
+    yield (
+        f"{queries['items']} {queries['kind']}s of {queries['subjects']} people ask, {gallery['items']} "
+        f"{gallery['kind']}s answer; {result.get('split', 'all')} split, {seen or 'none'} of them seen in "
+        f"training. Intervals: 95 %, bootstrap over people."
+    )
+    rows = {"this encoder": result, "95 %": result.get("ci95") or {}, **(result.get("baselines") or {})}
+    yield _table(
+        ("", *(heading for heading, _ in _HEADLINES), "macro lift@5", "nDCG@10"),
+        ((_words(name), *_headline(row)) for name, row in rows.items()),
+    )
+    columns = ("finding", "queries", "gallery", "precision_at_5", "lift_at_5", "ci95")
+    found = [{key: row.get(key) for key in columns} for row in result.get("per_finding") or ()]
+    if found:
+        yield _folded("Finding by finding", _table_of(found))
+
+
+def _headline(row: Mapping[str, Any]) -> list[Any]:
+    precision, lift = row.get("precision_at") or {}, row.get("lift_at_5") or {}
+    return [*(precision.get(k) for _, k in _HEADLINES), lift.get("macro"), row.get("ndcg_at_10")]
+
+
+def _training(record: Mapping[str, Any]) -> Iterator[str]:
+    """What training started from and every setting of it."""
+    if not (record.get("starts") or record.get("config")):
+        return
+    yield "## Training"
+    if record.get("starts"):
+        starts = ((f"{part} tower", f"`{_public(start)}`") for part, start in record["starts"].items())
+        yield _table(("", "started from"), starts)
     if record.get("config"):
-        parts += ["## Training configuration", _fenced(record["config"])]
-    return "\n\n".join([*filter(None, parts), LIMITS]) + "\n"
+        settings = ((f"`{name}`", value) for name, value in _flat(record["config"]))
+        yield _folded("Every setting", _table(("setting", "value"), settings))
 
 
-def _data_table(data: Sequence[Mapping[str, Any]]) -> str:
-    columns = list(dict.fromkeys(key for row in data for key in row))
-    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    lines += [f"| {' | '.join(str(row.get(column, '')) for column in columns)} |" for row in data]
-    return "\n".join(lines)
+def _public(start: str) -> str:
+    """What a tower started from, without the folders of the machine it was trained on."""
+    return PurePath(start).name if str(start).startswith(("/", ".", "~")) else str(start)
 
 
-def _fenced(content: Any) -> str:
-    return f"```json\n{json.dumps(content, indent=2, ensure_ascii=False, default=str)}\n```"
+def _table_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a table with a column for every key."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return _table(
+        [_words(column) for column in columns], ([row.get(column) for column in columns] for row in rows)
+    )
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [headings, ["---"] * len(headings), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    """A value as it may stand in a table; an interval as `0.50 … 0.62`."""
+    if value is None or value == "":
+        return _NOTHING if value is None else ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_cell(part)}" for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        if len(value) == 2 and all(isinstance(bound, float) for bound in value):
+            return f"{value[0]:.2f} … {value[1]:.2f}"
+        return ", ".join(_cell(part) for part in value)
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{content}\n\n</details>"
+
+
+def _flat(content: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """`{"loss": {"name": "x"}}` → `("loss.name", "x")`."""
+    if not isinstance(content, Mapping):
+        yield above, content
+        return
+    for key, value in content.items():
+        yield from _flat(value, f"{above}.{key}" if above else str(key))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
