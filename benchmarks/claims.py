@@ -42,12 +42,12 @@ TRUE_PAIRS = {
     "loss.name": "infonce",
     "sampling.pairing": "true",
     "sampling.text_batch_size": 0,
-    "sampling.batch_size": 8,
     "sampling.source_shares": [],
 }
 MATCHED = {**PLAIN, "loss.name": "infonce", "sampling.pairing": "matched", "sampling.text_batch_size": 0}
 SEMANTIC = dict(PLAIN)
-FEW = {"sampling.batch_size": 8, "sampling.text_batch_size": 0, "sampling.source_shares": []}
+FEW = {"sampling.text_batch_size": 0, "sampling.source_shares": []}
+_FEW = 64  # pictures in a batch of pairs, fewer where there are not so many
 _PARTS = 1000
 
 Numbers = dict[str, tuple[float, float]]
@@ -111,7 +111,10 @@ def scarcity(real: RealFolds, seeds: int) -> list[Measured]:
     for name, change, others in ways:
         for share in SHARES:
             folds = with_sides(real.crossed, partial(pairs_only, share=share, others=others))
-            points.append(Measured(name, share, measure(real, folds, change, seeds)))
+            sides = [fold.prepared.train.pool for fold in folds]
+            fewest = min(len(items) for pool in sides for items in (pool.pictures, pool.texts))
+            settings = change if others else {**change, "sampling.batch_size": min(_FEW, fewest)}
+            points.append(Measured(name, share, measure(real, folds, settings, seeds)))
     return points
 
 

@@ -3,8 +3,8 @@
     python -m benchmarks.throughput --data ../shared/data
 
 Bare: the same towers, batch and loss on tensors that are already there, in the same run, rounds in turn.
-Whole: a step of the trainer with pixels, tokens, targets, clipping and the optimizer. With --batch it takes one
-step with so many pictures in pieces of --chunk instead, and tells the memory that the process needed.
+Whole: a step of the trainer with pixels, tokens, targets, clipping and the optimizer. With --batch it takes
+one step with so many pictures in pieces of --chunk instead, and tells the memory that the process needed.
 """
 
 import argparse
