@@ -1,5 +1,7 @@
 """What can be trained and what has been: architectures by name or file, encoders by name or folder.
 
+A name that others published (`trainer.known`) is brought here when it is first asked for.
+
 Nothing here imports torch: listing must be quick.
 """
 
@@ -14,6 +16,7 @@ from typing import Any
 from corpus.errors import EncoderError
 from corpus.settings import settings
 from trainer.folder import RECORD, locate, read_json
+from trainer.known import find_known, known_names, require_known
 
 ENCODERS = "encoders"
 _PARTS = {"note", "model_cfg", "preprocess_cfg", "text_tower", "image_weights", "text_weights"}
@@ -63,8 +66,11 @@ def find_architecture(name_or_file: str) -> Architecture:
 def find_encoder(name_or_path: str | Path) -> Path:
     """The folder of an encoder: a folder's path (its run's too), or a name under `<home>/encoders`.
 
+    A published encoder that is not under the home yet is downloaded and imported.
+
     Raises:
-        EncoderError: there is no such folder or name; names the nearest known one.
+        EncoderError: there is no such folder or name: names the nearest known one; or a published one cannot
+            be fetched: says which files to put where.
     """
     path = locate(Path(name_or_path).expanduser())
     if (path / RECORD).is_file():
@@ -72,12 +78,33 @@ def find_encoder(name_or_path: str | Path) -> Path:
     named = locate(settings().home_folder / ENCODERS / str(name_or_path))
     if (named / RECORD).is_file():
         return named
+    if find_known(str(name_or_path), "encoder") is not None:
+        from trainer.pulling import pull
+
+        return pull(str(name_or_path))
     if path.is_dir():
         raise EncoderError(f"{path} is no encoder folder: it has no {RECORD}")
-    known = [encoder.name for encoder in encoder_folders()]
+    known = list(dict.fromkeys([*(encoder.name for encoder in encoder_folders()), *known_names("encoder")]))
     near = difflib.get_close_matches(str(name_or_path), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known) or 'none yet'}"
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
     raise EncoderError(f"there is no encoder {str(name_or_path)!r}, neither a folder nor a name; {hint}")
+
+
+def find_sam(name_or_file: str | Path) -> Path:
+    """A SAM checkpoint: a file's path, or the name of a published one (`sam-vit-b`, `sam_vit_b_01ec64.pth`).
+
+    A published one that is not under the home yet is downloaded.
+
+    Raises:
+        EncoderError: there is no such file or name: names the nearest known one; or a published one cannot
+            be fetched: says where to put the file.
+    """
+    path = Path(name_or_file).expanduser()
+    if path.is_file():
+        return path.resolve()
+    from trainer.pulling import pull
+
+    return pull(require_known(str(name_or_file), "sam").name)
 
 
 def encoder_folders() -> Iterator[Path]:

@@ -1,0 +1,169 @@
+"""Bring what others published under the home: downloaded, or put there by hand, then checked and imported.
+
+Files go to `<home>/downloads/<name>/`. An encoder is imported into `<home>/encoders/<name>`; a SAM file is
+used where it lies. Each file is hashed once: a note beside it says what was checked, so that a file of
+gigabytes is not read anew at every start, and one put there by hand is checked as a downloaded one is.
+"""
+
+import importlib
+import json
+import logging
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from corpus.errors import EncoderError, HomeError
+from corpus.settings import settings
+from trainer.download import Unreachable, check, download, shown
+from trainer.folder import RECORD
+from trainer.known import Known, KnownFile, require_known
+from trainer.registry import ENCODERS
+
+logger = logging.getLogger(__name__)
+
+DOWNLOADS = "downloads"
+
+FileProgress = Callable[[str, int, int | None], None]
+"""Told a file's name, its bytes here so far, and its bytes in all (None where the server does not say)."""
+
+
+def pull(name: str, *, offline: bool = False, on_progress: FileProgress | None = None) -> Path:
+    """Have something known ready for use.
+
+    Args:
+        name: one of `trainer.known`; for SAM the file's name too.
+        offline: download nothing; so too with the setting `SIMILARITY_OFFLINE`.
+        on_progress: told of each file's bytes; without it the log is.
+
+    Returns:
+        The encoder's folder, or the SAM file.
+
+    Raises:
+        EncoderError: no such name; a file that is not the published one; or files are missing and cannot be
+            fetched: then it says which to fetch from where, where to put them, and what to run then.
+        HomeError: the disk is full, or the home cannot be written.
+    """
+    known = require_known(name)
+    encoder = settings().home_folder / ENCODERS / known.name
+    if known.kind == "encoder" and (encoder / RECORD).is_file():
+        return encoder
+    missing = missing_files(known)
+    if missing and (offline or settings().offline):
+        raise EncoderError(
+            f"{known.name} is not here yet, and nothing is downloaded offline.\n{how_to(known)}"
+        )
+    try:
+        for file in missing:
+            logger.info("downloading %s of %s from %s", file.name, known.name, shown(file.url))
+            _download(known, file, on_progress or each_tenth(logger.info))
+    except Unreachable as error:
+        raise EncoderError(f"{error}\n{how_to(known)}") from error
+    for file in known.files:
+        check_once(place(known, file), file)
+    if known.kind == "sam":
+        return place(known, known.weights)
+    return _import(known)
+
+
+def is_here(known: Known) -> bool:
+    """Whether it can be used without a download: the encoder is imported, or all its files are there."""
+    encoder = settings().home_folder / ENCODERS / known.name
+    return (known.kind == "encoder" and (encoder / RECORD).is_file()) or not missing_files(known)
+
+
+def missing_files(known: Known) -> list[KnownFile]:
+    """The files of it that are not in their place."""
+    return [file for file in known.files if not place(known, file).is_file()]
+
+
+def place(known: Known, file: KnownFile) -> Path:
+    """Where a file of it lies, or is to be put."""
+    return settings().home_folder / DOWNLOADS / known.name / file.name
+
+
+def how_to(known: Known) -> str:
+    """Which files to fetch by hand, where to put them, and what to run then; a line each."""
+    lines = []
+    for file in missing_files(known):
+        size = f", {file.size} bytes" if file.size else ""
+        lines += [f"  fetch {file.url} ({_published(file)}{size})", f"  as    {place(known, file)}"]
+    return "\n".join(
+        [
+            "Where there is a network:",
+            *lines,
+            f"and then run: similarity encoders pull {shlex.quote(known.name)} --offline",
+        ]
+    )
+
+
+def each_tenth(say: Callable[[str], None]) -> FileProgress:
+    """Progress as a line for each tenth of a file that has come."""
+    told: dict[str, int] = {}
+
+    def tell(name: str, here: int, total: int | None) -> None:
+        tenths = here * 10 // total if total else 0
+        if tenths > told.get(name, 0):
+            say(f"{name}: {tenths * 10} % of {total} bytes")
+        told[name] = tenths
+
+    return tell
+
+
+def check_once(path: Path, file: KnownFile) -> str:
+    """Compare a file in its place with what is published of it, unless that was done; return its SHA-256.
+
+    Raises:
+        EncoderError: it is another file.
+    """
+    note = path.with_name(f".{path.name}.checked")
+    stat = path.stat()
+    # What was published is part of the note: a newer version of this program may know more of the file.
+    seen = {"bytes": stat.st_size, "changed": stat.st_mtime_ns, "sha256": file.sha256, "md5": file.md5}
+    try:
+        noted = json.loads(note.read_text(encoding="utf-8"))
+        if noted["seen"] == seen:
+            return str(noted["found"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    found = check(path, sha256=file.sha256, md5=file.md5, size=file.size)
+    if not file.hashed:
+        logger.info("%s has no published hash; its SHA-256 here is %s", file.name, found)
+    try:
+        note.write_text(json.dumps({"found": found, "seen": seen}), encoding="utf-8")
+    except OSError as error:  # a read-only home: then it is checked anew each time
+        logger.info("the check of %s is not noted: %s", file.name, error.strerror)
+    return found
+
+
+def _published(file: KnownFile) -> str:
+    if file.sha256:
+        return f"SHA-256 {file.sha256}"
+    return f"MD5 {file.md5}" if file.md5 else "no published hash"
+
+
+def _download(known: Known, file: KnownFile, on_progress: FileProgress) -> None:
+    home = settings().home_folder
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise HomeError(f"the home {home} cannot be made: {error.strerror}") from error
+    download(
+        file.url,
+        place(known, file),
+        sha256=file.sha256,
+        md5=file.md5,
+        size=file.size,
+        on_progress=lambda here, total: on_progress(file.name, here, total),
+    )
+
+
+def _import(known: Known) -> Path:
+    """Make an encoder folder of the files in their place."""
+    try:
+        module = importlib.import_module(f"trainer.checkpoints.{known.importer}")
+    except ModuleNotFoundError as error:
+        raise EncoderError(f"{known.name} is here, but this version cannot import it: {error}") from error
+    folder = place(known, known.weights).parent
+    logger.info("importing %s from %s", known.name, folder)
+    made: Path = module.import_folder(folder, known.name)
+    return made
