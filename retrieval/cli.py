@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "corpus": ("corpus.cli:corpus", "Look at a source: what it holds, what its reports say."),
     "train": ("trainer.cli:train", "Train an encoder on any mix of sources."),
     "evaluate": ("trainer.evaluate_cli:evaluate", "Measure an encoder beside its baselines."),
-    "encoders": ("trainer.cli:encoders", "List encoders and inspect them."),
+    "encoders": ("trainer.encoders_cli:encoders", "List, fetch, import and inspect encoders."),
     "index": ("indexer.cli:index", "Embed a corpus; status, verify, remove."),
     "search": ("retrieval.search_cli:search", "Find similar cases from a picture, a phrase or a case."),
 }

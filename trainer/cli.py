@@ -1,6 +1,5 @@
-"""`similarity train` and `similarity encoders`."""
+"""`similarity train`."""
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -177,58 +176,3 @@ class _Shown:
             self._tasks[name] = self._bars.add_task(name, total=progress.total, note="")
         note = progress.note if progress.stage == "train" else ""
         self._bars.update(self._tasks[name], completed=progress.done, total=progress.total, note=note)
-
-
-@click.group()
-def encoders() -> None:
-    """List encoders and look into them."""
-
-
-@encoders.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def list_command(as_json: bool) -> None:
-    """Name the encoders under the home, and the shapes that can be trained."""
-    from trainer.registry import describe_encoder, encoder_folders, find_architecture, list_architectures
-
-    known = [describe_encoder(folder) for folder in encoder_folders()]
-    shapes = [find_architecture(name) for name in list_architectures()]
-    if as_json:
-        rows = [_summary(record) for record in known]
-        table = [{"name": shape.name, "note": shape.note} for shape in shapes]
-        click.echo(json.dumps({"encoders": rows, "architectures": table}, indent=2))
-        return
-    for record in known:
-        click.echo(f"{record.get('name')}\t{str(record.get('fingerprint', ''))[:8]}\t{record['path']}")
-    if not known:
-        click.echo("no encoder yet; `similarity train` makes one", err=True)
-    click.echo("architectures:")
-    for shape in shapes:
-        click.echo(f"  {shape.name}\t{shape.note}")
-
-
-@encoders.command("inspect")
-@click.argument("encoder", metavar="NAME|DIR")
-@click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
-def inspect_command(encoder: str, as_json: bool) -> None:
-    """Check that an encoder is whole and unedited, and say what it is."""
-    from trainer.folder import fingerprint, verify
-    from trainer.registry import find_encoder
-
-    folder = find_encoder(encoder)
-    record = verify(folder)
-    record["fingerprint"] = fingerprint(folder, record["files"])
-    if as_json:
-        click.echo(json.dumps({"path": str(folder), **record}, indent=2, ensure_ascii=False))
-        return
-    for key, value in _summary({"path": str(folder), **record}).items():
-        click.echo(f"{key}\t{json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
-    for row in record.get("data", []):
-        click.echo(
-            f"trained on\t{row['source']}: {row['pictures']} pictures, {row['texts']} texts, "
-            f"{row['subjects']} subjects"
-        )
-
-
-def _summary(record: dict[str, Any]) -> dict[str, Any]:
-    keys = ("name", "path", "architecture", "fingerprint", "plain_open_clip", "starts", "metrics")
-    return {key: record[key] for key in keys if key in record}

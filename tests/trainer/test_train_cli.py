@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from corpus.errors import UsageError
 from tests.encoders import tiny_shape
-from trainer.cli import encoders, train
+from trainer.cli import train
+from trainer.encoders_cli import encoders
 from trainer.config import TrainConfig, differing, public_name, read_config, without_places, write_toml
 
 
@@ -45,7 +46,7 @@ def test_encoders_are_listed_and_looked_into(encoder_folder: Path, home: Path) -
 
 
 def test_help_imports_nothing_heavy() -> None:
-    program = "import sys, trainer.cli; print({'torch', 'polars', 'open_clip', 'numpy'} & set(sys.modules))"
+    program = "import sys, trainer.cli, trainer.encoders_cli; print({'torch', 'polars', 'open_clip', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
