@@ -5,16 +5,21 @@ from typing import Any
 
 import click
 
+from trainer.pull_cli import echo_known, known_rows, pull_command
+
 
 @click.group()
 def encoders() -> None:
     """List encoders and look into them."""
 
 
+encoders.add_command(pull_command)
+
+
 @encoders.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def list_command(as_json: bool) -> None:
-    """Name the encoders under the home, and the shapes that can be trained."""
+    """Name the encoders under the home, what is published, and the shapes that can be trained."""
     from trainer.registry import describe_encoder, encoder_folders, find_architecture, list_architectures
 
     known = [describe_encoder(folder) for folder in encoder_folders()]
@@ -22,12 +27,13 @@ def list_command(as_json: bool) -> None:
     if as_json:
         rows = [_summary(record) for record in known]
         table = [{"name": shape.name, "note": shape.note} for shape in shapes]
-        click.echo(json.dumps({"encoders": rows, "architectures": table}, indent=2))
+        click.echo(json.dumps({"encoders": rows, "known": known_rows(), "architectures": table}, indent=2))
         return
     for record in known:
         click.echo(f"{record.get('name')}\t{str(record.get('fingerprint', ''))[:8]}\t{record['path']}")
     if not known:
         click.echo("no encoder yet; `similarity train` makes one", err=True)
+    echo_known()
     click.echo("architectures:")
     for shape in shapes:
         click.echo(f"  {shape.name}\t{shape.note}")

@@ -22,8 +22,9 @@ from click.testing import CliRunner
 from corpus.errors import EncoderError
 from corpus.settings import settings
 from trainer import download, known, pulling
+from trainer.encoders_cli import encoders
 from trainer.known import Known, KnownFile
-from trainer.pull_cli import known_rows, pull_command
+from trainer.pull_cli import known_rows
 from trainer.pulling import pull
 from trainer.registry import find_encoder, find_sam
 
@@ -240,7 +241,7 @@ def test_the_hash_of_a_file_without_a_published_one_is_told(
 def test_the_command_prints_the_path_alone_on_stdout_and_progress_on_stderr(
     published: Any, imported: Any, home: Path
 ) -> None:
-    done = CliRunner().invoke(pull_command, ["hubclip"])
+    done = CliRunner().invoke(encoders, ["pull", "hubclip"])
     assert done.exit_code == 0
     assert done.stdout == f"{home / 'encoders' / 'hubclip'}\n"
     assert "weights.bin: 100 % of" in done.stderr
@@ -260,4 +261,8 @@ def test_the_list_says_what_is_here_and_which_hash_is_published(
     pull("hubclip")
     pull("sam-tiny")
     assert [row["here"] for row in known_rows()] == [True, True]
-    json.dumps(known_rows())
+    told = json.loads(CliRunner().invoke(encoders, ["list", "--json"]).stdout)
+    assert told["known"] == known_rows()
+    lines = CliRunner().invoke(encoders, ["list"]).stdout.splitlines()
+    assert "  hubclip\tMIT\there\tSHA-256 published\ta clip" in lines
+    assert "  sam-tiny\tApache-2.0\there\tno published hash\ta sam" in lines
