@@ -65,6 +65,7 @@ def model_card(record: Mapping[str, Any]) -> str:
 def _data(record: Mapping[str, Any]) -> Iterator[str]:
     """The training data: sources with their numbers and licences, people, items that could not be read."""
     if not record.get("data"):
+        yield from ("## Licence", str(record["licence"])) if record.get("licence") else ()
         return
     yield "## Training data"
     yield _table_of(record["data"])

@@ -70,6 +70,13 @@ def test_the_data_are_a_table_with_numbers_and_licences(record: dict[str, Any]) 
     assert record["licence"] in card
 
 
+def test_the_licence_is_told_also_of_what_others_trained(record: dict[str, Any]) -> None:
+    card = model_card({**record, "data": [], "metrics": {}, "epochs": [], "config": {}})
+    assert f"## Licence\n\n{record['licence']}" in card
+    assert "## Training data" not in card
+    assert "## Evaluation" not in card
+
+
 def test_the_evaluation_is_a_table_and_so_is_every_epoch(record: dict[str, Any]) -> None:
     card = model_card(record)
     assert "### Held out for tuning" in card

@@ -36,6 +36,7 @@ class Server:
     cuts: list[int] = field(default_factory=list)  # bytes after which the next answers break off
     chunked: bool = False
     ranges: bool = True
+    shift: int = 0  # how far beside the range asked for the part is that it gives
     slow: float = 0.0
     asked: list[str | None] = field(default_factory=list)  # the Range header of each request
 
@@ -63,6 +64,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
+                start += state.shift
                 self.send_response(206)
                 self.send_header("Content-Range", f"bytes {start}-{len(state.body) - 1}/{len(state.body)}")
             else:
@@ -158,6 +160,13 @@ def test_a_server_that_knows_no_ranges_sends_it_all_again(server: Server, target
     server.ranges, server.cuts = False, [300_000]
     download(server.url, target, sha256=SHA256)
     assert target.read_bytes() == BODY
+
+
+def test_another_part_than_the_one_asked_for_is_not_taken(server: Server, target: Path) -> None:
+    server.cuts, server.shift = [300_000], 1
+    download(server.url, target)
+    assert target.read_bytes() == BODY
+    assert server.asked == [None, "bytes=300000-", None]
 
 
 def test_halves_of_two_versions_are_never_joined(server: Server, target: Path) -> None:
