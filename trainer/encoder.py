@@ -15,6 +15,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from corpus.errors import EncoderError
@@ -22,6 +23,7 @@ from corpus.framing import Framing, Place
 from trainer import folder as files
 from trainer.device import choose_device
 from trainer.patches import patch_features
+from trainer.pooling import TEXT_BIAS, add_text_bias, keep_hidden_states
 from trainer.tokens import WindowTokenizer, pad
 
 logger = logging.getLogger(__name__)
@@ -256,8 +258,11 @@ def read_model(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     """
     try:
         model = build_model(files.with_paths(config, str(folder))["model_cfg"])
+        with safe_open(folder / files.WEIGHTS, "pt") as held:
+            if TEXT_BIAS in held.keys():  # noqa: SIM118 – no mapping, keys() is all it has
+                add_text_bias(model)
         open_clip.load_checkpoint(model, str(folder / files.WEIGHTS), strict=True)
-    except (RuntimeError, TypeError, KeyError, ValueError, OSError) as error:
+    except (RuntimeError, TypeError, KeyError, ValueError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:400]
         raise EncoderError(f"open_clip cannot build the encoder of {folder}: {reason}") from error
     return model
@@ -280,4 +285,6 @@ def build_model(model_cfg: Mapping[str, Any], *, pretrained_text: bool = False) 
         custom = True
         cfg["text_cfg"]["hf_model_pretrained"] = pretrained_text
     model: nn.Module = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**cfg)
+    if custom:
+        keep_hidden_states(model)
     return model

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from trainer.import_cli import import_command
 from trainer.pull_cli import echo_known, known_rows, pull_command
 
 
@@ -14,6 +15,7 @@ def encoders() -> None:
 
 
 encoders.add_command(pull_command)
+encoders.add_command(import_command)
 
 
 @encoders.command("list")

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from corpus.errors import EncoderError
 from trainer import folder as files
 from trainer.card import model_card
+from trainer.pooling import is_plain
 from trainer.registry import Architecture
 
 TRAINED_ON_LICENCES = "The weights were learned from the data named here; its licences bind their use."
@@ -83,7 +84,7 @@ def _write(
         "name": final.name,
         "architecture": architecture.name,
         "fingerprint": files.fingerprint(fresh, hashes),
-        "plain_open_clip": True,
+        "plain_open_clip": is_plain(model),
         "licence": TRAINED_ON_LICENCES,
         **record,
         "files": hashes,

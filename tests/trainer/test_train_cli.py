@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from corpus.errors import UsageError
 from tests.encoders import tiny_shape
 from trainer.cli import train
-from trainer.encoders_cli import encoders
 from trainer.config import TrainConfig, differing, public_name, read_config, without_places, write_toml
+from trainer.encoders_cli import encoders
 
 
 def test_a_run_from_the_command_line_prints_its_encoder_and_reports_on_stderr(tmp_path: Path) -> None:
@@ -46,7 +46,8 @@ def test_encoders_are_listed_and_looked_into(encoder_folder: Path, home: Path) -
 
 
 def test_help_imports_nothing_heavy() -> None:
-    program = "import sys, trainer.cli, trainer.encoders_cli; print({'torch', 'polars', 'open_clip', 'numpy'} & set(sys.modules))"
+    heavy = "{'torch', 'polars', 'open_clip', 'numpy'}"
+    program = f"import sys, trainer.cli, trainer.encoders_cli; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -1,0 +1,112 @@
+"""Models published in open_clip's layout become encoders here, and give open_clip's own vectors."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+from corpus.errors import EncoderError
+from tests.encoders import build_tiny_encoder
+from trainer.checkpoints.openclip import import_folder, read_folder
+from trainer.encoder import Encoder, build_model
+from trainer.encoders_cli import encoders
+from trainer.folder import CARD, RECORD, WEIGHTS, with_paths
+from trainer.registry import find_architecture, list_architectures
+
+TEXTS = ["no pleural effusion", "large left nodule", "the lungs are clear"]
+PICTURES = [np.random.default_rng(n).random((64, 64)).astype(np.float32) for n in range(3)]
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A folder as a hub gives it: open_clip's files, nothing of ours, the text tower named elsewhere."""
+    folder = build_tiny_encoder(tmp_path / "published")
+    (folder / RECORD).unlink()
+    (folder / CARD).unlink()
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    (folder / "open_clip_config.json").write_text(json.dumps(with_paths(config, "someone/some-bert")))
+    state = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    state["text.transformer.embeddings.position_ids"] = torch.arange(128)[None]
+    torch.save(state, folder / "open_clip_pytorch_model.bin")
+    return folder
+
+
+def test_an_imported_model_gives_open_clips_own_vectors(published: Path, home: Path) -> None:
+    encoder = Encoder.load(import_folder(published, "theirs"), device="cpu")
+    config = json.loads((published / "open_clip_config.json").read_text())
+    model = build_model(with_paths(config, str(published))["model_cfg"]).eval()
+    state = torch.load(published / "open_clip_pytorch_model.bin", weights_only=True)
+    del state["text.transformer.embeddings.position_ids"]
+    model.load_state_dict(state)
+    tokens = open_clip.get_tokenizer(f"local-dir:{encoder_folder(home)}")(TEXTS)
+    with torch.no_grad():
+        texts = model.encode_text(tokens, normalize=True)  # type: ignore[operator]
+        pixels = (torch.from_numpy(np.stack(PICTURES))[:, None].expand(-1, 3, -1, -1) - 0.5) / 0.25
+        images = model.encode_image(pixels, normalize=True)  # type: ignore[operator]
+    np.testing.assert_allclose(encoder.encode_texts(TEXTS), texts, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_images(PICTURES), images, atol=1e-5)
+    assert encoder.record["plain_open_clip"] is True
+
+
+def encoder_folder(home: Path) -> Path:
+    return home / "encoders" / "theirs"
+
+
+def test_the_command_imports_and_its_dry_run_only_tells(published: Path, home: Path) -> None:
+    told = CliRunner().invoke(encoders, ["import", str(published), "--as", "theirs", "--dry-run"])
+    assert "keys placed" in told.output
+    assert "embeddings.position_ids" in told.output
+    assert not encoder_folder(home).exists()
+    done = CliRunner().invoke(encoders, ["import", str(published), "--as", "theirs"], catch_exceptions=False)
+    assert Path(done.stdout.strip()) == encoder_folder(home)
+    listed = json.loads(CliRunner().invoke(encoders, ["list", "--json"]).stdout)
+    assert [encoder["name"] for encoder in listed["encoders"]] == ["theirs"]
+
+
+def test_what_cannot_be_imported_is_said_in_words(published: Path, home: Path, tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match=r"open_clip_config\.json"):
+        import_folder(tmp_path, "none")
+    state = torch.load(published / "open_clip_pytorch_model.bin", weights_only=True)
+    broken = {**state, "text.proj.weight": torch.zeros(1, 1)}
+    del broken["visual.trunk.conv_stem.weight"]
+    torch.save(broken, published / "open_clip_pytorch_model.bin")
+    with pytest.raises(
+        EncoderError, match=r"1 missing:\n  visual\.trunk\.conv_stem\.weight\n1 misshaped:\n  text\.proj"
+    ):
+        import_folder(published, "broken")
+    (published / "config.json").unlink()
+    with pytest.raises(EncoderError, match=r"lacks config\.json.*someone/some-bert"):
+        read_folder(published)
+    (published / "open_clip_pytorch_model.bin").unlink()
+    with pytest.raises(EncoderError, match="holds no weights"):
+        read_folder(published)
+
+
+# -- the shapes of others
+
+
+def test_biomedclips_shape_has_the_published_tensors_and_parameters(tmp_path: Path) -> None:
+    shape = find_architecture("biomedclip")
+    (tmp_path / "config.json").write_text(json.dumps(shape.text_tower))
+    with torch.device("meta"):
+        model = build_model(with_paths({"model_cfg": shape.model_cfg}, str(tmp_path))["model_cfg"])
+    assert len(model.state_dict()) == 351
+    assert sum(parameter.numel() for parameter in model.parameters()) == 195_902_721
+
+
+@pytest.mark.parametrize("name", ["medclip-swin", "medclip-resnet50", "biomedclip"])
+def test_the_papers_shapes_are_architectures_to_train(name: str, tmp_path: Path) -> None:
+    assert name in list_architectures()
+    shape = find_architecture(name)
+    (tmp_path / "config.json").write_text(json.dumps(shape.text_tower))
+    with torch.device("meta"):
+        model = build_model(with_paths({"model_cfg": shape.model_cfg}, str(tmp_path))["model_cfg"])
+    weights = model.state_dict()
+    assert weights["visual.head.proj.weight"].shape[0] == 512
+    assert weights["logit_scale"].shape == ()

@@ -1,0 +1,121 @@
+"""Read a published file of weights: tensors by name, and nothing else that may be in it."""
+
+import io
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from corpus.errors import EncoderError
+
+_PAGE = (b"<!doctype html", b"<html")
+_WEIGHTS = "pytorch_model.bin"
+
+State = Mapping[str, Tensor]
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from a `.safetensors` or torch file, or from the `pytorch_model.bin` in a zip.
+
+    Raises:
+        EncoderError: there is no such file; it is a web page, is cut off, holds code, or is no state dict.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(64).lstrip().lower()
+    except OSError as error:
+        raise EncoderError(f"the weights {path} cannot be read: {error.strerror}") from error
+    if start.startswith(_PAGE):
+        raise EncoderError(f"{path} is a web page, not weights: the download went to a login or error page")
+    try:
+        state: Any = load_file(path) if path.suffix == ".safetensors" else _load(path)
+    except pickle.UnpicklingError as error:
+        raise EncoderError(
+            f"{path} holds more than tensors: code in a checkpoint is never run; ask for safetensors"
+        ) from error
+    except Exception as error:  # zip, pickle and safetensors raise many kinds for one cause
+        reason = " ".join(str(error).split())[:200]
+        raise EncoderError(f"{path} cannot be read as weights, it may be cut off: {reason}") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise EncoderError(f"{path} is no state dict: it should hold tensors by name")
+    return state
+
+
+def _load(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            inside = [name for name in archive.namelist() if name.rpartition("/")[2] == _WEIGHTS]
+            if inside:
+                held = io.BytesIO(archive.read(inside[0]))
+                return torch.load(held, map_location="cpu", weights_only=True)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReport:
+    """How a checkpoint's keys fit a model: `placed` of them do, the others are listed.
+
+    `dropped`: keys that the model has no use for, and that are known to mean nothing to it.
+    """
+
+    placed: int
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    misshaped: tuple[str, ...] = ()
+    not_finite: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether every key found its place."""
+        return not (self.missing or self.extra or self.misshaped or self.not_finite)
+
+    def lines(self) -> list[str]:
+        """The report, a line each kind and key."""
+        told = [f"{self.placed} keys placed"]
+        for kind in ("missing", "extra", "misshaped", "not_finite", "dropped"):
+            keys = getattr(self, kind)
+            if keys:
+                told += [f"{len(keys)} {kind.replace('_', ' ')}:", *(f"  {key}" for key in keys)]
+        return told
+
+
+def compare_keys(state: State, model: torch.nn.Module, dropped: tuple[str, ...] = ()) -> KeyReport:
+    """Lay a state dict beside a model's own."""
+    own = model.state_dict()
+    both = own.keys() & state.keys()
+    misshaped = sorted(
+        f"{key} {tuple(state[key].shape)}, not {tuple(own[key].shape)}"
+        for key in both
+        if own[key].shape != state[key].shape
+    )
+    broken = sorted(
+        key for key in both if state[key].is_floating_point() and not bool(torch.isfinite(state[key]).all())
+    )
+    return KeyReport(
+        len(both) - len(misshaped),
+        tuple(sorted(own.keys() - state.keys())),
+        tuple(sorted(state.keys() - own.keys())),
+        tuple(misshaped),
+        tuple(broken),
+        dropped,
+    )
+
+
+def load_fitting(state: State, model: torch.nn.Module, report: KeyReport, what: str) -> None:
+    """Load a state dict that fits; refuse any other with all that does not.
+
+    Raises:
+        EncoderError: a key is missing, extra, misshaped or not finite; all of them are listed.
+    """
+    if not report.fits:
+        raise EncoderError(f"{what} does not fit: " + "\n".join(report.lines()))
+    model.load_state_dict(dict(state), strict=True)
