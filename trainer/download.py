@@ -89,7 +89,7 @@ def download(
         raise EncoderError(f"{shown(url)} is no http address")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target):
+        with alone(target):
             if target.exists():
                 check(target, sha256=sha256, md5=md5, size=size)
                 return target
@@ -127,6 +127,33 @@ def check(path: Path, *, sha256: str | None = None, md5: str | None = None, size
                 f"{published[:12]}; delete it and fetch it again"
             )
     return found
+
+
+@contextmanager
+def alone(target: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder to be made; who holds it is waited for as the setting says.
+
+    Raises:
+        EncoderError: another process still holds it after `SIMILARITY_LOCK_WAIT_SECONDS`.
+        HomeError: the folder around it cannot be written.
+    """
+    path = target.with_name(f".{target.name}.lock")
+    deadline = time.monotonic() + settings().lock_wait_seconds
+    told = False
+    while (handle := _try_lock(path)) is None:
+        if time.monotonic() >= deadline:
+            raise EncoderError(
+                f"another process is bringing {target.name} here; run it again when that has finished"
+            )
+        if not told:
+            logger.info("another process is bringing %s here; waiting for it", target.name)
+            told = True
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is held: who waits sees that the name is another file's
+        handle.close()
 
 
 def shown(url: str) -> str:
@@ -319,30 +346,11 @@ def _disk_error(target: Path, error: OSError) -> HomeError:
     return HomeError(f"{target} cannot be written: {error.strerror or type(error).__name__}")
 
 
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Hold the lock of a target; another that downloads it is waited for as long as the setting says."""
-    path = target.with_name(f".{target.name}.lock")
-    deadline = time.monotonic() + settings().lock_wait_seconds
-    told = False
-    while (handle := _try_lock(path)) is None:
-        if time.monotonic() >= deadline:
-            raise EncoderError(
-                f"another process is downloading {target.name}; run it again when that has finished"
-            )
-        if not told:
-            logger.info("another process is downloading %s; waiting for it", target.name)
-            told = True
-        time.sleep(0.1)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)  # while it is held: who waits sees that the name is another file's
-        handle.close()
-
-
 def _try_lock(path: Path) -> IO[str] | None:
-    handle = path.open("w", encoding="utf-8")
+    try:
+        handle = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise _disk_error(path, error) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if path.stat().st_ino == os.fstat(handle.fileno()).st_ino:

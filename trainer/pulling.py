@@ -5,7 +5,6 @@ used where it lies. Each file is hashed once: a note beside it says what was che
 gigabytes is not read anew at every start, and one put there by hand is checked as a downloaded one is.
 """
 
-import importlib
 import json
 import logging
 import shlex
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from corpus.errors import EncoderError, HomeError
 from corpus.settings import settings
-from trainer.download import Unreachable, check, download, shown
+from trainer.download import Unreachable, alone, check, download, shown
 from trainer.folder import RECORD
 from trainer.known import Known, KnownFile, require_known
 from trainer.registry import ENCODERS
@@ -62,7 +61,8 @@ def pull(name: str, *, offline: bool = False, on_progress: FileProgress | None =
         check_once(place(known, file), file)
     if known.kind == "sam":
         return place(known, known.weights)
-    return _import(known)
+    with alone(place(known, known.weights).parent):
+        return encoder if (encoder / RECORD).is_file() else _import(known)
 
 
 def is_here(known: Known) -> bool:
@@ -159,11 +159,11 @@ def _download(known: Known, file: KnownFile, on_progress: FileProgress) -> None:
 
 def _import(known: Known) -> Path:
     """Make an encoder folder of the files in their place."""
-    try:
-        module = importlib.import_module(f"trainer.checkpoints.{known.importer}")
-    except ModuleNotFoundError as error:
-        raise EncoderError(f"{known.name} is here, but this version cannot import it: {error}") from error
+    if known.importer == "medclip":
+        from trainer.checkpoints.medclip import import_folder
+    else:
+        from trainer.checkpoints.openclip import import_folder
+
     folder = place(known, known.weights).parent
     logger.info("importing %s from %s", known.name, folder)
-    made: Path = module.import_folder(folder, known.name)
-    return made
+    return import_folder(folder, known.name)

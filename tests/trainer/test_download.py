@@ -394,7 +394,7 @@ def test_who_may_not_wait_is_told_of_the_other(
         other.start()
         while not server.asked:
             time.sleep(0.01)
-        with pytest.raises(EncoderError, match=r"another process is downloading weights\.bin"):
+        with pytest.raises(EncoderError, match=r"another process is bringing weights\.bin here"):
             download(server.url, target)
         other.join(20)
         assert target.read_bytes() == BODY

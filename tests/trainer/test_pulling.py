@@ -9,6 +9,7 @@ import logging
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -16,12 +17,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file
 
-from corpus.errors import EncoderError
+from corpus.errors import EncoderError, HomeError
 from corpus.settings import settings
 from trainer import download, known, pulling
+from trainer.encoder import Encoder
 from trainer.encoders_cli import encoders
 from trainer.known import Known, KnownFile
 from trainer.pull_cli import known_rows
@@ -88,6 +93,7 @@ def imported(encoder_folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def import_folder(source: Path, name: str) -> Path:
         calls.append((source, name))
+        time.sleep(0.1)
         return Path(shutil.copytree(encoder_folder, home / "encoders" / name))
 
     module = ModuleType("trainer.checkpoints.openclip")
@@ -124,9 +130,49 @@ def test_a_published_encoder_is_found_by_its_name_and_pulled_once(
     assert sorted(asked) == ["/config.json", "/weights.bin"]
 
 
+def test_an_open_clip_folder_published_elsewhere_encodes_by_its_name_alone(
+    published: tuple[Known, Known], encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The importer of this program, not a stand-in: the vectors are those of the one who published it."""
+    hub = tmp_path / "hub"
+    torch.save(load_file(encoder_folder / "open_clip_model.safetensors"), hub / "open_clip_pytorch_model.bin")
+    config = json.loads((encoder_folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"] |= {"hf_model_name": "some/bert", "hf_tokenizer_name": "some/bert"}
+    (hub / "open_clip_config.json").write_text(json.dumps(config))
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(encoder_folder / name, hub / name)
+    names = ("open_clip_pytorch_model.bin", "open_clip_config.json", "config.json", "tokenizer.json")
+    files = tuple(KnownFile(f"{published[0].source}/{name}") for name in (*names, "tokenizer_config.json"))
+    monkeypatch.setattr(known, "KNOWN", (replace(published[0], files=files),))
+    theirs, ours = Encoder.load(encoder_folder), Encoder.load(find_encoder("hubclip"))
+    texts = ["small pleural effusion", "no pneumothorax"]
+    np.testing.assert_allclose(ours.encode_texts(texts), theirs.encode_texts(texts), atol=1e-5)
+    pictures = [np.random.default_rng(0).random((70, 60), np.float32)]
+    np.testing.assert_allclose(ours.encode_images(pictures), theirs.encode_images(pictures), atol=1e-5)
+
+
 def test_the_home_of_a_first_download_is_closed_to_others(published: Any, imported: Any, home: Path) -> None:
     find_encoder("hubclip")
     assert home.stat().st_mode & 0o077 == 0
+
+
+def test_two_that_ask_for_it_at_once_import_it_once(
+    published: Any, imported: list[Any], asked: list[str], home: Path
+) -> None:
+    runs = [threading.Thread(target=find_encoder, args=("hubclip",)) for _ in range(3)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join(20)
+    assert (home / "encoders" / "hubclip" / "similarity.json").is_file()
+    assert len(imported) == 1
+    assert len(asked) == 2
+
+
+def test_a_home_that_cannot_be_written_is_told(published: Any, home: Path) -> None:
+    home.write_text("a file")
+    with pytest.raises(HomeError, match="cannot be"):
+        find_encoder("hubclip")
 
 
 def test_an_encoder_of_that_name_in_the_home_comes_before_the_published_one(
