@@ -41,7 +41,7 @@ def films(seed: int, count: int, noise: float = 0.3, dim: int = 12) -> Encoded:
     return pictures(statuses, vectors, f"s{seed}")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), strength=st.sampled_from(STRENGTHS))
 def test_at_the_fit_the_derivative_of_damped_log_loss_is_zero(seed: int, strength: float) -> None:
     rng = np.random.default_rng(seed)
