@@ -103,6 +103,14 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "downloads" / "weights.bin"
 
 
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """The log, also after a test whose tool has switched off all loggers there were."""
+    monkeypatch.setattr(module.logger, "disabled", False)
+    caplog.set_level(logging.DEBUG)
+    return caplog
+
+
 def leftovers(target: Path) -> list[str]:
     return sorted(path.name for path in target.parent.iterdir() if path != target)
 
@@ -308,9 +316,8 @@ def test_a_server_that_says_nothing_is_given_up_in_time(
 
 
 def test_secrets_of_an_address_are_never_shown(
-    server: Server, target: Path, caplog: pytest.LogCaptureFixture
+    server: Server, target: Path, log: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
     server.statuses = [500, 404]
     with pytest.raises(Unreachable) as told:
         download(f"{server.url}?token=hush", target)
@@ -319,8 +326,8 @@ def test_secrets_of_an_address_are_never_shown(
             download(bad, target)
         assert "token" not in str(refused.value)
     assert shown("https://me:hush@host/a?b=hush#hush") == "https://host/a"
-    assert "trying again" in caplog.text
-    assert "hush" not in str(told.value) + caplog.text
+    assert "trying again" in log.text
+    assert "hush" not in str(told.value) + log.text
 
 
 @pytest.mark.parametrize("address", ["file:///etc/hostname", "ftp://127.0.0.1/x", "weights.bin"])

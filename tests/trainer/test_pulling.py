@@ -103,6 +103,14 @@ def imported(encoder_folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """The log, also after a test whose tool has switched off all loggers there were."""
+    monkeypatch.setattr(pulling.logger, "disabled", False)
+    caplog.set_level(logging.DEBUG)
+    return caplog
+
+
+@pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(101, "Network is unreachable")
@@ -117,14 +125,13 @@ def offline(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_published_encoder_is_found_by_its_name_and_pulled_once(
-    published: Any, imported: list[Any], asked: list[str], home: Path, caplog: pytest.LogCaptureFixture
+    published: Any, imported: list[Any], asked: list[str], home: Path, log: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
     folder = find_encoder("hubclip")
     assert folder == home / "encoders" / "hubclip"
     assert (folder / "similarity.json").is_file()
     assert imported == [(home / "downloads" / "hubclip", "hubclip")]
-    assert "downloading weights.bin of hubclip from http://127.0.0.1" in caplog.text
+    assert "downloading weights.bin of hubclip from http://127.0.0.1" in log.text
     assert find_encoder("hubclip") == folder
     assert len(imported) == 1
     assert sorted(asked) == ["/config.json", "/weights.bin"]
@@ -277,11 +284,10 @@ def test_a_file_is_hashed_once_and_again_when_it_or_what_is_published_of_it_chan
 
 
 def test_the_hash_of_a_file_without_a_published_one_is_told(
-    published: Any, caplog: pytest.LogCaptureFixture
+    published: Any, log: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
     digest = hashlib.sha256(find_sam("sam-tiny").read_bytes()).hexdigest()
-    assert f"no published hash; its SHA-256 here is {digest}" in caplog.text
+    assert f"no published hash; its SHA-256 here is {digest}" in log.text
 
 
 def test_the_command_prints_the_path_alone_on_stdout_and_progress_on_stderr(
