@@ -4,7 +4,16 @@ import argparse
 import subprocess
 import sys
 
-EVERY = ("labeler", "pipeline", "ingest", "search_vectors", "encoder")
+EVERY = (
+    "labeler",
+    "pipeline",
+    "ingest",
+    "search_vectors",
+    "throughput",
+    "encoder",
+    "comparison",
+    "claims",
+)
 
 
 def main() -> None:

@@ -123,9 +123,9 @@ def fit_logistic(
         optimizer.zero_grad()
         weights = size * scaled
         loss = (share * F.binary_cross_entropy_with_logits(x @ weights + bias, y, reduction="none")).sum()
-        loss = loss + strength / 2 * weights.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        damped: torch.Tensor = loss + strength / 2 * weights.square().sum()
+        damped.backward()  # type: ignore[no-untyped-call]
+        return damped
 
     optimizer.step(step)  # type: ignore[no-untyped-call]
     return (size * scaled).detach().numpy(), bias.detach().numpy()
