@@ -7,6 +7,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
@@ -41,6 +42,8 @@ def test_encoders_are_listed_and_looked_into(encoder_folder: Path, home: Path) -
     assert "mobilenetv2-minilm" in empty.stdout
     shutil.copytree(encoder_folder, home / "encoders" / "first")
     listed = json.loads(CliRunner().invoke(encoders, ["list", "--json"]).stdout)
+    contract = Path(__file__).parents[2] / "docs" / "contracts" / "encoders-list.schema.json"
+    jsonschema.validate(listed, json.loads(contract.read_text("utf-8")))
     assert [row["architecture"] for row in listed["encoders"]] == ["tiny-test"]
     assert "fingerprint" in CliRunner().invoke(encoders, ["inspect", "first"]).stdout
 
