@@ -1,0 +1,1 @@
+"""Masks as other systems take them: pictures, run lengths, DICOM."""
