@@ -1,0 +1,83 @@
+"""Where a finding is: what leaves the program, in the shape of `docs/contracts/localize.schema.json`."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.export.rle import encode_runs
+
+Side = Literal["left", "right", "both"]
+"""The patient's side: on a film that is shown as facing the viewer, the patient's right is on its left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels of the image as read, columns `left` to `right`, rows `top` to `bottom`.
+
+    `right` and `bottom` are exclusive.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def area(self) -> int:
+        """Its pixels."""
+        return (self.right - self.left) * (self.bottom - self.top)
+
+    def as_json(self) -> dict[str, int]:
+        """The contract's form."""
+        return {"left": self.left, "top": self.top, "right": self.right, "bottom": self.bottom}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Localization:
+    """Where one phrase is in one image.
+
+    `phrase`: as it was asked. `finding`: the vocabulary's name where the phrase names one finding, else
+    None. `method`: gradcam, gscorecam, m2ib, patches or segmenter. `refined_by`: `sam:<checkpoint>`,
+    `random-walker`, or None. `heat`: (height, width) float32 in [0, 1], the raw map over the image as read,
+    padding undone. `mask`: (height, width) bool, None where it is refused; `reason` then says why, in a
+    sentence for the reader (it may also qualify a mask that is there). `specificity`: how much more the map
+    answers to this phrase than to others, in [0, 1]; a mask is given from `threshold` on. `boxes`: of the
+    mask's components, largest first. `side`: the patient's. `zone`: in words, "lower zone". `share`: of the
+    lung, or of that half of the picture, that the mask covers, in [0, 1]; `words` tells all three in a phrase
+    and says of what the share is.
+    """
+
+    phrase: str
+    finding: str | None
+    method: str
+    refined_by: str | None
+    heat: NDArray[np.float32]
+    mask: NDArray[np.bool_] | None
+    reason: str | None
+    specificity: float
+    threshold: float
+    boxes: tuple[Box, ...] = ()
+    side: Side | None = None
+    zone: str | None = None
+    share: float | None = None
+    words: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract's form: the mask as run lengths (`retrieval.export.rle`), no arrays."""
+        return {
+            "phrase": self.phrase,
+            "finding": self.finding,
+            "method": self.method,
+            "refined_by": self.refined_by,
+            "specificity": round(self.specificity, 6),
+            "threshold": round(self.threshold, 6),
+            "reason": self.reason,
+            "mask": None if self.mask is None else encode_runs(self.mask),
+            "boxes": [box.as_json() for box in self.boxes],
+            "side": self.side,
+            "zone": self.zone,
+            "share": None if self.share is None else round(self.share, 6),
+            "words": self.words,
+        }
