@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, cast, get_args
 
 from corpus.errors import UsageError
+from retrieval.picture import Picture
 
 Target = Literal["images", "reports", "cases"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -20,7 +21,8 @@ class Query:
     """One question. Exactly one of `image` (a file, or `phantom://…`), `text` and `case` (a study_id).
 
     `target`: what comes back. `k`: how many studies. `where`: an expression of `retrieval.where`.
-    `subject`: the subject_id of the person asked about, whose own studies are not hits.
+    `subject`: the subject_id of the person asked about, whose own studies are not hits. `picture`: what
+    `image` holds, where it was read already.
 
     Raises:
         UsageError: on making one that cannot be answered.
@@ -33,6 +35,7 @@ class Query:
     k: int = 10
     where: str | None = None
     subject: str | None = None
+    picture: Picture | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in ("image", "text", "case") if getattr(self, name) is not None]

@@ -9,16 +9,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.dicom import ADMITTED, Undecodable
-from corpus.dicom_header import read_header
-from corpus.errors import IndexingError, NotAdmitted, SimilarityError, UsageError
-from corpus.files import UnreadableFile, quoted
-from corpus.images import read_with_hash
-from corpus.sources.dicom import refuse_header
+from corpus.errors import IndexingError, SimilarityError, UsageError
 from indexer.index import Index
 from indexer.vectors.conditions import Condition
 from retrieval.answer import Took
 from retrieval.lookup import study_by_id, subjects_with
+from retrieval.picture import read_picture
 from retrieval.query import Query
 from retrieval.where import parse_where
 
@@ -100,30 +96,11 @@ def read_filter(index: Index, query: Query) -> Condition | None:
 def _decode(index: Index, asked: _Asked, image: str) -> _Picture:
     """Read a picture; its subject is told by equal pixels in the index and by its DICOM header."""
     began = perf_counter()
-    pixels, content = read_with_hash(image)
-    subjects = set()
-    patient = _patient(image)
-    if patient:
-        subjects.add(f"dicom:{patient}")
+    picture = asked.query.picture or read_picture(image)
+    subjects = {f"dicom:{picture.patient}"} if picture.patient else set()
     with index.catalog.engine.connect() as connection:
-        subjects |= subjects_with(connection, content)
-    return _Picture(asked, pixels, frozenset(subjects), _since(began))
-
-
-def _patient(image: str) -> str:
-    """The PatientID of a DICOM file, empty for any other picture.
-
-    Raises:
-        NotAdmitted: the header says that it is no chest radiograph.
-    """
-    try:
-        header = read_header(image)
-    except (UnreadableFile, Undecodable):
-        return ""
-    refused = refuse_header(header, ADMITTED)
-    if refused is not None:
-        raise NotAdmitted(f"{quoted(image)}: {refused.partition(': --admit')[0]}; this index is of the chest")
-    return header.patient_id
+        subjects |= subjects_with(connection, picture.content)
+    return _Picture(asked, picture.pixels, frozenset(subjects), _since(began))
 
 
 def _encode_pictures(index: Index, pictures: Mapping[int, _Picture]) -> dict[int, Understood]:
