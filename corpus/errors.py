@@ -59,3 +59,7 @@ class EmptyIndex(IndexingError):
 
 class HomeError(SimilarityError):
     """The home folder cannot be used: read-only, full, or open to others."""
+
+
+class ExportError(SimilarityError):
+    """An answer cannot be written in the form asked for: the source or the disk does not allow it."""

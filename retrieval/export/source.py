@@ -1,0 +1,146 @@
+"""The source image of an answer: what a DICOM made from it has to repeat, and how large its pixels are.
+
+Of the patient and the study only those elements are taken that every DICOM instance must carry (PS3.3 C.7.1.1
+and C.7.2.1, types 1 and 2); everything else in the source's header stays where it is.
+"""
+
+import copy
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.multival import MultiValue
+from pydicom.uid import UID
+from pydicom.valuerep import DA, TM
+
+from corpus.dicom import Undecodable, is_dicom, parse
+from corpus.errors import ExportError
+from corpus.files import UnreadableFile, quoted, read_bytes
+from corpus.settings import settings
+
+_IDENTITY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_REQUIRED = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
+    "StudyDate", "StudyTime", "ReferringPhysicianName",
+)  # fmt: skip
+_OF_THE_PICTURE = ("Modality", "FrameOfReferenceUID", "PatientOrientation")
+_UNICODE = "ISO_IR 192"
+_MAX_BYTES_PER_PIXEL = 8
+_MAX_DEFLATED = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Spacing:
+    """Millimetres between the centres of neighbouring pixels, `down` a column and `across` a row.
+
+    `at_detector`: measured at the detector, not in the patient, who is nearer to the tube and so enlarged
+    (ImagerPixelSpacing, PS3.3 C.8.11.3).
+    """
+
+    down: float
+    across: float
+    at_detector: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A DICOM image that an answer is about: `header` holds only what an answer repeats of it."""
+
+    header: Dataset
+    rows: int
+    columns: int
+    spacing: Spacing | None
+
+
+def program_version() -> str:
+    """The version of this program as it is installed."""
+    return version("similarity-engine")
+
+
+def read_source(path: str | Path) -> Source:
+    """Read the header of the DICOM image that an answer refers to.
+
+    Raises:
+        ExportError: the file is gone, no DICOM, broken, or lacks an identifier that a reference needs.
+    """
+    try:
+        content = read_bytes(path, limit=settings().max_image_pixels * _MAX_BYTES_PER_PIXEL)
+        if not is_dicom(content):
+            raise ExportError(
+                f"{quoted(path)} is no DICOM file: DICOM SEG and Secondary Capture refer to a DICOM image by "
+                "its UIDs; of other pictures there are PNG and run lengths"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom warns of every oddity of a header
+            return _source_of(parse(content, max_bytes=_MAX_DEFLATED, stop_before_pixels=True), path)
+    except (UnreadableFile, Undecodable) as reason:
+        raise ExportError(f"the source image {quoted(path)} {reason}") from reason
+
+
+def pixel_spacing(path: str | Path) -> Spacing | None:
+    """How large a file's pixels are; None where it is no DICOM, or does not say."""
+    try:
+        return read_source(path).spacing
+    except ExportError:
+        return None
+
+
+def _source_of(dataset: Dataset, path: str | Path) -> Source:
+    # Text is written as Unicode, whatever the source's character set: the phrase may need letters it lacks.
+    header = Dataset()
+    header.SpecificCharacterSet = _UNICODE
+    for keyword in _IDENTITY:
+        value = _text(dataset, keyword)
+        if not value or not UID(value).is_valid:
+            raise ExportError(f"{quoted(path)} has no valid {keyword}, so that nothing can refer to it")
+        setattr(header, keyword, value)
+    for keyword in _REQUIRED:
+        setattr(header, keyword, _required(dataset, keyword))
+    for keyword in _OF_THE_PICTURE:
+        if keyword in dataset:
+            header[keyword] = copy.deepcopy(dataset[keyword])
+    try:
+        header.Rows, header.Columns = rows, columns = int(dataset.Rows), int(dataset.Columns)
+    except Exception as error:  # absent, or of a type that cannot be read
+        raise ExportError(f"{quoted(path)} does not say how many rows and columns it has") from error
+    spacing = _spacing(dataset)
+    if spacing is not None and not spacing.at_detector:
+        header.PixelSpacing = [spacing.down, spacing.across]
+    return Source(header, rows, columns, spacing)
+
+
+def _required(dataset: Dataset, keyword: str) -> str | DA | TM | None:
+    """An element that has to be there; empty where the source has none, or one that breaks the standard."""
+    text = _text(dataset, keyword)
+    try:
+        if keyword == "PatientSex":
+            return text if text in ("M", "F", "O") else ""
+        if keyword.endswith("Date"):
+            return DA(text)
+        if keyword.endswith("Time"):
+            return TM(text)
+    except ValueError:
+        return ""
+    return text
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    try:
+        value = dataset.get(keyword)
+    except Exception:  # an element of a wrong type is as good as none
+        return ""
+    values = value if isinstance(value, MultiValue) else [value]
+    return "\\".join("" if one is None else str(one).strip(" \0") for one in values)
+
+
+def _spacing(dataset: Dataset) -> Spacing | None:
+    for keyword, at_detector in (("PixelSpacing", False), ("ImagerPixelSpacing", True)):
+        try:
+            down, across = (float(value) for value in dataset[keyword].value)
+        except (KeyError, TypeError, ValueError):
+            continue
+        if 1e-4 < down < 1e3 and 1e-4 < across < 1e3:
+            return Spacing(down, across, at_detector)
+    return None

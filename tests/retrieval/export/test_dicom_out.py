@@ -1,0 +1,154 @@
+"""What leaves as DICOM belongs to its source image, reads back exactly, and tells no more of the patient."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+
+from corpus.errors import ExportError
+from corpus.images import read_image
+from retrieval.export.dicom_seg import segmentation
+from retrieval.export.overlay import draw_overlay
+from retrieval.export.secondary_capture import secondary_capture
+from retrieval.export.source import Spacing, pixel_spacing, read_source
+from tests.retrieval.export.films import FINGERPRINT, PATIENT, block, localized, write_film
+
+CR_IMAGE = "1.2.840.10008.5.1.4.1.1.1"
+KINDS: dict[str, dict[str, Any]] = {
+    "dx-with-spacing": {},
+    "cr-with-spacing": {"SOPClassUID": CR_IMAGE, "Modality": "CR", "PixelSpacing": [0.15, 0.15]},
+    "monochrome1": {"PhotometricInterpretation": "MONOCHROME1"},
+    "spacing-at-the-detector": {"PixelSpacing": None, "ImagerPixelSpacing": [0.1, 0.1]},
+    "no-spacing": {"PixelSpacing": None},
+    "with-a-frame-of-reference": {"FrameOfReferenceUID": "1.2.826.0.1.9"},
+    "bare": {k: None for k in PATIENT if not k.endswith("UID")},
+}
+
+
+def reread(content: bytes, tmp_path: Path) -> Any:
+    path = tmp_path / "seg.dcm"
+    path.write_bytes(content)
+    return hd.seg.segread(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_segmentation_reads_back_on_its_source(kind: str, tmp_path: Path) -> None:
+    source = read_source(write_film(tmp_path / "film.dcm", **KINDS[kind]))
+    masks = [block(5, 3), block(15, 8)]
+    made = segmentation(
+        source, [localized(masks[0]), localized(masks[1], "ünder ♥", finding=None)], FINGERPRINT
+    )
+    seg = reread(made, tmp_path)
+    pixels = seg.get_pixels_by_source_instance([source.header.SOPInstanceUID])
+    assert pixels.shape == (1, source.rows, source.columns, 2)
+    assert all((pixels[0, ..., i] == mask).all() for i, mask in enumerate(masks))
+    assert [s.SegmentLabel for s in seg.SegmentSequence] == ["right consolidation", "ünder ♥"]
+    assert seg.StudyInstanceUID == source.header.StudyInstanceUID
+    [referenced] = seg.ReferencedSeriesSequence
+    assert referenced.SeriesInstanceUID == source.header.SeriesInstanceUID
+
+
+def test_a_segment_names_its_finding_and_its_algorithm(tmp_path: Path) -> None:
+    source = read_source(write_film(tmp_path / "film.dcm"))
+    [segment] = reread(segmentation(source, [localized(block(1, 1))], FINGERPRINT), tmp_path).SegmentSequence
+    assert segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "consolidation"
+    [algorithm] = segment.SegmentationAlgorithmIdentificationSequence
+    assert algorithm.AlgorithmName == "Similarity"
+    assert algorithm.AlgorithmVersion.endswith("+encoder." + FINGERPRINT[:12])
+    assert f"encoder={FINGERPRINT}" in algorithm.AlgorithmParameters
+    assert "method=gscorecam" in algorithm.AlgorithmParameters
+    assert "refined_by=random-walker" in algorithm.AlgorithmParameters
+
+
+def test_only_what_dicom_requires_of_the_patient_is_repeated(tmp_path: Path) -> None:
+    source = read_source(write_film(tmp_path / "film.dcm"))
+    found = localized(block(1, 1))
+    overlay = draw_overlay(np.zeros((60, 48), np.float32), found)
+    for content in (
+        segmentation(source, [found], FINGERPRINT),
+        secondary_capture(source, overlay, found.phrase),
+    ):
+        (tmp_path / "out.dcm").write_bytes(content)
+        out = pydicom.dcmread(tmp_path / "out.dcm")
+        assert str(out.PatientName) == "Müller^Jürgen"
+        assert (out.PatientID, out.AccessionNumber) == ("ID-4711", "A77")
+        for secret in ("PatientComments", "PatientAddress", "InstitutionName"):
+            assert secret not in out
+
+
+def test_the_patient_is_never_in_a_log_or_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    film = write_film(tmp_path / "film.dcm", PatientName="SINGLECOMPONENT", PatientSex="X")
+    with caplog.at_level(logging.DEBUG), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        segmentation(read_source(film), [localized(block(1, 1))], FINGERPRINT)
+    shown = capfd.readouterr()
+    assert "SINGLECOMPONENT" not in caplog.text + shown.out + shown.err + "".join(map(str, warned))
+
+
+def test_a_picture_that_is_no_dicom_is_refused_in_one_sentence(tmp_path: Path, film_png: Path) -> None:
+    with pytest.raises(ExportError, match="is no DICOM file"):
+        read_source(film_png)
+    with pytest.raises(ExportError, match="is not there"):
+        read_source(tmp_path / "gone.dcm")
+    with pytest.raises(ExportError, match="no valid SeriesInstanceUID"):
+        read_source(write_film(tmp_path / "film.dcm", SeriesInstanceUID=None))
+    assert pixel_spacing(film_png) is None
+
+
+@pytest.fixture
+def film_png(tmp_path: Path) -> Path:
+    path = tmp_path / "film.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
+    return path
+
+
+def test_a_source_that_changed_is_refused(tmp_path: Path) -> None:
+    source = read_source(write_film(tmp_path / "film.dcm"))
+    with pytest.raises(ExportError, match="the source has changed"):
+        segmentation(source, [localized(block(1, 1, (61, 48)))], FINGERPRINT)
+
+
+def test_without_any_mask_there_is_nothing_to_write(tmp_path: Path) -> None:
+    source = read_source(write_film(tmp_path / "film.dcm"))
+    empty = np.zeros((60, 48), np.bool_)
+    with pytest.raises(ExportError, match="nothing was localized"):
+        segmentation(source, [localized(None), localized(empty)], FINGERPRINT)
+
+
+def test_spacing_is_the_patients_where_it_is_known_else_the_detectors(tmp_path: Path) -> None:
+    detector = {"ImagerPixelSpacing": [0.1, 0.1]}
+    assert pixel_spacing(write_film(tmp_path / "a.dcm", **detector)) == Spacing(0.2, 0.4)
+    assert pixel_spacing(write_film(tmp_path / "b.dcm", PixelSpacing=None, **detector)) == Spacing(
+        0.1, 0.1, at_detector=True
+    )
+    assert pixel_spacing(write_film(tmp_path / "c.dcm", PixelSpacing=None)) is None
+
+
+def test_a_secondary_capture_is_the_overlay_and_refers_to_its_source(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "film.dcm")
+    source, found = read_source(film), localized(block(5, 5))
+    overlay = draw_overlay(read_image(film), found, spacing=source.spacing)
+    (tmp_path / "out.dcm").write_bytes(secondary_capture(source, overlay, found.phrase))
+    out = pydicom.dcmread(tmp_path / "out.dcm")
+    assert (out.pixel_array == overlay).all()
+    assert out.BurnedInAnnotation == "YES"
+    assert "Not for diagnosis" in out.ImageComments
+    assert out.SourceImageSequence[0].ReferencedSOPInstanceUID == source.header.SOPInstanceUID
+    assert out.StudyInstanceUID == source.header.StudyInstanceUID
+
+
+@pytest.mark.real_data
+def test_real_films_are_exported_in_either_polarity(data: Path, tmp_path: Path) -> None:
+    for path in sorted((data / "dicom").glob("*.dcm")):
+        source = read_source(path)
+        mask = block(300, 200, (source.rows, source.columns))
+        seg = reread(segmentation(source, [localized(mask)], FINGERPRINT), tmp_path)
+        pixels = seg.get_pixels_by_source_instance([source.header.SOPInstanceUID])
+        assert (pixels[0, ..., 0] == mask).all()

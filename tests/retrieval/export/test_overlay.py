@@ -1,0 +1,128 @@
+"""The overlay shows film, outline, scale and words, and says that it is not for diagnosis."""
+
+import errno
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from corpus.errors import ExportError
+from retrieval.export import overlay as module
+from retrieval.export.overlay import NOTICE, draw_overlay, png
+from retrieval.export.source import Spacing
+from retrieval.export.writing import write_whole
+from retrieval.localize.answer import Localization
+from tests.retrieval.export.films import block, localized
+
+FILM = np.linspace(0, 1, 640 * 640, dtype=np.float32).reshape(640, 640)
+MASK = np.zeros((640, 640), np.bool_)
+MASK[200:300, 100:250] = True
+
+
+def texts(
+    monkeypatch: pytest.MonkeyPatch, found: Localization, film: np.ndarray = FILM, **options: Any
+) -> str:
+    """What is written into the picture, in order."""
+    written: list[str] = []
+    real = module.ImageDraw.ImageDraw.text
+
+    def record(self: object, at: object, text: str, **how: object) -> None:
+        written.append(text)
+        real(self, at, text, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.ImageDraw.ImageDraw, "text", record)
+        draw_overlay(film, found, **options)
+    return "\n".join(written)
+
+
+def coloured(overlay: np.ndarray) -> np.ndarray:
+    return np.ptp(overlay[:640].astype(int), axis=2) > 0
+
+
+def test_the_film_is_grey_and_unchanged_but_for_the_outline_around_the_mask() -> None:
+    drawn = draw_overlay(FILM, localized(MASK))
+    outline = coloured(drawn)
+    rows, columns = np.nonzero(outline)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (198, 301, 98, 251)
+    assert not outline[MASK].any()
+    apart = np.ones_like(MASK)
+    apart[190:310, 90:260] = False
+    assert (drawn[:640][apart] == np.rint(FILM * 255).astype(np.uint8)[apart][:, None]).all()
+
+
+def test_without_a_mask_nothing_is_outlined_and_the_reason_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = texts(monkeypatch, localized(None, heat=np.zeros_like(FILM)))
+    assert "the map answers to any phrase alike" in written
+    assert not coloured(draw_overlay(FILM, localized(None, heat=np.zeros_like(FILM)))).any()
+
+
+def test_phrase_place_and_notice_are_in_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = texts(monkeypatch, localized(MASK, words="right lower zone, 12 % of the right lung"))
+    assert "“right consolidation”" in written
+    assert "right lower zone, 12 % of the right lung" in written
+    assert NOTICE in written
+    assert "not for diagnosis" in NOTICE.lower()
+
+
+@pytest.mark.parametrize(
+    ("spacing", "label", "length"),
+    [
+        (None, "200 pixels of the image", 200),
+        (Spacing(0.5, 0.25), "50 mm", 200),
+        (Spacing(0.5, 0.5, at_detector=True), "100 mm at the detector", 200),
+    ],
+)
+def test_the_scale_bar_is_as_long_as_it_says(
+    spacing: Spacing | None, label: str, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert label in texts(monkeypatch, localized(MASK), spacing=spacing)
+    band = draw_overlay(FILM, localized(MASK), spacing=spacing)[640:].max(axis=2) > 200
+    longest = max(int(np.diff(np.flatnonzero(np.diff(np.pad(row, 1)))).max(initial=0)) for row in band)
+    assert longest == pytest.approx(length + 1, abs=1)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (3000, 40), (40, 5000), (16, 2500)])
+def test_any_shape_gives_a_picture_of_bearable_size_with_room_for_words(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = np.random.default_rng(0).random(shape, np.float32)
+    found = localized(np.ones(shape, np.bool_), "x" * 10_000)
+    drawn = draw_overlay(film, found, heat=True)
+    assert drawn.shape[1] <= 2_048
+    assert 640 <= max(drawn.shape[:2]) <= 2_048 + 300
+    assert NOTICE in texts(monkeypatch, found, film)
+
+
+def test_the_heat_colours_only_where_the_map_is_warm() -> None:
+    drawn = draw_overlay(FILM, localized(MASK), heat=True)
+    assert coloured(drawn)[210:290, 110:240].all()
+    assert not coloured(drawn)[400:].any()
+
+
+def test_a_localization_of_another_picture_is_refused() -> None:
+    with pytest.raises(ExportError, match="of another picture"):
+        draw_overlay(FILM[:600], localized(MASK))
+
+
+def test_a_mask_comes_back_from_its_png() -> None:
+    mask = block(3, 4)
+    assert ((np.asarray(Image.open(io.BytesIO(png(mask)))) == 255) == mask).all()
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_whole(tmp_path / "new" / "overlay.png", b"old")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("retrieval.export.writing.os.fsync", full)
+    with pytest.raises(ExportError, match="No space left"):
+        write_whole(path, b"newer")
+    assert [p.name for p in path.parent.iterdir()] == ["overlay.png"]
+    assert path.read_bytes() == b"old"
