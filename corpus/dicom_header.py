@@ -1,10 +1,12 @@
 """What a DICOM header tells of a study: whose, when, of what, from where. The pixels are not read."""
 
+import io
 import re
 import warnings
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import BinaryIO
 
 import pydicom
 from pydicom import Dataset
@@ -63,10 +65,30 @@ def read_header(path: str | Path) -> Header:
         if DeflatedExplicitVRLittleEndian.encode() in head:
             dataset = parse(read_bytes(path), max_bytes=_MAX_DEFLATED, stop_before_pixels=True)
         else:
-            dataset = _read_tags(path)
-        if _text(dataset.file_meta, "MediaStorageSOPClassUID") == _MEDIA_DIRECTORY:
-            raise Undecodable("is the directory of a DICOM medium, not a picture")
-        return _header_of(dataset)
+            with open_regular(path) as file:
+                dataset = _read_tags(file)
+        return _checked(dataset)
+
+
+def parse_header(content: bytes) -> Header:
+    """Read the header of a DICOM file that is in memory.
+
+    Raises:
+        Undecodable: as `read_header`.
+    """
+    if not is_dicom(content[:1024]):
+        raise Undecodable("is no DICOM file, whatever its name says")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if DeflatedExplicitVRLittleEndian.encode() in content[:1024]:
+            return _checked(parse(content, max_bytes=_MAX_DEFLATED, stop_before_pixels=True))
+        return _checked(_read_tags(io.BytesIO(content)))
+
+
+def _checked(dataset: Dataset) -> Header:
+    if _text(dataset.file_meta, "MediaStorageSOPClassUID") == _MEDIA_DIRECTORY:
+        raise Undecodable("is the directory of a DICOM medium, not a picture")
+    return _header_of(dataset)
 
 
 def contradicts_chest(header: Header) -> str | None:
@@ -75,14 +97,11 @@ def contradicts_chest(header: Header) -> str | None:
     return part if _OTHER_PARTS.search(part) and not _CHEST.search(part) else None
 
 
-def _read_tags(path: str | Path) -> Dataset:
-    with open_regular(path) as file:
-        try:
-            return pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=list(_TAGS))
-        except Exception as error:  # pydicom raises many kinds on broken files
-            raise Undecodable(
-                "is a broken or truncated DICOM file: copy it again from where it came"
-            ) from error
+def _read_tags(file: BinaryIO) -> Dataset:
+    try:
+        return pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=list(_TAGS))
+    except Exception as error:  # pydicom raises many kinds on broken files
+        raise Undecodable("is a broken or truncated DICOM file: copy it again from where it came") from error
 
 
 def _header_of(dataset: Dataset) -> Header:

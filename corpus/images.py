@@ -101,6 +101,21 @@ def read_with_hash(
     return _as_grey(pixels), _hashed(pixels)
 
 
+def decode_with_hash(
+    content: bytes, name: str, *, most: int, admit: frozenset[str] | None = None
+) -> tuple[NDArray[np.float32], str]:
+    """Decode a picture that is in memory; else as `read_with_hash`.
+
+    Args:
+        content: the whole file.
+        name: what messages call it.
+        most: pixels it may have.
+        admit: as in `read_image`.
+    """
+    pixels = _checked(content, name, most, admit)
+    return _as_grey(pixels), _hashed(pixels)
+
+
 def content_hash(location: str | Path) -> str:
     """Return the hash of a picture's pixels (64 hex), equal for equal pixels in any file format."""
     return _hashed(_read(location, None))
@@ -129,14 +144,26 @@ def _read(location: str | Path, admit: frozenset[str] | None) -> _Stored | NDArr
     most = settings().max_image_pixels
     try:
         content = read_bytes(location, limit=most * _MAX_BYTES_PER_PIXEL)
-        pixels = _decode(content, most, admit)
-        _require_picture(pixels.values if isinstance(pixels, _Stored) else pixels)
-    except (UnreadableFile, _Refused, dicom.Undecodable) as reason:
+    except UnreadableFile as reason:
         raise UnreadableImage(f"{quoted(location)} {reason}") from reason
-    except dicom.OtherModality as reason:
-        raise NotAdmitted(f"{quoted(location)} {reason}") from reason
     except MemoryError as error:
         raise UnreadableImage(f"{quoted(location)} needs more memory than there is") from error
+    return _checked(content, location, most, admit)
+
+
+def _checked(
+    content: bytes, name: str | Path, most: int, admit: frozenset[str] | None
+) -> _Stored | NDArray[np.float32]:
+    """Decode a whole file; errors call it by its name."""
+    try:
+        pixels = _decode(content, most, admit)
+        _require_picture(pixels.values if isinstance(pixels, _Stored) else pixels)
+    except (_Refused, dicom.Undecodable) as reason:
+        raise UnreadableImage(f"{quoted(name)} {reason}") from reason
+    except dicom.OtherModality as reason:
+        raise NotAdmitted(f"{quoted(name)} {reason}") from reason
+    except MemoryError as error:
+        raise UnreadableImage(f"{quoted(name)} needs more memory than there is") from error
     return pixels
 
 

@@ -36,6 +36,40 @@ class Settings(BaseSettings):
         default=30.0, ge=0, description="How long a job waits for another that owns the index."
     )
 
+    upload_bytes: int = Field(
+        default=100 << 20, gt=0, description="Largest request that the service reads, in bytes."
+    )
+    upload_pixels: int = Field(
+        default=60_000_000, gt=0, description="Largest picture that the service decodes for a request."
+    )
+    upload_seconds: float = Field(
+        default=30.0, gt=0, description="How long a request may take to arrive at the service."
+    )
+    parse_seconds: float = Field(
+        default=20.0, gt=0, description="How long the service's decode process may take for one picture."
+    )
+    requests_per_minute: int = Field(
+        default=1_200, gt=0, description="Requests the service answers to one user in a minute."
+    )
+    session_hours: float = Field(
+        default=12.0, gt=0, description="How long a browser stays signed in to the service."
+    )
+    secure_cookies: bool = Field(
+        default=False, description="Browsers send the session by https only: set it behind a TLS proxy."
+    )
+    proxy_secret: SecretStr | None = Field(
+        default=None,
+        description="Secret with which a trusted proxy signs the user it names; without it none is trusted.",
+    )
+    viewer_url: str | None = Field(
+        default=None,
+        description="Link to a case in the site's viewer; it may hold {study_uid}, {accession}, {study_id}.",
+    )
+    sources_folder: Path | None = Field(
+        default=None,
+        description="Folder whose sources may be indexed over HTTP; without it only phantoms may.",
+    )
+
     @property
     def home_folder(self) -> Path:
         """The home with `~` expanded, absolute."""

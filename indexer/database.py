@@ -63,7 +63,8 @@ def open_database(home: Home) -> sa.Engine:
 
 def make_engine(url: sa.URL) -> sa.Engine:
     """An engine with what each database needs: WAL and foreign keys on SQLite."""
-    engine = sa.create_engine(url)
+    # Parameters are cases and names: they belong in no traceback and no log.
+    engine = sa.create_engine(url, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine

@@ -1,4 +1,8 @@
-"""The tables of the catalog. Portable types only: the same models run on SQLite and on Postgres."""
+"""The tables of the catalog. Portable types only: the same models run on SQLite and on Postgres.
+
+Who may use the service and what was done with it (`token`, `session`, `audit`, `job`) stands beside the
+cases: where the catalog cannot be written, nothing leaves.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -141,3 +145,74 @@ class FilterFieldRow(Base):
 
     name: Mapped[str] = mapped_column(Text, primary_key=True)
     type: Mapped[str] = mapped_column(String(16))
+
+
+class TokenRow(Base):
+    """A key to the service. `digest`: SHA-256 of its secret, which is nowhere else; `role`: what it opens."""
+
+    __tablename__ = "token"
+
+    token_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    role: Mapped[str] = mapped_column(String(16))
+    digest: Mapped[str] = mapped_column(String(64))
+    created: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    expires: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    revoked: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+class SessionRow(Base):
+    """A browser that was signed in with a token. `digest`: SHA-256 of its cookie."""
+
+    __tablename__ = "session"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    token_id: Mapped[str] = mapped_column(ForeignKey("token.token_id", ondelete="CASCADE"), index=True)
+    created: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    expires: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class AuditRow(Base):
+    """What somebody asked of the service and was answered. Rows are only added: triggers refuse the rest."""
+
+    __tablename__ = "audit"
+
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True), index=True)
+    request_id: Mapped[str] = mapped_column(String(32))
+    actor: Mapped[str] = mapped_column(Text, index=True)
+    role: Mapped[str] = mapped_column(String(16))
+    action: Mapped[str] = mapped_column(String(32))
+    detail: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class AuditStudyRow(Base):
+    """A study that an audited answer showed, by its keyed hash: erasing a study leaves nothing of it here."""
+
+    __tablename__ = "audit_study"
+
+    number: Mapped[int] = mapped_column(ForeignKey("audit.number"), primary_key=True)
+    study_key: Mapped[str] = mapped_column(String(32), primary_key=True, index=True)
+
+
+class JobRow(Base):
+    """Long work that was asked for. `state`: queued, running, done, failed or cancelled.
+
+    `request` says what is to be done, `progress` what is, `outcome` what came of it. `seen`: when the process
+    that works on it last gave a sign.
+    """
+
+    __tablename__ = "job"
+
+    job_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    actor: Mapped[str] = mapped_column(Text)
+    request: Mapped[dict[str, Any]] = mapped_column(JSON)
+    progress: Mapped[dict[str, Any]] = mapped_column(JSON)
+    outcome: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    error: Mapped[str | None] = mapped_column(Text)
+    attempts: Mapped[int] = mapped_column(Integer)
+    created: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    seen: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    ended: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

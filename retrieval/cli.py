@@ -23,6 +23,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "encoders": ("trainer.encoders_cli:encoders", "List, fetch, import and inspect encoders."),
     "index": ("indexer.cli:index", "Embed a corpus; status, verify, remove."),
     "search": ("retrieval.search_cli:search", "Find similar cases from a picture, a phrase or a case."),
+    "serve": ("retrieval.service.serve_cli:serve", "Serve the page and the HTTP interface."),
+    "token": ("retrieval.service.token_cli:token", "Make, list and revoke the tokens of the service."),
 }
 
 

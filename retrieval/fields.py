@@ -28,6 +28,11 @@ def operators(kind: FieldType) -> tuple[str, ...]:
     return _ORDER if kind in (FieldType.NUMBER, FieldType.DATE) else _EQUALITY
 
 
+def closed_values(field: str) -> list[str] | None:
+    """Every value that a closed field can have; None where it is open."""
+    return list(dict.fromkeys(_CLOSED[field].values())) if field in _CLOSED else None
+
+
 def read_value(field: str, kind: FieldType, text: str) -> Scalar:
     """Turn a written value into one of the field's type.
 

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.dicom import ADMITTED, Undecodable
-from corpus.dicom_header import Header, read_header
+from corpus.dicom_header import Header, parse_header, read_header
 from corpus.errors import NotAdmitted
 from corpus.files import UnreadableFile, quoted
-from corpus.images import read_with_hash
+from corpus.images import decode_with_hash, read_with_hash
 from corpus.sources.dicom import refuse_header
 
 
@@ -38,16 +38,32 @@ def read_picture(location: str | Path) -> Picture:
         NotAdmitted: its header says that it is no chest radiograph.
     """
     pixels, content = read_with_hash(location)
-    return Picture(pixels, content, _patient(location))
-
-
-def _patient(location: str | Path) -> str:
     try:
-        header: Header = read_header(location)
+        patient = _patient(read_header(location), quoted(location))
     except (UnreadableFile, Undecodable):
-        return ""
+        patient = ""
+    return Picture(pixels, content, patient)
+
+
+def decode_picture(content: bytes, name: str, most: int) -> Picture:
+    """Decode a picture that is in memory to search with; else as `read_picture`.
+
+    Args:
+        content: the whole file.
+        name: what messages call it.
+        most: pixels it may have.
+    """
+    pixels, digest = decode_with_hash(content, name, most=most)
+    try:
+        patient = _patient(parse_header(content), name)
+    except Undecodable:
+        patient = ""
+    return Picture(pixels, digest, patient)
+
+
+def _patient(header: Header, name: str) -> str:
     refused = refuse_header(header, ADMITTED)
     if refused is not None:
         told = refused.partition(": --admit")[0]
-        raise NotAdmitted(f"{quoted(location)}: {told}; this index is of the chest")
+        raise NotAdmitted(f"{name}: {told}; this index is of the chest")
     return header.patient_id

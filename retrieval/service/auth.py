@@ -1,0 +1,105 @@
+"""Who asks a route, and whether they may: bearer token, browser session, or a proxy's signed word."""
+
+from typing import Annotated, cast
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
+
+from corpus.settings import settings
+from retrieval.service.access import Actor, Role, actor_of_proxy
+from retrieval.service.problems import Refused
+from retrieval.service.state import State
+
+COOKIE = "similarity_session"
+
+_BEARER = HTTPBearer(
+    auto_error=False, scheme_name="token", description="A token of `similarity token create`."
+)
+_SESSION = APIKeyCookie(
+    name=COOKIE, auto_error=False, scheme_name="session", description="A browser that was signed in."
+)
+
+
+def state_of(request: Request) -> State:
+    """What the service holds open."""
+    return cast(State, request.app.state.service)
+
+
+def request_id_of(request: Request) -> str:
+    """The id under which log and audit know this request."""
+    return str(request.state.request_id)
+
+
+class Requires:
+    """A dependency: the actor, who has at least this role.
+
+    Raises:
+        Refused: 401 where nobody is named or the token no longer works, 403 where the role does not reach or
+            a browser was sent here by another site, 429 where they ask too often.
+    """
+
+    def __init__(self, role: Role) -> None:
+        self._role = role
+
+    def __call__(
+        self,
+        request: Request,
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+        cookie: Annotated[str | None, Security(_SESSION)],
+    ) -> Actor:
+        """Find out who asks."""
+        state = state_of(request)
+        actor = _actor(state, request, bearer.credentials if bearer else None, cookie)
+        if actor is None:
+            state.failures.take(request.client.host if request.client else "local")
+            raise Refused(
+                401,
+                "not-signed-in",
+                "Sign in with a token that works: this one is missing, wrong, expired or revoked."
+                if bearer or cookie
+                else "Sign in first.",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        request.state.actor = actor
+        state.limit.take(actor.token_id or actor.name)
+        if not actor.role.covers(self._role):
+            raise Refused(403, "not-allowed", f"This needs the role {self._role}; yours is {actor.role}.")
+        return actor
+
+
+def _actor(state: State, request: Request, bearer: str | None, cookie: str | None) -> Actor | None:
+    if bearer is not None:
+        return state.tokens.actor_of_token(bearer)
+    secret = settings().proxy_secret
+    if secret is not None and "x-similarity-signature" in request.headers:
+        key = secret.get_secret_value().encode()
+        return actor_of_proxy(key, request.method, request.url.path, request.headers)
+    if cookie is not None:
+        require_same_origin(request)
+        return state.tokens.actor_of_session(cookie)
+    return None
+
+
+def require_same_origin(request: Request) -> None:
+    """Let a browser change something only from our own page.
+
+    The cookie is `SameSite=Strict`; this stands behind it, for browsers that do not know that.
+
+    Raises:
+        Refused: the request comes from another site, or does not say where from.
+    """
+    if request.method in ("GET", "HEAD"):
+        return
+    site = request.headers.get("sec-fetch-site")
+    origin = urlsplit(request.headers.get("origin", "")).netloc
+    same = site == "same-origin" if site is not None else origin == request.headers.get("host", "")
+    if not same:
+        raise Refused(403, "other-site", "This was asked by another web site: open the page itself.")
+
+
+Reader = Annotated[Actor, Depends(Requires(Role.READER))]
+Indexer = Annotated[Actor, Depends(Requires(Role.INDEXER))]
+Admin = Annotated[Actor, Depends(Requires(Role.ADMIN))]
+Shared = Annotated[State, Depends(state_of)]
+RequestId = Annotated[str, Depends(request_id_of)]

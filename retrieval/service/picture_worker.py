@@ -1,0 +1,93 @@
+"""The life of a process that reads pictures for the service: what others sent is decoded here, and only here.
+
+It imports the corpus room, holds no key and no database, may write to no file and take no more memory than a
+large film needs. What it answers is numbers and JSON, never a pickle: a decoder that was taken over can make
+its pictures wrong, and no more.
+"""
+
+import io
+import json
+import resource
+import signal
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from corpus.errors import NotAdmitted, SimilarityError
+from corpus.images import read_image
+from retrieval.picture import Picture, decode_picture, read_picture
+
+_MEMORY_BYTES = 4 << 30
+_PNG_SPEED = 1  # zlib level: a film is sent once, over a fast line
+
+
+def work(connection: Connection, most_pixels: int) -> None:
+    """Answer tasks until the other end closes.
+
+    A task is a JSON header (`op` and its arguments) and a body, each one message; so is an answer.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service says when to end
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(ValueError, OSError):  # a lower limit may stand already
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    with suppress(EOFError, OSError):
+        while True:
+            task = json.loads(connection.recv_bytes())
+            body = connection.recv_bytes()
+            header, answer = _answer(task, body, most_pixels)
+            connection.send_bytes(json.dumps(header).encode())
+            connection.send_bytes(answer)
+
+
+def _answer(task: dict[str, Any], body: bytes, most: int) -> tuple[dict[str, Any], bytes]:
+    try:
+        if task["op"] == "decode":
+            return _told(decode_picture(body, task["name"], most))
+        if task["op"] == "read":
+            return _told(read_picture(task["location"]))
+        sent = "location" not in task
+        pixels = decode_picture(body, task["name"], most).pixels if sent else read_image(task["location"])
+        height, width = pixels.shape
+        return {"height": height, "width": width}, png(pixels, task)
+    except NotAdmitted as error:
+        return {"error": str(error), "state": "not-admitted"}, b""
+    except SimilarityError as error:
+        return {"error": str(error), "state": "unreadable"}, b""
+    except Exception as error:  # whatever a decoder raises, it concerns this picture alone
+        return {"error": f"the picture cannot be read ({type(error).__name__})", "state": "unreadable"}, b""
+
+
+def _told(picture: Picture) -> tuple[dict[str, Any], bytes]:
+    height, width = picture.pixels.shape
+    told = {"height": height, "width": width, "content": picture.content, "patient": picture.patient}
+    return told, np.ascontiguousarray(picture.pixels, np.float32).tobytes()
+
+
+def png(pixels: NDArray[np.float32], task: dict[str, Any]) -> bytes:
+    """A picture as a grey PNG.
+
+    Args:
+        pixels: (height, width) float32 in [0, 1].
+        task: `low`, `high`: grey values that become black and white; `longest`: pixels of the longer side, or
+            null; `depth`: 8 or 16 bits.
+    """
+    low, high, longest = float(task["low"]), float(task["high"]), task["longest"]
+    if longest is not None and longest < max(pixels.shape):
+        scale = longest / max(pixels.shape)
+        size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+        shrunk = Image.fromarray(pixels).resize(size, Image.Resampling.BOX, reducing_gap=2.0)
+        pixels = np.asarray(shrunk)
+    windowed = np.clip((pixels - low) / (high - low), 0.0, 1.0)
+    if task["depth"] == 16:
+        picture = Image.fromarray(np.rint(windowed * 65535).astype(np.uint16))
+    else:
+        picture = Image.fromarray(np.rint(windowed * 255).astype(np.uint8))
+    written = io.BytesIO()
+    picture.save(written, "PNG", compress_level=_PNG_SPEED)
+    return written.getvalue()

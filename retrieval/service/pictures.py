@@ -1,0 +1,184 @@
+"""Reading pictures for requests, in processes of their own that are killed when they take too long."""
+
+import json
+import logging
+import multiprocessing
+import queue
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import numpy as np
+
+from corpus.errors import NotAdmitted, UnreadableImage
+from corpus.settings import settings
+from retrieval.picture import Picture
+from retrieval.service.picture_worker import work
+from retrieval.service.problems import Refused
+
+log = logging.getLogger(__name__)
+
+WORKERS = 2
+_TASKS_EACH = 500
+"""Pictures that one process reads before a fresh one takes its place: what a decoder leaks ends with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How a picture is shown: grey values that become black and white, longest side in pixels, bits."""
+
+    low: float = 0.0
+    high: float = 1.0
+    longest: int | None = None
+    depth: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture as a PNG, and the size of the picture that it was made of."""
+
+    png: bytes
+    height: int
+    width: int
+
+
+class _Worker:
+    """One process and the line to it."""
+
+    def __init__(self, process: BaseProcess, connection: Connection) -> None:
+        self.process, self.connection = process, connection
+        self.tasks = 0
+
+    def end(self) -> None:
+        self.connection.close()
+        self.process.kill()
+        self.process.join()
+
+
+class PicturePool:
+    """A few processes that read pictures. Threads may share it; a call waits for a process that is free."""
+
+    def __init__(self, workers: int = WORKERS, seconds: float | None = None) -> None:
+        """Make a pool of `workers` processes, each of which may take `seconds` for one picture."""
+        self._seconds = seconds if seconds is not None else settings().parse_seconds
+        # Not plain fork: torch's threads and the database's connections must not be copied into a worker.
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([work.__module__])
+        self._free: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
+        self._open: set[_Worker] = set()
+        self._mutex = threading.Lock()
+        for _ in range(workers):
+            self._free.put(None)
+
+    def decode(self, content: bytes, name: str) -> Picture:
+        """Decode a picture that was sent.
+
+        Raises:
+            UnreadableImage, NotAdmitted: it is no radiograph that can be read.
+            Refused: every process is busy.
+        """
+        return _picture(*self._ask({"op": "decode", "name": name}, content))
+
+    def read(self, location: str) -> Picture:
+        """Read a picture of the catalog; else as `decode`."""
+        return _picture(*self._ask({"op": "read", "location": location}, b""))
+
+    def show(self, location: str, window: Window) -> Shown:
+        """A picture of the catalog as a PNG; else as `decode`."""
+        return self._shown({"location": location}, b"", window)
+
+    def show_sent(self, content: bytes, name: str, window: Window) -> Shown:
+        """A picture that was sent as a PNG; else as `decode`."""
+        return self._shown({"name": name}, content, window)
+
+    def close(self) -> None:
+        """End the processes."""
+        with self._mutex:
+            for worker in self._open:
+                worker.end()
+            self._open.clear()
+
+    def process_ids(self) -> list[int]:
+        """Of the living processes."""
+        with self._mutex:
+            return [worker.process.pid for worker in self._open if worker.process.pid is not None]
+
+    def _shown(self, what: dict[str, Any], body: bytes, window: Window) -> Shown:
+        task = {"op": "show", **what, "low": window.low, "high": window.high}
+        told, png = self._ask({**task, "longest": window.longest, "depth": window.depth}, body)
+        return Shown(png, int(told["height"]), int(told["width"]))
+
+    def _ask(self, task: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        try:
+            worker = self._free.get(timeout=self._seconds)
+        except queue.Empty:
+            raise Refused(
+                503, "busy", "Too many pictures are being read: try again in a moment.", {"Retry-After": "5"}
+            ) from None
+        try:
+            if worker is None or not worker.process.is_alive() or worker.tasks >= _TASKS_EACH:
+                self._bury(worker)
+                worker = None
+                worker = self._start()
+            worker.tasks += 1
+            told, answer = self._exchange(worker, task, body)
+        except (EOFError, OSError):
+            self._bury(worker)
+            worker = None
+            log.warning("a picture ended the process that read it")
+            raise UnreadableImage("the picture cannot be read: it is damaged, or too large") from None
+        except _TooSlow:
+            self._bury(worker)
+            worker = None
+            log.warning("a picture took too long and its process was ended")
+            raise UnreadableImage(
+                f"reading the picture took more than {self._seconds:g} s, and was given up"
+            ) from None
+        finally:
+            self._free.put(worker)
+        if "error" in told:
+            kind = NotAdmitted if told.get("state") == "not-admitted" else UnreadableImage
+            raise kind(str(told["error"]))
+        return told, answer
+
+    def _exchange(self, worker: _Worker, task: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        worker.connection.send_bytes(json.dumps(task).encode())
+        worker.connection.send_bytes(body)
+        if not worker.connection.poll(self._seconds):
+            raise _TooSlow
+        told = json.loads(worker.connection.recv_bytes(1 << 16))
+        if not isinstance(told, dict):
+            raise EOFError
+        return told, worker.connection.recv_bytes()
+
+    def _start(self) -> _Worker:
+        here, there = self._context.Pipe()
+        process = self._context.Process(target=work, args=(there, settings().upload_pixels), daemon=True)
+        process.start()
+        there.close()
+        worker = _Worker(process, here)
+        with self._mutex:
+            self._open.add(worker)
+        return worker
+
+    def _bury(self, worker: _Worker | None) -> None:
+        if worker is not None:
+            with self._mutex:
+                self._open.discard(worker)
+            with suppress(OSError):
+                worker.end()
+
+
+class _TooSlow(Exception):
+    """No answer in time."""
+
+
+def _picture(told: dict[str, Any], pixels: bytes) -> Picture:
+    shape = int(told["height"]), int(told["width"])
+    grey = np.frombuffer(pixels, np.float32)
+    if grey.size != shape[0] * shape[1]:
+        raise UnreadableImage("the picture cannot be read: it is damaged")
+    return Picture(grey.reshape(shape), str(told["content"]), str(told["patient"]))

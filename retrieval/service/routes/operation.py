@@ -1,0 +1,73 @@
+"""`/healthz`, `/readyz`, `/metrics`: for those who run the service."""
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from retrieval.service import schemas
+from retrieval.service.auth import Reader, Shared
+from retrieval.service.problems import problems
+from retrieval.service.state import State
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/healthz", operation_id="health", response_model=schemas.Health)
+async def health() -> schemas.Health:
+    """Whether the process lives; asked without a token."""
+    return schemas.Health(status="ok")
+
+
+@router.get(
+    "/readyz",
+    operation_id="readiness",
+    response_model=schemas.Readiness,
+    responses={503: {"model": schemas.Readiness, "description": "Not ready."}},
+)
+def readiness(response: Response, state: Shared) -> schemas.Readiness:
+    """Whether it can answer; asked without a token."""
+    checks = {"database": _database(state), "vectors": _vectors(state), "encoder": _encoder(state)}
+    ready = not state.closing.is_set() and all(told == "ok" for told in checks.values())
+    if not ready:
+        response.status_code = 503
+    return schemas.Readiness(ready=ready, checks=checks)
+
+
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text."},
+        **problems(),
+    },
+)
+def metrics(actor: Reader, state: Shared) -> Response:
+    """Counts and times for Prometheus, which asks with a reader's token."""
+    return Response(generate_latest(state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _database(state: State) -> str:
+    try:
+        with state.catalog.engine.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+    except sa.exc.SQLAlchemyError:
+        return "does not answer"
+    return "ok"
+
+
+def _vectors(state: State) -> str:
+    try:
+        state.store.collections()
+    except Exception:  # each engine raises its own
+        return "do not answer"
+    return "ok"
+
+
+def _encoder(state: State) -> str:
+    try:
+        if state.catalog.active_version() is None:
+            return "ok"  # an empty index needs none
+    except sa.exc.SQLAlchemyError:
+        return "unknown"
+    return "ok" if state.loaded else "is being loaded"

@@ -1,0 +1,113 @@
+"""`POST /v1/search`: similar cases to a phrase, a picture that is sent along, or a case of the index."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+
+from retrieval.answer import Answer
+from retrieval.picture import Picture
+from retrieval.query import Query
+from retrieval.service import cases, paging, schemas
+from retrieval.service.access import Actor
+from retrieval.service.auth import Reader, RequestId, Shared
+from retrieval.service.problems import Refused, problems
+from retrieval.service.state import State
+from retrieval.service.uploads import PICTURE, body_of, receive_as
+
+router = APIRouter(tags=["search"])
+
+
+@router.post(
+    "/v1/search",
+    operation_id="search",
+    response_model=schemas.SearchAnswer,
+    responses=problems(404, 408, 409, 413, 415, 507),
+    openapi_extra=body_of(schemas.SearchRequest, {"text": "right pleural effusion", "for": "cases", "k": 5}),
+)
+async def search(
+    request: Request, actor: Reader, state: Shared, request_id: RequestId
+) -> schemas.SearchAnswer:
+    """Find similar cases. A picture is sent as multipart form: `image` the file, `query` this JSON."""
+    asked, content = await receive_as(request, schemas.SearchRequest)
+    return await answer_search(state, actor, request_id, asked, content)
+
+
+async def answer_search(
+    state: State, actor: Actor, request_id: str, asked: schemas.SearchRequest, content: bytes | None
+) -> schemas.SearchAnswer:
+    """Read what is to be read, search, record, and describe one page."""
+    query, question, offset = await run_in_threadpool(_query, state, asked, content)
+    answer = await asyncio.wrap_future(state.searcher.ask(query))
+    return await run_in_threadpool(_page, state, actor, request_id, asked, answer, question, offset)
+
+
+def _query(state: State, asked: schemas.SearchRequest, content: bytes | None) -> tuple[Query, str, int]:
+    """The query, the question that its cursors are of, and how many studies came on earlier pages."""
+    picture = _picture(state, asked, content)
+    question = asked.model_dump_json(exclude={"cursor", "k", "timings"})
+    if picture is not None:
+        question += picture.content
+    offset = 0
+    if asked.cursor is not None:
+        fingerprint = state.index().active_version.fingerprint
+        offset = paging.offset_of(state.home, question, fingerprint, asked.cursor)
+    query = Query(
+        image=None if picture is None else PICTURE,
+        text=asked.text,
+        case=None if asked.case is None else cases.case_id(state, asked.case),
+        target=asked.target,
+        k=min(offset + asked.k + 1, schemas.MOST_PAGES_DEEP),
+        where=asked.where,
+        picture=picture,
+    )
+    return query, question, offset
+
+
+def _picture(state: State, asked: schemas.SearchRequest, content: bytes | None) -> Picture | None:
+    if content is not None and asked.image is not None:
+        raise Refused(422, "wrong-request", "Send a picture along or name one of the index, not both.")
+    if content is not None:
+        return state.pictures.decode(content, PICTURE)
+    if asked.image is None:
+        return None
+    return cases.read_image(state, asked.image)
+
+
+def _page(
+    state: State,
+    actor: Actor,
+    request_id: str,
+    asked: schemas.SearchRequest,
+    answer: Answer,
+    question: str,
+    offset: int,
+) -> schemas.SearchAnswer:
+    hits = answer.hits[offset : offset + asked.k]
+    more = len(answer.hits) > offset + asked.k
+    shown = cases.summaries(state, [*(hit.case for hit in hits), *answer.own_studies])
+    told = answer.as_json()
+    end = offset + asked.k
+    page = schemas.SearchAnswer(
+        query={**told["query"], "k": asked.k},
+        encoder=told["encoder"],
+        abstained=answer.abstained,
+        reason=answer.reason,
+        own_studies=[shown[case.study_id] for case in answer.own_studies if case.study_id in shown],
+        hits=[
+            cases.hit(state.home, hit, shown[hit.case.study_id]) for hit in hits if hit.case.study_id in shown
+        ],
+        next=paging.cursor_of(state.home, question, answer.encoder["fingerprint"], end) if more else None,
+        took_ms=told["took_ms"] if asked.timings else None,
+    )
+    state.audit.write(
+        actor, "search", request_id, [case.id for case in shown.values()], _remembered(asked, told["query"])
+    )
+    return page
+
+
+def _remembered(asked: schemas.SearchRequest, query: dict[str, Any]) -> dict[str, Any]:
+    """What the audit keeps of a question: a phrase as it was put, of a picture only that it was one."""
+    kept = {name: query[name] for name in ("text", "case", "image", "for", "where") if query.get(name)}
+    return {**kept, "page": asked.cursor is not None}

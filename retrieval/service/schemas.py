@@ -1,0 +1,207 @@
+"""What crosses HTTP: the contract's JSON, less any path, with opaque ids to fetch pictures and cases by.
+
+An `id` is a keyed hash of this home: it says nothing, opens nothing without a token, and may stand in an
+address. A `study_id` may hold a patient's number: it stands in bodies alone.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from corpus.records import AttributeValue
+from retrieval.query import Target
+from retrieval.service.access import Role
+
+Opaque = Annotated[
+    str,
+    Field(
+        pattern="^[0-9a-f]{32}$", examples=["0f3c9e5a7b1d2c4e6f8091a2b3c4d5e6"], description="An opaque id."
+    ),
+]
+Kind = Literal["image", "report", "case"]
+MOST_A_PAGE = 100
+MOST_PAGES_DEEP = 1_000
+"""Studies that one can leaf through; beyond, a filter finds what leafing would not."""
+
+
+class Asking(BaseModel):
+    """A body: what it does not know, it refuses."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SearchRequest(Asking):
+    """A search: exactly one of `text`, `case`, `image` and a picture that is sent along."""
+
+    text: Annotated[
+        str | None, Field(min_length=1, max_length=20_000, examples=["right pleural effusion"])
+    ] = None
+    case: Annotated[str | None, Field(max_length=500, description="`id` or `study_id` of a case.")] = None
+    image: Annotated[Opaque | None, Field(description="A picture of the index.")] = None
+    target: Annotated[Target, Field(alias="for")] = "cases"
+    k: Annotated[int, Field(ge=1, le=MOST_A_PAGE, description="Studies a page.")] = 10
+    where: Annotated[str | None, Field(max_length=2_000, examples=["sex=F and finding=edema"])] = None
+    cursor: Annotated[str | None, Field(max_length=500, description="`next` of the page before.")] = None
+    timings: Annotated[bool, Field(description="Tell how long each step took.")] = False
+
+
+class Findings(BaseModel):
+    """What is known of a film; what is in none of the lists is unmentioned."""
+
+    present: list[str]
+    absent: list[str]
+    uncertain: list[str]
+
+
+class Picture(BaseModel):
+    """A picture of a case: `/v1/thumbnails/{id}` and `/v1/images/{id}` show it."""
+
+    id: Opaque
+    item_id: str
+    view: str | None
+    modality: str | None
+
+
+class Evidence(BaseModel):
+    """An item that brought a study into the answer. `score`: its cosine with the query."""
+
+    item_id: str
+    kind: Literal["image", "report", "sentence"]
+    score: float
+    text: str | None = None
+    image: Opaque | None = None
+
+
+class CaseSummary(BaseModel):
+    """What an answer tells of a case."""
+
+    id: Opaque
+    study_id: str
+    subject_id: str
+    source: str
+    text: str | None
+    diagnosis: str | None
+    findings: Findings
+    attributes: dict[str, AttributeValue]
+    images: list[Picture]
+
+
+class Hit(CaseSummary):
+    """A study of the answer. `image`: the picture that speaks for it, or its first."""
+
+    rank: int
+    score: float
+    kind: Kind
+    item_id: str
+    image: Opaque | None
+    evidence: list[Evidence]
+
+
+class EncoderName(BaseModel):
+    """The encoder by which a query was understood."""
+
+    name: str
+    fingerprint: str
+
+
+class Took(BaseModel):
+    """Milliseconds of each step."""
+
+    decode: float
+    encode: float
+    search: float
+    rank: float
+    catalog: float
+    total: float
+
+
+class SearchAnswer(BaseModel):
+    """The answer to a search. `next`: the cursor of the next page, or null at the end."""
+
+    query: dict[str, str | int | None]
+    encoder: EncoderName
+    abstained: bool | None
+    reason: str | None
+    own_studies: list[CaseSummary]
+    hits: list[Hit]
+    next: str | None
+    took_ms: Took | None = None
+
+
+class Section(BaseModel):
+    """A part of a report."""
+
+    name: str
+    text: str
+
+
+class Case(CaseSummary):
+    """A whole case. `viewer`: its link in the site's own viewer, where one is set."""
+
+    age: float | None
+    sex: str | None
+    date: str | None
+    accession: str | None
+    report: list[Section] | None
+    own_studies: list[CaseSummary]
+    viewer: str | None
+
+
+class SignIn(Asking):
+    """What a browser signs in with."""
+
+    token: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Me(BaseModel):
+    """Who is asking."""
+
+    name: str
+    role: Role
+    via: Literal["token", "session", "proxy"]
+
+
+class FilterField(BaseModel):
+    """A field of `where`. `values`: what it can be, where that is a closed or short list."""
+
+    name: str
+    type: Literal["keyword", "number", "bool", "date"]
+    operators: list[str]
+    values: list[str] | None
+
+
+class Fields(BaseModel):
+    """Every field that one can filter on."""
+
+    fields: list[FilterField]
+
+
+class IndexVersion(BaseModel):
+    """A version of the index."""
+
+    name: str
+    fingerprint: str
+    dim: int
+    state: str
+
+
+class IndexStatus(BaseModel):
+    """What the index holds."""
+
+    versions: list[IndexVersion]
+    studies: dict[str, int]
+    vectors: dict[str, int]
+    problems: dict[str, int]
+
+
+class Health(BaseModel):
+    """Whether the service lives."""
+
+    status: Literal["ok"]
+
+
+class Readiness(BaseModel):
+    """Whether the service can answer; `checks` says of each part what is wrong with it."""
+
+    ready: bool
+    checks: dict[str, str]

@@ -1,0 +1,21 @@
+"""`similarity serve`: the command. Only click is imported until it runs."""
+
+import click
+
+
+@click.command()
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8642, show_default=True, help="0 takes a free one."
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Put a TLS proxy in front before you open it."
+)
+def serve(port: int, host: str) -> None:
+    """Serve the page and the HTTP interface on this home.
+
+    While it runs it owns the home's embedded vectors; other commands go through it. Sign in with a token of
+    `similarity token create`. Logs are JSON lines on stderr; SIGTERM and Ctrl-C end it gracefully.
+    """
+    from retrieval.service.serving import run
+
+    run(host, port, on_wait=lambda line: click.echo(line, err=True), on_ready=click.echo)

@@ -1,0 +1,57 @@
+"""Running the application: a socket, a server, and an orderly end."""
+
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from corpus.errors import HomeError
+from retrieval.service import logs
+from retrieval.service.app import create_app
+from retrieval.service.state import State
+
+_PATIENCE_SECONDS = 20  # for requests under way, when the service is told to end
+
+
+def run(host: str, port: int, on_wait: Callable[[str], None], on_ready: Callable[[str], None]) -> None:
+    """Serve the home of `settings()` until told to end.
+
+    Args:
+        host: the address to listen on.
+        port: the port; 0 takes a free one.
+        on_wait: told once, in one line, that another process owns the index and that this one waits.
+        on_ready: told the page's address once it can be opened.
+
+    Raises:
+        HomeError: the address is taken or not ours, or the home cannot be used.
+        IndexInUse: another process owns the vectors, and did not end in time.
+    """
+    logs.configure()
+    listening = _listen(host, port)
+    state = State.open(on_wait=on_wait)
+    try:
+        config = uvicorn.Config(
+            create_app(state),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_PATIENCE_SECONDS,
+        )
+        address = listening.getsockname()
+        shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+        on_ready(f"http://{shown}:{address[1]}/")
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        state.close()
+        listening.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        raise HomeError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port"
+        ) from error

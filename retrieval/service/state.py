@@ -1,0 +1,101 @@
+"""What all requests of one service share: the open index, its encoders, the people and the processes."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from corpus.errors import SimilarityError
+from corpus.settings import settings
+from indexer.catalog import Catalog
+from indexer.home import Home
+from indexer.index import Index
+from indexer.vectors.store import VectorStore
+from retrieval.answer import Answer
+from retrieval.query import Query
+from retrieval.service.access import Tokens
+from retrieval.service.audit import Audit
+from retrieval.service.edge import Metrics
+from retrieval.service.limits import RateLimit
+from retrieval.service.pictures import PicturePool
+from retrieval.service.searcher import Searcher
+from retrieval.service.thumbnails import Thumbnails
+
+if TYPE_CHECKING:
+    from trainer.encoder import Encoder
+
+log = logging.getLogger(__name__)
+
+_FAILURES_A_MINUTE = 30
+
+
+class State:
+    """Everything that a service holds open. Leave it with `close`."""
+
+    def __init__(self, home: Home, catalog: Catalog, store: VectorStore, held: ExitStack) -> None:
+        self.home, self.catalog, self.store = home, catalog, store
+        self.tokens = Tokens(catalog.engine)
+        self.audit = Audit(catalog.engine)
+        self.metrics = Metrics()
+        self.limit = RateLimit(settings().requests_per_minute)
+        self.failures = RateLimit(_FAILURES_A_MINUTE)
+        self.pictures = PicturePool()
+        self.thumbnails = Thumbnails()
+        self.searcher = Searcher(self._search, self.metrics.batch.observe)
+        self.closing = threading.Event()
+        self._encoders: dict[str, Encoder] = {}
+        self._loading = threading.Lock()
+        self._held = held
+
+    @classmethod
+    def open(cls, folder: Path | None = None, on_wait: Callable[[str], None] | None = None) -> "State":
+        """Open a home to serve it; with the embedded vectors this process is then their owner.
+
+        Raises:
+            HomeError: home or database cannot be used.
+            IndexInUse: another process owns the vectors, and did not end in time.
+        """
+        index = Index.open(folder, read_only=False, on_wait=on_wait)
+        with ExitStack() as held:
+            held.callback(index.close)
+            return cls(index.home, index.catalog, index.store, held.pop_all())
+
+    def index(self) -> Index:
+        """The index as it is now: the version that is active at this moment, with its encoder.
+
+        Raises:
+            EmptyIndex: nothing was indexed yet.
+            EncoderError: the encoder's folder is gone or broken.
+        """
+        index = Index(self.home, self.catalog, self.store, ExitStack())
+        index.use(self._encoder(index))
+        return index
+
+    def _encoder(self, index: Index) -> "Encoder":
+        version = index.active_version
+        with self._loading:
+            if version.fingerprint not in self._encoders:
+                from trainer.encoder import Encoder  # late: takes seconds
+
+                log.info("loading the encoder of the active version")
+                self._encoders = {version.fingerprint: Encoder.load(version.folder, settings().device)}
+            return self._encoders[version.fingerprint]
+
+    @property
+    def loaded(self) -> bool:
+        """Whether an encoder is ready."""
+        return bool(self._encoders)
+
+    def _search(self, queries: Sequence[Query]) -> Sequence[Answer | SimilarityError]:
+        from retrieval.search import search_all
+
+        return search_all(self.index(), queries)
+
+    def close(self) -> None:
+        """Answer what waits, end the processes, let go of the index."""
+        self.closing.set()
+        self.searcher.close()
+        self.pictures.close()
+        self._held.close()

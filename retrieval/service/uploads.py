@@ -1,0 +1,172 @@
+"""What comes with a request: a JSON body, or a form with a picture, bounded in size and in time.
+
+Nothing that was sent touches a disk: a form's files stay in memory until the request is answered.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from corpus.settings import settings
+from retrieval.service.problems import Refused, sentence_of
+
+PICTURE = "the picture"
+"""What messages call a picture that was sent: its own name may be a person's."""
+
+BODIES: list[type[BaseModel]] = []
+"""The models that routes read bodies as: part of the OpenAPI document, where FastAPI does not see them."""
+
+Asked = TypeVar("Asked", bound=BaseModel)
+
+_MOST_FIELDS = 4
+_LONGEST_FIELD = 1 << 16
+
+
+class _InMemory(MultiPartParser):
+    """A parser of forms that never spills a file to the disk; the body's size is bounded before."""
+
+    spool_max_size = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A request's body: `asked`, the JSON object in it, and the bytes of the picture, if one came along."""
+
+    asked: dict[str, Any]
+    picture: bytes | None
+
+
+async def receive(request: Request) -> Received:
+    """Read a body: JSON, or a form of `query` (JSON, optional) and `image` (a file).
+
+    Raises:
+        Refused: it is too large, too slow, or neither.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        async with asyncio.timeout(settings().upload_seconds):
+            if kind == "multipart/form-data":
+                return await _form(request)
+            if kind == "application/json":
+                body = b"".join([part async for part in _bounded(request)])
+                return Received(_object(body), None)
+    except TimeoutError:
+        raise Refused(
+            408,
+            "too-slow",
+            f"The request did not arrive within {settings().upload_seconds:g} seconds: try again.",
+            {"Connection": "close"},
+        ) from None
+    raise Refused(
+        415, "wrong-type", "Send application/json, or multipart/form-data with the file as `image`."
+    )
+
+
+async def receive_as(request: Request, model: type[Asked]) -> tuple[Asked, bytes | None]:
+    """Read a body as a model; see `receive`.
+
+    Raises:
+        Refused: the body does not fit the model.
+    """
+    received = await receive(request)
+    try:
+        return model.model_validate(received.asked), received.picture
+    except ValidationError as error:
+        raise Refused(422, "wrong-request", sentence_of(error.errors())) from None
+
+
+async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
+    most = settings().upload_bytes
+    too_large = Refused(
+        413,
+        "too-large",
+        f"The request is larger than the {most >> 20} MB that are read.",
+        {"Connection": "close"},
+    )
+    told = request.headers.get("content-length", "")
+    if told.isdecimal() and int(told) > most:
+        raise too_large
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise too_large
+        yield part
+
+
+async def _form(request: Request) -> Received:
+    parser = _InMemory(
+        request.headers,
+        _bounded(request),
+        max_files=1,
+        max_fields=_MOST_FIELDS,
+        max_part_size=_LONGEST_FIELD,
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Refused(
+            400, "broken-form", "The form cannot be read: it is broken or has too many parts."
+        ) from error
+    try:
+        unknown = sorted(set(form) - {"query", "image"})
+        if unknown:
+            raise Refused(422, "wrong-request", f"A form has `query` and `image`, not `{unknown[0][:40]}`.")
+        asked, picture = form.get("query"), form.get("image")
+        if isinstance(asked, UploadFile):
+            asked = (await asked.read(_LONGEST_FIELD)).decode("utf-8", "replace")
+        if isinstance(picture, str):
+            raise Refused(422, "wrong-request", "The form's `image` is a file, with a file name.")
+        content = None if picture is None else await picture.read()
+        return Received(_object(asked.encode()) if asked else {}, content)
+    finally:
+        await form.close()
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(400, "broken-json", "The request is not JSON.") from None
+    if not isinstance(told, dict):
+        raise Refused(422, "wrong-request", "The request is a JSON object.")
+    return told
+
+
+def body_of(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that takes a model as JSON, or in a form with a picture."""
+    BODIES.append(model)
+    asked = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "example": example}
+    return {"requestBody": {"required": True, "content": {"application/json": asked, **_FORM}}}
+
+
+def form_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that takes a picture in a form, and a model beside it."""
+    BODIES.append(model)
+    return {"requestBody": {"required": True, "content": _FORM}}
+
+
+_FORM = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["image"],
+            "additionalProperties": False,
+            "properties": {
+                "query": {
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "maxLength": _LONGEST_FIELD,
+                },
+                "image": {"type": "string", "format": "binary", "description": "DICOM, PNG or JPEG."},
+            },
+        }
+    }
+}

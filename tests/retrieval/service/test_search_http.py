@@ -1,0 +1,136 @@
+"""Searching over HTTP: every way to ask, the contract's answer without paths, pages, and what is refused."""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from corpus.images import read_image
+from retrieval.service.state import State
+
+
+def film(location: str = "phantom://6/0") -> bytes:
+    """A phantom as a PNG file."""
+    written = io.BytesIO()
+    Image.fromarray(np.rint(read_image(location) * 65535).astype(np.uint16)).save(written, "PNG")
+    return written.getvalue()
+
+
+def search(client: TestClient, **asked: Any) -> dict[str, Any]:
+    answer = client.post("/v1/search", json=asked)
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+@pytest.mark.parametrize("target", ["images", "reports", "cases"])
+def test_a_phrase_finds_cases_with_pictures_to_fetch(reader: TestClient, target: str) -> None:
+    answer = search(reader, **{"text": "right pleural effusion", "for": target, "k": 4})
+    assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3, 4]
+    hit = answer["hits"][0]
+    assert "path" not in hit
+    assert "phantom://" not in json.dumps(answer)
+    picture = reader.get(f"/v1/thumbnails/{hit['image']}")
+    assert picture.headers["content-type"] == "image/png"
+    assert max(Image.open(io.BytesIO(picture.content)).size) <= 256
+    assert picture.headers["cache-control"] == "no-store"
+
+
+def test_a_picture_sent_along_finds_what_the_same_picture_of_the_index_finds(
+    reader: TestClient, state: State
+) -> None:
+    item = state.catalog.items_of_studies(["phantom:5-3"])["phantom:5-3"][0]
+    query = json.dumps({"for": "images", "k": 5})
+    files = {"image": ("name of a patient.png", film("phantom://5/3"), "image/png")}
+    sent = reader.post("/v1/search", files=files, data={"query": query})
+    assert sent.status_code == 200, sent.text
+    named = search(reader, image=item.point_id.hex, **{"for": "images", "k": 5})
+    assert [h["id"] for h in sent.json()["hits"]] == [h["id"] for h in named["hits"]]
+    assert [own["study_id"] for own in sent.json()["own_studies"]] == ["phantom:5-3"]
+    assert "name of a patient" not in sent.text
+
+
+def test_a_case_is_named_by_its_opaque_id_or_its_study_id(reader: TestClient) -> None:
+    named = search(reader, case="phantom:5-3", k=3)
+    opaque = named["own_studies"][0]["id"]
+    assert [h["id"] for h in search(reader, case=opaque, k=3)["hits"]] == [h["id"] for h in named["hits"]]
+
+
+def test_pages_follow_each_other_without_gap_or_repeat(reader: TestClient) -> None:
+    whole = search(reader, text="cardiomegaly", k=20)
+    first = search(reader, text="cardiomegaly", k=8)
+    second = search(reader, text="cardiomegaly", k=12, cursor=first["next"])
+    assert [h["id"] for h in first["hits"] + second["hits"]] == [h["id"] for h in whole["hits"]]
+    assert [h["rank"] for h in second["hits"]] == list(range(9, 21))
+    assert search(reader, text="cardiomegaly", k=100)["next"] is None
+
+
+def test_times_are_told_on_request_only(reader: TestClient) -> None:
+    assert search(reader, text="edema")["took_ms"] is None
+    assert search(reader, text="edema", timings=True)["took_ms"]["total"] > 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "says"),
+    [
+        ({}, 422, "exactly one of image, text and case"),
+        ({"text": "x", "case": "phantom:5-3"}, 422, "exactly one"),
+        ({"text": "x", "where": "sxe=F"}, 422, "the nearest is 'sex'"),
+        ({"text": "x", "k": 0}, 422, "k: "),
+        ({"text": "x", "path": "/etc/passwd"}, 422, "path: Extra inputs"),
+        ({"case": "../../etc/passwd"}, 404, "no such case"),
+        ({"image": "../../etc/passwd"}, 422, "image: "),
+        ({"image": "0" * 32}, 404, "no such picture"),
+        ({"text": "x", "cursor": "AAAA"}, 422, "no cursor of ours"),
+        ({"image": "https://example.org/film.png"}, 422, "image: "),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_a_sentence(
+    reader: TestClient, asked: dict[str, Any], status: int, says: str
+) -> None:
+    answer = reader.post("/v1/search", json=asked)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert says in answer.json()["detail"]
+
+
+def test_a_cursor_of_another_question_is_refused(reader: TestClient) -> None:
+    cursor = search(reader, text="edema", k=3)["next"]
+    answer = reader.post("/v1/search", json={"text": "nodule", "k": 3, "cursor": cursor})
+    assert answer.status_code == 422
+    assert "another search" in answer.json()["detail"]
+
+
+def test_a_film_is_shown_whole_windowed_and_in_sixteen_bits(reader: TestClient, state: State) -> None:
+    image = state.catalog.items_of_studies(["phantom:5-3"])["phantom:5-3"][0].point_id.hex
+    pixels = read_image("phantom://5/3")
+
+    def shown(**how: float) -> Any:
+        answer = reader.get(f"/v1/images/{image}", params=how)
+        assert answer.status_code == 200, answer.text
+        assert int(answer.headers["x-image-height"]) == pixels.shape[0]
+        return np.asarray(Image.open(io.BytesIO(answer.content)))
+
+    assert np.abs(shown() - pixels * 255).max() <= 0.51
+    assert np.abs(shown(depth=16) - pixels * 65535).max() <= 0.51
+    windowed = np.clip((pixels - 0.25) / 0.5, 0, 1) * 255
+    assert np.abs(shown(low=0.25, high=0.75) - windowed).max() <= 0.51
+    assert max(shown(longest=64).shape) == 64
+
+
+def test_a_case_is_shown_with_its_report_and_its_pictures(reader: TestClient) -> None:
+    found = search(reader, text="effusion", k=1)["hits"][0]
+    case = reader.get(f"/v1/cases/{found['id']}").json()
+    assert case["study_id"] == found["study_id"]
+    assert case["report"]
+    assert case["images"] == found["images"]
+
+
+def test_a_picture_that_was_sent_is_shown_back(reader: TestClient) -> None:
+    answer = reader.post("/v1/previews", files={"image": ("x", film(), "application/octet-stream")})
+    assert answer.status_code == 200, answer.text
+    assert np.asarray(Image.open(io.BytesIO(answer.content))).shape == read_image("phantom://6/0").shape
