@@ -28,6 +28,9 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         default=120_000_000, gt=0, description="Pictures with more pixels than this are refused unread."
     )
+    sam_cache_mb: int = Field(
+        default=1024, ge=0, description="Most megabytes of SAM's image embeddings (2 MB a film) in the home."
+    )
     offline: bool = Field(
         default=False,
         description="Download nothing: say which file is wanted, from where, and where to put it.",
