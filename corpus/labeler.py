@@ -14,7 +14,7 @@ from corpus.findings import NO_FINDING, SUPPORT_DEVICES, VOCABULARY, Status, Sta
 from corpus.records import Report, Section, Study
 from corpus.reports import parse_report, split_sentences
 
-LABELER_VERSION = "1"
+LABELER_VERSION = "2"
 """Changes with every rule: the ledger relabels a report when this does."""
 
 _STRENGTH = {Status.PRESENT: 3, Status.UNCERTAIN: 2, Status.ABSENT: 1}

@@ -98,6 +98,7 @@ _FINDINGS: dict[str, str] = {
     SUPPORT_DEVICES: "endotracheal|nasogastric|orogastric|ng|og|et|enteric|feeding|dobhoff|chest|"
         "drainage|thoracostomy|"
     "tracheostomy|gastric tube|tubes;ett|ngt;tracheostomy;"
+    "tube|tubes;tube|tubes and|or line|lines;line|lines and|or tube|tubes;"
     "central|picc|venous|subclavian|jugular|ij|arterial line|lines;central venous line|lines|access;"
     "picc;cvl|cvc;"
     "catheter|catheters;port;mediport;portacath;port a cath;pacemaker|pacemakers|pacer|icd|aicd|"

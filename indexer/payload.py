@@ -3,13 +3,16 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, cast, get_args
 
+from corpus.concepts import Concept, report_concepts
 from corpus.errors import UsageError
 from corpus.findings import Status
 from corpus.labeler import LABELER_VERSION
-from corpus.records import AttributeValue, ImageRef, Study
+from corpus.places import WITHIN, Degree, Side, Zone
+from corpus.records import AttributeValue, ImageRef, Report, Study
 from indexer.home import Home
 from indexer.vectors.conditions import (
     CASE_FIELDS,
@@ -38,8 +41,9 @@ def item_payload(
 ) -> dict[str, PayloadValue]:
     """The payload of a picture (or, with None, of the report) of a study.
 
-    `finding` lists the plain `name` of what is present, and `name:status` of what else is known. `own_fields`
-    are the columns that one can filter on; a value that is not of its column's type is left out.
+    `finding` lists the plain `name` of what is present, and `name:status` of what else is known; `concept`
+    those findings whose place or degree the report tells (`write_concept`). `own_fields` are the columns that
+    one can filter on; a value that is not of its column's type is left out.
     """
     found: dict[str, PayloadValue | None] = {
         "study": home.keyed("study", study.study_id),
@@ -55,6 +59,7 @@ def item_payload(
             for name, status in sorted(study.findings.items())
             if status is not Status.UNMENTIONED
         ],
+        "concept": [] if study.report is None else list(_placed(study.report)),
     }
     if image is not None:
         found["view"], found["modality"] = image.view, image.modality
@@ -63,6 +68,53 @@ def item_payload(
         if kind is not None and _type_of(value) is kind:
             found[payload_key(own_field(name))] = int(value) if isinstance(value, bool) else value
     return {key: value for key, value in found.items() if value is not None and value != []}
+
+
+def write_concept(concept: Concept) -> str:
+    """A concept as a payload keeps it: `finding:status:side:zone:degree`, empty where nothing is told."""
+    return ":".join(
+        (concept.finding, concept.status, concept.side or "", concept.zone or "", concept.degree or "")
+    )
+
+
+def read_concept(text: str) -> Concept:
+    """The concept that `write_concept` wrote."""
+    finding, status, *place = text.split(":")
+    side, zone, degree = (part or None for part in place)
+    return Concept(
+        finding, Status(status), cast(Side | None, side), cast(Zone | None, zone), cast(Degree | None, degree)
+    )
+
+
+def placed_concepts(payload: Mapping[str, PayloadValue]) -> list[Concept]:
+    """The concepts that a payload holds: the findings that the study's report places or grades."""
+    return [read_concept(text) for text in listed(payload, "concept")]
+
+
+def listed(payload: Mapping[str, PayloadValue], key: str) -> list[str]:
+    """The entries of a payload's list of texts: an engine may give a list of one back as that one."""
+    held = payload.get(key, ())
+    return [held] if isinstance(held, str) else list(held) if isinstance(held, Sequence) else []
+
+
+def forms(concept: Concept, findings: Iterable[str]) -> tuple[str, ...]:
+    """Every way in which a payload may hold a concept of these findings that is in the place and of the
+    degree asked for: for a filter on `concept`. A bilateral finding is on either side."""
+    sides = (concept.side, "bilateral") if concept.side not in (None, "bilateral") else (concept.side,)
+    narrower = [zone for zone, third in WITHIN.items() if third == concept.zone]
+    return tuple(
+        write_concept(Concept(finding, concept.status, side, zone, degree))
+        for finding in findings
+        for side in (sides if concept.side else (*get_args(Side), None))
+        for zone in ((concept.zone, *narrower) if concept.zone else (*get_args(Zone), None))
+        for degree in ((concept.degree,) if concept.degree else (*get_args(Degree), None))
+    )
+
+
+@lru_cache(maxsize=64)  # a study's pictures and its report stand together
+def _placed(report: Report) -> tuple[str, ...]:
+    told = (c for c in report_concepts(report) if c.side or c.zone or c.degree)
+    return tuple(sorted(map(write_concept, told)))
 
 
 def own_field(column: str) -> str:

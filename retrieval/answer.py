@@ -6,24 +6,50 @@ from typing import Any, Literal
 
 from corpus.findings import Statuses, sides
 from corpus.records import AttributeValue
-from retrieval.rank import ItemKind
+from retrieval.localize.answer import Box
 
 HitKind = Literal["image", "report", "case"]
 
 
+EvidenceKind = Literal["image", "report", "sentence", "terms", "region", "findings", "duplicate"]
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """An item that brought a study into the answer. `score` is its cosine with the query, in [-1, 1]."""
+    """Why a study is in the answer: an item of it, its findings, or an equal that it stands for.
+
+    `kind` and `score`: of an image, a report and a sentence the cosine with the query; of `terms` the BM25 of
+    the report's affirmed words; of a `region` the mean cosine of the box's patches with the nearest ones of
+    this picture, which lie in `box`; of `findings` the agreement in [-1, 1]; of a `duplicate` the cosine with
+    the item of the hit, 1 for equals, `study_id` being the other study. `contributed`: what it gave to the
+    hit's score; all of a hit's add up to it. `by`: the parts of the query that it answers to. `agree` and
+    `conflict`: what the study's findings say to those that were asked for.
+    """
 
     item_id: str
-    kind: ItemKind
+    kind: EvidenceKind
     score: float
     text: str | None = None
+    contributed: float | None = None
+    by: tuple[str, ...] = ()
+    agree: tuple[str, ...] | None = None
+    conflict: tuple[str, ...] | None = None
+    box: Box | None = None
+    study_id: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's form; `text` only where there is one."""
+        """The contract's form; what there is nothing to say of is left out."""
         told: dict[str, Any] = {"item_id": self.item_id, "kind": self.kind, "score": round(self.score, 6)}
-        return told if self.text is None else {**told, "text": self.text}
+        further: dict[str, Any] = {
+            "text": self.text,
+            "contributed": None if self.contributed is None else round(self.contributed, 6),
+            "by": list(self.by) or None,
+            "agree": None if self.agree is None else list(self.agree),
+            "conflict": None if self.conflict is None else list(self.conflict),
+            "box": None if self.box is None else self.box.as_json(),
+            "study_id": self.study_id,
+        }
+        return told | {name: value for name, value in further.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +129,8 @@ class Took:
 class Answer:
     """The answer to one query.
 
-    `query` says what was asked, `encoder` (name, fingerprint) by which encoder it was understood.
+    `query` says what was asked and how its text was read, `encoder` (name, fingerprint) by which encoder it
+    was understood. `reason`: why there is no hit, a sentence for the reader.
     `own_studies` are the studies of the query's own subject, newest first; they are never among the hits.
     """
 

@@ -18,12 +18,16 @@ _MANY = 500  # parameters in one statement: SQLite's limit may be as low as 999
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A picture or report of a case, with its place in the vector store. `kind`: image or report."""
+    """A picture or report of a case, with its place in the vector store.
+
+    `kind`: image or report. `content`: hash of its pixels or text; equal content, equal hash.
+    """
 
     item_id: str
     point: UUID
     kind: str
     location: str | None
+    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +77,14 @@ def holds_studies(connection: sa.Connection) -> bool:
     return connection.execute(sa.select(StudyRow.study_id).limit(1)).first() is not None
 
 
-def subjects_with(connection: sa.Connection, content: str) -> set[str]:
-    """The subjects who have an item of this content hash."""
+def owners_of(connection: sa.Connection, content: str) -> set[tuple[str, str]]:
+    """The studies that have an item of this content hash: (study_id, subject_id) each."""
     statement = (
-        sa.select(StudyRow.subject_id)
+        sa.select(StudyRow.study_id, StudyRow.subject_id)
         .join(ItemRow, ItemRow.study_id == StudyRow.study_id)
         .where(ItemRow.content == content)
     )
-    return set(connection.execute(statement).scalars())
+    return {(study, subject) for study, subject in connection.execute(statement)}
 
 
 def holders(connection: sa.Connection, points: Collection[UUID], most: int) -> dict[UUID, list[str]]:
@@ -154,6 +158,7 @@ def _studies(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list[
             ItemRow.point_id,
             ItemRow.kind,
             ItemRow.location,
+            ItemRow.content.label("item_content"),
             ItemRow.view,
             ItemRow.modality,
         )
@@ -183,7 +188,9 @@ def _known(rows: list[sa.Row[Any]]) -> Known:
             attributes=_attributes(first, picture),
         ),
         key=first.study_key,
-        items=tuple(Item(row.item_id, row.point_id, row.kind, row.location) for row in items),
+        items=tuple(
+            Item(row.item_id, row.point_id, row.kind, row.location, row.item_content) for row in items
+        ),
     )
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from math import fsum
 from typing import Literal
 
-ItemKind = Literal["image", "report", "sentence"]
+ItemKind = Literal["image", "report", "sentence", "terms", "region"]
+"""`terms`: a report by the words it affirms; `region`: a picture by the patches alike to a box."""
 
 RANK_CONSTANT = 20
 """How flat the fusion is. The paper's 60 is for lists of a thousand documents, of which all systems rank
@@ -24,7 +25,7 @@ class Found:
     """An item that a store returned for one query vector.
 
     `item_id` and `study_id` are whatever names them: in a search, point id and keyed hash. A sentence is in
-    as many studies as hold it. `score` is the cosine in [-1, 1].
+    as many studies as hold it. `score` is the cosine in [-1, 1], of terms their BM25.
     """
 
     item_id: str
@@ -35,21 +36,38 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """One list of items for one query vector, in any order. `name` tells it from the others in the answer."""
+    """One list of items for one query vector, in any order. `name` tells it from the others.
+
+    `part`: the part of the query that it answers to, for the reader.
+    """
 
     name: str
     items: tuple[Found, ...]
     weight: float = 1.0
+    part: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one list gave a study: `share` of its score, through `item_id`, at `place` (from 1)."""
+
+    part: str
+    item_id: str
+    share: float
+    place: int
 
 
 @dataclass(frozen=True, slots=True)
 class RankedStudy:
-    """A study with what brought it here, best first. `score`: higher is better, within one answer."""
+    """A study with what brought it here, best first. `score`: higher is better, within one answer.
+
+    `shares`: list → what it gave; they add up to the score.
+    """
 
     study_id: str
     score: float
     evidence: tuple[Found, ...]
-    places: Mapping[str, int] = field(default_factory=dict)
+    shares: Mapping[str, Share] = field(default_factory=dict)
 
     @property
     def best(self) -> Found:
@@ -94,23 +112,27 @@ def rank_studies(rankings: Sequence[Ranking], k: int, *, constant: int = RANK_CO
     if len(filled) == 1:
         ranking, studies = filled[0]
         return [
-            RankedStudy(study, items[0].score, tuple(items), {ranking.name: place})
+            RankedStudy(
+                study,
+                items[0].score,
+                tuple(items),
+                {ranking.name: Share(ranking.part, items[0].item_id, items[0].score, place)},
+            )
             for (study, items), place in list(zip(studies.items(), _places(studies), strict=True))[:k]
         ]
     whole = sum(ranking.weight for ranking, _ in filled)
-    parts: dict[str, list[float]] = {}
-    places: dict[str, dict[str, int]] = {}
-    shares: dict[str, list[tuple[float, Found]]] = {}
+    shares: dict[str, dict[str, Share]] = {}
+    brought: dict[str, list[tuple[float, Found]]] = {}
     for ranking, studies in filled:
         for (study, items), place in zip(studies.items(), _places(studies), strict=True):
             share = ranking.weight * (1 + constant) / (place + constant) / whole
-            parts.setdefault(study, []).append(share)
-            places.setdefault(study, {})[ranking.name] = place
-            shares.setdefault(study, []).extend((share, item) for item in items)
+            told = Share(ranking.part, items[0].item_id, share, place)
+            shares.setdefault(study, {})[ranking.name] = told
+            brought.setdefault(study, []).extend((share, item) for item in items)
     # fsum: exact, so that the answer does not depend on the order of the rankings
-    scores = {study: fsum(shares_of) for study, shares_of in parts.items()}
+    scores = {study: fsum(told.share for told in of.values()) for study, of in shares.items()}
     order = sorted(scores, key=lambda study: (-scores[study], study))[:k]
-    return [RankedStudy(study, scores[study], _evidence(shares[study]), places[study]) for study in order]
+    return [RankedStudy(study, scores[study], _evidence(brought[study]), shares[study]) for study in order]
 
 
 def _places(studies: Mapping[str, Sequence[Found]]) -> list[int]:
@@ -123,9 +145,9 @@ def _places(studies: Mapping[str, Sequence[Found]]) -> list[int]:
     return places
 
 
-def _evidence(shares: list[tuple[float, Found]]) -> tuple[Found, ...]:
+def _evidence(brought: list[tuple[float, Found]]) -> tuple[Found, ...]:
     """Order a study's items by what their list gave the study, then by score; each item once."""
-    ordered = sorted(shares, key=lambda pair: (-pair[0], -pair[1].score, pair[1].item_id))
+    ordered = sorted(brought, key=lambda pair: (-pair[0], -pair[1].score, pair[1].item_id))
     seen: dict[str, Found] = {}
     for _, item in ordered:
         seen.setdefault(item.item_id, item)

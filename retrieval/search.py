@@ -1,47 +1,37 @@
-"""The search: vectors in, studies out, each with what brought it here.
+"""The search: a query in, studies out, each with what brought it here.
 
-Filters and the exclusion of the query's own subject run inside the vector store. What comes back is grouped
-by study and fused in `retrieval.rank`; the catalog is asked once for what is shown.
+Filters, what a wish denies and the exclusion of the query's own subject run inside the vector store. The
+lists that come back are fused (`retrieval.rank`), judged by what the studies' findings say to what was asked
+(`retrieval.pair`), and cleared of near-duplicates; the catalog is asked for what is shown.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
+from typing import Any
 from uuid import UUID
+
+import numpy as np
 
 from corpus.errors import EmptyIndex, SimilarityError
 from indexer.index import Index
 from indexer.vectors.conditions import And, Comparison, Condition, Not
-from retrieval.answer import Answer, Evidence, Hit, HitKind
-from retrieval.lookup import Known, Said, holders, holds_studies, sentences_said, studies_by_key, studies_of
-from retrieval.query import Query, Target
-from retrieval.rank import Found, ItemKind, RankedStudy, Ranking, rank_studies
-from retrieval.understand import Probe, Side, Understood, Vector, understand, with_vector
+from retrieval.answer import Answer
+from retrieval.candidates import Candidates, find_candidates
+from retrieval.describe import Shown, describe_hits
+from retrieval.diversity import diversify
+from retrieval.duplicates import Vectors, fold
+from retrieval.lookup import Known, holds_studies, studies_by_key, studies_of
+from retrieval.pair import Judged, judge
+from retrieval.probes import Side, Vector
+from retrieval.query import Query
+from retrieval.rank import rank_studies
+from retrieval.understand import Understood, understand, with_vector
 
 DEEPER = 60
 """Studies that each list holds before lists are fused: below that place a list adds little."""
-MOST_EVIDENCE = 8
-"""Items told of one hit."""
-_SENTENCE_PLACES = 4  # sentences in studies that are looked at, for each study wanted
-_RARE = 50  # a sentence of more studies than this tells none from the others
-
-_KINDS: Mapping[Target, tuple[ItemKind, ...]] = {
-    "images": ("image",),
-    "reports": ("report", "sentence"),
-    "cases": ("image", "report", "sentence"),
-}
-_HIT_KINDS: Mapping[Target, HitKind] = {"images": "image", "reports": "report", "cases": "case"}
-
-_WEIGHTS: Mapping[tuple[Side, ItemKind], float] = {
-    ("image", "image"): 1.0,
-    ("image", "report"): 0.5,
-    ("image", "sentence"): 0.5,
-    ("text", "image"): 1.0,
-    ("text", "report"): 0.5,
-    ("text", "sentence"): 0.5,
-}
-"""Of the lists in a fusion: films weigh as much as words, and of the words the whole report as much as its
-best sentence."""
+_EVERY = 1_000_000  # candidates: all of them
+_POOL = 50  # candidates among which hits that differ are chosen
 
 
 def search(index: Index, query: Query) -> Answer:
@@ -81,7 +71,7 @@ def search_vector(index: Index, query: Query, side: Side, vector: Vector) -> Ans
 
     Args:
         index: the index.
-        query: what is wanted; its image or text is only repeated in the answer.
+        query: what is wanted; its image is only repeated in the answer, its text is read for findings.
         side: what the vector was made of.
         vector: (dim,) float32 unit, by the index's encoder.
     """
@@ -92,25 +82,47 @@ def _answer(index: Index, understood: Understood) -> Answer:
     """Search, rank and describe."""
     query = understood.query
     began = perf_counter()
-    where = _with_exclusion(index, understood.where, understood.subjects)
-    rankings = _rankings(index, understood, where)
-    searched = perf_counter()
-    ranked = rank_studies(rankings, query.k)
-    done = perf_counter()
-    hits, own = _describe(index, query.target, ranked, understood.subjects)
-    told = perf_counter()
+    where = _with_exclusion(index, understood)
+    depth = _depth(understood)
+    searching = ranking = asking = 0.0
+    while True:
+        candidates = find_candidates(index, understood, where, depth)
+        searched = perf_counter()
+        judged = _judge(understood, candidates)
+        ranked = perf_counter()
+        shown = _choose(index, query, judged)
+        chosen = perf_counter()
+        searching += searched - began
+        ranking += ranked - searched
+        asking += chosen - ranked
+        if len(shown) >= query.k or candidates.whole:
+            break
+        began, depth = perf_counter(), 4 * depth
+    with index.catalog.engine.connect() as connection:
+        hits = describe_hits(connection, query.target, shown, {})
+        own = studies_of(connection, understood.subjects) if understood.subjects else []
+    asking += perf_counter() - chosen
     return Answer(
-        query=query.as_json(),
+        query=_told(understood),
         encoder={"name": index.active_version.name, "fingerprint": index.active_version.fingerprint},
         hits=hits,
         own_studies=tuple(known.case for known in own),
         took=replace(
             understood.took,
-            search=(searched - began) * 1000,
-            rank=(done - searched) * 1000,
-            catalog=understood.took.catalog + (told - done) * 1000,
+            search=searching * 1000,
+            rank=ranking * 1000,
+            catalog=understood.took.catalog + asking * 1000,
         ),
+        reason=None if hits else _why_nothing(understood, own),
     )
+
+
+def _depth(understood: Understood) -> int:
+    """How many studies each list holds at first: one list alone needs no more than are shown."""
+    query = understood.query
+    alone = query.target == "images" and len(understood.probes) == 1 and not understood.asked.wished
+    depth = query.k + query.k // 2 if alone else max(2 * query.k, DEEPER)
+    return max(depth, _POOL + _POOL // 2) if query.diversify else depth
 
 
 def _require_something(index: Index) -> None:
@@ -122,118 +134,88 @@ def _require_something(index: Index) -> None:
             )
 
 
-def _with_exclusion(index: Index, asked: Condition | None, subjects: frozenset[str]) -> Condition | None:
-    """The condition that the store is given: the user's filter, and not the query's own subject."""
-    if not subjects:
-        return asked
-    keys = tuple(sorted(index.home.keyed("subject", subject) for subject in subjects))
-    others = Not(Comparison("subject", "in", keys))
-    return others if asked is None else And((asked, others))
+def _with_exclusion(index: Index, understood: Understood) -> Condition | None:
+    """The condition that the store is given: what was asked, and neither the query's own subject nor the
+    examples."""
+    parts: list[Condition] = [] if understood.where is None else [understood.where]
+    for field, names in (("subject", understood.subjects), ("study", understood.examples)):
+        if names:
+            keys = tuple(sorted(index.home.keyed(field, name) for name in names))
+            parts.append(Not(Comparison(field, "in", keys)))
+    return None if not parts else parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
-def _rankings(index: Index, understood: Understood, where: Condition | None) -> list[Ranking]:
-    """Every list that the target draws on: each probe in each kind of item."""
-    query = understood.query
-    held = set(index.store.collections())
-    kinds = [kind for kind in _KINDS[query.target] if index.collection(kind) in held]
-    depth = query.k if len(kinds) * len(understood.probes) == 1 else max(2 * query.k, DEEPER)
-    return [
-        Ranking(f"{number}:{kind}", items, _WEIGHTS[probe.side, kind])
-        for number, probe in enumerate(understood.probes)
-        for kind in kinds
-        if (items := _nearest(index, kind, probe, depth, where))
-    ]
+def _judge(understood: Understood, candidates: Candidates) -> list[Judged]:
+    ranked = rank_studies(candidates.rankings, _EVERY)
+    return judge(ranked, understood.asked, candidates.payloads)
 
 
-def _nearest(
-    index: Index, kind: ItemKind, probe: Probe, studies: int, where: Condition | None
-) -> tuple[Found, ...]:
-    """The nearest items of a kind, asking for more until so many studies are among them or none is left."""
-    if kind == "sentence":
-        return _nearest_sentences(index, probe, studies, where)
-    collection = index.collection(kind)
-    limit = studies + studies // 2
-    while True:
-        hits = index.store.search(collection, probe.vector, limit, where)
-        found = tuple(Found(str(hit.id), str(hit.payload["study"]), kind, hit.score) for hit in hits)
-        if len(hits) < limit or len({item.study_id for item in found}) >= studies:
-            return found
-        limit *= 4
+def _choose(index: Index, query: Query, judged: Sequence[Judged]) -> list[Shown]:
+    """The k studies to be shown: near-duplicates folded, spread out where that was asked for.
 
-
-def _nearest_sentences(
-    index: Index, probe: Probe, studies: int, where: Condition | None
-) -> tuple[Found, ...]:
-    """The nearest sentences, each in the studies that hold it and pass the filter.
-
-    One vector stands for a sentence of many studies, so the filter runs on those studies' reports, in the
-    store. Asked once, with a bound: this list sharpens the one of whole reports, in which every study with a
-    sentence is, so a filter that leaves few of its studies loses none. Sentences that very many studies share
-    tell them apart from none and are passed over.
+    As many candidates are looked at as are needed, in steps: most of them are told apart by what the catalog
+    holds of the first few.
     """
-    hits = index.store.search(index.collection("sentence"), probe.vector, studies)
-    with index.catalog.engine.connect() as connection:
-        held = holders(connection, [hit.id for hit in hits], _RARE)
-    found = [
-        Found(str(hit.id), key, "sentence", hit.score) for hit in hits for key in sorted(held.get(hit.id, ()))
-    ][: _SENTENCE_PLACES * studies]
-    if where is None:
-        return tuple(found)
-    passing = _passing(index, probe, {item.study_id for item in found}, where)
-    return tuple(item for item in found if item.study_id in passing)
-
-
-def _passing(index: Index, probe: Probe, keys: set[str], where: Condition) -> set[str]:
-    """Those of the studies whose report passes the filter."""
-    if not keys:
-        return set()
-    among = And((where, Comparison("study", "in", tuple(sorted(keys)))))
-    hits = index.store.search(index.collection("report"), probe.vector, len(keys), among)
-    return {str(hit.payload["study"]) for hit in hits}
-
-
-def _describe(
-    index: Index, target: Target, ranked: Sequence[RankedStudy], subjects: frozenset[str]
-) -> tuple[tuple[Hit, ...], list[Known]]:
-    """Turn keys into cases: one statement for the studies, one for the sentences, one for the own studies."""
-    with index.catalog.engine.connect() as connection:
-        known = studies_by_key(connection, [study.study_id for study in ranked])
-        points = {UUID(item.item_id) for study in ranked for item in _told(study) if item.kind == "sentence"}
-        said = {
-            (sentence.study_key, sentence.point): sentence
-            for sentence in sentences_said(
-                connection, points, [study.case.study_id for study in known.values()]
-            )
-        }
-        own = studies_of(connection, subjects) if subjects else []
-    hits: list[Hit] = []
-    for study in ranked:
+    wanted = max(query.k, _POOL) if query.diversify else query.k
+    taken = wanted + wanted // 2
+    while True:
+        window = judged[:taken]
+        with index.catalog.engine.connect() as connection:
+            by_key = studies_by_key(connection, [candidate.study_id for candidate in window])
         # A study that was removed while this search ran is no hit.
-        if (of := known.get(study.study_id)) is not None:
-            hits.append(_hit(len(hits) + 1, target, study, of, said))
-    return tuple(hits), own
+        present = [candidate for candidate in window if candidate.study_id in by_key]
+        vectors = _picture_vectors(index, by_key) if query.target != "reports" else {}
+        folded = fold([by_key[candidate.study_id] for candidate in present], query.target, vectors)
+        if len(folded) >= wanted or taken >= len(judged):
+            break
+        taken *= 2
+    of = {candidate.study_id: candidate for candidate in present}
+    shown = [(of[known.key], known, twins) for known, twins in folded]
+    return _spread(index, query, shown[:wanted], vectors) if query.diversify else shown[: query.k]
 
 
-def _hit(
-    rank: int, target: Target, study: RankedStudy, known: Known, said: Mapping[tuple[str, UUID], Said]
-) -> Hit:
-    items = {str(item.point): item for item in known.items}
-    evidence = []
-    for found in _told(study):
-        if found.kind == "sentence":
-            sentence = said.get((study.study_id, UUID(found.item_id)))
-            if sentence is not None:
-                evidence.append(Evidence(sentence.item_id, "sentence", found.score, sentence.text))
-        elif found.item_id in items:
-            evidence.append(Evidence(items[found.item_id].item_id, found.kind, found.score))
-    pictures = {item.item_id: item.location for item in known.items if item.kind == "image"}
-    shown = next((told.item_id for told in evidence if told.item_id in pictures), None)
-    case = known.case if shown is None else replace(known.case, path=pictures[shown])
-    report = next((item.item_id for item in known.items if item.kind == "report"), None)
-    best = evidence[0].item_id if evidence else case.study_id
-    item_id = report if target == "reports" and report is not None else best
-    return Hit(rank, study.score, _HIT_KINDS[target], item_id, case, tuple(evidence))
+def _picture_vectors(index: Index, studies: Mapping[str, Known]) -> Vectors:
+    points = [item.point for known in studies.values() for item in known.items if item.kind == "image"]
+    collection = index.collection("image")
+    if not points or collection not in index.store.collections():
+        return {}
+    return {point.id: point.vector for point in index.store.fetch(collection, points)}
 
 
-def _told(study: RankedStudy) -> tuple[Found, ...]:
-    return study.evidence[:MOST_EVIDENCE]
+def _spread(index: Index, query: Query, shown: Sequence[Shown], pictures: Vectors) -> list[Shown]:
+    """Choose k that answer and differ."""
+    texts = _report_vectors(index, shown)
+    nothing = np.zeros(index.active_version.dim, np.float32)
+    vectors: dict[str, list[Vector]] = {}
+    for judged, known, _ in shown:
+        points = {item.kind: item.point for item in reversed(known.items)}
+        picture = pictures.get(points["image"], nothing) if "image" in points else nothing
+        text = texts.get(points["report"], nothing) if "report" in points else nothing
+        vectors[judged.study_id] = [picture, text]
+    of = {judged.study_id: (judged, known, twins) for judged, known, twins in shown}
+    scores = {judged.study_id: judged.score for judged, _, _ in shown}
+    return [of[name] for name in diversify(scores, vectors, query.k)]
+
+
+def _report_vectors(index: Index, shown: Sequence[Shown]) -> dict[UUID, Vector]:
+    points = [item.point for _, known, _ in shown for item in known.items if item.kind == "report"]
+    collection = index.collection("report")
+    if not points or collection not in index.store.collections():
+        return {}
+    return {point.id: point.vector for point in index.store.fetch(collection, points)}
+
+
+def _told(understood: Understood) -> dict[str, Any]:
+    """The query as it was asked, and how its text was read."""
+    asked = understood.query.as_json()
+    if understood.query.text is None and understood.query.finding is None:
+        return asked
+    return {**asked, "understood": {**understood.asked.as_json(), "words": understood.phrase}}
+
+
+def _why_nothing(understood: Understood, own: Sequence[Known]) -> str:
+    if understood.where is not None:
+        return "no study of the index meets what was asked for"
+    if own:
+        return "every study of the index is of the query's own subject or an example of the query"
+    return "the index holds nothing of the kind that was asked for"

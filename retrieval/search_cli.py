@@ -15,17 +15,25 @@ Examples:
   similarity search --image film.dcm --for cases -k 5
   similarity search --text "right pleural effusion" --for images --where "view in (pa, ap) age>=60"
   similarity search --case openi:1000 --for reports --json
+  similarity search --image film.dcm --text "without tubes"
+  similarity search --image film.dcm --region 310,420,520,640 --for images
+  similarity search --finding "effusion and not pneumothorax" --dislike openi:17
   similarity search --batch queries.jsonl > answers.jsonl
 
 One search pays seconds of start-up for the encoder: use --batch for many. A batch is JSON lines of
-{"id", "image"|"text"|"case", "for", "k", "where", "subject"}; a bad line is answered {"id", "error"} in its
-place."""
+{"id", "image", "region", "text", "case", "like", "dislike", "finding", "diversify", "for", "k", "where",
+"subject"}; a bad line is answered {"id", "error"} in its place."""
 
 
 @click.command(epilog=EPILOG)
 @click.option("--image", metavar="FILE", help="A film: PNG, JPEG or DICOM.")
-@click.option("--text", metavar="TEXT", help="A phrase or a whole report.")
+@click.option("--region", metavar="L,T,R,B", help="Only this box of the film, in its pixels.")
+@click.option("--text", metavar="TEXT", help="A phrase or a whole report; with a film, what else is wanted.")
 @click.option("--case", metavar="STUDY_ID", help="A study of the index; nothing is encoded.")
+@click.option("--like", multiple=True, metavar="ID|FILE", help="Be near to this, too.")
+@click.option("--dislike", multiple=True, metavar="ID|FILE", help="Be far from this.")
+@click.option("--finding", metavar="EXPR", help="Only studies with these findings: 'edema and not mass'.")
+@click.option("--diversify", is_flag=True, help="Hits that differ from each other.")
 @click.option("--batch", metavar="FILE.jsonl", help="Many queries, one a line; - for stdin.")
 @click.option(
     "--for",
@@ -42,8 +50,13 @@ place."""
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 def search(
     image: str | None,
+    region: str | None,
     text: str | None,
     case: str | None,
+    like: tuple[str, ...],
+    dislike: tuple[str, ...],
+    finding: str | None,
+    diversify: bool,
     batch: str | None,
     target: str,
     k: int,
@@ -52,21 +65,37 @@ def search(
     encoder: str | None,
     as_json: bool,
 ) -> None:
-    """Find similar cases from a picture, a phrase or a case.
+    """Find similar cases from a picture, a phrase, a case, or several of them together.
 
-    k counts studies, the best first. Scores are comparable within one answer.
+    k counts studies, the best first. Scores are comparable within one answer. A phrase is read as a report
+    is: "no effusion" brings cases that say so, and "without tubes" none that have one.
     """
     from typing import cast
 
     from corpus.errors import UsageError
-    from retrieval.query import Query, Target
+    from retrieval.query import Query, Target, box_of
 
     if batch is not None:
-        if image is not None or text is not None or case is not None:
-            raise UsageError("--batch holds the queries itself: leave out --image, --text and --case")
+        if any((image, region, text, case, like, dislike, finding, diversify)):
+            raise UsageError(
+                "--batch holds the queries itself: leave out --image, --text, --case and the like"
+            )
         _answer_batch(batch, encoder)
         return
-    query = Query(image, text, case, cast(Target, target), k, where, subject)
+    query = Query(
+        image=image,
+        text=text,
+        case=case,
+        target=cast(Target, target),
+        k=k,
+        where=where,
+        subject=subject,
+        region=None if region is None else box_of(region),
+        like=like,
+        dislike=dislike,
+        finding=finding,
+        diversify=diversify,
+    )
     _answer_one(query, encoder, as_json)
 
 
@@ -88,7 +117,13 @@ def _answer_one(query: "Query", encoder: str | None, as_json: bool) -> None:
     if answer.hits:
         click.echo(answer_text(answer, width, colour=terminal), nl=False)
     else:
-        click.echo("no study of the index meets that", err=True)
+        click.echo(answer.reason, err=True)
+    if query.text is not None and not any(
+        map(answer.query["understood"].get, ("present", "absent", "uncertain"))
+    ):
+        click.echo(
+            "no finding was recognised in the text (it is read as English): ranked by likeness", err=True
+        )
     if answer.own_studies:
         own = ", ".join(case.study_id for case in answer.own_studies)
         click.echo(f"own studies, not among the hits: {own}", err=True)

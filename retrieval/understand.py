@@ -1,62 +1,58 @@
-"""From a query to vectors: decode the picture, encode picture or phrase, or take a case's stored vectors; and
-find out whose query it is."""
+"""From queries to what is searched with: pictures decoded, pictures and phrases encoded in one batch each,
+stored vectors of cases recalled, texts read for what they ask; and whose query it is."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from corpus.errors import IndexingError, SimilarityError, UsageError
+from corpus.errors import SimilarityError, UsageError
+from corpus.findings import Status
 from indexer.index import Index
-from indexer.vectors.conditions import Condition
+from indexer.vectors.conditions import And, Comparison, Condition, Not
 from retrieval.answer import Took
-from retrieval.lookup import study_by_id, subjects_with
+from retrieval.asked import Asked, describe, read_text
+from retrieval.examples import Recalled, Shown, is_picture, recall, show
 from retrieval.picture import read_picture
+from retrieval.expression import parse_findings, refuse_contradiction, wanted
+from retrieval.probes import Part, Probe, Side, Vector, combine
 from retrieval.query import Query
 from retrieval.where import parse_where
-
-Side = Literal["image", "text"]
-Vector = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A vector to search with. `side`: what it was made of. `vector`: (dim,) float32 unit."""
-
-    side: Side
-    vector: Vector
 
 
 @dataclass(frozen=True, slots=True)
 class Understood:
-    """A query ready to be searched. `subjects`: subject_ids whose studies are the query's own."""
+    """A query ready to be searched.
+
+    `where`: what every hit meets: the filter, the expression over findings, and none of what a wish denies.
+    `asked`: the findings that a text or the query's case asks for. `phrase`: the affirmed words, ranked by in
+    the reports' own. `probes`: the vectors. `subjects`: subject_ids whose studies are the query's own.
+    `examples`: study_ids that were given as examples. Neither are hits.
+    """
 
     query: Query
     where: Condition | None
+    asked: Asked
+    phrase: str
     probes: tuple[Probe, ...]
     subjects: frozenset[str]
+    examples: frozenset[str] = frozenset()
     took: Took = field(default_factory=Took)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A query whose filter is read."""
+@dataclass(slots=True)
+class _Reading:
+    """A query under way: its parts, of which those without a vector wait to be encoded."""
 
     query: Query
     where: Condition | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """A decoded query picture: (height, width) float32 in [0, 1], and whose it is."""
-
-    asked: _Asked
-    pixels: Vector
-    subjects: frozenset[str]
-    milliseconds: float
+    asked: Asked
+    phrase: str = ""
+    texts: list[tuple[Part, str]] = field(default_factory=list)
+    pictures: list[tuple[Part, Shown]] = field(default_factory=list)
+    found: list[tuple[Part, Side, Vector]] = field(default_factory=list)
+    subjects: set[str] = field(default_factory=set)
+    examples: set[str] = field(default_factory=set)
+    took: Took = field(default_factory=Took)
 
 
 def understand(index: Index, queries: Sequence[Query]) -> list[Understood | SimilarityError]:
@@ -65,108 +61,135 @@ def understand(index: Index, queries: Sequence[Query]) -> list[Understood | Simi
     Returns:
         In the order of the queries; in the place of one that cannot be understood, the reason.
     """
-    results: dict[int, Understood | SimilarityError] = {}
-    pictures: dict[int, _Picture] = {}
-    texts: dict[int, _Asked] = {}
-    for place, query in enumerate(queries):
+    read: list[_Reading | SimilarityError] = []
+    for query in queries:
         try:
-            asked = _Asked(query, read_filter(index, query))
-            if query.image is not None:
-                pictures[place] = _decode(index, asked, query.image)
-            elif query.case is not None:
-                results[place] = _recall(index, asked, query.case)
-            else:
-                texts[place] = asked
+            read.append(_read(index, query))
         except SimilarityError as error:
-            results[place] = error
-    results |= _encode_pictures(index, pictures)
-    results |= _encode_texts(index, texts)
-    return [results[place] for place in range(len(queries))]
-
-
-def read_filter(index: Index, query: Query) -> Condition | None:
-    """The query's filter, over the fields that this index has.
-
-    Raises:
-        UsageError: it cannot be understood.
-    """
-    return None if query.where is None else parse_where(query.where, index.catalog.own_fields())
-
-
-def _decode(index: Index, asked: _Asked, image: str) -> _Picture:
-    """Read a picture; its subject is told by equal pixels in the index and by its DICOM header."""
-    began = perf_counter()
-    picture = asked.query.picture or read_picture(image)
-    subjects = {f"dicom:{picture.patient}"} if picture.patient else set()
-    with index.catalog.engine.connect() as connection:
-        subjects |= subjects_with(connection, picture.content)
-    return _Picture(asked, picture.pixels, frozenset(subjects), _since(began))
-
-
-def _encode_pictures(index: Index, pictures: Mapping[int, _Picture]) -> dict[int, Understood]:
-    if not pictures:
-        return {}
-    began = perf_counter()
-    vectors = index.encoder.encode_images([picture.pixels for picture in pictures.values()])
-    each = _since(began) / len(pictures)
-    return {
-        place: Understood(
-            picture.asked.query,
-            picture.asked.where,
-            (Probe("image", vector),),
-            picture.subjects | _named(picture.asked.query),
-            Took(decode=picture.milliseconds, encode=each),
-        )
-        for (place, picture), vector in zip(pictures.items(), vectors, strict=True)
-    }
-
-
-def _encode_texts(index: Index, texts: Mapping[int, _Asked]) -> dict[int, Understood]:
-    """Encode phrases. Equal text does not make a query someone's own: many normal reports read alike."""
-    if not texts:
-        return {}
-    began = perf_counter()
-    vectors = index.encoder.encode_texts([asked.query.text or "" for asked in texts.values()])
-    each = _since(began) / len(texts)
-    return {
-        place: Understood(
-            asked.query, asked.where, (Probe("text", vector),), _named(asked.query), Took(encode=each)
-        )
-        for (place, asked), vector in zip(texts.items(), vectors, strict=True)
-    }
-
-
-def _recall(index: Index, asked: _Asked, case: str) -> Understood:
-    """Take the stored vectors of a case: its pictures and its report."""
-    began = perf_counter()
-    with index.catalog.engine.connect() as connection:
-        known = study_by_id(connection, case)
-    if known is None:
-        raise UsageError(f"the index has no case {case!r}; an id is <source>:<the set's own name>")
-    probes = []
-    for kind, side in (("image", "image"), ("report", "text")):
-        wanted = [item.point for item in known.items if item.kind == kind]
-        collection = index.collection(kind)
-        if wanted and collection in index.store.collections():
-            found = {point.id: point.vector for point in index.store.fetch(collection, wanted)}
-            probes += [Probe(side, found[point]) for point in wanted if point in found]  # type: ignore[arg-type]
-    if not probes:
-        raise IndexingError(
-            f"the index holds no vector of {case!r} by {index.active_version.name}: "
-            "run `similarity index add` with that encoder"
-        )
-    subjects = _named(asked.query) | {known.case.subject_id}
-    return Understood(asked.query, asked.where, tuple(probes), subjects, Took(catalog=_since(began)))
-
-
-def _named(query: Query) -> frozenset[str]:
-    return frozenset() if query.subject is None else frozenset({query.subject})
-
-
-def _since(began: float) -> float:
-    return (perf_counter() - began) * 1000
+            read.append(error)
+    under_way = [reading for reading in read if isinstance(reading, _Reading)]
+    _encode_pictures(index, under_way)
+    _encode_texts(index, under_way)
+    return [_finish(reading) if isinstance(reading, _Reading) else reading for reading in read]
 
 
 def with_vector(index: Index, query: Query, side: Side, vector: Vector) -> Understood:
     """A query whose vector is already made, for benchmarks and services that encode elsewhere."""
-    return Understood(query, read_filter(index, query), (Probe(side, vector),), _named(query))
+    reading = _start(index, query)
+    reading.found = [("image" if side == "image" else "text", side, vector)]
+    return _finish(reading)
+
+
+def _start(index: Index, query: Query) -> _Reading:
+    """Read a query's texts: its filter, its expression over findings, its phrase.
+
+    Raises:
+        UsageError: one of them cannot be understood, or asks for what it denies.
+    """
+    conditions: list[Condition] = []
+    if query.where is not None:
+        conditions.append(parse_where(query.where, index.catalog.own_fields()))
+    asked = Asked() if query.text is None else read_text(query.text)
+    texts: list[tuple[Part, str]] = []
+    phrase = asked.words
+    if query.finding is not None:
+        expression = parse_findings(query.finding)
+        refuse_contradiction(expression)
+        conditions.append(expression)
+        named = wanted(expression)
+        told = ", ".join(map(describe, named))
+        phrase = f"{phrase} {told}".strip()
+        asked = replace(asked, wished=tuple(dict.fromkeys((*asked.wished, *named))))
+        texts.append(("finding", told or query.finding))
+    conditions += [Not(Comparison("finding", "=", name)) for name in asked.excluded]
+    if query.text is not None:
+        denies = any(concept.status is Status.ABSENT for concept in asked.wished)
+        alone = not (query.image or query.case or query.like or query.finding)
+        if asked.words:
+            # A wish that also denies is encoded without what it denies: the vector would bring just that.
+            texts.append(("text", asked.words if denies else query.text))
+        elif alone:
+            texts.append(("text", query.text))
+    where = None if not conditions else conditions[0] if len(conditions) == 1 else And(tuple(conditions))
+    subjects = set() if query.subject is None else {query.subject}
+    return _Reading(query, where, asked, phrase, texts, subjects=subjects)
+
+
+def _read(index: Index, query: Query) -> _Reading:
+    """Read every part of a query that needs no encoder."""
+    reading = _start(index, query)
+    if query.region is not None:
+        raise UsageError("this index holds no patches of its pictures, which a region is looked for in")
+    if query.image is not None:
+        reading.subjects |= _add_picture(index, reading, "image", query.image).subjects
+    if query.case is not None:
+        case = _add_case(index, reading, "case", query.case)
+        reading.subjects.add(case.subject_id)
+        reading.asked = replace(reading.asked, described=(*reading.asked.described, *case.shows))
+    for part, examples in (("like", query.like), ("dislike", query.dislike)):
+        for example in dict.fromkeys(examples):
+            if is_picture(example):
+                reading.examples |= _add_picture(index, reading, part, example).studies  # type: ignore[arg-type]
+            else:
+                _add_case(index, reading, part, example)  # type: ignore[arg-type]
+                reading.examples.add(example)
+    return reading
+
+
+def _add_picture(index: Index, reading: _Reading, part: Part, location: str) -> Shown:
+    began = perf_counter()
+    read_already = reading.query.picture if part == "image" else None
+    shown = show(index, read_already or read_picture(location))
+    reading.pictures.append((part, shown))
+    reading.took = replace(reading.took, decode=reading.took.decode + _since(began))
+    return shown
+
+
+def _add_case(index: Index, reading: _Reading, part: Part, study_id: str) -> Recalled:
+    began = perf_counter()
+    case = recall(index, study_id)
+    reading.found += [(part, side, vector) for side, vector in case.vectors]
+    reading.took = replace(reading.took, catalog=reading.took.catalog + _since(began))
+    return case
+
+
+def _encode_pictures(index: Index, readings: Sequence[_Reading]) -> None:
+    waiting = [(reading, part, shown.picture) for reading in readings for part, shown in reading.pictures]
+    if not waiting:
+        return
+    began = perf_counter()
+    vectors = index.encoder.encode_images([picture.pixels for _, _, picture in waiting])
+    each = _since(began) / len(waiting)
+    for (reading, part, _), vector in zip(waiting, vectors, strict=True):
+        reading.found.append((part, "image", vector))
+        reading.took = replace(reading.took, encode=reading.took.encode + each)
+
+
+def _encode_texts(index: Index, readings: Sequence[_Reading]) -> None:
+    """Encode phrases. Equal text does not make a query someone's own: many normal reports read alike."""
+    waiting = [(reading, part, text) for reading in readings for part, text in reading.texts]
+    if not waiting:
+        return
+    began = perf_counter()
+    vectors = index.encoder.encode_texts([text for _, _, text in waiting])
+    each = _since(began) / len(waiting)
+    for (reading, part, _), vector in zip(waiting, vectors, strict=True):
+        reading.found.append((part, "text", vector))
+        reading.took = replace(reading.took, encode=reading.took.encode + each)
+
+
+def _finish(reading: _Reading) -> Understood:
+    return Understood(
+        reading.query,
+        reading.where,
+        reading.asked,
+        reading.phrase,
+        combine(reading.found),
+        frozenset(reading.subjects),
+        frozenset(reading.examples),
+        reading.took,
+    )
+
+
+def _since(began: float) -> float:
+    return (perf_counter() - began) * 1000

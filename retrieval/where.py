@@ -74,55 +74,39 @@ def parse_where(text: str, attributes: Mapping[str, FieldType] | None = None) ->
         UsageError: it does not parse, names an unknown field, or gives a value of the wrong type; the
             message says at which character, and the nearest known field.
     """
-    if len(text) > _LONGEST:
-        raise UsageError(f"--where: an expression of {len(text)} characters; at most {_LONGEST} are read")
-    return _Parser(text, {**(attributes or {}), **CASE_FIELDS}).whole()
-
-
-def _tokens(text: str) -> Iterator[_Token]:
-    at = 0
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None:
-            what = "a quote that is not closed" if text[at] in "\"'" else f"{text[at]!r} has no meaning here"
-            raise _error(text, at, what)
-        kind = str(match.lastgroup)
-        if kind != "space":
-            shown = match.group()
-            yield _Token(kind, _unquote(shown) if kind == "quoted" else shown, at)
-        at = match.end()
-    yield _Token("end", "", len(text))
+    return Parser(text, {**(attributes or {}), **CASE_FIELDS}).whole()
 
 
 def _unquote(quoted: str) -> str:
     return re.sub(r"\\(.)", r"\1", quoted[1:-1], flags=re.DOTALL)
 
 
-def _error(text: str, at: int, what: str) -> UsageError:
-    """Make the one line a person sees: where, what, and the words around it."""
-    around = text[max(0, at - 12) : at] + "▸" + text[at : at + 20]
-    return UsageError(f"--where, character {at + 1}: {what}  [{' '.join(around.split())}]")
-
-
-class _Parser:
+class Parser:
     """Recursive descent over the tokens of one expression."""
 
+    option = "--where"
+    example = "sex=F and age>=60"
+
     def __init__(self, text: str, fields: Mapping[str, FieldType]) -> None:
+        if len(text) > _LONGEST:
+            raise UsageError(f"{self.option}: {len(text)} characters; at most {_LONGEST} are read")
         self.text = text
         self.fields = fields
-        self.tokens = list(_tokens(text))
+        self.tokens = list(self.tokenize())
         self.next = 0
         self.depth = 0
 
     def whole(self) -> Condition:
+        """Read the whole text, which must not be empty."""
         if len(self.tokens) == 1:
-            raise UsageError("--where is empty; write for example: sex=F and age>=60")
+            raise UsageError(f"{self.option} is empty; write for example: {self.example}")
         condition = self.expression()
         if self.peek().kind != "end":
             raise self.error(self.peek(), f"{self.peek().shown} is left over")
         return condition
 
     def expression(self) -> Condition:
+        """Read conjunctions joined by "or"."""
         parts = [self.conjunction()]
         while self.peek().is_word("or"):
             self.take()
@@ -130,6 +114,7 @@ class _Parser:
         return parts[0] if len(parts) == 1 else Or(tuple(parts))
 
     def conjunction(self) -> Condition:
+        """Read negations joined by "and" or by nothing."""
         parts = [self.negation()]
         while True:
             token = self.peek()
@@ -141,6 +126,7 @@ class _Parser:
         return parts[0] if len(parts) == 1 else And(tuple(parts))
 
     def negation(self) -> Condition:
+        """Read a comparison, one that is denied, or an expression in parentheses."""
         token = self.peek()
         if not (token.is_word("not") or token.is_mark("(")):
             return self.comparison()
@@ -158,6 +144,7 @@ class _Parser:
         return inner
 
     def comparison(self) -> Condition:
+        """Read a field, an operator and a value or list."""
         named = self.take()
         if named.kind not in ("word", "quoted") or named.is_word(*_WORDS):
             raise self.error(named, f"expected a field such as sex, age or finding, found {named.shown}")
@@ -194,34 +181,58 @@ class _Parser:
             self.expect(")")
         return tokens
 
-    def value_token(self) -> _Token:
+    def value_token(self, what: str = "a value") -> _Token:
+        """Take a token that is a value; `what` was expected names it to a person."""
         token = self.take()
         if token.kind not in ("word", "quoted") or token.is_word(*_WORDS):
-            raise self.error(token, f"expected a value, found {token.shown}")
+            raise self.error(token, f"expected {what}, found {token.shown}")
         return token
 
     def value(self, field: str, kind: FieldType, token: _Token) -> Scalar:
+        """Turn a value's token into one of the field's type."""
         try:
             return read_value(field, kind, token.text)
         except ValueError as error:
             raise self.error(token, str(error)) from None
 
     def expect(self, mark: str) -> None:
+        """Take a mark that must be next."""
         token = self.take()
         if not token.is_mark(mark):
             raise self.error(token, f"expected {mark!r}, found {token.shown}")
 
     def peek(self) -> _Token:
+        """The next token, left where it is."""
         return self.tokens[self.next]
 
     def take(self) -> _Token:
+        """The next token; at the end that stays."""
         token = self.tokens[self.next]
         if token.kind != "end":
             self.next += 1
         return token
 
     def error(self, token: _Token, what: str) -> UsageError:
-        return _error(self.text, token.at, what)
+        """Make the one line a person sees: where, what, and the words around it."""
+        at = token.at
+        around = self.text[max(0, at - 12) : at] + "▸" + self.text[at : at + 20]
+        return UsageError(f"{self.option}, character {at + 1}: {what}  [{' '.join(around.split())}]")
+
+    def tokenize(self) -> Iterator[_Token]:
+        """Cut the text into tokens, an end after the last."""
+        at = 0
+        while at < len(self.text):
+            match = _TOKEN.match(self.text, at)
+            if match is None:
+                sign = self.text[at]
+                what = "a quote that is not closed" if sign in "\"'" else f"{sign!r} has no meaning here"
+                raise self.error(_Token("end", "", at), what)
+            kind = str(match.lastgroup)
+            if kind != "space":
+                shown = match.group()
+                yield _Token(kind, _unquote(shown) if kind == "quoted" else shown, at)
+            at = match.end()
+        yield _Token("end", "", len(self.text))
 
 
 def unknown_field(name: str, fields: Mapping[str, FieldType]) -> str:

@@ -36,8 +36,10 @@ KEY_FIELDS: Mapping[str, FieldType] = {
     "study": FieldType.KEYWORD,
     "subject": FieldType.KEYWORD,
     "kind": FieldType.KEYWORD,
+    "concept": FieldType.KEYWORD,
 }
-"""Keyed hashes of study and subject, and the kind of item: in every payload, not for users' filters."""
+"""Keyed hashes of study and subject, the kind of item, and the findings that a report places or grades: what
+the program itself asks for, not for users' filters."""
 
 CASE_FIELDS: Mapping[str, FieldType] = {
     "sex": FieldType.KEYWORD,

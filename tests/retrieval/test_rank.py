@@ -70,6 +70,13 @@ def test_scores_of_a_fusion_lie_in_zero_to_one_and_first_everywhere_is_one(lists
             assert abs(ranked[0].score - 1) < 1e-12
 
 
+@patient
+@given(rankings())
+def test_what_the_lists_gave_adds_up_to_the_score(lists: list[Ranking]) -> None:
+    for study in rank_studies(lists, 50):
+        assert abs(sum(share.share for share in study.shares.values()) - study.score) < 1e-9
+
+
 def test_five_hundred_sentences_of_one_study_take_one_place() -> None:
     loud = [Found(f"loud#report.{n}", "loud", "sentence", 0.9 - n / 10_000) for n in range(500)]
     quiet = [Found(f"q{n}#report.0", f"q{n}", "sentence", 0.5 - n / 100) for n in range(9)]
@@ -97,5 +104,5 @@ def test_studies_that_hold_the_same_sentence_share_their_place() -> None:
     same = [Found("sentence", f"s{n}", "sentence", 0.8) for n in range(30)]
     other = [Found(f"s{n}#1", f"s{n}", "image", n / 100) for n in range(30)]
     ranked = rank_studies([Ranking("sentences", tuple(same)), Ranking("images", tuple(other))], 30)
-    assert {study.places["sentences"] for study in ranked} == {1}
+    assert {study.shares["sentences"].place for study in ranked} == {1}
     assert [study.study_id for study in ranked[:3]] == ["s29", "s28", "s27"]

@@ -1,0 +1,170 @@
+"""The lists that a search draws its candidates from: each vector in each kind of item, and what stands beside
+what they find."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from corpus.findings import Status
+from indexer.index import Index
+from indexer.payload import forms
+from indexer.vectors.conditions import And, Comparison, Condition, Or, PayloadValue
+from retrieval.agreement import descendants
+from retrieval.asked import Asked
+from retrieval.lookup import holders
+from retrieval.probes import Probe, Side
+from retrieval.query import Target
+from retrieval.rank import Found, ItemKind, Ranking
+from retrieval.understand import Understood
+
+_SENTENCE_PLACES = 4  # sentences in studies that are looked at, for each study wanted
+_RARE = 50  # a sentence of more studies than this tells none from the others
+
+_KINDS: Mapping[Target, tuple[ItemKind, ...]] = {
+    "images": ("image",),
+    "reports": ("report", "sentence"),
+    "cases": ("image", "report", "sentence"),
+}
+
+_WEIGHTS: Mapping[tuple[Side, ItemKind], float] = {
+    ("image", "image"): 1.0,
+    ("image", "report"): 0.5,
+    ("image", "sentence"): 0.5,
+    ("text", "image"): 1.0,
+    ("text", "report"): 0.5,
+    ("text", "sentence"): 0.5,
+}
+"""Of the lists in a fusion: films weigh as much as words, and of the words the whole report as much as its
+best sentence."""
+
+Payloads = dict[str, Mapping[str, PayloadValue]]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What was found. `payloads`: study key → what stands beside its vectors. `whole`: no list was cut off
+    by the depth, so that searching deeper finds nothing more."""
+
+    rankings: tuple[Ranking, ...]
+    payloads: Payloads
+    whole: bool
+
+
+def find_candidates(index: Index, understood: Understood, where: Condition | None, depth: int) -> Candidates:
+    """Search every list that the query's target draws on.
+
+    Args:
+        index: the index.
+        understood: the query.
+        where: what every study must meet, own studies and examples excluded.
+        depth: studies that each list should hold.
+    """
+    search = _Search(index, where, depth)
+    held = set(index.store.collections())
+    kinds = [kind for kind in _KINDS[understood.query.target] if index.collection(kind) in held]
+    for number, probe in enumerate(understood.probes):
+        for kind in kinds:
+            search.add(f"{number}:{kind}", probe, kind)
+    _add_wished(search, understood, [kind for kind in kinds if kind != "sentence"])
+    if understood.asked.concepts:
+        search.complete_payloads(understood.probes[0])
+    return Candidates(tuple(search.rankings), search.payloads, search.whole)
+
+
+def _add_wished(search: "_Search", understood: Understood, kinds: Sequence[ItemKind]) -> None:
+    """Add those that meet what a phrase wishes for: the nearest vectors alone need not hold one of them."""
+    conditions = [_meets(understood.asked, number) for number in range(len(understood.asked.wished))]
+    probe = next((probe for probe in understood.probes if probe.side == "text"), None)
+    if not conditions or probe is None:
+        return
+    every = And(tuple(conditions))
+    for kind in kinds:
+        found = search.add(f"wished:{kind}", probe, kind, every)
+        if len(conditions) > 1 and len(found) < search.depth:
+            search.add(f"wished in part:{kind}", probe, kind, Or(tuple(conditions)))
+
+
+def _meets(asked: Asked, number: int) -> Condition:
+    """The condition that a study's findings meet one of the findings wished for."""
+    concept = asked.wished[number]
+    if concept.side or concept.zone or concept.degree:
+        below = sorted(descendants(concept.finding))
+        placed = Comparison("concept", "in", forms(concept, below))
+        if concept.status is not Status.ABSENT:
+            return placed
+        return Or((placed, Comparison("finding", "=", f"{concept.finding}:absent")))
+    suffix = "" if concept.status is Status.PRESENT else f":{concept.status}"
+    return Comparison("finding", "=", concept.finding + suffix)
+
+
+@dataclass(slots=True)
+class _Search:
+    """Lists under way, over one index and one condition."""
+
+    index: Index
+    where: Condition | None
+    depth: int
+    rankings: list[Ranking] = field(default_factory=list)
+    payloads: Payloads = field(default_factory=dict)
+    whole: bool = True
+
+    def add(
+        self, name: str, probe: Probe, kind: ItemKind, also: Condition | None = None
+    ) -> tuple[Found, ...]:
+        """Add the list of a probe in a kind of item; `also`: what its studies meet besides."""
+        where = self.where if also is None else also if self.where is None else And((self.where, also))
+        found = (self._sentences if kind == "sentence" else self._nearest)(kind, probe, where)
+        if found:
+            part = "findings" if also is not None else probe.part
+            self.rankings.append(Ranking(name, found, _WEIGHTS[probe.side, kind], part))
+        return found
+
+    def complete_payloads(self, probe: Probe) -> None:
+        """Fetch what stands beside the reports of studies that only a sentence brought."""
+        keys = {item.study_id for ranking in self.rankings for item in ranking.items}
+        self._reports(keys - self.payloads.keys(), probe, None)
+
+    def _nearest(self, kind: ItemKind, probe: Probe, where: Condition | None) -> tuple[Found, ...]:
+        """The nearest items of a kind, asking for more until so many studies are among them or none is
+        left."""
+        collection = self.index.collection(kind)
+        limit = self.depth + self.depth // 2
+        while True:
+            hits = self.index.store.search(collection, probe.vector, limit, where)
+            self.payloads |= {str(hit.payload["study"]): hit.payload for hit in hits}
+            found = tuple(Found(str(hit.id), str(hit.payload["study"]), kind, hit.score) for hit in hits)
+            if len(hits) < limit:
+                return found
+            if len({item.study_id for item in found}) >= self.depth:
+                self.whole = False
+                return found
+            limit *= 4
+
+    def _sentences(self, kind: ItemKind, probe: Probe, where: Condition | None) -> tuple[Found, ...]:
+        """The nearest sentences, each in the studies that hold it and pass the filter.
+
+        One vector stands for a sentence of many studies, so the filter runs on those studies' reports, in the
+        store. Asked once, with a bound: this list sharpens the one of whole reports, in which every study
+        with a sentence is, so a filter that leaves few of its studies loses none. Sentences that very many
+        studies share tell them apart from none and are passed over.
+        """
+        hits = self.index.store.search(self.index.collection(kind), probe.vector, self.depth)
+        with self.index.catalog.engine.connect() as connection:
+            held = holders(connection, [hit.id for hit in hits], _RARE)
+        found = [
+            Found(str(hit.id), key, kind, hit.score) for hit in hits for key in sorted(held.get(hit.id, ()))
+        ][: _SENTENCE_PLACES * self.depth]
+        if where is None:
+            return tuple(found)
+        passing = self._reports({item.study_id for item in found}, probe, where)
+        return tuple(item for item in found if item.study_id in passing)
+
+    def _reports(self, keys: set[str], probe: Probe, where: Condition | None) -> set[str]:
+        """Those of the studies whose report passes the filter; what stands beside it is kept."""
+        collection = self.index.collection("report")
+        if not keys or collection not in self.index.store.collections():
+            return set()
+        among: Condition = Comparison("study", "in", tuple(sorted(keys)))
+        chosen = among if where is None else And((where, among))
+        hits = self.index.store.search(collection, probe.vector, len(keys), chosen)
+        self.payloads |= {str(hit.payload["study"]): hit.payload for hit in hits}
+        return {str(hit.payload["study"]) for hit in hits}

@@ -1,0 +1,63 @@
+"""The pair score: how well one study answers the query, once it is a candidate.
+
+Fusion knows places in lists; the pair score also knows what the study's findings say to what was asked. A
+study that shows what a wish denies is no answer, however near its vectors lie.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from indexer.vectors.conditions import PayloadValue
+from retrieval.agreement import Agreement, agreement
+from retrieval.asked import Asked
+from retrieval.rank import RankedStudy
+
+WISH_WEIGHT = 2.0
+"""Of the agreement with what a phrase asks for, beside 1 for the fused lists."""
+LIKENESS_WEIGHT = 0.5
+"""Of the agreement with the findings of a case or report to be like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate with its pair score. `agreement` is None where no findings were asked for.
+
+    `lists` and `findings` are what the fused lists and the findings gave: they add up to `score`.
+    """
+
+    study: RankedStudy
+    score: float
+    agreement: Agreement | None = None
+    lists: float = 1.0
+
+    @property
+    def findings(self) -> float:
+        """What the findings gave to the score."""
+        return self.score - self.lists * self.study.score
+
+    @property
+    def study_id(self) -> str:
+        """The study's name, as in the lists."""
+        return self.study.study_id
+
+
+def judge(
+    ranked: Sequence[RankedStudy], asked: Asked, payloads: Mapping[str, Mapping[str, PayloadValue]]
+) -> list[Judged]:
+    """Order candidates by their pair score: (fused + weight · agreement) / (1 + weight).
+
+    Args:
+        ranked: the fused candidates, in any order.
+        asked: the findings asked for; with none the order is that of fusion.
+        payloads: study → what stands beside its vectors; a study that is missing says nothing.
+    """
+    if not asked.concepts:
+        return [Judged(study, study.score) for study in ranked]
+    weight = WISH_WEIGHT if asked.wished else LIKENESS_WEIGHT
+    judged = []
+    for study in ranked:
+        met = agreement(asked, payloads.get(study.study_id, {}))
+        if not met.excluded:
+            score = (study.score + weight * met.score) / (1 + weight)
+            judged.append(Judged(study, score, met, 1 / (1 + weight)))
+    return sorted(judged, key=lambda candidate: (-candidate.score, candidate.study_id))

@@ -1,0 +1,43 @@
+"""Only what a report affirms is among its words."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corpus.affirmed import affirmed_text
+from corpus.labeler import label_text
+from corpus.phrases import words
+from corpus.reports import parse_report
+
+
+@pytest.mark.parametrize(
+    ("report", "kept"),
+    [
+        ("No effusion.", ""),
+        ("Small right effusion.", "small right effusion"),
+        ("Consolidation without effusion.", "consolidation"),
+        ("There is a small nodule and no effusion.", "there is a small nodule"),
+        ("Right effusion but no left effusion.", "right effusion"),
+        ("Pneumothorax: no. Sternotomy wires.", "sternotomy wires"),
+        ("Possible pneumonia.", "possible pneumonia"),
+        ("INDICATION: edema? FINDINGS: Nodule. IMPRESSION: No edema.", "nodule"),
+        ("Comparison with the last film.", "comparison with the last film"),
+        ("", ""),
+    ],
+)
+def test_what_is_denied_is_left_out(report: str, kept: str) -> None:
+    assert affirmed_text(parse_report("r", report)) == kept
+
+
+SENTENCES = st.sampled_from(
+    ["No effusion.", "Small nodule.", "The lungs are clear.", "Edema, no mass.", "Hernia.", "No change."]
+)
+
+
+@given(st.lists(SENTENCES, max_size=8))
+def test_the_words_are_the_reports_own_in_their_order(told: list[str]) -> None:
+    text = " ".join(told)
+    kept = affirmed_text(parse_report("r", text)).split()
+    remaining = iter(words(text))
+    assert all(word in remaining for word in kept)
+    assert label_text(" ".join(kept)).get("pleural_effusion") is None
