@@ -81,4 +81,3 @@ def recall(index: Index, study_id: str) -> Recalled:
             "run `similarity index add` with that encoder"
         )
     return Recalled(known.case.subject_id, tuple(vectors), findings_of(known.case.findings, placed))
-

@@ -12,8 +12,8 @@ from indexer.vectors.conditions import And, Comparison, Condition, Not
 from retrieval.answer import Took
 from retrieval.asked import Asked, describe, read_text
 from retrieval.examples import Recalled, Shown, is_picture, recall, show
-from retrieval.picture import read_picture
 from retrieval.expression import parse_findings, refuse_contradiction, wanted
+from retrieval.picture import read_picture
 from retrieval.probes import Part, Probe, Side, Vector, combine
 from retrieval.query import Query
 from retrieval.where import parse_where

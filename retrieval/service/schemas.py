@@ -6,9 +6,10 @@ address. A `study_id` may hold a patient's number: it stands in bodies alone.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from corpus.records import AttributeValue
+from retrieval.answer import EvidenceKind
 from retrieval.query import Target
 from retrieval.service.access import Role
 
@@ -31,7 +32,7 @@ class Asking(BaseModel):
 
 
 class SearchRequest(Asking):
-    """A search: exactly one of `text`, `case`, `image` and a picture that is sent along."""
+    """A search by a case, by a picture (of the index, or sent along), by a text, or by one of these with it."""
 
     text: Annotated[
         str | None, Field(min_length=1, max_length=20_000, examples=["right pleural effusion"])
@@ -62,13 +63,28 @@ class Picture(BaseModel):
     modality: str | None
 
 
+class Region(BaseModel):
+    """A box in pixels of the picture as read; `right` and `bottom` are exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
 class Evidence(BaseModel):
-    """An item that brought a study into the answer. `score`: its cosine with the query."""
+    """Why a study is in the answer, as `similarity search --json` tells it (`retrieval.answer.Evidence`)."""
 
     item_id: str
-    kind: Literal["image", "report", "sentence"]
+    kind: EvidenceKind
     score: float
     text: str | None = None
+    contributed: float | None = None
+    by: list[str] | None = None
+    agree: list[str] | None = None
+    conflict: list[str] | None = None
+    box: Region | None = None
+    study_id: str | None = None
     image: Opaque | None = None
 
 
@@ -118,7 +134,7 @@ class Took(BaseModel):
 class SearchAnswer(BaseModel):
     """The answer to a search. `next`: the cursor of the next page, or null at the end."""
 
-    query: dict[str, str | int | None]
+    query: dict[str, JsonValue]
     encoder: EncoderName
     abstained: bool | None
     reason: str | None

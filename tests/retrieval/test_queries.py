@@ -11,11 +11,15 @@ from PIL import Image
 from corpus.errors import SimilarityError, UsageError
 from corpus.findings import Status
 from corpus.images import read_image
+from corpus.sources import open_source
+from indexer.home import Home
 from indexer.index import Index
+from indexer.pipeline import add_source
 from retrieval.answer import Answer, Hit
 from retrieval.localize.answer import Box
 from retrieval.query import Query, query_from_json
 from retrieval.search import search
+from trainer.encoder import Encoder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")
 
@@ -215,22 +219,16 @@ def test_an_index_that_is_the_subjects_alone_has_no_hit_and_says_why(index: Inde
     assert answer.reason == "no study of the index meets what was asked for"
 
 
-def test_an_index_of_one_subject_has_no_hit_and_says_so(tmp_path: Path, index: Index) -> None:
-    from corpus.sources import open_source
-    from indexer.home import Home
-    from indexer.pipeline import add_source
-
+def test_an_index_of_one_subject_has_no_hit_and_says_so(tmp_path: Path, encoder_folder: Path) -> None:
+    encoder = Encoder.load(encoder_folder, "cpu")
     for number in range(2):
         grey = np.random.default_rng(number).integers(0, 255, (32, 32), dtype=np.uint8)
         Image.fromarray(grey).save(tmp_path / f"{number}.png")
     table = tmp_path / "cases.csv"
     table.write_text("study_id,subject_id,image\na,me,0.png\nb,me,1.png\n")
-    folder = index.active_version.folder
-    with Index.open(Home.open(tmp_path / "home"), read_only=False) as alone:
-        add_source(
-            alone, open_source(f"manifest:{table}"), index.encoder, origin="x", folder=folder, workers=1
-        )
-        alone.use(index.encoder)
+    source, folder = open_source(f"manifest:{table}"), str(encoder_folder)
+    with Index.open(Home.open(tmp_path / "home"), encoder, read_only=False) as alone:
+        add_source(alone, source, encoder, origin="x", folder=folder, workers=1)
         answer = answered(alone, Query(case="manifest:a"))
         assert answer.hits == ()
         assert {case.study_id for case in answer.own_studies} == {"manifest:a", "manifest:b"}

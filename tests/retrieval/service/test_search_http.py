@@ -77,8 +77,8 @@ def test_times_are_told_on_request_only(reader: TestClient) -> None:
 @pytest.mark.parametrize(
     ("asked", "status", "says"),
     [
-        ({}, 422, "exactly one of image, text and case"),
-        ({"text": "x", "case": "phantom:5-3"}, 422, "exactly one"),
+        ({}, 422, "needs an image, a text, a case"),
+        ({"text": "effusion and no effusion"}, 422, "denies it"),
         ({"text": "x", "where": "sxe=F"}, 422, "the nearest is 'sex'"),
         ({"text": "x", "k": 0}, 422, "k: "),
         ({"text": "x", "path": "/etc/passwd"}, 422, "path: Extra inputs"),
