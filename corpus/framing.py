@@ -53,3 +53,34 @@ class Framing:
             np.asarray(small, dtype=np.float32), 0.0, 1.0
         )
         return square
+
+    def undo(self, grid: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+        """Return a map over the square as a map over the picture: padding cut off, resizing undone.
+
+        Each pixel of the picture takes the map's value at the very place of the square that `apply` puts its
+        centre at, interpolated between the centres of the map's cells and level beyond the outermost.
+
+        Args:
+            grid: (…, rows, columns) float32; its cells cover the square evenly, so a map of any coarseness.
+            height: rows of the picture as read.
+            width: columns of the picture as read.
+
+        Returns:
+            (…, height, width) float32.
+        """
+        place = self.place(height, width)
+        rows = self._weights(grid.shape[-2], place.top, place.height, height)
+        columns = self._weights(grid.shape[-1], place.left, place.width, width)
+        undone: NDArray[np.float32] = rows @ grid.astype(np.float32, copy=False) @ columns.T
+        return undone
+
+    def _weights(self, cells: int, start: int, length: int, pixels: int) -> NDArray[np.float32]:
+        """(pixels, cells): how much of each cell the pixels along one side take."""
+        centres = start + (np.arange(pixels) + 0.5) * (length / pixels)
+        at = np.clip(centres * (cells / self.size) - 0.5, 0.0, cells - 1.0)
+        below = np.minimum(at.astype(np.intp), max(cells - 2, 0))
+        share = (at - below).astype(np.float32)
+        weights = np.zeros((pixels, cells), np.float32)
+        weights[np.arange(pixels), below] = 1 - share
+        weights[np.arange(pixels), np.minimum(below + 1, cells - 1)] += share
+        return weights

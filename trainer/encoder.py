@@ -185,6 +185,14 @@ class Encoder:
         places = [self.framing.place(*image.shape) for image in images]
         return Patches(np.concatenate(grids), places, self.image_size)
 
+    def inputs(self, images: Sequence[Vectors]) -> torch.Tensor:
+        """Pictures as the image tower takes them: (n, channels, image_size, image_size), on the device.
+
+        Raises:
+            EncoderError: as `encode_images`.
+        """
+        return self._normalise(self._frame(images, 0))
+
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> Vectors:
         """Encode texts. One longer than the context is the normalised mean of its windows' vectors.
 

@@ -13,10 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from corpus.errors import TrainingError
-
-_STEM_FIRST = ("conv_stem", "bn1")  # EfficientNet and MobileNet families
-_AFTER_BLOCKS = ("conv_head", "bn2")
-_RESNET = ("conv1", "bn1", "act1", "maxpool")
+from trainer.trunk import runs_in_line, take_apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +69,21 @@ def split_image_tower(
     if frozen_blocks < 0:
         trunk.requires_grad_(False)
         return SplitTower(trunk, visual.head)  # type: ignore[arg-type]
-    stem, blocks, after = _parts(trunk)
-    if frozen_blocks > len(blocks):
+    parts = take_apart(trunk)
+    if parts is None:
         raise TrainingError(
-            f"the image trunk has {len(blocks)} blocks; freeze.image_blocks is {frozen_blocks}"
+            f"a {type(trunk).__name__} trunk cannot be frozen in part; set freeze.image_blocks to 0 or -1"
         )
-    prefix = nn.Sequential(*stem, *blocks[:frozen_blocks]).requires_grad_(False)
-    rest = nn.Sequential(*blocks[frozen_blocks:], *after)
-    _check_split(trunk, prefix, rest, image_size)
+    if frozen_blocks > len(parts.blocks):
+        raise TrainingError(
+            f"the image trunk has {len(parts.blocks)} blocks; freeze.image_blocks is {frozen_blocks}"
+        )
+    prefix = nn.Sequential(*parts.stem, *parts.blocks[:frozen_blocks]).requires_grad_(False)
+    rest = nn.Sequential(*parts.blocks[frozen_blocks:], *parts.after)
+    if not runs_in_line(trunk, nn.Sequential(prefix, rest), image_size):
+        raise TrainingError(
+            f"a {type(trunk).__name__} trunk cannot be frozen in part: its blocks are not run in a line"
+        )
     return SplitTower(prefix, _Rest(rest, visual, recompute))
 
 
@@ -90,37 +94,6 @@ def _recompute_trunk(trunk: Any) -> None:
         raise TrainingError(
             f"a {type(trunk).__name__} trunk cannot recompute its activations; set memory.recompute to false"
         ) from error
-
-
-def _parts(trunk: Any) -> tuple[list[nn.Module], list[nn.Module], list[nn.Module]]:
-    """Stem, blocks, and what follows them, in the order of `forward_features`."""
-    if all(hasattr(trunk, name) for name in (*_STEM_FIRST, "blocks")):
-        after = [getattr(trunk, name) for name in _AFTER_BLOCKS if hasattr(trunk, name)]
-        return [trunk.conv_stem, trunk.bn1], list(trunk.blocks), after if len(after) == 2 else []
-    if all(hasattr(trunk, name) for name in (*_RESNET, "layer4")):
-        stem = [getattr(trunk, name) for name in _RESNET]
-        return stem, [trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4], []
-    if hasattr(trunk, "stem") and hasattr(trunk, "stages"):
-        return [trunk.stem], list(trunk.stages), [trunk.norm_pre] if hasattr(trunk, "norm_pre") else []
-    if hasattr(trunk, "patch_embed") and hasattr(trunk, "layers"):
-        return [trunk.patch_embed], list(trunk.layers), [trunk.norm]
-    raise TrainingError(
-        f"a {type(trunk).__name__} trunk cannot be frozen in part; set freeze.image_blocks to 0 or -1"
-    )
-
-
-def _check_split(trunk: Any, prefix: nn.Module, rest: nn.Module, image_size: int) -> None:
-    was_training = trunk.training
-    trunk.eval()
-    with torch.no_grad():
-        probe = torch.rand(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
-        probe = probe.to(next(trunk.parameters()).device)
-        same = torch.allclose(rest(prefix(probe)), trunk.forward_features(probe), atol=1e-5)
-    trunk.train(was_training)
-    if not same:
-        raise TrainingError(
-            f"a {type(trunk).__name__} trunk cannot be frozen in part: its blocks are not run in a line"
-        )
 
 
 def freeze_text_tower(text: nn.Module, frozen_layers: int) -> None:

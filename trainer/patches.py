@@ -4,10 +4,28 @@ Every place is treated as a picture of one patch, so pooling, norms and projecti
 whole picture. For an averaging tower with a linear head, the mean over places is the picture's vector.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from corpus.errors import EncoderError
+from trainer.trunk import as_grid, channels_last, prefix_tokens
+
+
+def timm_tower(model: nn.Module) -> tuple[Any, Any]:
+    """The image tower of an open_clip model and the timm trunk in it.
+
+    Raises:
+        EncoderError: the tower is of another kind.
+    """
+    visual = model.visual
+    trunk = getattr(visual, "trunk", None)
+    if not isinstance(trunk, nn.Module) or not isinstance(visual, nn.Module):
+        raise EncoderError(
+            "this encoder's image tower is not a timm network; its patches cannot be projected"
+        )
+    return visual, trunk
 
 
 def patch_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
@@ -23,41 +41,51 @@ def patch_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     Raises:
         EncoderError: the tower gives no map of features.
     """
-    visual = model.visual
-    trunk = getattr(visual, "trunk", None)
-    if not isinstance(trunk, nn.Module) or not isinstance(visual, nn.Module):
-        raise EncoderError(
-            "this encoder's image tower is not a timm network; its patches cannot be projected"
-        )
-    features: torch.Tensor = trunk.forward_features(pixels)  # type: ignore[operator]
-    if features.ndim == 4:
-        return _map_features(visual, trunk, features)
+    visual, trunk = timm_tower(model)
+    return project_map(visual, trunk.forward_features(pixels))
+
+
+def project_map(visual: Any, features: torch.Tensor) -> torch.Tensor:
+    """Project what the trunk of an image tower gives before pooling, place by place.
+
+    Args:
+        visual: open_clip's timm tower.
+        features: (n, channels, gh, gw), (n, gh, gw, channels) or (n, tokens, channels), as its trunk has it.
+
+    Returns:
+        (n, gh, gw, dim), not normalised.
+
+    Raises:
+        EncoderError: these are no map of features.
+    """
+    n, height, width, _ = feature_grid(visual.trunk, features).shape
+    places = _single_places(visual.trunk, features)
+    projected: torch.Tensor = visual.head(visual.trunk.forward_head(places))
+    return projected.view(n, height, width, -1)
+
+
+def feature_grid(trunk: Any, features: torch.Tensor) -> torch.Tensor:
+    """Features as (n, gh, gw, channels).
+
+    Raises:
+        EncoderError: they have no places.
+    """
+    grid = as_grid(trunk, features)
+    if grid is not None:
+        return grid
     if features.ndim == 3:
-        return _token_features(visual, trunk, features)
+        raise EncoderError(
+            f"this encoder's image tower gives {features.shape[1] - prefix_tokens(trunk)} tokens, "
+            "which is not its grid"
+        )
     raise EncoderError("this encoder's image tower gives no feature map; its patches cannot be projected")
 
 
-def _map_features(visual: nn.Module, trunk: nn.Module, features: torch.Tensor) -> torch.Tensor:
-    channels_last = getattr(trunk, "output_fmt", "NCHW") == "NHWC"
-    grid = features if channels_last else features.permute(0, 2, 3, 1)
-    n, height, width, channels = grid.shape
-    single = grid.reshape(n * height * width, channels)
-    places = single[:, None, None, :] if channels_last else single[:, :, None, None]
-    return _head(visual, trunk, places).view(n, height, width, -1)
-
-
-def _token_features(visual: nn.Module, trunk: nn.Module, features: torch.Tensor) -> torch.Tensor:
-    prefix = int(getattr(trunk, "num_prefix_tokens", 1))
-    tokens = features[:, prefix:]
-    n, count, channels = tokens.shape
-    height, width = getattr(getattr(trunk, "patch_embed", None), "grid_size", (round(count**0.5),) * 2)
-    if height * width != count:
-        raise EncoderError(f"this encoder's image tower gives {count} tokens, which is not its grid")
+def _single_places(trunk: Any, features: torch.Tensor) -> torch.Tensor:
+    """Every place as the features of a picture of one patch, in the trunk's own layout."""
+    grid = feature_grid(trunk, features)
+    single = grid.reshape(-1, grid.shape[-1])
+    if features.ndim == 4:
+        return single[:, None, None, :] if channels_last(trunk) else single[:, :, None, None]
     # A patch stands in every place of the sequence, so that both a class-token and a mean pooling take it.
-    places = tokens.reshape(n * count, 1, channels).expand(-1, prefix + 1, -1)
-    return _head(visual, trunk, places).view(n, height, width, -1)
-
-
-def _head(visual: nn.Module, trunk: nn.Module, places: torch.Tensor) -> torch.Tensor:
-    projected: torch.Tensor = visual.head(trunk.forward_head(places))  # type: ignore[operator]
-    return projected
+    return single[:, None, :].expand(-1, prefix_tokens(trunk) + 1, -1)

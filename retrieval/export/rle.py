@@ -15,7 +15,7 @@ from corpus.errors import UsageError
 
 
 def encode_runs(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return `{"size": [height, width], "counts": [outside, inside, outside, …]}` of a (height, width) bool."""
+    """Return `{"size": [height, width], "counts": [outside, inside, …]}` of a (height, width) bool mask."""
     flat = np.asarray(mask, dtype=np.bool_).ravel(order="F")
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     borders = [0, *changes.tolist(), flat.size]

@@ -1,0 +1,98 @@
+"""Saliency by four methods: what their papers define, alike alone and in any batch."""
+
+import numpy as np
+import pytest
+import torch
+from pytorch_grad_cam import GradCAM
+
+from corpus.errors import UsageError
+from corpus.phantom import render, scene
+from retrieval.localize.maps import METHODS, raw_maps, scaled
+from tests.encoders import build_tiny_encoder
+from trainer.encoder import Encoder
+
+TEXTS = ["right pleural effusion", "nodule in the left upper lobe", "the heart is normal"]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return Encoder.load(
+        build_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny", image_size=128), "cpu"
+    )
+
+
+@pytest.fixture(scope="module")
+def films() -> list[np.ndarray]:
+    return [render(scene(1, number), 96) for number in range(2)] + [render(scene(1, 2), 140)[:, 20:110]]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_map_is_the_same_alone_and_in_a_batch_and_again(
+    method: str, encoder: Encoder, films: list[np.ndarray]
+) -> None:
+    texts = encoder.encode_texts(TEXTS)
+    together = raw_maps(encoder, films, texts, method)
+    alone = raw_maps(encoder, films[2:], texts[1:2], method)[0]
+    again = raw_maps(encoder, films[2:], texts[1:2], method)[0]
+    assert (alone.grids == again.grids).all()
+    reach = np.abs(alone.grids).max()
+    np.testing.assert_allclose(together[2].grids[1], alone.grids[0], atol=2e-3 * reach)
+    assert together[2].over(1).shape == films[2].shape
+    assert np.isfinite(together[2].grids).all()
+
+
+class _Cosine(torch.nn.Module):
+    def __init__(self, model: torch.nn.Module, text: torch.Tensor) -> None:
+        super().__init__()
+        self.model, self.text = model, text
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        vectors = torch.nn.functional.normalize(self.model.encode_image(pixels), dim=-1)  # type: ignore[operator]
+        return (vectors @ self.text)[:, None]
+
+
+def test_gradcam_agrees_with_the_grad_cam_library(encoder: Encoder, films: list[np.ndarray]) -> None:
+    texts = encoder.encode_texts(TEXTS)
+    ours = raw_maps(encoder, films, texts, "gradcam")
+    pixels = encoder.inputs(films)
+    trunk = encoder.model.visual.trunk  # type: ignore[union-attr]
+    compared = 0
+    for number, text in enumerate(torch.from_numpy(texts)):
+        with GradCAM(_Cosine(encoder.model, text), [trunk.bn2]) as cam:  # type: ignore[list-item]
+            theirs = cam(pixels.clone().requires_grad_(), targets=None)  # scaled to [0, 1], over the square
+        for film in range(len(films)):
+            mine = encoder.framing.undo(ours[film].grids[number], encoder.image_size, encoder.image_size)
+            if mine.max() > 1e-6:
+                np.testing.assert_allclose(scaled(mine), theirs[film], atol=2e-3)
+                compared += 1
+    assert compared >= 4
+
+
+def test_the_fast_map_is_the_cosine_of_the_encoders_patches(
+    encoder: Encoder, films: list[np.ndarray]
+) -> None:
+    texts = encoder.encode_texts(TEXTS)
+    patches = encoder.encode_patches(films)
+    for film, maps in enumerate(raw_maps(encoder, films, texts, "patches")):
+        np.testing.assert_allclose(
+            maps.grids, np.einsum("hwd,pd->phw", patches.vectors[film], texts), atol=1e-5
+        )
+
+
+def test_m2ib_lets_pass_what_the_likeness_needs(encoder: Encoder, films: list[np.ndarray]) -> None:
+    # What a bottleneck lets pass is information: nowhere negative, and not the same for every text.
+    texts = encoder.encode_texts(TEXTS)
+    maps = raw_maps(encoder, films[:1], np.concatenate([texts, -texts[:1]]), "m2ib")[0].grids
+    assert (maps >= 0).all()
+    assert np.abs(maps[0] - maps[3]).max() > 1e-3
+
+
+def test_an_unknown_method_is_told_with_the_known_ones(encoder: Encoder) -> None:
+    with pytest.raises(UsageError, match="known are gradcam, gscorecam, m2ib, patches"):
+        raw_maps(encoder, [], np.zeros((1, encoder.dim), np.float32), "lime")
+
+
+def test_a_level_map_points_nowhere() -> None:
+    assert (scaled(np.full((4, 5), 0.7, np.float32)) == 0).all()
+    spread = scaled(np.array([[-3.0, 1.0], [0.0, 5.0]], np.float32))
+    assert (spread.min(), spread.max()) == (0.0, 1.0)
