@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from corpus.errors import EmptyIndex, FingerprintMismatch
 from corpus.settings import settings
+from indexer.calibrations import Calibrations
 from indexer.catalog import Catalog, Version
 from indexer.database import open_database
 from indexer.home import Home
@@ -29,6 +30,7 @@ class Index:
     def __init__(self, home: Home, catalog: Catalog, store: VectorStore, held: ExitStack) -> None:
         self.home = home
         self.catalog = catalog
+        self.calibrations = Calibrations(catalog.engine)
         self.store = store
         self._held = held
         self._encoder: Encoder | None = None

@@ -115,6 +115,23 @@ class LedgerRow(Base):
     attributes: Mapped[str] = mapped_column(String(64))
 
 
+class CalibrationRow(Base):
+    """What was learned from a version's own films. `kind`: gate, guarantee or votes; `fitted`: its numbers.
+
+    `images`: how many films the version held then.
+    """
+
+    __tablename__ = "calibration"
+
+    fingerprint: Mapped[str] = mapped_column(
+        ForeignKey("encoder.fingerprint", ondelete="CASCADE"), primary_key=True
+    )
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    fitted: Mapped[dict[str, Any]] = mapped_column(JSON)
+    images: Mapped[int] = mapped_column(Integer)
+    created: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
 class TombstoneRow(Base):
     """A point that is no longer in the catalog and still has to leave the vector store."""
 

@@ -21,7 +21,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("trainer.cli:train", "Train an encoder on any mix of sources."),
     "evaluate": ("trainer.evaluate_cli:evaluate", "Measure an encoder beside its baselines."),
     "encoders": ("trainer.encoders_cli:encoders", "List, fetch, import and inspect encoders."),
-    "index": ("indexer.cli:index", "Embed a corpus; status, verify, remove."),
+    "index": ("retrieval.calibrate_cli:index", "Embed a corpus; status, verify, remove, calibrate."),
+    "draft": (
+        "retrieval.draft.cli:draft",
+        "Draft a report of a film from its neighbours, with its evidence.",
+    ),
     "search": ("retrieval.search_cli:search", "Find similar cases from a picture, a phrase or a case."),
     "serve": ("retrieval.service.serve_cli:serve", "Serve the page and the HTTP interface."),
     "token": ("retrieval.service.token_cli:token", "Make, list and revoke the tokens of the service."),

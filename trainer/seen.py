@@ -61,9 +61,18 @@ def count_seen(record: Mapping[str, Any], ids: Iterable[str]) -> int:
     Raises:
         EncoderError: the `subjects` entry is there and is not a salt and a list of hashes.
     """
+    return len(seen_among(record, ids))
+
+
+def seen_among(record: Mapping[str, Any], ids: Iterable[str]) -> frozenset[str]:
+    """The subjects among `ids` that the encoder of `record` was trained on; see `count_seen`.
+
+    Raises:
+        EncoderError: the `subjects` entry is there and is not a salt and a list of hashes.
+    """
     entry = record.get("subjects")
     if entry is None:
-        return 0
+        return frozenset()
     if not (
         isinstance(entry, Mapping)
         and isinstance(entry.get("salt"), str)
@@ -71,4 +80,5 @@ def count_seen(record: Mapping[str, Any], ids: Iterable[str]) -> int:
         and all(isinstance(h, str) and _HASH.fullmatch(h) for h in entry["hashes"])
     ):
         raise EncoderError("the encoder's record has a damaged list of subjects; export the encoder again")
-    return len(set(entry["hashes"]).intersection(hash_subjects(entry["salt"], ids)))
+    known = set(entry["hashes"])
+    return frozenset(i for i in set(ids) if hash_subjects(entry["salt"], [i])[0] in known)

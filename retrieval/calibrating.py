@@ -1,0 +1,92 @@
+"""`similarity index calibrate`: what an index learns from its own films, and keeps beside its version."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from indexer.index import Index
+from retrieval.calibration import FEWEST_PEOPLE, MOST_HITS, Searched, marks
+from retrieval.calibration import calibrate as calibrate_guarantee
+from retrieval.draft.learning import calibrate_votes
+from retrieval.draft.voting import FEWEST_FILMS
+from retrieval.own_films import Film, OwnFilms, own_films
+from retrieval.query import TARGETS, Query
+from retrieval.search import search_vector
+
+OnStep = Callable[[str, int, int], None]
+"""Told of a step's name, how much of it is done, and of how much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What was learned. `films`: how many could teach; `people`: whose; `seen`: left out, known to the
+    encoder.
+
+    `missing`: what could not be learned, each with the reason.
+    """
+
+    films: int
+    people: int
+    seen: int
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The form of `docs/contracts/index-calibrate.schema.json`."""
+        kinds = ("guarantee", "votes")
+        return {
+            "films": self.films,
+            "people": self.people,
+            "seen": self.seen,
+            "learned": [kind for kind in kinds if kind not in self.missing],
+            "missing": dict(self.missing),
+        }
+
+
+def calibrate(index: Index, on_step: OnStep | None = None) -> Calibrated:
+    """Learn gate, guarantee and votes from the index's own films, replacing what was learned before.
+
+    Raises:
+        EmptyIndex: nothing was indexed yet.
+        EncoderError: the encoder cannot be loaded.
+    """
+    tell = on_step or (lambda _step, _done, _of: None)
+    own = own_films(index)
+    people = [film for film in own.one_each() if marks(film.study.findings)]
+    guarantee = calibrate_guarantee(search_own(index, people, tell))
+    tell("votes", 0, len(own.known))
+    votes = calibrate_votes(index, own.known)
+    index.calibrations.keep(
+        index.active_version.fingerprint,
+        {
+            "guarantee": None if guarantee is None else guarantee.as_json(),
+            "votes": None if votes is None else votes.as_json(),
+        },
+    )
+    missing = {}
+    if guarantee is None:
+        missing["guarantee"] = _too_few(len(people), FEWEST_PEOPLE, "people", own)
+    if votes is None:
+        missing["votes"] = _too_few(len(own.known), FEWEST_FILMS, "films", own)
+    return Calibrated(len(own.films), len(people), own.seen, missing)
+
+
+def search_own(index: Index, films: Sequence[Film], tell: OnStep) -> dict[str, list[Searched]]:
+    """Search for each film as if it were new, once for each target."""
+    searched: dict[str, list[Searched]] = {target: [] for target in TARGETS}
+    for number, film in enumerate(films):
+        tell("guarantee", number, len(films))
+        for target in TARGETS:
+            query = Query(image=film.location, target=target, k=MOST_HITS, subject=film.study.subject_id)
+            answer = search_vector(index, query, "image", film.vector)
+            hits = [marks(hit.case.findings) for hit in answer.hits]
+            searched[target].append(Searched(marks(film.study.findings), hits))
+    return searched
+
+
+def _too_few(count: int, fewest: int, what: str, own: OwnFilms) -> str:
+    seen = (
+        f"; {own.seen} films are of people that the encoder learned from, and do not count"
+        if own.seen
+        else ""
+    )
+    return f"{count} {what} whose findings are known: at least {fewest} are needed{seen}"

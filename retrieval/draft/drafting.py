@@ -1,0 +1,153 @@
+"""A draft report of a picture, from its nearest neighbours: votes, sentences, and what they leave open."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corpus.errors import SimilarityError
+from corpus.findings import NO_FINDING, SUPPORT_DEVICES, Status
+from indexer.index import Index
+from indexer.vectors.conditions import Condition
+from retrieval.draft.choosing import Sentence, choose
+from retrieval.draft.consistency import reconcile, unrepeated
+from retrieval.draft.neighbours import KINDS, VOTERS, holding, nearest, reports_of
+from retrieval.draft.placing import Agreed, agreement
+from retrieval.draft.voting import Ballot, Vote, gather, load_votes, vote
+from retrieval.draft.wording import Draft, Statement, spoken
+from retrieval.localize.answer import Localization
+from retrieval.picture import read_picture
+from retrieval.query import Query
+from retrieval.understand import Vector, understand
+
+if TYPE_CHECKING:
+    from trainer.encoder import Encoder
+
+Localizing = Callable[["Encoder", NDArray[np.float32], Sequence[str]], Sequence[Localization]]
+"""Shows where phrases are in a picture: (encoder, (height, width) float32 in [0, 1], phrases), an answer
+each.
+"""
+
+_READ = 40
+"""Reports with a finding whose sentences are read for it, beside those of the voters."""
+
+
+def draft(
+    index: Index,
+    image: str,
+    *,
+    k: int = VOTERS,
+    where: str | None = None,
+    subject: str | None = None,
+    localizing: Localizing | None = None,
+) -> Draft:
+    """Draft a report of a picture.
+
+    Args:
+        index: an open index.
+        image: a file, or `phantom://SEED/NUMBER`.
+        k: how many neighbours of each kind (films, reports) vote.
+        where: only neighbours that meet this expression of `retrieval.where`.
+        subject: whose picture it is; that person's studies are no neighbours, nor are those of equal pixels.
+        localizing: shows where findings are in the picture; without it every side, zone and device is asked.
+
+    Raises:
+        UsageError: the filter cannot be understood.
+        UnreadableImage, NotAdmitted: the picture cannot be read, or is no radiograph by its header.
+    """
+    picture = read_picture(image)
+    query = Query(image=image, target="reports", k=k, where=where, subject=subject, picture=picture)
+    understood = understand(index, [query])[0]
+    if isinstance(understood, SimilarityError):
+        raise understood
+    asked = {"image": image, "k": k, "where": where}
+    encoder = {"name": index.active_version.name, "fingerprint": index.active_version.fingerprint}
+    probe = understood.probes[0].vector
+    near = gather(index, probe, k, subjects=understood.subjects, where=understood.where)
+    voters = sum(map(len, near.neighbours.values()))
+    reason = _why_none(near, where)
+    if reason is not None:
+        return Draft(asked, encoder, neighbours=voters, reason=reason)
+    calibration = load_votes(index)
+    passed = reconcile(vote(near, calibration))
+    shown = _localize(index, picture.pixels, passed, localizing)
+    devices = [v for v in passed if v.finding == SUPPORT_DEVICES and v.status is Status.PRESENT]
+    unseen = devices if SUPPORT_DEVICES not in shown else []
+    passed = [v for v in passed if v not in unseen]
+    sentences = _sentences(index, probe, near, passed, shown, understood.subjects, understood.where)
+    votes = {v.finding: v for v in passed}
+    statements = tuple(
+        Statement(sentence, tuple(votes[name] for name in sentence.claims if name in votes))
+        for sentence in sentences
+    )
+    said = {name for sentence in sentences for name in sentence.claims}
+    return Draft(
+        asked,
+        encoder,
+        statements,
+        unworded=tuple(v for v in passed if v.finding not in said),
+        asked_of_reader=tuple(spoken(v.finding) for v in unseen),
+        neighbours=voters,
+        calibrated_by=None if calibration is None else calibration.films,
+        reason=None if passed or unseen else _NOTHING_PASSED,
+    )
+
+
+_NOTHING_PASSED = "No draft: the neighbours agree on no finding, and on no absence of one, surely enough."
+
+
+def _why_none(near: Ballot, where: str | None) -> str | None:
+    """Why nothing can be drafted from these neighbours, in a sentence."""
+    everyone = [neighbour for kind in KINDS for neighbour in near.neighbours[kind]]
+    if not everyone:
+        filtered = "meets the filter and " if where is not None else ""
+        return f"No draft: no case of the index {filtered}has findings that could vote."
+    if len({n.study.report.described for n in reports_of(everyone) if n.study.report is not None}) == 0:
+        return "No draft: none of the neighbours has a report to take sentences from."
+    return None
+
+
+def _localize(
+    index: Index, pixels: Vector, passed: Sequence[Vote], localizing: Localizing | None
+) -> dict[str, Agreed]:
+    """Where this picture shows what was voted present; a finding that is not in the result is shown
+    nowhere.
+    """
+    wanted = [v.finding for v in passed if v.status is Status.PRESENT and v.finding != NO_FINDING]
+    if localizing is None or not wanted:
+        return {}
+    answers = localizing(index.encoder, pixels, [spoken(name) for name in wanted])
+    return {
+        name: agreement(answer.side, answer.zone)
+        for name, answer in zip(wanted, answers, strict=True)
+        if answer.mask is not None
+    }
+
+
+def _sentences(
+    index: Index,
+    probe: Vector,
+    near: Ballot,
+    passed: Sequence[Vote],
+    shown: Mapping[str, Agreed],
+    subjects: Collection[str],
+    where: Condition | None,
+) -> list[Sentence]:
+    """A sentence for each vote that has one, none saying again what another said."""
+    stated = {v.finding: v.status for v in passed}
+    voters = [neighbour for kind in reversed(KINDS) for neighbour in near.neighbours[kind]]
+    chosen = []
+    for one in passed:
+        holders = nearest(
+            index,
+            "report",
+            probe,
+            _READ,
+            subjects=subjects,
+            where=holding(one.finding, one.status, where),
+        )
+        sentence = choose(one.finding, one.status, [*voters, *holders], stated, shown)
+        if sentence is not None:
+            chosen.append(sentence)
+    return unrepeated(chosen)
