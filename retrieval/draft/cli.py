@@ -18,9 +18,8 @@ worth. A draft is made of other people's sentences: it is raw material for a rea
 )
 @click.option("--where", metavar="W", help="Only neighbours that meet this, e.g. 'sex=F and age>=60'.")
 @click.option("--subject", metavar="ID", help="Whose film it is: that subject's own studies do not vote.")
-@click.option("--no-localize", "blind", is_flag=True, help="Look for nothing in the film; ask every side.")
 @click.option("--json", "as_json", is_flag=True, help="Print the draft as JSON.")
-def draft(image: str, k: int, where: str | None, subject: str | None, blind: bool, as_json: bool) -> None:
+def draft(image: str, k: int, where: str | None, subject: str | None, as_json: bool) -> None:
     """Draft a report of a film from its nearest neighbours, with its evidence.
 
     Findings are voted by the neighbours; sentences come from their reports, without anything that this film
@@ -34,7 +33,7 @@ def draft(image: str, k: int, where: str | None, subject: str | None, blind: boo
         index.active_version  # noqa: B018  an empty index is told before the encoder is loaded
         from retrieval.draft.drafting import draft as make_draft
 
-        made = make_draft(index, image, k=k, where=where, subject=subject, localizing=None)
+        made = make_draft(index, image, k=k, where=where, subject=subject)
     if as_json:
         click.echo(json.dumps(made.as_json(), indent=2, ensure_ascii=False))
         return

@@ -28,7 +28,6 @@ given: a JSON object of radgraph_f1, bertscore and chexbert_cosine, made by thei
 )
 @click.option("--limit", type=click.IntRange(1), help="Draft for so many pictures at most.")
 @click.option("--allow-seen", is_flag=True, help="Draft also for people that the encoder learned from.")
-@click.option("--no-localize", "blind", is_flag=True, help="Look for nothing in the pictures.")
 @click.option(
     "--radcliq",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -42,7 +41,6 @@ def evaluate_drafts(
     gallery_truth: Path | None,
     limit: int | None,
     allow_seen: bool,
-    blind: bool,
     radcliq: Path | None,
     seed: int,
     as_json: bool,
