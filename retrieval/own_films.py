@@ -76,7 +76,7 @@ def own_films(index: Index, most: int = MOST_FILMS) -> OwnFilms:
     return OwnFilms(films, len(rows) - len(new))
 
 
-def _rows(index: Index) -> Iterator[sa.Row[tuple[str, str, UUID, str | None, str | None]]]:
+def _rows(index: Index) -> Iterator[sa.Row[str, str, UUID, str | None, str | None]]:
     """Every film of the active version, by the keyed hash of its study: an order without meaning."""
     statement = (
         sa.select(StudyRow.study_id, StudyRow.subject_id, ItemRow.point_id, ItemRow.location, ItemRow.view)

@@ -13,7 +13,7 @@ from corpus.records import Report, Section, Study
 from indexer.index import Index
 from indexer.models import StudyRow
 from retrieval.draft.neighbours import VOTERS, nearest
-from retrieval.understand import Vector
+from retrieval.probes import Vector
 
 BASELINES = ("most_frequent", "random_neighbour", "top_1")
 
@@ -73,5 +73,5 @@ def most_frequent_report(index: Index) -> Study | None:
     return index.catalog.studies([holders[best]])[holders[best]]
 
 
-def _described(sections: Sequence[Sequence[str]]) -> str:
-    return Report("", tuple(Section(name, text) for name, text in sections)).described
+def _described(sections: Sequence[Sequence[str]] | None) -> str:
+    return Report("", tuple(Section(name, text) for name, text in sections or ())).described

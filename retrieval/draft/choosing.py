@@ -6,6 +6,7 @@ it. Of the sentences that come to the same words, the words that most neighbours
 which least has to be asked come first.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,6 +21,7 @@ from retrieval.draft.scrubbing import scrub
 
 MOST_SOURCES = 8
 """Source sentences that are told of one sentence of the draft."""
+_ALTERNATIVE = re.compile(r"\bor\b|/")
 _LONGEST = 30  # words of a sentence: longer ones tell a story
 
 
@@ -132,9 +134,9 @@ def _usable(
     if read is None or read[1].get(finding) is not status:
         return None
     claims = read[1]
-    mixed = Status.PRESENT in claims.values() and read_sentence(read[0]).normal
-    if mixed and NO_FINDING not in claims:  # "the lungs are clear airspace disease"
-        return None
+    affirms = Status.PRESENT in claims.values() and NO_FINDING not in claims
+    if affirms and (read_sentence(read[0]).normal or _ALTERNATIVE.search(read[0])):
+        return None  # "the lungs are clear airspace disease", "atelectasis or scarring"
     return read if all(_covered(name, said, stated) for name, said in claims.items()) else None
 
 

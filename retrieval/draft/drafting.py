@@ -18,8 +18,9 @@ from retrieval.draft.voting import Ballot, Vote, gather, load_votes, vote
 from retrieval.draft.wording import Draft, Statement, spoken
 from retrieval.localize.answer import Localization
 from retrieval.picture import read_picture
+from retrieval.probes import Vector
 from retrieval.query import Query
-from retrieval.understand import Vector, understand
+from retrieval.understand import understand
 
 if TYPE_CHECKING:
     from trainer.encoder import Encoder

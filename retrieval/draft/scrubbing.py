@@ -51,7 +51,8 @@ _FORBIDDEN: Mapping[str, str] = {
     "another examination": r"\bct\b|\bmri?\b|\btomogra\w*|\bultraso\w*|\bsonogra\w*|\bmammogra\w*|"
     r"\bscan\w*|\bexam\w*|\bstud(?:y|ies)\b|\bviews?\b|\blateral(?!\s+(?:costo\w*|sulc\w*|cp))\b|"
     r"\bprojection\w*|\btechni\w*|\bportable\b|\brotat\w*|\binspir\w*|\bimages?\b|\bimaging\b",
-    "a doubt of the other reader": r"\b(?:possibl[ey]|probabl[ey]|likely|perhaps|maybe|may|might|could|"
+    "a doubt of the other reader": r"\b(?:borderline|prominen\w*)\b|"
+    r"\b(?:possibl[ey]|probabl[ey]|likely|perhaps|maybe|may|might|could|"
     r"cannot|question\w*|suspect\w*|suspicious|concern\w*|versus|vs|exclud\w*|equivocal|"
     r"consistent with|compatible with|represent\w*|reflect\w*|related to|due to|secondary to|"
     r"appears? to)\b|\?",
