@@ -31,6 +31,7 @@ demo: $(READY)   ## train, index, search and evaluate on phantoms; write a page 
 	$(BIN)/similarity demo --out runs/demo
 
 test: $(READY) lint  ## lint, types and the whole suite
+	@sh .ci/install-chromium
 	$(BIN)/python -m pytest
 
 lint: $(READY)   ## ruff (lint and format) and mypy

@@ -96,12 +96,21 @@ class Home:
             )
 
     @contextmanager
-    def lock(self, on_wait: Callable[[str], None] | None = None, name: str = "owner") -> Iterator[None]:
+    def lock(
+        self,
+        on_wait: Callable[[str], None] | None = None,
+        name: str = "owner",
+        unless: Callable[[], bool] | None = None,
+    ) -> Iterator[bool]:
         """Own this home, alone among all processes, for the length of a `with`.
 
         Args:
             on_wait: told once, in one line, that another process owns it and that this one waits.
-            name: which lock; `owner` is the vectors', `catalog` guards migrations.
+            name: which lock; `owner` is the vectors', `writer` an index job's, `catalog` guards migrations.
+            unless: asked whenever another process owns it; where it says yes, nothing is waited for.
+
+        Yields:
+            Whether the home is owned: always, but for `unless`.
 
         Raises:
             IndexInUse: the other did not end within `settings().lock_wait_seconds`.
@@ -112,29 +121,37 @@ class Home:
         except OSError as error:
             raise home_error(self.folder, error) from error
         try:
-            self._wait_for(handle, on_wait)
+            if not self._wait_for(handle, on_wait, unless):
+                yield False
+                return
             owner = {"pid": os.getpid(), "command": _command(), "since": datetime.now(UTC).isoformat()}
             try:
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, json.dumps(owner).encode(), 0)
             except OSError as error:
                 raise home_error(self.folder, error) from error
-            yield
+            try:
+                yield True
+            finally:
+                with suppress(OSError):
+                    os.ftruncate(handle, 0)
         finally:
-            with suppress(OSError):
-                os.ftruncate(handle, 0)
             os.close(handle)
 
-    def _wait_for(self, handle: int, on_wait: Callable[[str], None] | None) -> None:
+    def _wait_for(
+        self, handle: int, on_wait: Callable[[str], None] | None, unless: Callable[[], bool] | None
+    ) -> bool:
         patience = settings().lock_wait_seconds
         deadline = time.monotonic() + patience
         told = False
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
+                return True
             except BlockingIOError:
                 pass
+            if unless is not None and unless():
+                return False
             owner = _owner(handle)
             if time.monotonic() >= deadline:
                 raise IndexInUse(

@@ -1,7 +1,7 @@
 """The index as one thing: home, catalog, vectors and the encoder they were made by."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Index:
     """An open index. Leave it as a context manager, or `close` it.
 
-    With the embedded vectors the process owns the home while the index is open; with a Qdrant server,
-    opening it for reading waits for nobody.
+    With the embedded vectors the process owns the home while the index is open, unless a service does: then
+    it works through that (`indexer.owner`). With a Qdrant server, opening it for reading waits for nobody.
     """
 
     def __init__(self, home: Home, catalog: Catalog, store: VectorStore, held: ExitStack) -> None:
@@ -49,7 +49,8 @@ class Index:
         Args:
             home: default is `settings().home_folder`.
             encoder: one that is loaded already; it must be the active version's.
-            read_only: nothing will be written. On a Qdrant server, readers and a writer then do not meet.
+            read_only: nothing will be written. One process writes at a time; on a Qdrant server and beside a
+                service, readers do not wait for it.
             on_wait: told once, in one line, when another process owns the index and this one waits.
 
         Raises:
@@ -59,12 +60,11 @@ class Index:
         """
         with ExitStack() as held:
             opened = home if isinstance(home, Home) else Home.open(home)
-            if settings().qdrant_url is None or not read_only:
-                held.enter_context(opened.lock(on_wait))
+            if not read_only:
+                held.enter_context(opened.lock(on_wait, name="writer"))
+            store = held.enter_context(open_store(opened, on_wait))
             engine = open_database(opened)
             held.callback(engine.dispose)
-            store = open_store(opened)
-            held.callback(store.close)
             index = cls(opened, Catalog(engine), store, held.pop_all())
         if encoder is not None:
             try:
@@ -148,13 +148,31 @@ def mismatch(version: Version, name: str, fingerprint: str) -> str:
     )
 
 
-def open_store(home: Home) -> VectorStore:
-    """The vector store of a home: the Qdrant server of `SIMILARITY_QDRANT_URL`, else the embedded one."""
+@contextmanager
+def open_store(home: Home, on_wait: Callable[[str], None] | None = None) -> Iterator[VectorStore]:
+    """The vector store of a home: the Qdrant server of `SIMILARITY_QDRANT_URL`, else the embedded one.
+
+    Raises:
+        IndexInUse: another process owns the embedded one, and did not end in time.
+    """
+    from indexer import owner  # late: with a server the engine is not needed
+
+    served = server_store()
+    if served is None:
+        with owner.embedded_store(home, on_wait) as store:
+            yield store
+        return
+    try:
+        yield served
+    finally:
+        served.close()
+
+
+def server_store() -> VectorStore | None:
+    """The store on the Qdrant server of `SIMILARITY_QDRANT_URL`; None where none is named."""
     url, key = settings().qdrant_url, settings().qdrant_api_key
     if url is None:
-        from indexer.vectors.edge import EdgeStore
-
-        return EdgeStore(home.vectors)
+        return None
     from qdrant_client import QdrantClient
 
     from indexer.vectors.server import ServerStore

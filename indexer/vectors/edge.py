@@ -1,14 +1,17 @@
 """The vector store inside the process: qdrant-edge, one shard directory for each collection.
 
-The engine admits one process at a time (the home's lock sees to that, with a message), keeps every
-acknowledged point across a killed process, and reaches the disk only in `flush`.
+The engine admits one process at a time (`indexer.owner` sees to that), keeps every acknowledged point across
+a killed process, and reaches the disk only in `flush`.
 """
 
 import json
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
 from itertools import islice
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -25,7 +28,7 @@ from indexer.vectors.conditions import (
     payload_key,
 )
 from indexer.vectors.engine import Bool, Clause, DateRange, Empty, NumberRange, filter_of
-from indexer.vectors.graph import finish_swap, optimized_copy
+from indexer.vectors.graph import finish_swap, optimized_copy, put_in_place
 from indexer.vectors.store import Hit, Point, check_vectors
 
 GRAPH_FROM = 100_000
@@ -45,8 +48,25 @@ _SCHEMAS = {
 _TYPES = {str(schema): kind for kind, schema in _SCHEMAS.items()}
 
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def _one_at_a_time(
+    method: "Callable[Concatenate[EdgeStore, Given], Result]",
+) -> "Callable[Concatenate[EdgeStore, Given], Result]":
+    """Let threads take turns: opening and closing a shard is nothing that two may do at once."""
+
+    @wraps(method)
+    def taking_turns(self: "EdgeStore", *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        with self._mutex:
+            return method(self, *args, **kwargs)
+
+    return taking_turns
+
+
 class EdgeStore:
-    """A `VectorStore` on a folder, in this process."""
+    """A `VectorStore` on a folder, in this process. Threads may share it."""
 
     def __init__(self, folder: Path, graph_from: int = GRAPH_FROM) -> None:
         """Open the store in `folder`, which is made if it is not there (mode 0700)."""
@@ -55,9 +75,11 @@ class EdgeStore:
         self._shards: dict[str, engine.EdgeShard] = {}
         self._types: dict[str, dict[str, FieldType]] = {}
         self._dims: dict[str, int] = {}
+        self._mutex = threading.RLock()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         finish_swap(folder)
 
+    @_one_at_a_time
     def create(self, collection: str, dim: int, fields: Mapping[str, FieldType]) -> None:
         """See `VectorStore.create`."""
         path = self._path(collection)
@@ -84,8 +106,10 @@ class EdgeStore:
 
     def collections(self) -> list[str]:
         """See `VectorStore.collections`."""
-        return sorted(path.parent.name for path in self._folder.glob("*/edge_config.json"))
+        folders = (path.parent.name for path in self._folder.glob("*/edge_config.json"))
+        return sorted(name for name in folders if "." not in name)  # not the copies of `graph`
 
+    @_one_at_a_time
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         """See `VectorStore.upsert`."""
         shard = self._shard(collection)
@@ -103,12 +127,14 @@ class EdgeStore:
                 )
             )
 
+    @_one_at_a_time
     def set_payload(self, collection: str, payloads: Mapping[UUID, Mapping[str, PayloadValue]]) -> None:
         """See `VectorStore.set_payload`."""
         shard = self._shard(collection)
         for point, payload in payloads.items():
             shard.update(engine.UpdateOperation.overwrite_payload([point], dict(payload)))
 
+    @_one_at_a_time
     def delete(self, collection: str, ids: Iterable[UUID]) -> None:
         """See `VectorStore.delete`."""
         shard = self._shard(collection)
@@ -116,10 +142,12 @@ class EdgeStore:
         while batch := list(islice(remaining, _PAGE)):
             shard.update(engine.UpdateOperation.delete_points([*batch]))
 
+    @_one_at_a_time
     def flush(self, collection: str) -> None:
         """See `VectorStore.flush`."""
         self._shard(collection).flush()
 
+    @_one_at_a_time
     def search(
         self,
         collection: str,
@@ -144,6 +172,7 @@ class EdgeStore:
         )
         return [Hit(_uuid(hit.id), hit.score, hit.payload or {}) for hit in found]
 
+    @_one_at_a_time
     def fetch(self, collection: str, ids: Iterable[UUID]) -> list[Point]:
         """See `VectorStore.fetch`."""
         found = self._shard(collection).retrieve(list(ids), with_payload=True, with_vector=True)
@@ -151,40 +180,47 @@ class EdgeStore:
 
     def ids(self, collection: str) -> Iterator[UUID]:
         """See `VectorStore.ids`."""
-        shard = self._shard(collection)
         offset: engine.PointId | None = None
         while True:
-            page, offset = shard.scroll(
-                engine.ScrollRequest(offset=offset, limit=_PAGE, with_payload=False, with_vector=False)
-            )
+            request = engine.ScrollRequest(offset=offset, limit=_PAGE, with_payload=False, with_vector=False)
+            with self._mutex:
+                page, offset = self._shard(collection).scroll(request)
             yield from (_uuid(record.id) for record in page)
             if offset is None:
                 return
 
+    @_one_at_a_time
     def count(self, collection: str) -> int:
         """See `VectorStore.count`."""
         return int(self._shard(collection).count(engine.CountRequest(exact=True)))
 
     def optimize(self, collection: str) -> bool:
         """See `VectorStore.optimize`. The work is done on a copy, by a child process: the engine's own call
-        would freeze this one, and a crash leaves the collection as it was.
+        would freeze this one, and a crash leaves the collection as it was. Others search meanwhile; the
+        caller sees to it that nobody writes.
         """
-        shard = self._shard(collection)
-        info = shard.info()
-        if info.points_count - info.indexed_vectors_count < self._graph_from:
-            return False
-        shard.flush()
-        self._close(collection)
-        optimized_copy(self._path(collection))
-        self._shard(collection)
+        with self._mutex:
+            shard = self._shard(collection)
+            info = shard.info()
+            if info.points_count - info.indexed_vectors_count < self._graph_from:
+                return False
+            shard.flush()
+        path = self._path(collection)
+        done = optimized_copy(path)
+        with self._mutex:
+            self._close(collection)
+            put_in_place(done, path)
+            self._shard(collection)
         return True
 
+    @_one_at_a_time
     def drop(self, collection: str) -> None:
         """See `VectorStore.drop`."""
         if self._path(collection).exists():
             self._close(collection)
             shutil.rmtree(self._path(collection))
 
+    @_one_at_a_time
     def close(self) -> None:
         """See `VectorStore.close`."""
         for collection in list(self._shards):

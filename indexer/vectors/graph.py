@@ -23,20 +23,28 @@ shard.close()
 """
 
 
-def optimized_copy(path: Path) -> None:
-    """Replace the closed, flushed shard at `path` by an optimised one.
+def optimized_copy(path: Path) -> Path:
+    """Make an optimised copy of the flushed shard at `path`, which may be read meanwhile.
+
+    Returns:
+        Where the whole copy lies, for `put_in_place`.
 
     Raises:
         IndexingError: the child failed; the shard is as it was.
     """
-    copy, done, before = (path.with_name(path.name + suffix) for suffix in (_COPY, _DONE, _BEFORE))
+    copy, done = path.with_name(path.name + _COPY), path.with_name(path.name + _DONE)
     shutil.copytree(path, copy)
     child = subprocess.run([sys.executable, "-c", _CHILD, str(copy)], capture_output=True, text=True)
     if child.returncode != 0:
         shutil.rmtree(copy)
         last = (child.stderr.strip().splitlines() or [f"exit {child.returncode}"])[-1]
         raise IndexingError(f"the search graph of {path.name} could not be built: {last}")
-    copy.rename(done)
+    return copy.rename(done)
+
+
+def put_in_place(done: Path, path: Path) -> None:
+    """Replace the closed shard at `path` by its optimised copy."""
+    before = path.with_name(path.name + _BEFORE)
     path.rename(before)
     done.rename(path)
     shutil.rmtree(before)

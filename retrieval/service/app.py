@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from corpus.errors import SimilarityError
 from retrieval.service import page, problems
 from retrieval.service.edge import Edge
-from retrieval.service.routes import cases, index, operation, previews, search, session
+from retrieval.service.routes import cases, index, jobs, operation, previews, search, session
 from retrieval.service.state import State
 from retrieval.service.uploads import BODIES
 
@@ -35,6 +35,7 @@ def create_app(state: State) -> FastAPI:
         import asyncio
 
         loading = asyncio.create_task(run_in_threadpool(_load, state))
+        state.start_runner()
         yield
         state.closing.set()
         await loading
@@ -48,7 +49,7 @@ def create_app(state: State) -> FastAPI:
         openapi_url=None,
     )
     app.state.service = state
-    for module in (search, cases, previews, index, session, operation):
+    for module in (search, cases, previews, index, jobs, session, operation):
         app.include_router(module.router)
     app.include_router(page.router)
     problems.install(app)

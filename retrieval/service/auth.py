@@ -50,7 +50,8 @@ class Requires:
     ) -> Actor:
         """Find out who asks."""
         state = state_of(request)
-        actor = _actor(state, request, bearer.credentials if bearer else None, cookie)
+        shown = bearer.credentials if bearer else None
+        actor = _actor(state, request, shown, cookie)
         if actor is None:
             state.failures.take(request.client.host if request.client else "local")
             raise Refused(
@@ -62,10 +63,17 @@ class Requires:
                 {"WWW-Authenticate": "Bearer"},
             )
         request.state.actor = actor
+        request.state.ask_again = lambda: _actor(state, request, shown, cookie)
         state.limit.take(actor.token_id or actor.name)
         if not actor.role.covers(self._role):
             raise Refused(403, "not-allowed", f"This needs the role {self._role}; yours is {actor.role}.")
         return actor
+
+
+def still_allowed(request: Request) -> bool:
+    """Whether what opened a request would still open it: for answers that go on for long."""
+    proven = request.state.actor.via == "proxy"  # a signature holds for its request, not for a clock
+    return proven or request.state.ask_again() is not None
 
 
 def _actor(state: State, request: Request, bearer: str | None, cookie: str | None) -> Actor | None:

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING
 from corpus.errors import SimilarityError
 from corpus.settings import settings
 from indexer.catalog import Catalog
+from indexer.database import open_database
 from indexer.home import Home
-from indexer.index import Index
+from indexer.index import Index, server_store
+from indexer.owner import owned_store
 from indexer.vectors.store import VectorStore
 from retrieval.answer import Answer
 from retrieval.query import Query
 from retrieval.service.access import Tokens
 from retrieval.service.audit import Audit
 from retrieval.service.edge import Metrics
+from retrieval.service.jobs import Jobs
 from retrieval.service.limits import RateLimit
 from retrieval.service.pictures import PicturePool
+from retrieval.service.runner import Runner
 from retrieval.service.searcher import Searcher
 from retrieval.service.thumbnails import Thumbnails
 
@@ -44,7 +48,9 @@ class State:
         self.pictures = PicturePool()
         self.thumbnails = Thumbnails()
         self.searcher = Searcher(self._search, self.metrics.batch.observe)
+        self.jobs = Jobs(catalog.engine)
         self.closing = threading.Event()
+        self._runner: Runner | None = None
         self._encoders: dict[str, Encoder] = {}
         self._loading = threading.Lock()
         self._held = held
@@ -57,10 +63,25 @@ class State:
             HomeError: home or database cannot be used.
             IndexInUse: another process owns the vectors, and did not end in time.
         """
-        index = Index.open(folder, read_only=False, on_wait=on_wait)
         with ExitStack() as held:
-            held.callback(index.close)
-            return cls(index.home, index.catalog, index.store, held.pop_all())
+            home = Home.open(folder)
+            store = server_store()
+            if store is None:
+                store = held.enter_context(owned_store(home, on_wait))
+            else:
+                held.callback(store.close)
+            engine = open_database(home)
+            held.callback(engine.dispose)
+            return cls(home, Catalog(engine), store, held.pop_all())
+
+    def start_runner(self) -> None:
+        """Have jobs done from now on, those first that an earlier service left."""
+        self._runner = Runner(self.jobs, self.home.folder, sole=settings().qdrant_url is None)
+
+    def wake_runner(self) -> None:
+        """Say that a job waits."""
+        if self._runner is not None:
+            self._runner.wake()
 
     def index(self) -> Index:
         """The index as it is now: the version that is active at this moment, with its encoder.
@@ -96,6 +117,8 @@ class State:
     def close(self) -> None:
         """Answer what waits, end the processes, let go of the index."""
         self.closing.set()
+        if self._runner is not None:
+            self._runner.close()
         self.searcher.close()
         self.pictures.close()
         self._held.close()

@@ -10,7 +10,7 @@ from corpus.settings import settings
 from indexer.vectors.store import VectorStore
 from tests.encoders import build_tiny_encoder
 from tests.indexer.postgres import fresh_database, postgres_server
-from tests.indexer.stores import open_store
+from tests.indexer.stores import KINDS, open_store
 from trainer.encoder import Encoder
 
 
@@ -34,12 +34,11 @@ def memory() -> Iterator[Path]:
     yield from _folder()
 
 
-@pytest.fixture(params=["edge", "server"])
+@pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
-    """An empty vector store: the embedded one, then the server's."""
-    made = open_store(request.param, tmp_path, request.config)
-    yield made
-    made.close()
+    """An empty vector store: the embedded one, the same through its owner, then the server's."""
+    with open_store(request.param, tmp_path, request.config) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,38 @@
 """Opens the vector store that a test runs on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from qdrant_client import QdrantClient
 
+from indexer.home import Home
+from indexer.owner import embedded_store, owned_store
 from indexer.vectors.edge import EdgeStore
+from indexer.vectors.owned import OwnedStore
 from indexer.vectors.server import ServerStore
 from indexer.vectors.store import VectorStore
 
+KINDS = ("edge", "owned", "server")
 
-def open_store(kind: str, folder: Path, config: pytest.Config) -> VectorStore:
-    """An empty store: `edge` in the folder; `server` in memory, or on the server of `--qdrant-url`."""
-    if kind == "edge":
-        return EdgeStore(folder / "vectors")
+
+@contextmanager
+def open_store(kind: str, folder: Path, config: pytest.Config) -> Iterator[VectorStore]:
+    """An empty store: `edge` in the folder; `owned`, the same through its owner; `server` in memory, or on
+    the server of `--qdrant-url`."""
+    if kind == "owned":
+        home = Home.open(folder / "home")
+        with owned_store(home), embedded_store(home) as reached:
+            assert isinstance(reached, OwnedStore)
+            yield reached
+        return
+    store = EdgeStore(folder / "vectors") if kind == "edge" else _server(config)
+    yield store
+    store.close()
+
+
+def _server(config: pytest.Config) -> VectorStore:
     url = config.getoption("--qdrant-url")
     store = ServerStore(QdrantClient(url=url) if url else QdrantClient(":memory:"))
     for collection in store.collections():

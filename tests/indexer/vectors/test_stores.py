@@ -20,7 +20,7 @@ from indexer.vectors.conditions import (
     matches,
 )
 from indexer.vectors.store import Point, VectorStore
-from tests.indexer.stores import open_store
+from tests.indexer.stores import KINDS, open_store
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
@@ -106,14 +106,13 @@ CONDITIONS: list[Condition] = [
 ]
 
 
-@pytest.fixture(scope="module", params=["edge", "server"])
+@pytest.fixture(scope="module", params=KINDS)
 def read_only(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[VectorStore, list[Point]]]:
     """A filled store that tests only read: made once."""
-    made = open_store(request.param, tmp_path_factory.mktemp("read"), request.config)
-    yield _fill(made)
-    made.close()
+    with open_store(request.param, tmp_path_factory.mktemp("read"), request.config) as made:
+        yield _fill(made)
 
 
 def _fill(store: VectorStore) -> tuple[VectorStore, list[Point]]:
