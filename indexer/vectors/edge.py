@@ -58,7 +58,7 @@ def _one_at_a_time(
     """Let threads take turns: opening and closing a shard is nothing that two may do at once."""
 
     @wraps(method)
-    def taking_turns(self: "EdgeStore", *args: Given.args, **kwargs: Given.kwargs) -> Result:
+    def taking_turns(self: "EdgeStore", /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
         with self._mutex:
             return method(self, *args, **kwargs)
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from corpus.records import AttributeValue
 from retrieval.answer import EvidenceKind
-from retrieval.query import Target
+from retrieval.query import MOST_EXAMPLES, Target
 from retrieval.service.access import Role
 
 Opaque = Annotated[
@@ -19,6 +19,7 @@ Opaque = Annotated[
         pattern="^[0-9a-f]{32}$", examples=["0f3c9e5a7b1d2c4e6f8091a2b3c4d5e6"], description="An opaque id."
     ),
 ]
+CaseName = Annotated[str, Field(max_length=500, description="`id` or `study_id` of a case.")]
 Kind = Literal["image", "report", "case"]
 MOST_A_PAGE = 100
 MOST_PAGES_DEEP = 1_000
@@ -32,13 +33,29 @@ class Asking(BaseModel):
 
 
 class SearchRequest(Asking):
-    """A search by a case, by a picture (of the index, or sent along), by a text, or by one of these with it."""
+    """A search of parts that add up: a case or a picture (of the index or sent along), a text, examples."""
 
     text: Annotated[
         str | None, Field(min_length=1, max_length=20_000, examples=["right pleural effusion"])
     ] = None
-    case: Annotated[str | None, Field(max_length=500, description="`id` or `study_id` of a case.")] = None
+    case: CaseName | None = None
     image: Annotated[Opaque | None, Field(description="A picture of the index.")] = None
+    region: Annotated[
+        list[int] | None,
+        Field(
+            min_length=4,
+            max_length=4,
+            description="Left, top, right, bottom in pixels of the film: hits have something alike in it.",
+        ),
+    ] = None
+    like: Annotated[list[CaseName], Field(max_length=MOST_EXAMPLES, description="Cases to be near to.")] = []
+    dislike: Annotated[
+        list[CaseName], Field(max_length=MOST_EXAMPLES, description="Cases to be far from.")
+    ] = []
+    finding: Annotated[
+        str | None, Field(max_length=2_000, description="An expression over findings that every hit meets.")
+    ] = None
+    diversify: Annotated[bool, Field(description="Spread the hits over what there is.")] = False
     target: Annotated[Target, Field(alias="for")] = "cases"
     k: Annotated[int, Field(ge=1, le=MOST_A_PAGE, description="Studies a page.")] = 10
     where: Annotated[str | None, Field(max_length=2_000, examples=["sex=F and finding=edema"])] = None

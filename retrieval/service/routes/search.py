@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from retrieval.answer import Answer
 from retrieval.picture import Picture
-from retrieval.query import Query
+from retrieval.query import Query, box_of
 from retrieval.service import cases, paging, schemas
 from retrieval.service.access import Actor
 from retrieval.service.auth import Reader, RequestId, Shared
@@ -60,6 +60,12 @@ def _query(state: State, asked: schemas.SearchRequest, content: bytes | None) ->
         target=asked.target,
         k=min(offset + asked.k + 1, schemas.MOST_PAGES_DEEP),
         where=asked.where,
+        region=None if asked.region is None else box_of(asked.region),
+        # Only cases of the index are examples here: a file's name from outside is never opened.
+        like=tuple(cases.case_id(state, case) for case in asked.like),
+        dislike=tuple(cases.case_id(state, case) for case in asked.dislike),
+        finding=asked.finding,
+        diversify=asked.diversify,
         picture=picture,
     )
     return query, question, offset
@@ -109,5 +115,5 @@ def _page(
 
 def _remembered(asked: schemas.SearchRequest, query: dict[str, Any]) -> dict[str, Any]:
     """What the audit keeps of a question: a phrase as it was put, of a picture only that it was one."""
-    kept = {name: query[name] for name in ("text", "case", "image", "for", "where") if query.get(name)}
+    kept = {name: told for name, told in query.items() if told and name != "k"}
     return {**kept, "page": asked.cursor is not None}

@@ -74,6 +74,14 @@ def test_times_are_told_on_request_only(reader: TestClient) -> None:
     assert search(reader, text="edema", timings=True)["took_ms"]["total"] > 0
 
 
+def test_examples_and_findings_are_parts_of_a_question(reader: TestClient) -> None:
+    near, far = (hit["id"] for hit in search(reader, text="cardiomegaly", k=2)["hits"])
+    liked = search(reader, like=[near], dislike=[far], k=5)
+    assert not {near, far} & {hit["id"] for hit in liked["hits"]}
+    found = search(reader, finding="cardiomegaly", k=5)
+    assert all("cardiomegaly" in hit["findings"]["present"] for hit in found["hits"])
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "says"),
     [
@@ -86,6 +94,7 @@ def test_times_are_told_on_request_only(reader: TestClient) -> None:
         ({"image": "../../etc/passwd"}, 422, "image: "),
         ({"image": "0" * 32}, 404, "no such picture"),
         ({"text": "x", "cursor": "AAAA"}, 422, "no cursor of ours"),
+        ({"text": "x", "like": ["/etc/passwd"]}, 404, "no such case"),
         ({"image": "https://example.org/film.png"}, 422, "image: "),
     ],
 )
