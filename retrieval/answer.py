@@ -130,7 +130,8 @@ class Answer:
     """The answer to one query.
 
     `query` says what was asked and how its text was read, `encoder` (name, fingerprint) by which encoder it
-    was understood. `reason`: why there is no hit, a sentence for the reader.
+    was understood. `abstained`: whether there is nothing like the picture, None where nothing is promised.
+    `reason`: why so, what is promised of the hits, or why there is none, in a sentence for the reader.
     `own_studies` are the studies of the query's own subject, newest first; they are never among the hits.
     """
 

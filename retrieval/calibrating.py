@@ -4,14 +4,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from corpus.errors import CorpusError
+from corpus.images import read_image
 from indexer.index import Index
 from retrieval.calibration import FEWEST_PEOPLE, MOST_HITS, Searched, marks
 from retrieval.calibration import calibrate as calibrate_guarantee
 from retrieval.draft.learning import calibrate_votes
 from retrieval.draft.voting import FEWEST_FILMS
+from retrieval.gate import FEWEST_PEOPLE as FEWEST_FOR_GATE
+from retrieval.gate import MOST_PICTURES, Gate, Pixels, fit_gate, look
 from retrieval.own_films import Film, OwnFilms, own_films
 from retrieval.query import TARGETS, Query
 from retrieval.search import search_vector
+
+_TOGETHER = 32  # films that are looked at together
 
 OnStep = Callable[[str, int, int], None]
 """Told of a step's name, how much of it is done, and of how much."""
@@ -32,7 +41,7 @@ class Calibrated:
 
     def as_json(self) -> dict[str, Any]:
         """The form of `docs/contracts/index-calibrate.schema.json`."""
-        kinds = ("guarantee", "votes")
+        kinds = ("gate", "guarantee", "votes")
         return {
             "films": self.films,
             "people": self.people,
@@ -55,19 +64,52 @@ def calibrate(index: Index, on_step: OnStep | None = None) -> Calibrated:
     guarantee = calibrate_guarantee(search_own(index, people, tell))
     tell("votes", 0, len(own.known))
     votes = calibrate_votes(index, own.known)
+    gate = calibrate_gate(index, own.films, tell)
     index.calibrations.keep(
         index.active_version.fingerprint,
         {
+            "gate": None if gate is None else gate.as_json(),
             "guarantee": None if guarantee is None else guarantee.as_json(),
             "votes": None if votes is None else votes.as_json(),
         },
     )
     missing = {}
+    if gate is None:
+        count = len({film.study.subject_id for film in own.films})
+        missing["gate"] = _too_few(count, FEWEST_FOR_GATE, "people whose films can be read", own)
     if guarantee is None:
         missing["guarantee"] = _too_few(len(people), FEWEST_PEOPLE, "people", own)
     if votes is None:
         missing["votes"] = _too_few(len(own.known), FEWEST_FILMS, "films", own)
     return Calibrated(len(own.films), len(people), own.seen, missing)
+
+
+def calibrate_gate(index: Index, films: Sequence[Film], tell: OnStep) -> Gate | None:
+    """Look at films of the index again, as files; one that cannot be read any more teaches nothing."""
+    points: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    people: list[str] = []
+    chosen = films[:MOST_PICTURES]
+    for start in range(0, len(chosen), _TOGETHER):
+        tell("gate", start, len(chosen))
+        read = [
+            (film, pixels)
+            for film in chosen[start : start + _TOGETHER]
+            if (pixels := _pixels(film)) is not None
+        ]
+        if read:
+            points.append(look(index.encoder, [pixels for _, pixels in read]))
+            people += [film.study.subject_id for film, _ in read]
+    if not points:
+        return None
+    film_points, inverted = (np.concatenate(side) for side in zip(*points, strict=True))
+    return fit_gate(film_points, inverted, people)
+
+
+def _pixels(film: Film) -> Pixels | None:
+    try:
+        return read_image(film.location)
+    except CorpusError:
+        return None
 
 
 def search_own(index: Index, films: Sequence[Film], tell: OnStep) -> dict[str, list[Searched]]:

@@ -16,6 +16,7 @@ import numpy as np
 from corpus.errors import EmptyIndex, SimilarityError
 from indexer.index import Index
 from indexer.vectors.conditions import And, Comparison, Condition, Not
+from retrieval.abstention import promise
 from retrieval.answer import Answer
 from retrieval.candidates import Candidates, find_candidates
 from retrieval.describe import Shown, describe_hits
@@ -81,6 +82,8 @@ def search_vector(index: Index, query: Query, side: Side, vector: Vector) -> Ans
 def _answer(index: Index, understood: Understood) -> Answer:
     """Search, rank and describe."""
     query = understood.query
+    if understood.refused is not None:
+        return _refused(index, understood, understood.refused)
     began = perf_counter()
     where = _with_exclusion(index, understood)
     depth = _depth(understood)
@@ -101,6 +104,7 @@ def _answer(index: Index, understood: Understood) -> Answer:
     with index.catalog.engine.connect() as connection:
         hits = describe_hits(connection, query.target, shown, {})
         own = studies_of(connection, understood.subjects) if understood.subjects else []
+    abstained, promised = promise(index, query, [hit.case.findings for hit in hits])
     asking += perf_counter() - chosen
     return Answer(
         query=_told(understood),
@@ -113,7 +117,20 @@ def _answer(index: Index, understood: Understood) -> Answer:
             rank=ranking * 1000,
             catalog=understood.took.catalog + asking * 1000,
         ),
-        reason=None if hits else _why_nothing(understood, own),
+        abstained=abstained,
+        reason=promised if hits else _why_nothing(understood, own),
+    )
+
+
+def _refused(index: Index, understood: Understood, reason: str) -> Answer:
+    """The answer to a picture that is not of the kind that the index holds."""
+    return Answer(
+        query=_told(understood),
+        encoder={"name": index.active_version.name, "fingerprint": index.active_version.fingerprint},
+        hits=(),
+        took=understood.took,
+        abstained=True,
+        reason=reason,
     )
 
 

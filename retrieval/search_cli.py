@@ -116,7 +116,7 @@ def _answer_one(query: "Query", encoder: str | None, as_json: bool) -> None:
     width = shutil.get_terminal_size().columns if terminal else 160
     if answer.hits:
         click.echo(answer_text(answer, width, colour=terminal), nl=False)
-    else:
+    if answer.reason is not None:
         click.echo(answer.reason, err=True)
     if query.text is not None and not any(
         map(answer.query["understood"].get, ("present", "absent", "uncertain"))

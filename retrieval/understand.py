@@ -9,6 +9,7 @@ from corpus.errors import SimilarityError, UsageError
 from corpus.findings import Status
 from indexer.index import Index
 from indexer.vectors.conditions import And, Comparison, Condition, Not
+from retrieval.abstention import refusal
 from retrieval.answer import Took
 from retrieval.asked import Asked, describe, read_text
 from retrieval.examples import Recalled, Shown, is_picture, recall, show
@@ -24,9 +25,10 @@ class Understood:
     """A query ready to be searched.
 
     `where`: what every hit meets: the filter, the expression over findings, and none of what a wish denies.
-    `asked`: the findings that a text or the query's case asks for. `phrase`: the affirmed words, ranked by in
-    the reports' own. `probes`: the vectors. `subjects`: subject_ids whose studies are the query's own.
-    `examples`: study_ids that were given as examples. Neither are hits.
+    `asked`: the findings that a text or the query's case asks for. `phrase`: the affirmed words, ranked by
+    in the reports' own. `probes`: the vectors. `subjects`: subject_ids whose studies are the query's own.
+    `examples`: study_ids that were given as examples. Neither are hits. `refused`: why the picture is no
+    query of this index, in a sentence (`retrieval.gate`).
     """
 
     query: Query
@@ -37,6 +39,7 @@ class Understood:
     subjects: frozenset[str]
     examples: frozenset[str] = frozenset()
     took: Took = field(default_factory=Took)
+    refused: str | None = None
 
 
 @dataclass(slots=True)
@@ -53,6 +56,7 @@ class _Reading:
     subjects: set[str] = field(default_factory=set)
     examples: set[str] = field(default_factory=set)
     took: Took = field(default_factory=Took)
+    refused: str | None = None
 
 
 def understand(index: Index, queries: Sequence[Query]) -> list[Understood | SimilarityError]:
@@ -141,6 +145,8 @@ def _add_picture(index: Index, reading: _Reading, part: Part, location: str) -> 
     read_already = reading.query.picture if part == "image" else None
     shown = show(index, read_already or read_picture(location))
     reading.pictures.append((part, shown))
+    if part == "image" and not shown.studies:  # one that the index holds is of its kind
+        reading.refused = refusal(index, shown.picture)
     reading.took = replace(reading.took, decode=reading.took.decode + _since(began))
     return shown
 
@@ -188,6 +194,7 @@ def _finish(reading: _Reading) -> Understood:
         frozenset(reading.subjects),
         frozenset(reading.examples),
         reading.took,
+        reading.refused,
     )
 
 

@@ -22,7 +22,7 @@ from corpus.errors import EncoderError
 from corpus.framing import Framing, Place
 from trainer import folder as files
 from trainer.device import choose_device
-from trainer.patches import patch_features
+from trainer.patches import patch_features, trunk_features
 from trainer.pooling import TEXT_BIAS, add_text_bias, keep_hidden_states
 from trainer.tokens import WindowTokenizer, pad
 
@@ -192,6 +192,26 @@ class Encoder:
             EncoderError: as `encode_images`.
         """
         return self._normalise(self._frame(images, 0))
+
+    def encode_trunk(self, images: Sequence[Vectors], batch_size: int = 32) -> Vectors:
+        """What the image trunk sees in pictures, before the head that was trained to tell findings apart.
+
+        Args:
+            images: (height, width) float32 grey in [0, 1] each.
+            batch_size: pictures that go through the network at once.
+
+        Returns:
+            (n, channels) float32: the trunk's last feature map, averaged over the picture; not normalised.
+
+        Raises:
+            EncoderError: as `encode_patches`.
+        """
+        rows = []
+        with torch.inference_mode():
+            for at in range(0, len(images), batch_size):
+                pixels = self._normalise(self._frame(images[at : at + batch_size], at))
+                rows.append(trunk_features(self._model, pixels).float().cpu().numpy())
+        return self._finite(np.concatenate(rows), "picture") if rows else np.zeros((0, 0), np.float32)
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> Vectors:
         """Encode texts. One longer than the context is the normalised mean of its windows' vectors.

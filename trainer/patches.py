@@ -45,6 +45,23 @@ def patch_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     return project_map(visual, trunk.forward_features(pixels))
 
 
+def trunk_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """What an open_clip model's image trunk sees, averaged over the picture, before head and projection.
+
+    Args:
+        model: an open_clip model whose image tower is a timm network.
+        pixels: (n, 3, height, width), normalised.
+
+    Returns:
+        (n, channels).
+
+    Raises:
+        EncoderError: the tower gives no map of features.
+    """
+    _, trunk = timm_tower(model)
+    return feature_grid(trunk, trunk.forward_features(pixels)).mean(dim=(1, 2))
+
+
 def project_map(visual: Any, features: torch.Tensor) -> torch.Tensor:
     """Project what the trunk of an image tower gives before pooling, place by place.
 

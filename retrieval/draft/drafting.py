@@ -64,6 +64,8 @@ def draft(
         raise understood
     asked = {"image": image, "k": k, "where": where}
     encoder = {"name": index.active_version.name, "fingerprint": index.active_version.fingerprint}
+    if understood.refused is not None:
+        return Draft(asked, encoder, reason=f"No draft: {understood.refused}")
     probe = understood.probes[0].vector
     near = gather(index, probe, k, subjects=understood.subjects, where=understood.where)
     voters = sum(map(len, near.neighbours.values()))

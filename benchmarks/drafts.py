@@ -1,0 +1,160 @@
+"""How good drafts are for radiographs of people the encoder never saw, from reports that are nobody's of
+theirs.
+
+    python -m benchmarks.drafts --data ../shared/data --encoder runs/real
+
+Gallery: every Open-i report. Queries: the ChestX-ray14 films of left-out people, in two halves by person;
+each half is drafted for in an index that holds the other half's films, from which it learns what votes are
+worth. So nothing is tuned on anybody who is reported. Judged by the ChestX-ray14 table against what a draft
+declares, and never by our labeler; the baselines' reports and the drafts' sources by the hand-made Open-i
+gold. Forbidden words are counted by a list of this script's own. Intervals: bootstrap over people.
+"""
+
+import argparse
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.machine import describe_machine
+from corpus.records import ProblemSink, Source, Study
+from corpus.sources import open_source
+from corpus.splits import fold_of, split_of
+from corpus.truth import Truth, read_truth
+from indexer.index import Index
+from indexer.pipeline import add_source
+from retrieval.calibrating import calibrate
+from retrieval.draft.baselines import BASELINES
+from retrieval.draft.evaluation import OURS, Drafted, Drafts, draft_source, judge, per_finding
+from trainer.encoder import Encoder
+
+FORBIDDEN = re.compile(
+    r"\b(?:stable|unchanged|again|persist\w*|prior|previous\w*|compar\w*|interval|earlier|since|new|newly|now|"
+    r"increas\w*|decreas\w*|improv\w*|worse\w*|resol[uv]\w*|progress\w*|still|remain\w*|chang\w*|chronic|"
+    r"x{3,}|dr|mr|mrs|patient|year|old|aged?|male|female|man|woman|mm|cm|centimeters?|today|yesterday|"
+    r"january|february|march|april|june|july|august|september|october|november|december|history|post|"
+    r"recommend\w*|follow|discussed|ct|mri|lateral view)\b|\d|[<>{}@]",
+    re.IGNORECASE,
+)
+SYSTEMS = (OURS, *BASELINES)
+
+
+class LeftOut:
+    """The studies of left-out people, one half of them."""
+
+    def __init__(self, source: Source, half: int) -> None:
+        self.name = source.name
+        self._source, self._half = source, half
+
+    def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
+        """Yield them."""
+        for study in self._source.studies(on_problem):
+            if split_of(study.subject_id) == "test" and fold_of(study.subject_id, 2) == self._half:
+                yield study
+
+
+def index_gallery(home: Path, data: Path, encoder: Encoder, folder: str) -> None:
+    """Index Open-i into a home, if it is not there yet."""
+    with Index.open(home, read_only=False) as index:
+        add_source(index, open_source(f"openi:{data / 'openi'}"), encoder, origin="openi", folder=folder)
+
+
+def draft_half(
+    half: int, home: Path, data: Path, encoder: Encoder, folder: str, gold: Truth
+) -> tuple[Drafts, int]:
+    """Draft for half of the left-out people in an index with the other half; and films that taught it."""
+    films = open_source(f"nih-chestxray14:{data / 'nih-chestxray14'}")
+    with Index.open(home, read_only=False) as index:
+        others = LeftOut(films, 1 - half)
+        add_source(index, others, encoder, origin="others", folder=folder)
+        index.use(encoder)
+        learned = calibrate(index)
+        return draft_source(index, LeftOut(films, half), gallery_truth=gold.statuses), learned.films
+
+
+def print_findings(drafted: Sequence[Drafted]) -> None:
+    """The first table: findings by the ChestX-ray14 table."""
+    told = judge(Drafts(tuple(drafted), 0, 0))
+    people = len({one.study.subject_id for one in drafted})
+    print(f"{len(drafted)} radiographs of {people} left-out people; micro F1 over the findings of the table")
+    print(f"{'':18}{'precision':>10}{'recall':>8}{'F1':>7}{'95 %':>16}{'draft ahead by':>24}", end="")
+    print(f"{'findings':>10}{'words':>7}")
+    for system in SYSTEMS:
+        row = told["systems"][system]
+        found, ahead = row["findings"], row.get("draft_ahead_by")
+        lead = f"{ahead['f1']:+.3f} ({ahead['ci95'][0]:+.3f} … {ahead['ci95'][1]:+.3f})" if ahead else ""
+        cells = (
+            f"{found['precision']:10.3f}{found['recall']:8.3f}{found['f1']:7.3f}",
+            f"{found['ci95'][0]:8.3f} … {found['ci95'][1]:.3f}",
+            f"{lead:>24}{row['claimed']:10.2f}{row['length']:7.1f}",
+        )
+        print(f"{system.replace('_', ' '):18}" + "".join(cells))
+    print(f"drafts that state nothing: {told['undrafted']}")
+    for name, row in per_finding(drafted).items():
+        scores = "  ".join(f"{score} {row[score]:.2f}" for score in ("precision", "recall", "f1"))
+        print(f"  {name:20} in {row['positives']:3d}  {scores}")
+
+
+def print_sources(drafted: Sequence[Drafted], gold: Truth) -> None:
+    """The second: do the cited reports hold, by the gold, what a sentence was chosen for?"""
+    held = cited = whole = sentences = 0
+    for one in drafted:
+        for statement in one.draft.statements:
+            vote = statement.votes[0]
+            if vote.finding not in gold.findings:
+                continue
+            says = [
+                gold.of(source.study_id).get(vote.finding) is vote.status
+                for source in statement.sentence.sources
+                if gold.of(source.study_id)
+            ]
+            held, cited = held + sum(says), cited + len(says)
+            whole, sentences = whole + all(says), sentences + 1
+    print(
+        f"cited reports that hold the finding by gold: {held} of {cited} ({held / max(cited, 1):.3f}); ",
+        end="",
+    )
+    print(f"sentences all of whose sources do: {whole} of {sentences} ({whole / max(sentences, 1):.3f})")
+
+
+def print_words(drafted: Sequence[Drafted]) -> None:
+    """The third: words that no draft may hold, in drafts and in the reports that were copied."""
+    for system in SYSTEMS:
+        texts = [one.text(system) for one in drafted]
+        hits = [match[0] for text in texts for match in FORBIDDEN.finditer(text)]
+        words = sum(len(text.split()) for text in texts)
+        print(f"forbidden words, {system.replace('_', ' '):18} {len(hits):5d} among {words} words")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--encoder", default="runs/real")
+    parser.add_argument("--gallery", type=Path, help="a home that holds Open-i by this encoder, or will")
+    options = parser.parse_args()
+    encoder = Encoder.load(options.encoder)
+    gold = read_truth(options.data / "openi-truth" / "openi_gold_std14.csv")
+    drafted: list[Drafted] = []
+    with tempfile.TemporaryDirectory() as folder:
+        gallery = options.gallery or Path(folder) / "gallery"
+        index_gallery(gallery, options.data, encoder, options.encoder)
+        for half in (0, 1):
+            home = Path(folder) / f"half{half}"
+            shutil.copytree(gallery, home)
+            drafts, films = draft_half(half, home, options.data, encoder, options.encoder, gold)
+            print(
+                f"half {half}: {len(drafts.drafted)} drafts, votes learned from {films} films of the others"
+            )
+            drafted += drafts.drafted
+    print_findings(drafted)
+    print_sources(drafted, gold)
+    print_words(drafted)
+    print(f"machine: {describe_machine()}")
+
+
+if __name__ == "__main__":
+    main()
