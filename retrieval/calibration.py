@@ -14,7 +14,7 @@ average.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -113,10 +113,14 @@ class Guarantee:
             target: images, reports or cases.
             hits: the findings of every hit of the answer, best first.
         """
+        return self.promised_marks(target, [marks(hit) for hit in hits])
+
+    def promised_marks(self, target: str, hits: Sequence[Marks]) -> int | None:
+        """As `promised`, from what each hit has to share."""
         lines = self.lines.get(target, {}).get(len(hits))
         if not lines:
             return None
-        group, features = _look([marks(hit) for hit in hits])
+        group, features = look(hits)
         return promise(lines.get(group, lines.get(_REST)), features, len(hits))
 
 
@@ -139,21 +143,21 @@ def marks(statuses: Statuses) -> Marks:
     return found if found or not is_normal(statuses) else frozenset({NO_FINDING})
 
 
-def calibrate(searched: Mapping[str, Sequence[Searched]]) -> Guarantee | None:
+def calibrate(
+    searched: Mapping[str, Sequence[Searched]], lengths: Iterable[int] = range(1, MOST_HITS + 1)
+) -> Guarantee | None:
     """Learn what answers can promise; None from fewer than `FEWEST_PEOPLE`.
 
     Args:
         searched: target → one film of each person, in an order without meaning, with up to `MOST_HITS` hits.
+        lengths: numbers of hits that are to carry a promise.
     """
     people = max((len(films) for films in searched.values()), default=0)
     if people < FEWEST_PEOPLE:
         return None
+    lengths = tuple(lengths)
     lines = {
-        target: {
-            k: of
-            for k in range(1, MOST_HITS + 1)
-            if (of := _lines([film for film in films if len(film.hits) >= k], k))
-        }
+        target: {k: of for k in lengths if (of := _lines([film for film in films if len(film.hits) >= k], k))}
         for target, films in searched.items()
     }
     return Guarantee(lines, people)
@@ -173,7 +177,7 @@ def _lines(films: Sequence[Searched], k: int) -> dict[str, Line]:
     """The lines of answers with k hits: one for each large group, one for the rest."""
     if len(films) < FEWEST_PEOPLE:
         return {}
-    looked = [_look(film.hits[:k]) for film in films]
+    looked = [look(film.hits[:k]) for film in films]
     groups = np.array([group for group, _ in looked])
     features = np.stack([row for _, row in looked])
     count = np.array([shared(film.own, film.hits[:k]) for film in films], dtype=np.float64)
@@ -233,7 +237,7 @@ def _fewest(level: float) -> int:
     return ceil(level / (1 - level) - 1e-9)
 
 
-def _look(hits: Sequence[Marks]) -> tuple[str, NDArray[np.float64]]:
+def look(hits: Sequence[Marks]) -> tuple[str, NDArray[np.float64]]:
     """What the hits agree on most, and the numbers that a line predicts from: 1, and the two largest counts.
 
     Earlier hits count more by a hair, so that hardly two answers are equal: the promise is kept nine times in
