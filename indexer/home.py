@@ -21,6 +21,8 @@ from corpus.errors import HomeError, IndexInUse
 from corpus.settings import settings
 
 KEY_BYTES = 32
+CACHE = "cache"
+"""Folder in the home for what can be made anew at any time."""
 _KEYED_DIGITS = 32  # of 64 hex: 128 bits, never equal by chance
 
 RESERVE_BYTES = 256 << 20

@@ -1,10 +1,12 @@
-"""Erasing a study or a person: catalog, vectors, sentences that nobody else says, recorded problems."""
+"""Erasing a study or a person: catalog, vectors, sentences that nobody else says, problems, kept work."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from indexer.home import CACHE
 from indexer.index import Index
 from indexer.ledger import Ledger
 from indexer.models import ProblemRow
@@ -39,6 +41,8 @@ def _remove(index: Index, study_ids: Sequence[str], subject_id: str | None) -> R
     ledger = Ledger(index.catalog.engine, index.home)
     vectors = ledger.erase(study_ids, subject_id)
     ledger.bury(index.store)
+    # What is kept for speed may be of that person's films, and does not say whose it is: all of it goes.
+    shutil.rmtree(index.home.folder / CACHE, ignore_errors=True)
     if index.catalog.engine.dialect.name == "sqlite":
         # A deleted row's text would otherwise stay in the file until it is written over.
         with index.catalog.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as session:

@@ -19,6 +19,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "corpus": ("corpus.cli:corpus", "Look at a source: what it holds, what its reports say."),
     "train": ("trainer.cli:train", "Train an encoder on any mix of sources."),
+    "train-segmenter": (
+        "trainer.segmenter_cli:train_segmenter",
+        "Learn to draw structures from masks that a localizer made.",
+    ),
     "evaluate": ("trainer.evaluate_cli:evaluate", "Measure an encoder beside its baselines."),
     "encoders": ("trainer.encoders_cli:encoders", "List, fetch, import and inspect encoders."),
     "index": ("retrieval.calibrate_cli:index", "Embed a corpus; status, verify, remove, calibrate."),

@@ -114,12 +114,11 @@ class RunFolder:
 
 
 @contextmanager
-def open_run(out: Path, config: TrainConfig, *, resume: bool) -> Iterator[RunFolder]:
-    """Take a run's folder: a new one, or one to go on with.
+def owned(out: Path) -> Iterator[Path]:
+    """Own a run's folder, alone among all processes; it is made if need be. Gives its absolute path.
 
     Raises:
-        TrainingError: another process trains there, it holds a run already, there is nothing to resume,
-            the configuration differs from the run's, or the folder cannot be written.
+        TrainingError: another process trains there, or the folder cannot be written.
     """
     out = out.expanduser().resolve()
     try:
@@ -134,6 +133,18 @@ def open_run(out: Path, config: TrainConfig, *, resume: bool) -> Iterator[RunFol
             raise TrainingError(
                 f"another process trains in {out}; wait for it or name another --out"
             ) from error
+        yield out
+
+
+@contextmanager
+def open_run(out: Path, config: TrainConfig, *, resume: bool) -> Iterator[RunFolder]:
+    """Take a run's folder: a new one, or one to go on with.
+
+    Raises:
+        TrainingError: another process trains there, it holds a run already, there is nothing to resume,
+            the configuration differs from the run's, or the folder cannot be written.
+    """
+    with owned(out) as out:
         folder = RunFolder(out)
         _check_history(folder, config, resume)
         folder.cache.mkdir(exist_ok=True)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.settings import settings
+from indexer.home import CACHE
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class EmbeddingCache:
         limit_bytes: int | None = None,
         folder: Path | None = None,
     ) -> None:
-        self.root = folder or settings().home_folder / "cache" / "sam"
+        self.root = folder or settings().home_folder / CACHE / "sam"
         self.folder = self.root / owner
         self.shape = shape
         self.limit = settings().sam_cache_mb << 20 if limit_bytes is None else limit_bytes

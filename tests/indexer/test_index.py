@@ -10,6 +10,7 @@ from PIL import Image
 
 from corpus.errors import FingerprintMismatch
 from corpus.sources import open_source
+from indexer.home import CACHE
 from indexer.index import Index
 from indexer.models import ItemRow, LedgerRow, SentenceRow, TombstoneRow
 from indexer.pipeline import Added, add_source
@@ -151,7 +152,11 @@ def test_a_removed_person_is_nowhere(home: Path, tmp_path: Path, encoder: Encode
         assert verify(index).faults == []
         key = index.home.keyed("subject", "manifest:p0")
         assert all(p.payload.get("subject") != key for p in contents(index)["points"].values())
+        kept = index.home.folder / CACHE / "sam" / "checkpoint" / "film.npy"
+        kept.parent.mkdir(parents=True)
+        kept.write_bytes(b"the embedding of somebody's film")
         assert list(remove_study(index, "manifest:s2").studies) == ["manifest:s2"]
+        assert not kept.exists()
         assert remove_study(index, "manifest:s2").vectors == 0
         assert verify(index).faults == []
     if (home / "catalog.sqlite").exists():
