@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from corpus.printing import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -229,11 +231,6 @@ class _Progress:
             self._status.stop()
 
 
-def _printable(text: object) -> str:
-    """Text of other people's for a terminal: control signs and stray bytes escaped."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(text))
-
-
 def _print_inspection(counted: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
@@ -246,7 +243,7 @@ def _print_inspection(counted: dict[str, Any]) -> None:
     for name in ("views", "modalities", "sexes", "diagnoses", "attributes"):
         if counted[name]:
             told = ", ".join(f"{value} {n:,}" for value, n in list(counted[name].items())[:12])
-            console.print(Text(f"{name}: {_printable(told)}"))
+            console.print(Text(f"{name}: {one_line(told)}"))
     for name, low, high in (("ages", "min", "max"), ("dates", "first", "last")):
         told = counted[name]
         if told["known"]:
@@ -257,9 +254,12 @@ def _print_inspection(counted: dict[str, Any]) -> None:
         _print_table(console, "findings", ("finding", *sides), rows)
     for state, problems in counted["problems"].items():
         for reason in problems["reasons"]:
-            examples = ", ".join(_printable(item) for item in reason["examples"])
-            why = _printable(reason["reason"])
+            examples = ", ".join(one_line(item) for item in reason["examples"])
+            why = one_line(reason["reason"])
             console.print(Text(f"{state} {reason['count']:,}: {why} ({examples})"))
+        others = problems["count"] - sum(reason["count"] for reason in problems["reasons"])
+        if others:
+            console.print(Text(f"{state} {others:,} more, each for a rarer reason"))
 
 
 def _print_score(measured: dict[str, Any]) -> None:

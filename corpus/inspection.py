@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 from corpus.errors import NotAdmitted, UnreadableImage
+from corpus.files import quoted
 from corpus.findings import VOCABULARY, Status
 from corpus.images import read_image
 from corpus.labeler import labeled
 from corpus.records import ImageRef, ItemState, Problem, Source, Study
 
-_REASONS = 5
+_REASONS = 10
 _EXAMPLES = 3
 
 
@@ -79,7 +80,9 @@ def summarize(problems: Iterable[Problem]) -> dict[str, Any]:
 def _reasons(problems: Iterable[Problem]) -> list[dict[str, Any]]:
     items: dict[str, list[str]] = {}
     for problem in problems:
-        items.setdefault(problem.reason, []).append(problem.item_id)
+        # The name of the file that a reason begins with would make every file's reason its own.
+        name = "" if problem.location is None else f"{quoted(problem.location)} "
+        items.setdefault(problem.reason.removeprefix(name), []).append(problem.item_id)
     commonest = sorted(items.items(), key=lambda entry: -len(entry[1]))[:_REASONS]
     return [{"reason": reason, "count": len(ids), "examples": ids[:_EXAMPLES]} for reason, ids in commonest]
 

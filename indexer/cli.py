@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from corpus.printing import one_line, spelled_bytes, spelled_duration
+
 if TYPE_CHECKING:
     from corpus.records import Source
     from indexer.index import Index
@@ -116,8 +118,7 @@ def status(failed: bool, as_json: bool) -> None:
         engine.dispose()
     if failed and not as_json:
         for item in told["items"]:
-            # A file's name may hold a line break: what is told of one item stays on one line.
-            click.echo(f"{item['state']}  {_line(item['item_id'])}  {_line(item['reason'])}")
+            click.echo(f"{item['state']}  {one_line(item['item_id'])}  {one_line(item['reason'])}")
         return
     _report(told, as_json)
 
@@ -135,7 +136,7 @@ def verify(as_json: bool) -> None:
         _report(verified.as_json(), True)
     else:
         for fault in verified.faults:
-            click.echo(f"{fault.fault}: {_line(fault.item)} in {fault.collection}")
+            click.echo(f"{fault.fault}: {one_line(fault.item)} in {fault.collection}")
         total = sum(verified.vectors.values())
         click.echo(f"{total} vectors, {len(verified.faults)} faults")
     if verified.faults:
@@ -165,7 +166,15 @@ def _plan(source: Source, encoder_name: str | None, workers: int | None, as_json
     from trainer.registry import find_encoder
 
     encoder = Encoder.load(find_encoder(encoder_name or _active_folder()), settings().device)
-    _report(plan(source, encoder, workers).as_json(), as_json)
+    told = plan(source, encoder, workers).as_json()
+    if as_json:
+        _report(told, as_json)
+        return
+    told["time"] = spelled_duration(told.pop("hours") * 3600)
+    told["disk"] = spelled_bytes(told.pop("disk_bytes"))
+    told["memory"] = spelled_bytes(told.pop("memory_bytes"))
+    told["measured on"] = told.pop("sampled")
+    _report(told, as_json)
 
 
 def _active_folder() -> str:
@@ -200,10 +209,6 @@ def _note(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _line(text: str) -> str:
-    return text.encode("unicode_escape").decode() if not text.isprintable() else text
-
-
 def _report(told: dict[str, Any], as_json: bool) -> None:
     import json
 
@@ -223,4 +228,4 @@ def _report(told: dict[str, Any], as_json: bool) -> None:
 def _short(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_short(entry)}" for key, entry in value.items())
-    return f"{value:.2f}" if isinstance(value, float) else _line(str(value))
+    return f"{value:.2f}" if isinstance(value, float) else one_line(str(value))

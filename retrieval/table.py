@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from corpus.findings import VOCABULARY, sides
+from corpus.printing import one_line
 from retrieval.answer import Answer, Case, Hit
 
 _SNIPPET = 160
@@ -31,7 +32,7 @@ def answer_text(answer: Answer, width: int, colour: bool = False) -> str:
         table.add_row(
             str(hit.rank),
             f"{hit.score:.3f}",
-            Text(hit.case.study_id),
+            Text(one_line(hit.case.study_id)),
             Text(findings_of(hit.case)),
             Text(snippet(hit)),
         )

@@ -21,8 +21,9 @@ from typing import Any
 
 import torch
 
-from corpus.errors import TrainingError
+from corpus.errors import EncoderError, TrainingError
 from corpus.records import Problem
+from trainer.checkpoints.reading import read_saved
 from trainer.config import TrainConfig, differing, read_config, write_toml
 from trainer.folder import write_text_atomic
 
@@ -77,12 +78,13 @@ class RunFolder:
         Raises:
             TrainingError: it is missing or damaged.
         """
-        path = self.path / name
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for one cause
-            reason = " ".join(str(error).split())[:200]
-            raise TrainingError(f"the checkpoint {path} cannot be read: {reason}") from error
+            state: dict[str, Any] = read_saved(self.path / name)
+        except EncoderError as error:
+            raise TrainingError(
+                f"the run's checkpoint cannot be read: {error}; put a whole copy there, or train anew in "
+                f"another --out"
+            ) from error
         return state
 
     def note_problem(self, problem: Problem) -> None:

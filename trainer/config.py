@@ -5,6 +5,7 @@ Every setting has its default here. A key that no setting has is refused with th
 
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -348,7 +349,9 @@ def _fit(kind: Any, value: Any, name: str) -> Any:
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
             raise UsageError(f"{name} must be a list of texts")
         return tuple(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise UsageError(f"{name} must be a number, not {value}")
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise UsageError(f"{name} must be of kind {kind.__name__}, not {value!r}")

@@ -23,7 +23,7 @@ from trainer.features import ImageSide, TextSide, encode_all
 from trainer.frozen import freeze_text_tower, recompute_text_tower
 from trainer.pictures import decode
 from trainer.processes import ALONE, Processes
-from trainer.registry import find_architecture
+from trainer.registry import Architecture, find_architecture
 from trainer.tokens import WindowTokenizer
 from trainer.towers import Towers, build_towers
 
@@ -120,8 +120,9 @@ def prepare(
     def side(name: str, pool: Pool) -> Side:
         return _side(name, pool, config, towers, folder, note, on_progress, device, processes)
 
+    architecture = find_architecture(config.arch)  # a wrong name is told before the work
     corpus = _gather(config, note, on_progress, whole)
-    towers = _build(config, corpus)
+    towers = _build(config, architecture, corpus)
     towers.model.to(device)
     train = side("train", corpus.train)
     val = None
@@ -154,9 +155,9 @@ def _gather(
     return gathered
 
 
-def _build(config: TrainConfig, corpus: Gathered) -> Towers:
+def _build(config: TrainConfig, architecture: Architecture, corpus: Gathered) -> Towers:
     towers = build_towers(
-        find_architecture(config.arch),
+        architecture,
         image_weights=config.image_weights or None,
         text_weights=config.text_weights or None,
         texts=lambda: [text.text for text in corpus.train.texts],

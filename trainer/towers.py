@@ -8,21 +8,20 @@ The network is never reached for.
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import timm
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
-from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from corpus.errors import EncoderError
+from trainer.checkpoints.reading import compare_keys, read_weights
 from trainer.encoder import build_model
 from trainer.folder import with_paths
 from trainer.registry import Architecture
@@ -142,25 +141,20 @@ def _load_trunk(model: nn.Module, architecture: Architecture, spec: str) -> None
         raise EncoderError(
             f"the architecture {architecture.name!r} has no timm image trunk to load weights into"
         )
-    state = _read_state(_trunk_file(spec), spec)
+    file = _trunk_file(spec)
+    try:
+        state: Mapping[str, torch.Tensor] = read_weights(file)
+    except EncoderError as error:
+        raise EncoderError(f"the image weights {spec!r} cannot be read: {error}") from error
     heads = trunk.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
     dropped = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
     state = {key: value for key, value in state.items() if not (dropped and key.startswith(dropped))}
-    own = trunk.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    misshaped = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
-    if missing or extra or misshaped:
+    report = compare_keys(state, trunk)
+    if not report.fits:
         raise EncoderError(
-            f"the image weights {spec!r} do not fit the trunk of {architecture.name!r}: "
-            f"missing {_some(missing)}; extra {_some(extra)}; misshaped {_some(sorted(misshaped))}"
+            f"the image weights {spec!r} do not fit the trunk of {architecture.name!r}: {report.brief()}"
         )
-    if not all(bool(torch.isfinite(value).all()) for value in state.values() if value.is_floating_point()):
-        raise EncoderError(f"the image weights {spec!r} hold values that are not finite")
     trunk.load_state_dict(state, strict=True)
-
-
-def _some(keys: list[str]) -> str:
-    return "none" if not keys else f"{len(keys)} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
 
 
 def _trunk_file(spec: str) -> Path:
@@ -181,20 +175,3 @@ def _trunk_file(spec: str) -> Path:
             f"the image weights {spec!r} are not in the local hub cache, and the network is not used; "
             f"download them and give --image-weights FILE"
         ) from error
-
-
-def _read_state(path: Path, spec: str) -> dict[str, torch.Tensor]:
-    try:
-        state: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)  # pickled code is never run
-        )
-    except Exception as error:  # safetensors and pickle raise many kinds for one cause
-        reason = " ".join(str(error).split())[:200]
-        raise EncoderError(f"the image weights {spec!r} cannot be read: {reason}") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise EncoderError(f"the image weights {spec!r} are no state dict of tensors")
-    return state

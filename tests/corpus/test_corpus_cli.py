@@ -79,6 +79,21 @@ def test_inspect_prints_a_table_for_people(manifest: str) -> None:
     assert "gone" in shown
 
 
+def test_files_broken_alike_share_a_reason_and_no_problem_goes_untold(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"empty{number}.png").write_bytes(b"")
+    rows = [f"E{number},empty{number}.png,," for number in range(4)]
+    rows += [f"A{number},,Clear.,{1000 + number}" for number in range(13)]  # each age a reason of its own
+    (tmp_path / "m.csv").write_text("\n".join(["study_id,image,report,age", *rows]))
+    result = run("inspect", f"manifest:{tmp_path / 'm.csv'}", "--read")
+    shown = " ".join(result.stdout.split())
+    assert (
+        "failed 4: is empty: copy it again from where it came (manifest:E0#empty0, manifest:E1#empty1"
+        in shown
+    )
+    assert "skipped 3 more, each for a rarer reason" in shown
+
+
 def test_an_empty_source_is_counted_too(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("study_id,report\n")
     counted = json.loads(run("inspect", f"manifest:{tmp_path / 'm.csv'}", "--json").stdout)

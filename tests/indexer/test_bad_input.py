@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,6 +84,9 @@ def test_every_command_answers_in_the_shape_it_promises(
     )
     assert not home.exists(), "a plan writes nothing, not even the home"
     assert plan["items"]["image"] == 5
+    told = similarity("index", "add", source, "--encoder", str(encoder_folder), "--plan")
+    assert re.search(r"^disk: \d.* [kM]B$", told, re.MULTILINE)
+    assert re.search(r"^time: \d+ s$", told, re.MULTILINE)
     similarity("index", "add", source, "--encoder", str(encoder_folder), "--json", schema="index-add")
     status = similarity("index", "status", "--json", schema="index-status")
     assert status["vectors"]["image"] == plan["items"]["image"]

@@ -154,8 +154,17 @@ def test_image_weights_fill_the_trunk_and_their_classifier_is_dropped(
 @pytest.mark.parametrize("name", ["page.bin", "page.safetensors"])
 def test_weights_that_are_an_html_page_are_refused(tiny: Architecture, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("<!doctype html><html>404</html>")
-    with pytest.raises(EncoderError, match="cannot be read"):
+    with pytest.raises(EncoderError, match="is a web page, not weights"):
         build_towers(tiny, image_weights=str(tmp_path / name), texts=lambda: ["a"])
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"", "is empty"), (b"root:x:0:0\n", "is no file of weights")])
+def test_weights_of_another_kind_are_called_so(
+    tiny: Architecture, tmp_path: Path, content: bytes, said: str
+) -> None:
+    (tmp_path / "weights").write_bytes(content)
+    with pytest.raises(EncoderError, match=said):
+        build_towers(tiny, image_weights=str(tmp_path / "weights"), texts=lambda: ["a"])
 
 
 def test_pickled_code_in_weights_is_never_run(tiny: Architecture, tmp_path: Path) -> None:
@@ -164,7 +173,7 @@ def test_pickled_code_in_weights_is_never_run(tiny: Architecture, tmp_path: Path
             return (Path(tmp_path / "sprung").write_text, ("x",))
 
     torch.save({"conv_stem.weight": Trap()}, tmp_path / "trap.bin")
-    with pytest.raises(EncoderError, match="cannot be read"):
+    with pytest.raises(EncoderError, match="code in a checkpoint is never run"):
         build_towers(tiny, image_weights=str(tmp_path / "trap.bin"), texts=lambda: ["a"])
     assert not (tmp_path / "sprung").exists()
 

@@ -210,7 +210,7 @@ class Code:
     ("content", "told"),
     [
         (b"<!DOCTYPE html><html>Sign in</html>", "is a web page"),
-        (b"", "cannot be read as weights"),
+        (b"", "is empty"),
         (pickle.dumps({"a": Code()}), "code in a checkpoint is never run|cannot be read as weights"),
     ],
     ids=["page", "empty", "code"],

@@ -231,9 +231,31 @@ def test_a_resume_with_other_settings_or_another_corpus_is_refused(
     sources["few:all"] = Few(few.folder, count=120)
     with pytest.raises(TrainingError, match="the corpus is not the one"):
         train(config, tmp_path / "run", resume=True)
-    (tmp_path / "run" / "checkpoints" / "last.pt").write_bytes(b"<html>")
-    with pytest.raises(TrainingError, match="cannot be read"):
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda whole: b"<html>", "is a web page"),
+        (lambda whole: b"", "is empty"),
+        (lambda whole: whole[:3000], "may be cut off"),
+    ],
+    ids=["page", "empty", "cut off"],
+)
+def test_a_damaged_checkpoint_says_what_to_do_and_a_whole_copy_goes_on(
+    make: Make, tmp_path: Path, damage: Callable[[bytes], bytes], said: str
+) -> None:
+    config = make(checkpoint_steps=1, epochs=1)
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "run", stop_at(2))
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.pt"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(damage(whole))
+    with pytest.raises(TrainingError, match=f"{said}.*another --out") as refused:
         train(config, tmp_path / "run", resume=True)
+    assert "weights_only" not in str(refused.value), "nobody is told to let a file's code run"
+    checkpoint.write_bytes(whole)
+    assert train(config, tmp_path / "run", resume=True).is_dir()
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_line(make: Make, tmp_path: Path) -> None:

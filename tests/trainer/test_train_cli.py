@@ -11,8 +11,9 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from corpus.errors import UsageError
+from corpus.errors import EncoderError, UsageError
 from tests.encoders import tiny_shape
+from trainer import loop
 from trainer.cli import train
 from trainer.config import TrainConfig, differing, public_name, read_config, without_places, write_toml
 from trainer.encoders_cli import encoders
@@ -78,12 +79,22 @@ def test_a_configuration_written_is_read_back_the_same(tmp_path: Path) -> None:
         ("[loss]\nname = 'triplet'", r"loss\.name must be one of semantic-matching, dhn-nce"),
         ("corpus = 'openi:x'", "corpus must be a list of texts"),
         ("epochs =", "cannot be read"),
+        ("[optimizer]\nlearning_rate = nan", r"optimizer\.learning_rate must be a number, not nan"),
+        ("[loss]\ntemperature = inf", r"loss\.temperature must be a number, not inf"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_named(tmp_path: Path, toml: str, said: str) -> None:
     (tmp_path / "config.toml").write_text(toml)
     with pytest.raises(UsageError, match=said):
         read_config(tmp_path / "config.toml")
+
+
+def test_a_wrong_architecture_is_told_before_the_corpus_is_read(tmp_path: Path) -> None:
+    told: list[str] = []
+    config = read_config(None, {"corpus": ["phantom:40"], "arch": "tinny"})
+    with pytest.raises(EncoderError, match="did you mean 'tiny'"):
+        loop.train(config, tmp_path / "run", lambda progress: told.append(progress.stage))
+    assert told == []
 
 
 def test_options_win_over_the_file(tmp_path: Path) -> None:

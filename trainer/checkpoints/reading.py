@@ -15,7 +15,9 @@ from torch import Tensor
 from corpus.errors import EncoderError
 
 _PAGE = (b"<!doctype html", b"<html")
+_TORCH = (b"PK\x03\x04", b"\x80")  # a zip, or the pickle of older files
 _WEIGHTS = "pytorch_model.bin"
+_UNFIT = ("missing", "extra", "misshaped", "not_finite")
 
 State = Mapping[str, Tensor]
 
@@ -26,15 +28,34 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         EncoderError: there is no such file; it is a web page, is cut off, holds code, or is no state dict.
     """
+    state = read_saved(path)
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise EncoderError(f"{path} is no state dict: it should hold tensors by name")
+    return state
+
+
+def read_saved(path: Path) -> Any:
+    """Read what `torch.save` or safetensors wrote: tensors and plain values. Code in a file is never run.
+
+    Raises:
+        EncoderError: there is no such file; it is a web page or of another kind, is cut off, or holds code.
+    """
+    plain = path.suffix == ".safetensors"
     try:
         with path.open("rb") as file:
-            start = file.read(64).lstrip().lower()
+            start = file.read(64)
     except OSError as error:
         raise EncoderError(f"the weights {path} cannot be read: {error.strerror}") from error
-    if start.startswith(_PAGE):
+    if start.lstrip().lower().startswith(_PAGE):
         raise EncoderError(f"{path} is a web page, not weights: the download went to a login or error page")
+    if not start:
+        raise EncoderError(f"{path} is empty: copy it again from where it came")
+    if not plain and not start.startswith(_TORCH):
+        raise EncoderError(f"{path} is no file of weights: neither torch nor .safetensors wrote it")
     try:
-        state: Any = load_file(path) if path.suffix == ".safetensors" else _load(path)
+        return load_file(path) if plain else _load(path)
     except pickle.UnpicklingError as error:
         raise EncoderError(
             f"{path} holds more than tensors: code in a checkpoint is never run; ask for safetensors"
@@ -42,11 +63,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # zip, pickle and safetensors raise many kinds for one cause
         reason = " ".join(str(error).split())[:200]
         raise EncoderError(f"{path} cannot be read as weights, it may be cut off: {reason}") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise EncoderError(f"{path} is no state dict: it should hold tensors by name")
-    return state
 
 
 def _load(path: Path) -> Any:
@@ -78,10 +94,19 @@ class KeyReport:
         """Whether every key found its place."""
         return not (self.missing or self.extra or self.misshaped or self.not_finite)
 
+    def brief(self) -> str:
+        """What does not fit in half a line: how many keys of each kind, and the first of them."""
+        unfit = {kind.replace("_", " "): getattr(self, kind) for kind in _UNFIT}
+        return "; ".join(
+            f"{kind} {len(keys)} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+            for kind, keys in unfit.items()
+            if keys
+        )
+
     def lines(self) -> list[str]:
         """The report, a line each kind and key."""
         told = [f"{self.placed} keys placed"]
-        for kind in ("missing", "extra", "misshaped", "not_finite", "dropped"):
+        for kind in (*_UNFIT, "dropped"):
             keys = getattr(self, kind)
             if keys:
                 told += [f"{len(keys)} {kind.replace('_', ' ')}:", *(f"  {key}" for key in keys)]
