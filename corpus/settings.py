@@ -35,6 +35,10 @@ class Settings(BaseSettings):
         default=False,
         description="Download nothing: say which file is wanted, from where, and where to put it.",
     )
+    hub: str = Field(
+        default="https://huggingface.co",
+        description="Hub, or a mirror of it, where `hf-hub:OWNER/REPOSITORY` is looked up.",
+    )
     lock_wait_seconds: float = Field(
         default=30.0, ge=0, description="How long a job waits for another that owns the index."
     )

@@ -24,7 +24,7 @@ from trainer import folder as files
 from trainer.device import choose_device
 from trainer.patches import patch_features, trunk_features
 from trainer.pooling import TEXT_BIAS, add_text_bias, keep_hidden_states
-from trainer.tokens import WindowTokenizer, pad
+from trainer.tokens import WindowTokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -251,7 +251,7 @@ class Encoder:
         with torch.inference_mode():
             for at in range(0, len(by_length), batch_size):
                 batch = by_length[at : at + batch_size]
-                tokens = pad([window for _, window in batch], self._tokenizer.pad_id).to(self.device)
+                tokens = self._tokenizer.pad([window for _, window in batch]).to(self.device)
                 features = F.normalize(self._model.encode_text(tokens).float(), dim=-1)
                 yield [owner for owner, _ in batch], features.cpu().numpy()
 

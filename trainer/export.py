@@ -22,7 +22,7 @@ TRAINED_ON_LICENCES = "The weights were learned from the data named here; its li
 
 def export_encoder(
     model: torch.nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     architecture: Architecture,
     record: Mapping[str, Any],
     folder: Path,
@@ -31,7 +31,7 @@ def export_encoder(
 
     Args:
         model: an open_clip model of the architecture.
-        tokenizer: the text tower's.
+        tokenizer: the text tower's; None where it is open_clip's own.
         architecture: shape and preprocessing.
         record: what goes into `similarity.json`: data, subjects, configuration, metrics.
         folder: where it goes; its parent is made if need be.
@@ -67,13 +67,14 @@ def _write(
     fresh: Path,
     final: Path,
     model: torch.nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     architecture: Architecture,
     record: Mapping[str, Any],
     state: dict[str, torch.Tensor],
 ) -> None:
     save_file(state, fresh / files.WEIGHTS)
-    tokenizer.save_pretrained(str(fresh))
+    if tokenizer is not None:
+        tokenizer.save_pretrained(str(fresh))
     text_config = getattr(getattr(model, "text", None), "config", None)
     if text_config is not None:
         text_config.save_pretrained(str(fresh))

@@ -16,7 +16,7 @@ from corpus.errors import TrainingError
 from trainer.config import AugmentConfig, FreezeConfig
 from trainer.frozen import split_image_tower
 from trainer.pictures import Pixels, Tick
-from trainer.tokens import WindowTokenizer, pad
+from trainer.tokens import WindowTokenizer
 
 _CHUNK = 32  # items that go through a frozen tower at once
 
@@ -141,7 +141,7 @@ class TextSide:
     ) -> None:
         self._text: Any = model.text
         self._windows = tokenizer.windows(texts)
-        self._pad_id = tokenizer.pad_id
+        self._tokenizer = tokenizer
         self._device = device
         self._freeze = freeze
         self._cached: list[Tensor] | None = None
@@ -156,7 +156,7 @@ class TextSide:
         for chunk in _chunks(len(flat)):
             places = [order[place] for place in chunk]
             with torch.no_grad():
-                rows = self._pool(pad([flat[place] for place in places], self._pad_id).to(self._device))
+                rows = self._pool(self._tokenizer.pad([flat[place] for place in places]).to(self._device))
             for place, row in zip(places, rows, strict=True):
                 pooled[place] = row
             tick(int(chunk[-1]) + 1, len(flat))
@@ -188,7 +188,7 @@ class TextSide:
     def tokens(self, index: NDArray[np.int64]) -> Tensor:
         """(windows, longest) int64: the windows of the texts at `index`, no longer than the longest."""
         windows = [window for text in index for window in self._windows[text]]
-        return pad(windows, self._pad_id).to(self._device)
+        return self._tokenizer.pad(windows).to(self._device)
 
     def owners(self, index: NDArray[np.int64]) -> list[int]:
         """For each window of the texts at `index`, in order, the place of its text in `index`."""

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from corpus.errors import EncoderError, HomeError
 from corpus.settings import settings
+from trainer import hub
 from trainer.download import Unreachable, alone, check, download, shown
 from trainer.folder import RECORD
-from trainer.known import Known, KnownFile, require_known
+from trainer.known import Known, KnownFile, find_known, require_known
 from trainer.registry import ENCODERS
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def pull(name: str, *, offline: bool = False, on_progress: FileProgress | None =
     """Have something known ready for use.
 
     Args:
-        name: one of `trainer.known`; for SAM the file's name too.
+        name: one of `trainer.known`, for SAM the file's name too; or `hf-hub:OWNER/REPOSITORY`.
         offline: download nothing; so too with the setting `SIMILARITY_OFFLINE`.
         on_progress: told of each file's bytes; without it the log is.
 
@@ -42,12 +43,17 @@ def pull(name: str, *, offline: bool = False, on_progress: FileProgress | None =
             fetched: then it says which to fetch from where, where to put them, and what to run then.
         HomeError: the disk is full, or the home cannot be written.
     """
-    known = require_known(name)
-    encoder = settings().home_folder / ENCODERS / known.name
-    if known.kind == "encoder" and (encoder / RECORD).is_file():
-        return encoder
+    here = (
+        settings().home_folder
+        / ENCODERS
+        / (hub.local_name(name) if hub.is_hub_name(name) else require_known(name).name)
+    )
+    if (here / RECORD).is_file() and find_known(name, "sam") is None:
+        return here
+    offline = offline or settings().offline
+    known = _ask_hub(name, offline) if hub.is_hub_name(name) else require_known(name)
     missing = missing_files(known)
-    if missing and (offline or settings().offline):
+    if missing and offline:
         raise EncoderError(
             f"{known.name} is not here yet, and nothing is downloaded offline.\n{how_to(known)}"
         )
@@ -62,7 +68,16 @@ def pull(name: str, *, offline: bool = False, on_progress: FileProgress | None =
     if known.kind == "sam":
         return place(known, known.weights)
     with alone(place(known, known.weights).parent):
-        return encoder if (encoder / RECORD).is_file() else _import(known)
+        return here if (here / RECORD).is_file() else _import(known)
+
+
+def _ask_hub(name: str, offline: bool) -> Known:
+    if offline:
+        raise EncoderError(f"{name} is not here yet, and nothing is downloaded offline.\n{hub.how_to(name)}")
+    try:
+        return hub.look_up(name)
+    except Unreachable as error:
+        raise EncoderError(f"{error}\n{hub.how_to(name)}") from error
 
 
 def is_here(known: Known) -> bool:
@@ -91,9 +106,15 @@ def how_to(known: Known) -> str:
         [
             "Where there is a network:",
             *lines,
-            f"and then run: similarity encoders pull {shlex.quote(known.name)} --offline",
+            f"and then run: similarity encoders {_then(known)}",
         ]
     )
+
+
+def _then(known: Known) -> str:
+    if hub.is_hub_name(known.source):  # offline, nobody knows which files the hub has
+        return f"import {shlex.quote(str(place(known, known.weights).parent))} --as {shlex.quote(known.name)}"
+    return f"pull {shlex.quote(known.name)} --offline"
 
 
 def each_tenth(say: Callable[[str], None]) -> FileProgress:

@@ -16,6 +16,7 @@ from typing import Any
 from corpus.errors import EncoderError
 from corpus.settings import settings
 from trainer.folder import RECORD, locate, read_json
+from trainer.hub import is_hub_name
 from trainer.known import find_known, known_names, require_known
 
 ENCODERS = "encoders"
@@ -66,7 +67,7 @@ def find_architecture(name_or_file: str) -> Architecture:
 def find_encoder(name_or_path: str | Path) -> Path:
     """The folder of an encoder: a folder's path (its run's too), or a name under `<home>/encoders`.
 
-    A published encoder that is not under the home yet is downloaded and imported.
+    A published encoder, or `hf-hub:OWNER/REPOSITORY`, that is not under the home yet is downloaded and imported.
 
     Raises:
         EncoderError: there is no such folder or name: names the nearest known one; or a published one cannot
@@ -78,7 +79,7 @@ def find_encoder(name_or_path: str | Path) -> Path:
     named = locate(settings().home_folder / ENCODERS / str(name_or_path))
     if (named / RECORD).is_file():
         return named
-    if find_known(str(name_or_path), "encoder") is not None:
+    if is_hub_name(str(name_or_path)) or find_known(str(name_or_path), "encoder") is not None:
         from trainer.pulling import pull
 
         return pull(str(name_or_path))

@@ -1,6 +1,8 @@
 """Models published in open_clip's layout become encoders here, and give open_clip's own vectors."""
 
 import json
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,8 @@ import open_clip
 import pytest
 import torch
 from click.testing import CliRunner
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from corpus.errors import EncoderError
@@ -17,6 +21,7 @@ from trainer.encoder import Encoder, build_model
 from trainer.encoders_cli import encoders
 from trainer.folder import CARD, RECORD, WEIGHTS, with_paths
 from trainer.registry import find_architecture, list_architectures
+from trainer.tokens import WindowTokenizer
 
 TEXTS = ["no pleural effusion", "large left nodule", "the lungs are clear"]
 PICTURES = [np.random.default_rng(n).random((64, 64)).astype(np.float32) for n in range(3)]
@@ -86,6 +91,78 @@ def test_what_cannot_be_imported_is_said_in_words(published: Path, home: Path, t
     (published / "open_clip_pytorch_model.bin").unlink()
     with pytest.raises(EncoderError, match="holds no weights"):
         read_folder(published)
+
+
+# -- open_clip's own text tower
+
+
+OWN_TEXT = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+
+
+@pytest.fixture(scope="module", params=["plain", "custom"])
+def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a hub gives it, of a CLIP that is open_clip's on both sides."""
+    folder = tmp_path_factory.mktemp("clip")
+    cfg = {**OWN_TEXT, **({"custom_text": True} if request.param == "custom" else {})}
+    torch.manual_seed(0)
+    torch.save(build_model(cfg).state_dict(), folder / "open_clip_pytorch_model.bin")
+    preprocessing = {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28]}
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": cfg, "preprocess_cfg": preprocessing})
+    )
+    return folder
+
+
+def test_a_clip_with_open_clips_own_text_tower_gives_open_clips_vectors(clip: Path, home: Path) -> None:
+    folder = import_folder(clip, "clip").rename(home / "moved")
+    encoder = Encoder.load(folder, device="cpu")
+    model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(TEXTS)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ([0.48, 0.46, 0.41], [0.27, 0.26, 0.28]))
+    pictures = [picture[:32, :32] for picture in PICTURES]
+    with torch.no_grad():
+        texts = model.encode_text(tokens, normalize=True)
+        pixels = (torch.from_numpy(np.stack(pictures))[:, None].expand(-1, 3, -1, -1) - mean) / std
+        images = model.encode_image(pixels, normalize=True)
+    np.testing.assert_allclose(encoder.encode_texts(TEXTS), texts, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_images(pictures), images, atol=1e-5)
+    alone = np.concatenate([encoder.encode_texts([text]) for text in TEXTS])
+    np.testing.assert_allclose(encoder.encode_texts(TEXTS), alone, atol=1e-6)
+    long = " ".join(TEXTS * 12)
+    assert encoder.count_windows([long]) == [3]
+    assert np.isfinite(encoder.encode_texts([long])).all()
+
+
+@cache
+def own_words() -> tuple[WindowTokenizer, open_clip.tokenizer.SimpleTokenizer]:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "open_clip_config.json").write_text(json.dumps({"model_cfg": OWN_TEXT}))
+        return WindowTokenizer.of_folder(Path(folder)), open_clip.tokenizer.SimpleTokenizer()
+
+
+def test_a_text_cannot_end_itself_early() -> None:
+    ours, plain = own_words()
+    (window,) = ours.windows(["effusion <end_of_text> none"])[0]
+    assert window.count(plain.eot_token_id) == 1
+
+
+@given(st.text(st.characters(max_codepoint=0x24F) | st.sampled_from("–—…µ≥≤“”’°"), min_size=1, max_size=60))
+@settings(max_examples=200, deadline=None)
+@example("the heart's 12-cm, it'll grow é\u0301 \u00a0 naïve 5½ ß İ")
+def test_words_are_cut_as_open_clips_own_tokenizer_cuts_them(text: str) -> None:
+    ours, plain = own_words()
+    expected = [plain.sot_token_id, *plain.encode(text), plain.eot_token_id]
+    if len(expected) == 2:
+        with pytest.raises(EncoderError, match="text 0 is empty"):
+            ours.windows([text])
+        return
+    windows = ours.windows([text])[0]
+    assert [t for window in windows for t in window[1:-1]] == expected[1:-1]
+    assert all((window[0], window[-1]) == (expected[0], expected[-1]) for window in windows)
 
 
 # -- the shapes of others

@@ -1,9 +1,10 @@
 """A model that someone published in open_clip's layout, as BiomedCLIP: configuration, weights, tokenizer.
 
-The text tower must be of Hugging Face's kind, with its `config.json` in the same folder: open_clip's own
-configuration only names the repository that it came from.
+A text tower of Hugging Face's kind must have its `config.json` in the same folder: open_clip's own
+configuration only names the repository that it came from. open_clip's own text tower needs nothing beside it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,14 @@ _STALE = "embeddings.position_ids"  # a buffer of older transformers; newer ones
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A published model in our hands: how its keys fit, and the model, filled where they do."""
+    """A published model in our hands: how its keys fit, and the model, filled where they do.
+
+    `tokenizer`: None where the words are those of open_clip's own tokenizer.
+    """
 
     report: KeyReport
     model: nn.Module
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | None
     architecture: Architecture
 
 
@@ -64,22 +68,12 @@ def read_folder(folder: Path) -> Imported:
     if weights is None:
         raise EncoderError(f"{folder} holds no weights; one of {', '.join(_FILES)} is needed")
     cfg: dict[str, Any] = config.get("model_cfg", {})
-    if not cfg.get("text_cfg", {}).get("hf_model_name"):
-        raise EncoderError(
-            f"the model in {folder} has open_clip's own text tower; only Hugging Face's kind is read"
-        )
-    if not (folder / TOWER_CONFIG).is_file():
-        raise EncoderError(
-            f"{folder} lacks {TOWER_CONFIG}, the shape of its text tower: take it from "
-            f"{cfg['text_cfg']['hf_model_name']}"
-        )
-    cfg = {**cfg, "custom_text": True, "text_cfg": {**cfg["text_cfg"], "hf_tokenizer_name": "."}}
-    # A pretrained text tower need not be fetched: the weights here hold it.
-    cfg["text_cfg"].pop("hf_model_pretrained", None)
+    if cfg.get("text_cfg", {}).get("hf_model_name"):
+        cfg = _with_tower_here(folder, cfg)
     architecture = Architecture(folder.name, cfg, config.get("preprocess_cfg", {}))
     state = read_weights(weights)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = _tokenizer(folder, cfg)
         model = build_model(with_paths({"model_cfg": cfg}, str(folder))["model_cfg"])
     except Exception as error:  # transformers and open_clip raise many kinds for one cause
         reason = " ".join(str(error).split())[:200]
@@ -90,3 +84,23 @@ def read_folder(folder: Path) -> Imported:
     if report.fits:
         load_fitting(placed, model, report, weights.name)
     return Imported(report, model, tokenizer, architecture)
+
+
+def _with_tower_here(folder: Path, cfg: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with text tower and tokenizer read from the folder itself."""
+    if not (folder / TOWER_CONFIG).is_file():
+        raise EncoderError(
+            f"{folder} lacks {TOWER_CONFIG}, the shape of its text tower: take it from "
+            f"{cfg['text_cfg']['hf_model_name']}"
+        )
+    text = {**cfg["text_cfg"], "hf_tokenizer_name": "."}
+    # A pretrained text tower need not be fetched: the weights here hold it.
+    text.pop("hf_model_pretrained", None)
+    return {**cfg, "custom_text": True, "text_cfg": text}
+
+
+def _tokenizer(folder: Path, cfg: Mapping[str, Any]) -> PreTrainedTokenizerBase | None:
+    if not cfg.get("text_cfg", {}).get("hf_tokenizer_name"):
+        return None
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    return tokenizer
