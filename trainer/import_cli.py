@@ -14,7 +14,7 @@ import click
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say how the keys fit; write nothing.")
 def import_command(folder: Path, name: str, kind: str, dry_run: bool) -> None:
-    """Import the published weights in FOLDER; the text tower's config.json and words lie beside them.
+    """Import the published weights in FOLDER; a BERT text tower's config.json and words lie beside them.
 
     Code in a checkpoint is never run, and one whose keys do not all find their place is refused.
     """

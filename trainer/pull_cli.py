@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 def pull_command(name: str, offline: bool) -> None:
     """Bring a published encoder or SAM file here: download, check, import; print its path.
 
-    `similarity encoders list` names them; `hf-hub:OWNER/REPOSITORY` is any open_clip model of the hub. Where a download broke off, the next goes on. Without a network
-    (or with --offline, or SIMILARITY_OFFLINE=1) it says which files to fetch from where and where to put
-    them; run again, it checks and imports those.
+    `similarity encoders list` names them; any open_clip model of the Hugging Face hub is named
+    `hf-hub:OWNER/REPOSITORY`. Where a download broke off, the next goes on. Without a network (or with
+    --offline, or SIMILARITY_OFFLINE=1) it says which files to fetch from where and where to put them; run
+    again, it checks and imports those.
     """
     from trainer.pulling import pull
 

@@ -67,7 +67,7 @@ def find_architecture(name_or_file: str) -> Architecture:
 def find_encoder(name_or_path: str | Path) -> Path:
     """The folder of an encoder: a folder's path (its run's too), or a name under `<home>/encoders`.
 
-    A published encoder, or `hf-hub:OWNER/REPOSITORY`, that is not under the home yet is downloaded and imported.
+    A published encoder, or `hf-hub:OWNER/REPOSITORY`, that is not there yet is downloaded and imported.
 
     Raises:
         EncoderError: there is no such folder or name: names the nearest known one; or a published one cannot

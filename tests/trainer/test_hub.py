@@ -32,9 +32,7 @@ class Quiet(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
-def publish(
-    hub: Path, repository: str, files: dict[str, bytes], revision: str = "", licence: str = "mit"
-) -> None:
+def publish(hub: Path, repository: str, files: dict[str, bytes], revision: str = "") -> None:
     """Put files on the hub: where they are fetched from, and what the hub tells of them."""
     told = []
     for name, content in files.items():
@@ -47,7 +45,7 @@ def publish(
         told.append(entry)
     listing = hub / "api" / "models" / repository / (f"revision/{revision}" if revision else "")
     listing.parent.mkdir(parents=True, exist_ok=True)
-    listing.write_text(json.dumps({"sha": COMMIT, "siblings": told, "cardData": {"license": licence}}))
+    listing.write_text(json.dumps({"sha": COMMIT, "siblings": told, "cardData": {"license": "mit"}}))
 
 
 @pytest.fixture
@@ -125,12 +123,10 @@ def test_what_is_no_open_clip_model_is_one_clear_line(hub: Path, files: dict[str
         find_encoder("hf-hub:some/other")
 
 
-@pytest.mark.parametrize(
-    "name", ["hf-hub:", "hf-hub:clip", "hf-hub:a/b/c", "hf-hub:../../etc/passwd", "hf-hub:a/b@"]
-)
+@pytest.mark.parametrize("name", ["", "clip", "a/b/c", "../../etc/passwd", "a/b@"])
 def test_a_name_that_is_none_says_how_one_is_written(hub: Path, name: str) -> None:
     with pytest.raises(EncoderError, match="write hf-hub:OWNER/REPOSITORY"):
-        find_encoder(name)
+        find_encoder(f"hf-hub:{name}")
 
 
 def test_a_models_name_here_is_one_folder() -> None:

@@ -120,7 +120,7 @@ def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_a_clip_with_open_clips_own_text_tower_gives_open_clips_vectors(clip: Path, home: Path) -> None:
     folder = import_folder(clip, "clip").rename(home / "moved")
     encoder = Encoder.load(folder, device="cpu")
-    model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(TEXTS)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ([0.48, 0.46, 0.41], [0.27, 0.26, 0.28]))
     pictures = [picture[:32, :32] for picture in PICTURES]
