@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from trainer.config import TrainConfig, config_table, without_places
+from trainer.config import TrainConfig, config_table, public_name, without_places
 from trainer.dataset import Gathered, SourceCount
 from trainer.seen import subjects_record
 
@@ -41,7 +41,7 @@ def run_record(
     return {
         "data": [_source_row(count) for count in corpus.sources],
         "subjects": subjects_record(corpus.subjects),
-        "starts": dict(starts),
+        "starts": {side: public_name(start) for side, start in starts.items()},
         "config": config_table(without_places(config)),
         "metrics": {"held_out_for_tuning": dict(kept)},
         "epochs": [dict(row) for row in scores],

