@@ -233,3 +233,18 @@ class JobRow(Base):
     created: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     seen: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     ended: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+class LocalizationRow(Base):
+    """Where one phrase is in one picture by one encoder and method.
+
+    `answer`: the rest of the contract's JSON form, the mask as run lengths among it.
+    """
+
+    __tablename__ = "localization"
+
+    item_id: Mapped[str] = mapped_column(ForeignKey("item.item_id", ondelete="CASCADE"), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    phrase: Mapped[str] = mapped_column(Text, primary_key=True)
+    method: Mapped[str] = mapped_column(String(16), primary_key=True)
+    answer: Mapped[dict[str, Any]] = mapped_column(JSON)

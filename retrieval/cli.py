@@ -31,6 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Draft a report of a film from its neighbours, with its evidence.",
     ),
     "evaluate-drafts": ("retrieval.draft.evaluate_cli:evaluate_drafts", "Measure drafts beside baselines."),
+    "localize": (
+        "retrieval.localize_cli:localize",
+        "Show where in a film a finding is, or what is like a case.",
+    ),
     "search": ("retrieval.search_cli:search", "Find similar cases from a picture, a phrase or a case."),
     "serve": ("retrieval.service.serve_cli:serve", "Serve the page and the HTTP interface."),
     "token": ("retrieval.service.token_cli:token", "Make, list and revoke the tokens of the service."),

@@ -63,9 +63,7 @@ def draw_overlay(
             )
     scale = _scale(image.shape)
     height, width = (max(1, round(side * scale)) for side in image.shape)
-    film = np.repeat(_resized(image, width, height)[..., np.newaxis], 3, axis=2) * 255
-    if heat:
-        film = _warmed(film, _resized(localization.heat, width, height))
+    film = warmed(image, localization.heat if heat else None, width, height)
     shown = np.rint(film).astype(np.uint8)
     unit = max(width, height) / 640
     if localization.mask is not None:
@@ -74,7 +72,7 @@ def draw_overlay(
     return _with_band(shown, localization, bar, unit)
 
 
-def png(overlay: NDArray[np.uint8]) -> bytes:
+def png(overlay: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
     """Return an RGB picture, or a mask of bools, as the content of a PNG file."""
     pixels = overlay.astype(np.uint8) * 255 if overlay.dtype == np.bool_ else overlay
     written = io.BytesIO()
@@ -101,10 +99,17 @@ def _resized(plane: NDArray[np.float32], width: int, height: int) -> NDArray[np.
     return np.clip(drawn, np.float32(0), np.float32(1))
 
 
-def _warmed(film: NDArray[np.float32], heat: NDArray[np.float32]) -> NDArray[np.float32]:
+def warmed(
+    image: NDArray[np.float32], heat: NDArray[np.float32] | None, width: int, height: int
+) -> NDArray[np.float32]:
+    """A grey picture of another size, (height, width, 3) in [0, 255], a map laid over it in colour."""
+    film = np.repeat(_resized(image, width, height)[..., np.newaxis], 3, axis=2) * 255
+    if heat is None:
+        return film
+    warm = _resized(heat, width, height)
     stops = np.linspace(0, 1, len(_WARM))
-    colour = np.stack([np.interp(heat, stops, _WARM[:, channel]) for channel in range(3)], axis=2)
-    share = (_HEAT_SHARE * heat)[..., np.newaxis]
+    colour = np.stack([np.interp(warm, stops, _WARM[:, channel]) for channel in range(3)], axis=2)
+    share = (_HEAT_SHARE * warm)[..., np.newaxis]
     mixed: NDArray[np.float32] = (film * (1 - share) + colour * share).astype(np.float32)
     return mixed
 
@@ -133,7 +138,7 @@ def _with_band(
 ) -> NDArray[np.uint8]:
     height, width = film.shape[0], max(film.shape[1], _NARROWEST)
     size = max(9, round(min(15 * unit, width / 24)))
-    font, line, margin = _font(size), round(size * 1.4), size
+    font, line, margin = lettering(size), round(size * 1.4), size
     room = width - 2 * margin
     told = localization.reason if localization.mask is None else localization.words
     rows = [(text, _TEXT) for text in _wrapped(f"“{localization.phrase}”", font, room)]
@@ -179,7 +184,7 @@ def _cut(text: str, font: ImageFont.FreeTypeFont, room: int) -> str:
 
 
 @lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def lettering(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib brings: it has the letters of most languages, Pillow's own has not."""
     found = find_spec("matplotlib")
     if found is None or found.origin is None:

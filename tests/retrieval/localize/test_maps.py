@@ -6,24 +6,12 @@ import torch
 from pytorch_grad_cam import GradCAM
 
 from corpus.errors import UsageError
-from corpus.phantom import render, scene
+from retrieval.localize.gscorecam import CHANNELS, as_masks, score_masks, spread
 from retrieval.localize.maps import METHODS, raw_maps, scaled
-from tests.encoders import build_tiny_encoder
+from trainer.activations import last_map
 from trainer.encoder import Encoder
 
 TEXTS = ["right pleural effusion", "nodule in the left upper lobe", "the heart is normal"]
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return Encoder.load(
-        build_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny", image_size=128), "cpu"
-    )
-
-
-@pytest.fixture(scope="module")
-def films() -> list[np.ndarray]:
-    return [render(scene(1, number), 96) for number in range(2)] + [render(scene(1, 2), 140)[:, 20:110]]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -96,3 +84,35 @@ def test_a_level_map_points_nowhere() -> None:
     assert (scaled(np.full((4, 5), 0.7, np.float32)) == 0).all()
     spread = scaled(np.array([[-3.0, 1.0], [0.0, 5.0]], np.float32))
     assert (spread.min(), spread.max()) == (0.0, 1.0)
+
+
+def test_gscorecam_is_the_map_of_the_plain_loop_over_the_same_channels(
+    encoder: Encoder, films: list[np.ndarray]
+) -> None:
+    texts = torch.from_numpy(encoder.encode_texts(TEXTS))
+    fast = raw_maps(encoder, films, texts.numpy(), "gscorecam")
+    for film, image in enumerate(films):
+        pixels = encoder.inputs([image])
+        held = last_map(encoder.model, pixels)
+        ranks = held.gradients(texts).mean(dim=(2, 3))[0]
+        channels = held.grid[0].permute(2, 0, 1)
+        masks = as_masks(channels)
+        for place, text in enumerate(texts):
+            most = ranks[place].topk(min(CHANNELS, len(channels))).indices
+            one_by_one = [score_masks(encoder, pixels[0], masks[[c]], text[None])[0, 0] for c in most]
+            weights = torch.stack(one_by_one).softmax(dim=0)
+            plain = torch.einsum("c,chw->hw", weights, channels[most]).clamp(min=0).numpy()
+            quick = fast[film].grids[place]
+            assert np.corrcoef(plain.ravel(), quick.ravel())[0, 1] > 0.98
+
+
+def test_the_chosen_points_tell_themselves_and_the_rest() -> None:
+    points = torch.rand(80, 3, generator=torch.Generator().manual_seed(0))
+    values = torch.sin(3 * points[:, 0]) + points[:, 1] * points[:, 2]
+    chosen, weights = spread(points, 30)
+    assert len(set(chosen.tolist())) == 30
+    told = weights @ values[chosen]
+    torch.testing.assert_close(told[chosen], values[chosen], atol=0.02, rtol=0)
+    rest = torch.ones(80, dtype=torch.bool)
+    rest[chosen] = False
+    assert (told - values)[rest].abs().mean() < 0.1 * values.std()

@@ -1,0 +1,164 @@
+"""When a map is to be believed: fitted per encoder and method, kept in the home, found by fingerprint.
+
+A logistic regression over the statistics of `retrieval.localize.evidence` tells maps of findings that are
+there from maps of findings that are not, of random vectors, and of films whose rows were shuffled; the
+threshold lets through at most a tenth of any of these three. The films of the calibration stay beside it as
+vectors, to ask every later phrase on; so it lies in the home, with what belongs to nobody else.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corpus.errors import EncoderError
+from corpus.settings import settings
+from retrieval.export.writing import write_whole
+from retrieval.localize.evidence import STATISTICS, References
+
+FOLDER = "calibrations"
+REFUSED = 0.92
+"""Share of each kind of map without a finding that the threshold refuses while fitting."""
+_CLIP = 8.0  # deviations beyond which a statistic says no more
+_RIDGE = 1.0
+_STEPS = 50
+
+UNCALIBRATED = 0.9
+"""Without calibration, the share of other findings and random vectors that a peak has to beat for a mask."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """When a map is to be believed.
+
+    `weights`: (len(STATISTICS) + 1,) of the standardised statistics, then the constant. `centre`, `spread`:
+    by which they are standardised. `threshold`: of the probability. `rates`: on films not fitted on, the
+    share of masks given to present findings and refused to each other kind.
+    """
+
+    weights: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    threshold: float
+    references: References
+    rates: Mapping[str, float]
+
+    def believe(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(p,) probabilities in [0, 1] that maps show what their phrases name."""
+        standard = (_clipped(statistics) - self.centre) / self.spread
+        return _sigmoid(standard @ self.weights[:-1] + self.weights[-1])
+
+    def weakest(self, statistics: NDArray[np.float64]) -> str:
+        """The statistic that speaks most against one map."""
+        standard = (_clipped(statistics) - self.centre) / self.spread
+        return STATISTICS[int((standard * self.weights[:-1]).argmin())]
+
+
+def fit(statistics: NDArray[np.float64], kinds: NDArray[np.str_], references: References) -> Calibration:
+    """Fit on maps of known kind; `rates` is left empty.
+
+    Args:
+        statistics: (m, len(STATISTICS)).
+        kinds: (m,) "present", "absent", "random", "shuffled".
+        references: kept with it.
+    """
+    clipped = _clipped(statistics)
+    centre, spread = clipped.mean(axis=0), np.maximum(clipped.std(axis=0), 1e-6)
+    design = np.column_stack([(clipped - centre) / spread, np.ones(len(clipped))])
+    present = kinds == "present"
+    # Each kind counts the same, and all that is refused as much as what is not.
+    counts = {kind: int((kinds == kind).sum()) for kind in np.unique(kinds)}
+    others = max(1, len(counts) - 1)
+    importance = np.array([len(kinds) / (2 * counts[k] * (1 if k == "present" else others)) for k in kinds])
+    weights = _logistic(design, present, importance)
+    believed = _sigmoid(design @ weights)
+    refused = [np.quantile(believed[kinds == kind], REFUSED) for kind in counts if kind != "present"]
+    return Calibration(weights, centre, spread, float(max(refused)), references, {})
+
+
+def rates_of(
+    calibration: Calibration, statistics: NDArray[np.float64], kinds: NDArray[np.str_]
+) -> dict[str, float]:
+    """Share of maps of each kind that are treated rightly: present ones believed, all others refused."""
+    believed = calibration.believe(statistics) >= calibration.threshold
+    return {
+        str(kind): float((believed[kinds == kind] == (kind == "present")).mean()) for kind in np.unique(kinds)
+    }
+
+
+def place_of(fingerprint: str, method: str, home: Path | None = None) -> Path:
+    """Where the calibration of an encoder and method lies."""
+    return (home or settings().home_folder) / FOLDER / f"{fingerprint[:16]}-{method}.npz"
+
+
+def find_calibration(fingerprint: str, method: str) -> Calibration | None:
+    """The calibration of an encoder and method, or None where there is none.
+
+    Raises:
+        EncoderError: its file is damaged.
+    """
+    path = place_of(fingerprint, method)
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            told = json.loads(str(held["told"]))
+            return Calibration(
+                held["weights"], held["centre"], held["spread"], float(told["threshold"]),
+                References(held["patches"].astype(np.float32), held["vectors"]), told["rates"],
+            )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise EncoderError(
+            f"the calibration {path} is damaged: remove it, or calibrate anew with "
+            "`similarity localize --calibrate SOURCE`"
+        ) from error
+
+
+def keep(calibration: Calibration, fingerprint: str, method: str) -> Path:
+    """Write a calibration to where `find_calibration` looks, whole or not at all.
+
+    Raises:
+        ExportError: the disk does not take it.
+    """
+    written = io.BytesIO()
+    np.savez_compressed(
+        written,
+        weights=calibration.weights,
+        centre=calibration.centre,
+        spread=calibration.spread,
+        patches=calibration.references.patches.astype(np.float16),
+        vectors=calibration.references.vectors,
+        told=np.array(json.dumps({"threshold": calibration.threshold, "rates": dict(calibration.rates)})),
+    )
+    return write_whole(place_of(fingerprint, method), written.getvalue())
+
+
+def _clipped(statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.clip(statistics, -_CLIP, _CLIP)
+
+
+def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(-np.clip(x, -40, 40)))
+
+
+def _logistic(
+    design: NDArray[np.float64], truth: NDArray[np.bool_], importance: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Ridge logistic regression by Newton's steps; the last column, a constant, is not shrunk."""
+    damping = _RIDGE * np.eye(design.shape[1])
+    damping[-1, -1] = 1e-9
+    weights = np.zeros(design.shape[1])
+    for _ in range(_STEPS):
+        believed = _sigmoid(design @ weights)
+        slope = design.T @ (importance * (truth - believed)) - damping @ weights
+        bend = (design * (importance * believed * (1 - believed))[:, None]).T @ design + damping
+        step = np.linalg.solve(bend, slope)
+        weights = weights + step
+        if np.abs(step).max() < 1e-9:
+            break
+    return weights

@@ -1,0 +1,109 @@
+"""An answer as files: mask, overlay and map of each phrase, and DICOM where the picture is DICOM."""
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corpus.errors import ExportError
+from retrieval.export.dicom_seg import segmentation
+from retrieval.export.overlay import draw_overlay, png
+from retrieval.export.secondary_capture import secondary_capture
+from retrieval.export.side_by_side import draw_pairs
+from retrieval.export.source import Source, read_source
+from retrieval.export.writing import write_whole
+from retrieval.localize.answer import Localization
+from retrieval.localize.likeness import Likeness
+
+_LONGEST_NAME = 60
+
+
+def write_answers(
+    out: Path,
+    image: NDArray[np.float32],
+    location: str,
+    answers: Sequence[Localization],
+    fingerprint: str,
+) -> list[dict[str, str]]:
+    """Write a folder for each answer: `mask.png` (where there is one), `overlay.png`, `heat.npy` (float16).
+
+    Beside a mask on a DICOM image also `seg.dcm` (DICOM SEG) and `overlay.dcm` (Secondary Capture). Each file
+    is there whole or not at all.
+
+    Args:
+        out: the folder that holds the answers' folders.
+        image: (height, width) float32 in [0, 1].
+        location: where the picture was read from.
+        answers: about this picture.
+        fingerprint: of the encoder.
+
+    Returns:
+        For each answer, name → path of its files.
+
+    Raises:
+        ExportError: the disk does not take them.
+    """
+    source = _dicom(location)
+    spacing = None if source is None else source.spacing
+    written = []
+    for folder, answer in zip(_folders(out, answers), answers, strict=True):
+        overlay = draw_overlay(image, answer, heat=True, spacing=spacing)
+        contents = {"overlay": ("overlay.png", png(overlay)), "heat": ("heat.npy", npy(answer.heat))}
+        if answer.mask is not None:
+            contents["mask"] = ("mask.png", png(answer.mask))
+            if source is not None:
+                contents["dicom_seg"] = ("seg.dcm", segmentation(source, [answer], fingerprint))
+                captured = secondary_capture(source, overlay, answer.phrase)
+                contents["secondary_capture"] = ("overlay.dcm", captured)
+        for stale in {"mask.png", "seg.dcm", "overlay.dcm"} - {name for name, _ in contents.values()}:
+            (folder / stale).unlink(missing_ok=True)  # of an earlier answer to this question
+        written.append(
+            {kind: str(write_whole(folder / name, content)) for kind, (name, content) in contents.items()}
+        )
+    return written
+
+
+def write_likeness(
+    out: Path, query: NDArray[np.float32], hit: NDArray[np.float32], found: Likeness
+) -> dict[str, str]:
+    """Write both pictures side by side with their maps and numbered boxes, and the maps.
+
+    Raises:
+        ExportError: the disk does not take them.
+    """
+    files = {"overlay": out / "likeness.png", "query": out / "query.npy", "hit": out / "hit.npy"}
+    write_whole(files["overlay"], png(draw_pairs(query, hit, found)))
+    for kind, heat in (("query", found.query), ("hit", found.hit)):
+        write_whole(files[kind], npy(heat))
+    return {kind: str(path) for kind, path in files.items()}
+
+
+def _dicom(location: str) -> Source | None:
+    try:
+        return read_source(location)
+    except ExportError:
+        return None
+
+
+def npy(heat: NDArray[np.float32]) -> bytes:
+    """A map as the content of a float16 .npy file."""
+    held = io.BytesIO()
+    np.save(held, heat.astype(np.float16))
+    return held.getvalue()
+
+
+def _folders(out: Path, answers: Sequence[Localization]) -> list[Path]:
+    """A folder's name is its phrase; the second of the same name has a number."""
+    names: list[str] = []
+    for answer in answers:
+        plain = re.sub(r"[^a-z0-9]+", "-", answer.phrase.lower()).strip("-")[:_LONGEST_NAME] or "finding"
+        number = 1
+        name = plain
+        while name in names:
+            number += 1
+            name = f"{plain}-{number}"
+        names.append(name)
+    return [out / name for name in names]

@@ -1,0 +1,135 @@
+"""Which part of this case is like which part of mine: patches of two pictures that choose one another.
+
+All chests are alike, so that most patches find a partner for their place in the body alone. What counts is
+what two patches share beyond it: vectors are taken from the mean patch of both pictures, and two mutual
+nearest neighbours are as strong as what is left of them agrees.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from retrieval.localize.answer import Box
+from retrieval.localize.maps import scaled
+from trainer.encoder import Encoder, Patches
+
+Map = NDArray[np.float32]
+
+PAIRS = 3
+_APART = 2.0  # cells between the centres of two pairs, in each picture
+_SMOOTH = 0.7  # deviation, in cells, by which patches lean on their neighbours, and maps are softened
+_REACH = 1.0  # cells from a patch's centre to the edge of its box
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A part of the query and the part of the hit that is like it. `score`: the strongest pair's is 1."""
+
+    query: Box
+    hit: Box
+    score: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract's form."""
+        return {"query": self.query.as_json(), "hit": self.hit.as_json(), "score": round(self.score, 6)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Likeness:
+    """Two pictures beside one another.
+
+    `query`, `hit`: (height, width) float32 in [0, 1], how strongly each place finds its like in the other
+    picture. `pairs`: at most `PAIRS`, the strongest first.
+    """
+
+    query: Map
+    hit: Map
+    pairs: tuple[Pair, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract's form, without the maps."""
+        return {"pairs": [pair.as_json() for pair in self.pairs]}
+
+
+def likeness(encoder: Encoder, query: Map, hit: Map) -> Likeness:
+    """Match the patches of two pictures.
+
+    Args:
+        encoder: any with a map of features.
+        query: (height, width) float32 grey in [0, 1].
+        hit: the same of another size, if need be.
+
+    Raises:
+        EncoderError: a picture cannot be encoded, or the encoder has no map of features.
+    """
+    patches = encoder.encode_patches([query, hit])
+    strength, mutual = _match(patches)
+    grids = [_grid_of(strength, mutual, patches, side) for side in (0, 1)]
+    maps = [
+        scaled(encoder.framing.undo(grid, *image.shape))
+        for grid, image in zip(grids, (query, hit), strict=True)
+    ]
+    pairs = tuple(_pairs(strength, mutual, patches, (query.shape, hit.shape)))
+    return Likeness(maps[0], maps[1], pairs)
+
+
+def _match(patches: Patches) -> tuple[Map, NDArray[np.bool_]]:
+    """(cells, cells) strengths of every pair, and which choose one another; padding pairs with none."""
+    smooth = ndimage.gaussian_filter(patches.vectors, (0, _SMOOTH, _SMOOTH, 0), mode="nearest")
+    inside = [patches.inside(side).ravel() for side in (0, 1)]
+    flat = smooth.reshape(2, -1, smooth.shape[-1])
+    mean = np.concatenate([flat[side][inside[side]] for side in (0, 1)]).mean(axis=0)
+    one, other = flat[0] - mean, flat[1] - mean
+    units = [rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-12) for rest in (one, other)]
+    cosines = units[0] @ units[1].T
+    cosines[~inside[0]] = -np.inf
+    cosines[:, ~inside[1]] = -np.inf
+    mutual = (cosines == cosines.max(axis=1, keepdims=True)) & (cosines == cosines.max(axis=0, keepdims=True))
+    strength: Map = np.maximum(one @ other.T, 0).astype(np.float32)
+    return strength, mutual & np.isfinite(cosines) & (strength > 0)
+
+
+def _grid_of(strength: Map, mutual: NDArray[np.bool_], patches: Patches, side: int) -> Map:
+    """(gh, gw): the strength of each patch's own pair, softened."""
+    own = np.where(mutual, strength, 0).max(axis=1 - side).reshape(patches.vectors.shape[1:3])
+    softened: Map = ndimage.gaussian_filter(own, _SMOOTH, mode="nearest")
+    return softened
+
+
+def _pairs(
+    strength: Map,
+    mutual: NDArray[np.bool_],
+    patches: Patches,
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+) -> Iterator[Pair]:
+    grid = patches.vectors.shape[1:3]
+    order = sorted(np.argwhere(mutual).tolist(), key=lambda pair: (-float(strength[pair[0], pair[1]]), pair))
+    taken: list[NDArray[np.intp]] = []
+    for cells in order:
+        places = np.array([np.unravel_index(cell, grid) for cell in cells])
+        if any((np.abs(places - earlier).max(axis=1) < _APART).any() for earlier in taken):
+            continue
+        taken.append(places)
+        boxes = [_box(patches, side, places[side], shapes[side]) for side in (0, 1)]
+        strongest = float(strength[order[0][0], order[0][1]])
+        yield Pair(boxes[0], boxes[1], float(strength[cells[0], cells[1]]) / strongest)
+        if len(taken) == PAIRS:
+            return
+
+
+def _box(patches: Patches, side: int, cell: NDArray[np.intp], shape: tuple[int, ...]) -> Box:
+    """The pixels of a picture around a cell's centre, cut at the picture's edges."""
+    place = patches.places[side]
+    grid = patches.vectors.shape[1:3]
+    spans = []
+    for axis, (start, length) in enumerate(((place.top, place.height), (place.left, place.width))):
+        step = patches.image_size / grid[axis]
+        middle = (cell[axis] + 0.5) * step
+        ends = [(middle + sign * _REACH * step - start) * shape[axis] / length for sign in (-1, 1)]
+        low = int(np.clip(np.floor(ends[0]), 0, shape[axis] - 1))
+        spans.append((low, int(np.clip(np.ceil(ends[1]), low + 1, shape[axis]))))
+    return Box(spans[1][0], spans[0][0], spans[1][1], spans[0][1])

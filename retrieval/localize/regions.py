@@ -1,0 +1,63 @@
+"""From a map to a mask: threshold, the dense random field, specks dropped, components boxed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from retrieval.localize.answer import Box
+from retrieval.localize.crf import refine_maps
+
+Mask = NDArray[np.bool_]
+
+LEVEL = 0.5
+"""Of a map scaled to [0, 1], or of a probability: what lies above is inside."""
+LEAST_SHARE = 0.1
+"""A component smaller than this share of the largest is a speck."""
+_NEIGHBOURS = np.ones((3, 3), dtype=bool)  # corners touch
+
+
+def clean_masks(image: NDArray[np.float32], heats: Sequence[NDArray[np.float32]]) -> list[Mask]:
+    """Cut masks out of maps of one picture.
+
+    Args:
+        image: (height, width) float32 grey in [0, 1].
+        heats: (height, width) float32 in [0, 1] each.
+
+    Returns:
+        (height, width) bool each; the map's own peak is in it where the random field leaves nothing.
+    """
+    if not heats:
+        return []
+    maps = torch.from_numpy(np.stack(heats))
+    inside = refine_maps(torch.from_numpy(np.ascontiguousarray(image)), maps).numpy() >= LEVEL
+    return [
+        drop_specks(mask if mask.any() else heat >= LEVEL) for mask, heat in zip(inside, heats, strict=True)
+    ]
+
+
+def drop_specks(mask: Mask) -> Mask:
+    """Keep the components of at least `LEAST_SHARE` of the largest one's pixels."""
+    labels, count = ndimage.label(mask, structure=_NEIGHBOURS)
+    if count <= 1:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    kept: Mask = np.isin(labels, np.flatnonzero(sizes >= LEAST_SHARE * sizes.max()))
+    return kept
+
+
+def boxes_of(mask: Mask) -> tuple[Box, ...]:
+    """The boxes of a mask's components, that of most pixels first."""
+    labels, count = ndimage.label(mask, structure=_NEIGHBOURS)
+    if not count:
+        return ()
+    sizes = np.bincount(labels.ravel())[1:]
+    found = ndimage.find_objects(labels)
+    order = sorted(range(count), key=lambda place: -int(sizes[place]))
+    return tuple(
+        Box(found[place][1].start, found[place][0].start, found[place][1].stop, found[place][0].stop)
+        for place in order
+    )

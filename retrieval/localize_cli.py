@@ -1,0 +1,293 @@
+"""`similarity localize`: the command. Only click is imported until it runs."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from indexer.index import Index
+    from retrieval.localize.answer import Localization
+    from retrieval.localize.refining import Refiner
+    from trainer.encoder import Encoder
+
+EPILOG = """\b
+Examples:
+  similarity localize --image film.dcm --finding "right pleural effusion" --encoder runs/mine --out found
+  similarity localize --case phantom:2-3 --finding consolidation --finding nodule --out found --json
+  similarity localize --image film.png --like openi:1000 --out alike
+  similarity localize --corpus nih-chestxray14:DIR --finding nodule --encoder runs/mine --out masks
+  similarity localize --calibrate phantom:160@5 --encoder runs/mine --method patches
+
+A mask is given only where the map answers to the phrase more than to others. How much more is fitted once
+per encoder and method, by --calibrate, on films whose findings are known. Not for diagnosis."""
+
+METHODS = ("gradcam", "gscorecam", "m2ib", "patches")
+
+
+@click.command(epilog=EPILOG)
+@click.option("--image", metavar="FILE", help="A film: PNG, JPEG or DICOM.")
+@click.option("--case", metavar="STUDY_ID", help="A study of the index: its first film.")
+@click.option("--corpus", metavar="SOURCE", help="Every film of a source, into a folder with masks.csv.")
+@click.option("--calibrate", metavar="SOURCE", help="Fit when to believe maps, on films of known findings.")
+@click.option("--finding", "findings", multiple=True, metavar="TEXT", help="What to find; may be repeated.")
+@click.option("--like", metavar="STUDY_ID", help="Show what of the film is like what of that case.")
+@click.option("--method", type=click.Choice(METHODS), default="gscorecam", show_default=True)
+@click.option(
+    "--refine", default="none", show_default=True, metavar="R",
+    help="Follow edges: sam, sam:NAME, sam:FILE, random-walker or none.",
+)  # fmt: skip
+@click.option("--encoder", metavar="DIR|NAME", help="By this encoder, also without an index.")
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Where the pictures go.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+def localize(
+    image: str | None,
+    case: str | None,
+    corpus: str | None,
+    calibrate: str | None,
+    findings: tuple[str, ...],
+    like: str | None,
+    method: str,
+    refine: str,
+    encoder: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Show where a finding is in a film, or which part of a case is like which part of it."""
+    from corpus.errors import UsageError
+
+    asked = [
+        name
+        for name, value in (("image", image), ("case", case), ("corpus", corpus), ("calibrate", calibrate))
+        if value is not None
+    ]
+    if len(asked) != 1:
+        raise UsageError(
+            "say one of --image FILE, --case STUDY_ID, --corpus SOURCE and --calibrate SOURCE"
+            + (f", not {' and '.join('--' + name for name in asked)}" if asked else "")
+        )
+    if calibrate is None:
+        if (not findings) == (like is None):
+            raise UsageError("say what to find: --finding TEXT, or --like STUDY_ID, and not both")
+        if out is None:
+            raise UsageError("say where the pictures go: --out DIR")
+        if corpus is not None and like is not None:
+            raise UsageError("--like compares one film with a case: say --image or --case, not --corpus")
+        _check(findings)
+    with ExitStack() as held:
+        needed = encoder is None or case is not None or like is not None
+        index = _open_index(held, needed=needed) if needed or corpus is not None else None
+        chosen = _encoder(index, encoder)
+        if calibrate is not None:
+            told = _calibrate(chosen, calibrate, method)
+        else:
+            assert out is not None
+            refiner = _refiner(refine)
+            if corpus is not None:
+                told = _over_corpus(chosen, index, corpus, findings, method, refiner, out)
+            else:
+                location = image if image is not None else _film_of(index, case or "")
+                shown = {"image": image, "case": case, "encoder": _named(chosen)}
+                if like is not None:
+                    told = {**shown, **_likeness(chosen, index, location, like, out)}
+                else:
+                    told = {**shown, **_answers(chosen, location, findings, method, refiner, out)}
+    if as_json:
+        import json
+
+        click.echo(json.dumps(told, indent=2))
+
+
+def _check(findings: "Sequence[str]") -> None:
+    """Refuse a phrase before anything slow is loaded."""
+    from retrieval.localize.question import read_question
+
+    for finding in findings:
+        read_question(finding)
+
+
+def _open_index(held: ExitStack, *, needed: bool) -> "Index | None":
+    """Open the index; where it is not needed, only if there is one."""
+    from corpus.settings import settings
+    from indexer.home import Home
+    from indexer.index import Index
+
+    there = settings().database_url is not None or (settings().home_folder / "catalog.sqlite").is_file()
+    if not (needed or there):
+        return None
+    index = held.enter_context(Index.open(Home.open(), on_wait=lambda note: click.echo(note, err=True)))
+    if needed:
+        index.active_version  # noqa: B018  an empty index is told before the encoder is loaded
+    return index
+
+
+def _encoder(index: "Index | None", name: str | None) -> "Encoder":
+    if name is None:
+        assert index is not None
+        return index.encoder
+    from corpus.settings import settings
+    from trainer.registry import find_encoder
+
+    folder = find_encoder(name)  # a wrong name is told before torch is imported
+    from trainer.encoder import Encoder
+
+    return Encoder.load(folder, settings().device)
+
+
+def _named(encoder: "Encoder") -> dict[str, str]:
+    return {"name": encoder.name, "fingerprint": encoder.fingerprint}
+
+
+def _refiner(choice: str) -> "Refiner | None":
+    from corpus.settings import settings
+    from retrieval.localize.refining import open_refiner
+
+    return open_refiner(choice, settings().device)
+
+
+def _film_of(index: "Index | None", case: str) -> str:
+    """Where the first film of a case lies."""
+    from corpus.errors import IndexingError, UsageError
+    from corpus.images import content_hash
+    from retrieval.lookup import study_by_id
+
+    assert index is not None
+    with index.catalog.engine.connect() as connection:
+        known = study_by_id(connection, case)
+    if known is None:
+        raise UsageError(f"the index has no case {case!r}; an id is <source>:<the set's own name>")
+    if known.case.path is None:
+        raise IndexingError(f"the case {case!r} has no film to look at, only a report")
+    first = next(item for item in known.items if item.kind == "image")
+    recorded = index.catalog.items_of_points([first.point])[first.point].content
+    if content_hash(known.case.path) != recorded:
+        raise IndexingError(
+            f"the film of {case!r} has changed since it was indexed: run `similarity index add` on its source"
+        )
+    return known.case.path
+
+
+def _answers(
+    encoder: "Encoder",
+    location: str,
+    findings: "Sequence[str]",
+    method: str,
+    refiner: "Refiner | None",
+    out: Path,
+) -> dict[str, Any]:
+    from corpus.images import read_image
+    from retrieval.localize.folder import write_answers
+    from retrieval.localize.localizing import localize
+
+    pixels = read_image(location)
+    answers = localize(encoder, pixels, findings, method=method, refine=refiner)
+    files = write_answers(out, pixels, location, answers, encoder.fingerprint)
+    for answer in answers:
+        _say(answer)
+    return {"answers": [{**a.as_json(), "files": f} for a, f in zip(answers, files, strict=True)]}
+
+
+def _say(answer: "Localization") -> None:
+    """One line a phrase, to stderr: stdout is the JSON's."""
+    told = answer.words if answer.mask is not None else answer.reason
+    click.echo(
+        f"{answer.phrase}: {told}  ({answer.specificity:.2f}, a mask from {answer.threshold:.2f})", err=True
+    )
+    if answer.mask is not None and answer.reason is not None:
+        click.echo(f"  {answer.reason}", err=True)
+
+
+def _likeness(
+    encoder: "Encoder", index: "Index | None", location: str, like: str, out: Path
+) -> dict[str, Any]:
+    from corpus.images import read_image
+    from retrieval.localize.folder import write_likeness
+    from retrieval.localize.likeness import likeness
+
+    query, hit = read_image(location), read_image(_film_of(index, like))
+    found = likeness(encoder, query, hit)
+    files = write_likeness(out, query, hit, found)
+    for number, pair in enumerate(found.pairs, 1):
+        click.echo(f"{number}: likeness {pair.score:.2f}", err=True)
+    return {"like": like, **found.as_json(), "files": files}
+
+
+def _over_corpus(
+    encoder: "Encoder",
+    index: "Index | None",
+    source: str,
+    findings: "Sequence[str]",
+    method: str,
+    refiner: "Refiner | None",
+    out: Path,
+) -> dict[str, Any]:
+    from functools import partial
+
+    from corpus.records import Problem
+    from corpus.sources import open_source
+    from indexer.localizations import keep_localizations
+    from retrieval.localize.corpus import localize_corpus
+    from retrieval.localize.localizing import localize
+
+    made_by = {
+        "encoder": encoder.fingerprint,
+        "method": method,
+        "refined_by": "none" if refiner is None else refiner.name,
+    }
+    unread: list[Problem] = []
+
+    def record(image: Any, answers: "Sequence[Localization]") -> None:
+        if index is not None:
+            rows = [_kept(answer) for answer in answers]
+            keep_localizations(index.catalog.engine, image.item_id, encoder.fingerprint, rows)
+
+    done = localize_corpus(
+        open_source(source).studies(unread.append),
+        findings,
+        partial(localize, encoder, method=method, refine=refiner),
+        out,
+        made_by,
+        on_answers=record,
+    )
+    done.problems.extend(unread)
+    click.echo(
+        f"{done.pictures} films: {done.found} masks, {done.refused} refused, {done.skipped} from earlier, "
+        f"{len(done.problems)} problems; in {out}",
+        err=True,
+    )
+    return {"encoder": _named(encoder), "folder": str(out), **done.as_json()}
+
+
+def _kept(answer: "Localization") -> dict[str, Any]:
+    told = answer.as_json()
+    del told["boxes"], told["threshold"]  # the mask tells the ones, a calibration the other
+    return told
+
+
+def _calibrate(encoder: "Encoder", source: str, method: str) -> dict[str, Any]:
+    from corpus.sources import open_source
+    from retrieval.localize.calibrating import calibrate
+    from retrieval.localize.calibration import keep
+
+    fitted = calibrate(encoder, open_source(source).studies(lambda problem: None), method)
+    path = keep(fitted, encoder.fingerprint, method)
+    told = {
+        "present": "findings that are there: a mask given",
+        "absent": "findings that are not there: refused",
+        "random": "random vectors: refused",
+        "shuffled": "films with their rows shuffled: refused",
+    }
+    click.echo("on films not fitted on:", err=True)
+    for kind, words in told.items():
+        if kind in fitted.rates:
+            click.echo(f"  {words:42} {100 * fitted.rates[kind]:5.1f} %", err=True)
+    return {
+        "encoder": _named(encoder),
+        "method": method,
+        "threshold": round(fitted.threshold, 6),
+        "rates": {kind: round(rate, 4) for kind, rate in fitted.rates.items()},
+        "path": str(path),
+    }

@@ -1,0 +1,19 @@
+"""An untrained encoder and some phantom films: what localization promises whatever an encoder has learned."""
+
+import numpy as np
+import pytest
+
+from corpus.phantom import render, scene
+from tests.encoders import build_tiny_encoder
+from trainer.encoder import Encoder
+
+
+@pytest.fixture(scope="package")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    folder = tmp_path_factory.mktemp("encoder") / "tiny"
+    return Encoder.load(build_tiny_encoder(folder, image_size=128), "cpu")
+
+
+@pytest.fixture(scope="package")
+def films() -> list[np.ndarray]:
+    return [render(scene(1, number), 96) for number in range(2)] + [render(scene(1, 2), 140)[:, 20:110]]

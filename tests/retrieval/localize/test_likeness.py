@@ -1,0 +1,35 @@
+"""Parts of two pictures that choose one another."""
+
+import numpy as np
+
+from corpus.phantom import render, scene
+from retrieval.localize.likeness import PAIRS, likeness
+from trainer.encoder import Encoder
+
+
+def test_a_picture_is_like_itself_in_the_same_places(encoder: Encoder) -> None:
+    film = render(scene(1, 4), 200)
+    found = likeness(encoder, film, film)
+    assert 1 <= len(found.pairs) <= PAIRS
+    assert all(pair.query == pair.hit for pair in found.pairs)
+    np.testing.assert_allclose(found.query, found.hit, atol=1e-5)
+
+
+def test_changing_sides_changes_the_sides_of_the_answer(encoder: Encoder) -> None:
+    one, other = render(scene(1, 4), 200), render(scene(1, 9), 160)[:, 10:130]
+    there, back = likeness(encoder, one, other), likeness(encoder, other, one)
+    assert [(pair.query, pair.hit) for pair in there.pairs] == [(pair.hit, pair.query) for pair in back.pairs]
+    np.testing.assert_allclose(there.query, back.hit, atol=1e-5)
+
+
+def test_boxes_and_maps_are_in_each_pictures_own_pixels(encoder: Encoder) -> None:
+    one, other = render(scene(1, 4), 200), render(scene(1, 9), 160)[:, 10:130]
+    found = likeness(encoder, one, other)
+    assert (found.query.shape, found.hit.shape) == (one.shape, other.shape)
+    assert found.pairs[0].score == 1.0
+    scores = [pair.score for pair in found.pairs]
+    assert scores == sorted(scores, reverse=True)
+    for pair in found.pairs:
+        for box, picture in ((pair.query, one), (pair.hit, other)):
+            assert 0 <= box.left < box.right <= picture.shape[1]
+            assert 0 <= box.top < box.bottom <= picture.shape[0]
