@@ -30,7 +30,7 @@ from corpus.splits import fold_of
 from trainer.comparison import score_runs
 from trainer.dataset import Pool
 from trainer.folds import CrossValidation, Fold
-from trainer.metrics import Labels
+from trainer.labels import Labels
 from trainer.preparation import Side
 from trainer.sampling import Sampler
 from trainer.scoring import HEADLINE

@@ -37,8 +37,9 @@ from corpus.findings import VOCABULARY, Status, Statuses, is_normal
 from trainer.comparison import paired_bootstrap, score_runs
 from trainer.config import TrainConfig
 from trainer.folds import CrossValidation, Fold
-from trainer.metrics import Ranking, Scored
+from trainer.metrics import Scored
 from trainer.optimizer import build_optimizer, build_schedule
+from trainer.ranking import Ranking
 from trainer.scoring import HEADLINE
 
 LEAVES = [*VOCABULARY.leaves, "no_finding"]

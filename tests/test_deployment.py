@@ -36,3 +36,10 @@ def test_a_server_is_pinned_checked_and_reachable_from_this_machine_only(
 def test_a_server_does_not_start_without_its_key(services: dict[str, Any], name: str, variable: str) -> None:
     value = services[name]["environment"][variable]
     assert re.fullmatch(r"\$\{\w+:\?[^}]+\}", value), "no default key, and a word on which to set"
+
+
+def test_the_lock_names_no_host_and_pins_every_distribution() -> None:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [line for line in lines if line and not line.lstrip().startswith("#")]
+    assert not [line for line in pins if "://" in line or line.startswith("-")]
+    assert all(re.match(r"[\w.-]+(\[[\w,-]+\])?==\S+", line) for line in pins)

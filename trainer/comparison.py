@@ -11,16 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.metrics import (
-    Ranking,
-    Scored,
-    Task,
-    average,
-    draw_people,
-    ideal_gains,
-    pool,
-    same_queries,
-)
+from trainer.metrics import Scored, Task, average, draw_people, ideal_gains, pool, same_queries
+from trainer.ranking import Ranking
 from trainer.scoring import BOOTSTRAP_DRAWS, HEADLINE, interval
 
 _TIE = 1e-12  # sums in another order differ by this much and mean nothing

@@ -30,7 +30,9 @@ from trainer.gallery import (
     gather,
 )
 from trainer.groups import group_items, score_groups
-from trainer.metrics import Labels, Pairs, Scored, Task, no_pairs, rank_vectors
+from trainer.labels import Labels
+from trainer.metrics import Scored, Task
+from trainer.ranking import Pairs, no_pairs, rank_vectors
 from trainer.scoring import BOOTSTRAP_DRAWS, score_ranking
 from trainer.seen import count_seen
 from trainer.zero_shot import score_zero_shot

@@ -25,8 +25,10 @@ from trainer.config import TrainConfig
 from trainer.device import choose_device
 from trainer.folder import write_text_atomic
 from trainer.heads import draw_heads, fold_heads
-from trainer.metrics import Labels, Ranking, Task, no_pairs, rank_vectors
+from trainer.labels import Labels
+from trainer.metrics import Task
 from trainer.preparation import OnProgress, Prepared, Progress, Side, prepare
+from trainer.ranking import Ranking, no_pairs, rank_vectors
 from trainer.scoring import score_parts
 from trainer.training import Training
 

@@ -24,7 +24,7 @@ from corpus.labeler import labeled
 from corpus.records import Problem, Source, Study
 from corpus.splits import Split, split_of
 from corpus.truth import Truth
-from trainer.metrics import CLASSES, Labels
+from trainer.labels import CLASSES, Labels
 
 log = logging.getLogger(__name__)
 

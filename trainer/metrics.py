@@ -4,10 +4,10 @@ Relevance is read from findings: two items match when they share a present leaf 
 Every metric here is a ratio of two sums over queries (lift is the difference of two such ratios, its macro
 the mean of lifts), so that means, bootstrap draws and baselines are one matrix product each.
 
-Shapes: Q queries, G gallery items, F leaf findings (`LEAVES`), K places of an answer.
+Shapes: Q queries, G gallery items, F leaf findings (`trainer.labels.LEAVES`), K places of an answer.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -15,80 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.findings import NO_FINDING, VOCABULARY, Statuses, is_normal, present_leaves
-
-LEAVES = VOCABULARY.leaves
-CLASSES = (*LEAVES, NO_FINDING)
-"""What a picture can be told to be: C classes, the leaf findings and normal."""
+from trainer.labels import LEAVES, Labels
+from trainer.ranking import BLOCK, Pairs, Ranking, pairs_of_block
 
 PRECISION_AT = (1, 2, 5, 10)
 RECALL_AT = (1, 5, 10)
 LIFT_AT = 5
 NDCG_AT = 10
-DEPTH = 10
-"""How many places of an answer any metric looks at."""
 
 MIN_QUERIES = 10
 MIN_GALLERY = 8
 """A finding enters the macro lift only with this many queries and gallery items."""
-
-_WEIGHTS_AT_ONCE = 4_000_000  # 32 MB of weights at a time
-_BLOCK = 256  # queries ranked at a time: 256 × 100,000 gallery items are 100 MB
-
-Ranking = NDArray[np.int64]
-"""(Q, K) gallery indices, best first; −1 where an answer has fewer than K hits."""
-
-Pairs = NDArray[np.int64]
-"""(P, 2) rows of (query index, gallery index)."""
-
-
-def no_pairs() -> Pairs:
-    """Return an empty set of pairs."""
-    return np.empty((0, 2), dtype=np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """What is known of n items: `present` (n, F) bool over `LEAVES`, `normal` (n,) bool."""
-
-    present: NDArray[np.bool_]
-    normal: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, statuses: Iterable[Statuses]) -> "Labels":
-        """Read the labels of items from their statuses."""
-        rows = list(statuses)
-        present = np.zeros((len(rows), len(LEAVES)), dtype=np.bool_)
-        for row, item in enumerate(rows):
-            found = present_leaves(item)
-            present[row] = [leaf in found for leaf in LEAVES]
-        return cls(present, np.array([is_normal(item) for item in rows], dtype=np.bool_))
-
-    def __len__(self) -> int:
-        return len(self.normal)
-
-    @property
-    def known(self) -> NDArray[np.bool_]:
-        """(n,) whether an item can match anything: it is normal or has a present leaf finding."""
-        known: NDArray[np.bool_] = self.normal | self.present.any(axis=1)
-        return known
-
-    @property
-    def classes(self) -> NDArray[np.int64]:
-        """(n,) the class of each item, an index into `CLASSES`; −1 for none.
-
-        An item is of a finding's class when that is its only present leaf and it is not normal, and of the
-        class `no_finding` when it is normal and has no present leaf (a normal film with a device has none).
-        """
-        single = (self.present.sum(axis=1) == 1) & ~self.normal
-        bare = self.normal & ~self.present.any(axis=1)
-        classes: NDArray[np.int64] = np.where(single, self.present.argmax(axis=1), -1)
-        classes[bare] = len(LEAVES)
-        return classes
-
-    def take(self, index: NDArray[Any]) -> "Labels":
-        """Return the labels of the chosen items (indices or mask)."""
-        return Labels(self.present[index], self.normal[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,63 +46,6 @@ class Task:
 
 Ratios = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 """Metric name → numerators (Q,) and denominators (Q,); the metric is the ratio of their sums."""
-
-
-def rank(similarity: NDArray[Any], excluded: Pairs | None = None, depth: int = DEPTH) -> Ranking:
-    """Rank the gallery for each query.
-
-    Args:
-        similarity: (Q, G), higher is more alike. Ties go to the earlier gallery item.
-        excluded: pairs that may not be answered.
-        depth: how many places to fill.
-
-    Returns:
-        (Q, depth) gallery indices, −1 where the gallery has no more to give.
-
-    Raises:
-        ValueError: a similarity is NaN: no order can be read from it.
-    """
-    scores: NDArray[Any] = np.array(
-        similarity, dtype=np.float32 if similarity.dtype == np.float32 else np.float64
-    )
-    if np.isnan(scores).any():
-        raise ValueError("a similarity is NaN: no order can be read from it")
-    if excluded is not None and len(excluded):
-        scores[excluded[:, 0], excluded[:, 1]] = -np.inf
-    rows, size = scores.shape
-    ranking = np.full((rows, depth), -1, dtype=np.int64)
-    kept = min(depth, size)
-    if kept == 0 or rows == 0:
-        return ranking
-    # Everything above the k-th score is in; among those equal to it the earlier items are.
-    threshold = np.partition(scores, size - kept, axis=1)[:, size - kept, None]
-    above, level = scores > threshold, scores == threshold
-    chosen = above | (level & (np.cumsum(level, axis=1) <= kept - above.sum(axis=1, keepdims=True)))
-    index = np.nonzero(chosen)[1].reshape(rows, kept)
-    order = np.argsort(np.negative(np.take_along_axis(scores, index, axis=1)), axis=1, kind="stable")
-    index = np.take_along_axis(index, order, axis=1)
-    answered = np.isfinite(np.take_along_axis(scores, index, axis=1))
-    ranking[:, :kept] = np.where(answered, index, -1)
-    return ranking
-
-
-def rank_vectors(
-    queries: NDArray[Any], gallery: NDArray[Any], excluded: Pairs | None = None, depth: int = DEPTH
-) -> Ranking:
-    """Rank by the dot product of vectors, (Q, dim) against (G, dim), a block of queries at a time."""
-    excluded = no_pairs() if excluded is None else excluded
-    blocks = [
-        rank(queries[start : start + _BLOCK] @ gallery.T, _pairs_of_block(excluded, start), depth)
-        for start in range(0, len(queries), _BLOCK)
-    ]
-    return np.concatenate(blocks) if blocks else np.empty((0, depth), dtype=np.int64)
-
-
-def _pairs_of_block(pairs: Pairs, start: int) -> Pairs:
-    """Return the pairs of the queries of one block, counted from its first query."""
-    inside = (pairs[:, 0] >= start) & (pairs[:, 0] < start + _BLOCK)
-    within: Pairs = pairs[inside] - np.array([start, 0])
-    return within
 
 
 def compare(queries: Labels, gallery: Labels) -> NDArray[np.float64]:
@@ -195,12 +75,12 @@ def ideal_gains(task: Task, depth: int = NDCG_AT) -> NDArray[np.float64]:
     """Return the best gains that the whole gallery could give each query, (Q, depth), highest first."""
     ideal = np.zeros((len(task.queries), depth))
     kept = min(depth, len(task.gallery))
-    for start in range(0, len(task.queries) if kept else 0, _BLOCK):
-        gains = compare(task.queries.take(np.arange(start, min(start + _BLOCK, len(ideal)))), task.gallery)
-        excluded = _pairs_of_block(task.excluded, start)
+    for start in range(0, len(task.queries) if kept else 0, BLOCK):
+        gains = compare(task.queries.take(np.arange(start, min(start + BLOCK, len(ideal)))), task.gallery)
+        excluded = pairs_of_block(task.excluded, start)
         gains[excluded[:, 0], excluded[:, 1]] = 0.0
         best = np.partition(gains, gains.shape[1] - kept, axis=1)[:, -kept:]
-        ideal[start : start + _BLOCK, :kept] = -np.sort(-best, axis=1)
+        ideal[start : start + BLOCK, :kept] = -np.sort(-best, axis=1)
     return ideal
 
 
@@ -231,7 +111,7 @@ def score_queries(ranking: Ranking, task: Task, ideal: NDArray[np.float64] | Non
     """Score each query's answer.
 
     Args:
-        ranking: (Q, ≥ 10) as `rank` gives it.
+        ranking: (Q, ≥ 10) as `trainer.ranking.rank` gives it.
         task: what is asked and held.
         ideal: `ideal_gains(task)`, where it is at hand already.
 
@@ -413,42 +293,3 @@ def add_up(
         where=measured.any(axis=0),
     )
     return metrics
-
-
-def auroc(
-    scores: NDArray[Any], positive: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
-) -> NDArray[np.float64]:
-    """Return the area under the receiver operating characteristic, as the rank statistic it is.
-
-    The probability that a positive item scores above a negative one, a tie counting half (Hanley and McNeil,
-    1982).
-
-    Args:
-        scores: (n,), higher speaks for positive.
-        positive: (n,) which items are.
-        weights: (D, n) how often each item counts; None counts each once (D = 1).
-
-    Returns:
-        (D,) in [0, 1]; NaN where either side has no weight.
-
-    Raises:
-        ValueError: a score is NaN.
-    """
-    if np.isnan(scores).any():
-        raise ValueError("a score is NaN: no order can be read from it")
-    weights = np.ones((1, len(scores))) if weights is None else weights
-    if not len(scores):
-        return np.full(len(weights), np.nan)
-    order = np.argsort(scores, kind="stable")
-    ranked = scores[order]
-    ties = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))  # where each level begins
-    block = max(1, _WEIGHTS_AT_ONCE // len(scores))
-    areas = np.empty(len(weights))
-    for start in range(0, len(weights), block):
-        drawn = weights[start : start + block][:, order]
-        for_it = np.add.reduceat(drawn * positive[order], ties, axis=1)
-        against = np.add.reduceat(drawn * ~positive[order], ties, axis=1)
-        won = (for_it * (np.cumsum(against, axis=1) - against / 2)).sum(axis=1)
-        pairs = for_it.sum(axis=1) * against.sum(axis=1)
-        areas[start : start + block] = np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
-    return areas

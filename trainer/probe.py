@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from corpus.errors import EvaluationError
+from trainer.auroc import auroc
 from trainer.gallery import Encoded
-from trainer.metrics import CLASSES, MIN_QUERIES, auroc
+from trainer.labels import CLASSES
+from trainer.metrics import MIN_QUERIES
 from trainer.scoring import BOOTSTRAP_DRAWS, Contrasts, score_classes
 
 STRENGTHS = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001)

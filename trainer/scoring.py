@@ -13,30 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.findings import Status, Statuses
+from trainer.auroc import auroc
+from trainer.labels import CLASSES, LEAVES, Labels
 from trainer.metrics import (
-    CLASSES,
-    DEPTH,
-    LEAVES,
     LIFT_AT,
     MIN_GALLERY,
     MIN_QUERIES,
     NDCG_AT,
     PRECISION_AT,
     RECALL_AT,
-    Labels,
-    Pairs,
-    Ranking,
     Scored,
     Task,
-    auroc,
     compare,
     draw_people,
     ideal_gains,
-    no_pairs,
     pool,
-    rank,
-    rank_vectors,
 )
+from trainer.ranking import DEPTH, Pairs, Ranking, no_pairs, rank, rank_vectors
 
 BOOTSTRAP_DRAWS = 1000
 BASELINE_DRAWS = 20
@@ -100,7 +93,7 @@ def score_ranking(
     """Score an answer.
 
     Args:
-        ranking: (Q, ≥ 10) as `metrics.rank` gives it.
+        ranking: (Q, ≥ 10) as `trainer.ranking.rank` gives it.
         task: what is asked and held; every item in it has a known finding.
         seed: of the bootstrap and the random baselines.
         draws: bootstrap draws over people; 0 leaves the intervals out (`ci95` is None).

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from corpus.findings import NO_FINDING, Status
 from trainer.gallery import Embedder, Encoded
-from trainer.metrics import CLASSES, LEAVES, MIN_QUERIES, Labels, draw_people
+from trainer.labels import CLASSES, LEAVES, Labels
+from trainer.metrics import MIN_QUERIES, draw_people
 from trainer.prompts import prompt_sentences
 from trainer.scoring import BOOTSTRAP_DRAWS, Contrasts, interval, score_classes
 

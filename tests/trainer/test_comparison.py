@@ -8,18 +8,9 @@ from hypothesis import strategies as st
 from corpus.findings import from_sides
 from tests.trainer.test_metrics import random_task
 from trainer.comparison import describe_differences, paired_bootstrap, score_runs
-from trainer.metrics import (
-    Labels,
-    Ranking,
-    Scored,
-    Task,
-    average,
-    compare,
-    draw_people,
-    no_pairs,
-    pool,
-    rank,
-)
+from trainer.labels import Labels
+from trainer.metrics import Scored, Task, average, compare, draw_people, pool
+from trainer.ranking import Ranking, no_pairs, rank
 from trainer.scoring import HEADLINE, rank_at_random, score_parts, score_ranking
 
 

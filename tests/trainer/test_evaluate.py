@@ -21,7 +21,8 @@ from corpus.truth import Truth, read_truth
 from tests.encoders import build_tiny_encoder
 from trainer.evaluate import evaluate, evaluate_vectors, make_task
 from trainer.gallery import Encoded, Item, balance, encode, gather
-from trainer.metrics import CLASSES, RECALL_AT, Labels
+from trainer.labels import CLASSES, Labels
+from trainer.metrics import RECALL_AT
 from trainer.seen import subjects_record
 
 SCHEMA = json.loads(

@@ -18,8 +18,9 @@ from tests.trainer.studies import Few
 from trainer.checkpointing import open_run
 from trainer.config import TrainConfig, read_config
 from trainer.folds import FOLDS, CrossValidation, cross_validate
-from trainer.metrics import Labels, rank_vectors
+from trainer.labels import Labels
 from trainer.preparation import Prepared, prepare
+from trainer.ranking import rank_vectors
 
 Make = Callable[..., TrainConfig]
 

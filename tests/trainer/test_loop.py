@@ -318,6 +318,14 @@ def test_kept_texts_give_the_features_of_the_whole_tower(towers: Towers) -> None
     np.testing.assert_allclose(encode_all(kept.features, 3), encode_all(whole.features, 3), atol=1e-5)
 
 
+def test_a_batch_of_texts_is_as_long_as_its_longest_and_no_longer(towers: Towers) -> None:
+    tokenizer = WindowTokenizer.of_tokenizer(towers.tokenizer, 32)
+    texts = ["pleural", "no pleural effusion", "effusion " * 80]
+    side = TextSide(towers.model, tokenizer, texts, FreezeConfig(), torch.device("cpu"))
+    short, longer, whole = (side.tokens(np.arange(count)).shape[1] for count in (1, 2, 3))
+    assert short < longer < whole == 32
+
+
 def test_frozen_statistics_and_frozen_parts_stay_out_of_training(towers: Towers) -> None:
     model = towers.model.requires_grad_(True)
     text: Any = model.text

@@ -6,14 +6,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from corpus.findings import from_sides
+from trainer.labels import LEAVES, Labels
 from trainer.metrics import (
-    LEAVES,
     MIN_GALLERY,
     MIN_QUERIES,
     PRECISION_AT,
     RECALL_AT,
-    Labels,
-    Pairs,
     Scored,
     Task,
     compare,
@@ -21,11 +19,9 @@ from trainer.metrics import (
     hit_pairs,
     ideal_gains,
     ndcg,
-    no_pairs,
-    rank,
-    rank_vectors,
     score_queries,
 )
+from trainer.ranking import Pairs, no_pairs, rank, rank_vectors
 from trainer.scoring import chance, rank_at_random, rank_constant, score_ranking, score_vectors
 
 PNEUMONIA, EDEMA, HERNIA = (LEAVES.index(name) for name in ("pneumonia", "edema", "hernia"))

@@ -12,7 +12,7 @@ from corpus.findings import NO_FINDING, Statuses, from_sides
 from corpus.records import Study
 from trainer import probe as probing
 from trainer.gallery import Encoded, Item
-from trainer.metrics import CLASSES
+from trainer.labels import CLASSES
 from trainer.probe import STRENGTHS, fit_logistic, score_probe, train_probe
 
 EDEMA, HERNIA, MASS = (CLASSES.index(name) for name in ("edema", "hernia", "mass"))

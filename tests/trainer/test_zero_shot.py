@@ -12,8 +12,10 @@ from corpus.findings import NO_FINDING, Status, Statuses, from_sides, is_normal
 from corpus.framing import Framing
 from corpus.labeler import label_text
 from corpus.records import Study
+from trainer.auroc import auroc
 from trainer.gallery import Encoded, Item
-from trainer.metrics import CLASSES, LEAVES, Labels, auroc, draw_people
+from trainer.labels import CLASSES, LEAVES, Labels
+from trainer.metrics import draw_people
 from trainer.scoring import Contrasts, score_classes
 from trainer.zero_shot import embed_prompts, score_single_findings, score_zero_shot
 
@@ -101,7 +103,7 @@ def test_many_draws_in_blocks_are_as_one_by_one(monkeypatch: pytest.MonkeyPatch)
     rng = np.random.default_rng(0)
     scores, positive, weights = rng.normal(size=40), rng.random(40) < 0.4, rng.integers(0, 4, (30, 40)) * 1.0
     whole = auroc(scores, positive, weights)
-    monkeypatch.setattr("trainer.metrics._WEIGHTS_AT_ONCE", 100)
+    monkeypatch.setattr("trainer.auroc._WEIGHTS_AT_ONCE", 100)
     np.testing.assert_array_equal(auroc(scores, positive, weights), whole)
 
 
