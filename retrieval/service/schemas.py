@@ -204,9 +204,10 @@ class FilterField(BaseModel):
 
 
 class Fields(BaseModel):
-    """Every field that one can filter on."""
+    """Every field that one can filter on. `parents`: finding → the finding above it in the vocabulary."""
 
     fields: list[FilterField]
+    parents: dict[str, str]
 
 
 class IndexVersion(BaseModel):

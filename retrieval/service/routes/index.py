@@ -45,5 +45,6 @@ def filter_fields(actor: Reader, state: Shared) -> schemas.Fields:
                 values=known.get(name) or closed_values(name),
             )
             for name, kind in state.catalog.filter_fields().items()
-        ]
+        ],
+        parents={f.name: f.parent for f in VOCABULARY.findings if f.parent is not None},
     )

@@ -1,0 +1,161 @@
+"""The README's pictures of the page: `python -m benchmarks.screenshots --encoder runs/phantom`.
+
+Phantoms are indexed, calibrated and served as cases would be for a reader; a browser then asks with a film
+that the encoder never saw. Without an encoder at the given place one is trained there by the packaged recipe.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Page, ViewportSize, sync_playwright
+
+from corpus.phantom import Scene, render, scene
+from corpus.phantom.lesions import EFFUSION
+
+COHORT = "phantom:500@7"
+UNSEEN = 8
+"""The seed of the films that ask."""
+SIZE: ViewportSize = {"width": 1280, "height": 800}
+_PATIENCE_MS = 120_000.0
+_MOST_BYTES = 400_000
+_LARGE_MM = 90.0  # of fluid above the costophrenic angle
+
+
+def main() -> None:
+    """Take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--encoder", type=Path, default=Path("runs/phantom"))
+    parser.add_argument("--out", type=Path, default=Path("docs"))
+    options = parser.parse_args()
+    if not options.encoder.exists():
+        _train(options.encoder)
+    with tempfile.TemporaryDirectory() as folder:
+        film = Path(folder) / "film.png"
+        grey = np.rint(render(_large_effusion(), 1024) * 255).astype(np.uint8)
+        Image.fromarray(grey).save(film)
+        with _service(Path(folder) / "home", options.encoder) as (address, token), _browser() as page:
+            page.goto(address)
+            page.get_by_label("Access token").fill(token)
+            page.get_by_role("button", name="Sign in").click()
+            page.get_by_label("Choose a file").set_input_files(film)
+            for name, show in (("search", _search), ("compare", _compare), ("draft", _draft)):
+                show(page)
+                _settle(page)
+                file = options.out / f"page-{name}.png"
+                page.screenshot(path=file)
+                _shrink(file)
+                print(f"{file}: {file.stat().st_size >> 10} KB")
+
+
+def _search(page: Page) -> None:
+    page.get_by_role("article", name="Case 1", exact=True).wait_for()
+
+
+def _compare(page: Page) -> None:
+    page.get_by_role("button", name="Compare case 1", exact=True).click()
+    page.get_by_label("Where is it?").fill("right pleural effusion")
+    page.get_by_role("button", name="Show", exact=True).click()
+    page.get_by_text("Map of “right pleural effusion”").wait_for()
+
+
+def _draft(page: Page) -> None:
+    page.keyboard.press("Escape")
+    page.get_by_role("heading", name="Draft report").click()
+    page.get_by_role("button", name="Write a draft").click()
+    page.locator(".sentence").first.hover()
+
+
+def _settle(page: Page) -> None:
+    """Wait until every picture is there."""
+    page.wait_for_function(
+        "[...document.images].every(image => image.complete || image.loading === 'lazy')"
+        " && !document.querySelector('.pane-status:not(:empty)')"
+    )
+    page.wait_for_timeout(1_500)
+
+
+def _large_effusion() -> Scene:
+    """The first unseen film whose one finding is a large effusion on the right."""
+    for number in range(10_000):
+        drawn = scene(UNSEEN, number)
+        if len(drawn.lesions) == 1:
+            (lesion,) = drawn.lesions
+            if (lesion.finding, lesion.side, lesion.faint) == (
+                EFFUSION,
+                "right",
+                False,
+            ) and lesion.size > _LARGE_MM:
+                return drawn
+    raise AssertionError("one film in thirty is such a film")
+
+
+@contextmanager
+def _service(home: Path, encoder: Path) -> Iterator[tuple[str, str]]:
+    """Index, calibrate and serve; the page's address and a token."""
+    environment = {**os.environ, "SIMILARITY_HOME": str(home)}
+    program = Path(sys.executable).parent / "similarity"
+
+    def run(*words: str) -> str:
+        return subprocess.run(
+            [program, *words], env=environment, check=True, capture_output=True, text=True
+        ).stdout
+
+    run("index", "add", COHORT, "--encoder", str(encoder.absolute()))
+    run("index", "calibrate")
+    token = run("token", "create", "--role", "reader", "--name", "Dr. Reader").strip()
+    with subprocess.Popen(
+        [program, "serve", "--port", "0"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip(), token
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def _browser() -> Iterator[Page]:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+        opened = playwright.chromium.launch(executable_path=chromium, args=flags)
+        page = opened.new_page(viewport=SIZE)
+        page.set_default_timeout(_PATIENCE_MS)
+        yield page
+        opened.close()
+
+
+def _shrink(file: Path) -> None:
+    """Write a picture again with as many colours as it takes to stay small."""
+    with Image.open(file) as taken:
+        picture = taken.convert("RGB")
+    picture.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
+    assert file.stat().st_size < _MOST_BYTES
+
+
+def _train(out: Path) -> None:
+    from trainer import recipes
+    from trainer.config import read_config
+    from trainer.loop import train
+
+    with as_file(files(recipes) / "phantom.toml") as recipe:
+        config = read_config(recipe, {"corpus": ("phantom:700@1",)})
+    train(config, out)
+
+
+if __name__ == "__main__":
+    main()

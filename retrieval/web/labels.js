@@ -1,0 +1,42 @@
+/** Words for what the service tells: findings, people, dates, numbers. */
+
+/** A finding as one says it. */
+export function spoken(finding) {
+  return finding === "no_finding" ? "normal" : finding.replaceAll("_", " ");
+}
+
+/** Of a list of findings those that no other of the list says more exactly. */
+export function exact(findings, parents) {
+  const above = new Set();
+  for (const finding of findings) for (let up = parents[finding]; up; up = parents[up]) above.add(up);
+  return findings.filter((finding) => !above.has(finding));
+}
+
+/** Whose case it is, in a line: sex and age at that time. */
+export function person({ attributes: { sex, age } }) {
+  return [sex, age === undefined ? null : `${Math.floor(age)} y`].filter(Boolean).join(" · ");
+}
+
+/** "1 case", "3 cases". */
+export function counted(number, one, many = `${one}s`) {
+  return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+}
+
+const EVIDENCE = {
+  image: "film",
+  report: "report",
+  sentence: "sentence",
+  terms: "words",
+  region: "box",
+  findings: "findings",
+};
+
+/** What kind of item an evidence is of, as the page calls it. */
+export function evidenceName(kind) {
+  return EVIDENCE[kind] || kind;
+}
+
+/** What the numbers beside evidence mean. */
+export const COSINES =
+  "Numbers are cosines between what the encoder makes of two items: 1 is the same, 0 is unrelated. They put cases " +
+  "in order; they are not probabilities.";

@@ -1,0 +1,55 @@
+"""The service as it is deployed: `similarity serve` in a process of its own, over a home that a test made."""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.end_to_end.conftest import SIMILARITY
+
+_PATIENCE_SECONDS = 240.0
+
+
+@contextmanager
+def serving(home: Path, **settings: str) -> Iterator[str]:
+    """Serve a home until the block ends; gives the page's address once the encoder is loaded.
+
+    `settings`: environment of the service, `viewer_url="…"` for SIMILARITY_VIEWER_URL.
+    """
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SIMILARITY_")}
+    told = {f"SIMILARITY_{name.upper()}": value for name, value in {"home": str(home), **settings}.items()}
+    log = home.with_suffix(".log")
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [SIMILARITY, "serve", "--port", "0"],
+            env={**clean, **told},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            assert address.startswith("http"), log.read_text("utf-8")[-3000:]
+            _wait_for(f"{address}readyz")
+            yield address
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for(address: str) -> None:
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < until:
+        if httpx.get(address, timeout=30).status_code == 200:
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"the service was not ready within {_PATIENCE_SECONDS:g} s")
