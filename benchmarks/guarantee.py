@@ -87,9 +87,8 @@ def check(asked: Sequence[Asked], target: str) -> None:
         if len(kept[group]) >= FEWEST:
             mean = np.mean([promised for promised in made[group] if promised])
             share = len(kept[group]) / len(made[group])
-            print(
-                f"  {group:36} kept {np.mean(kept[group]):.3f}   promised to {share:5.2f}, on average {mean:.1f}"
-            )
+            told = f"promised to {share:5.2f}, on average {mean:.1f}"
+            print(f"  {group:36} kept {np.mean(kept[group]):.3f}   {told}")
 
 
 def measure(home: Path, sources: Sequence[Source], encoder: Encoder, folder: str) -> None:
