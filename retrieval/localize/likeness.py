@@ -27,7 +27,7 @@ _REACH = 1.0  # cells from a patch's centre to the edge of its box
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A part of the query and the part of the hit that is like it. `score`: the strongest pair's is 1."""
+    """A part of the query and the part of the hit that is like it. `score`: see `Likeness`."""
 
     query: Box
     hit: Box
@@ -43,15 +43,18 @@ class Likeness:
     """Two pictures beside one another.
 
     `query`, `hit`: (height, width) float32 in [0, 1], how strongly each place finds its like in the other
-    picture. `pairs`: at most `PAIRS`, the strongest first.
+    picture. `pairs`: at most `PAIRS`, the strongest first, whose score is 1. `matches`: every patch of the
+    query, row by row, with the patch of the hit that is nearest to it, chosen by it or not; the score is the
+    cosine of what both have beyond the mean patch.
     """
 
     query: Map
     hit: Map
     pairs: tuple[Pair, ...]
+    matches: tuple[Pair, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's form, without the maps."""
+        """The contract's form, without the maps and the matches of single patches."""
         return {"pairs": [pair.as_json() for pair in self.pairs]}
 
 
@@ -67,18 +70,22 @@ def likeness(encoder: Encoder, query: Map, hit: Map) -> Likeness:
         EncoderError: a picture cannot be encoded, or the encoder has no map of features.
     """
     patches = encoder.encode_patches([query, hit])
-    strength, mutual = _match(patches)
+    cosines, strength, mutual = _match(patches)
     grids = [_grid_of(strength, mutual, patches, side) for side in (0, 1)]
     maps = [
         scaled(encoder.framing.undo(grid, *image.shape))
         for grid, image in zip(grids, (query, hit), strict=True)
     ]
-    pairs = tuple(_pairs(strength, mutual, patches, (query.shape, hit.shape)))
-    return Likeness(maps[0], maps[1], pairs)
+    shapes = query.shape, hit.shape
+    pairs = tuple(_pairs(strength, mutual, patches, shapes))
+    return Likeness(maps[0], maps[1], pairs, tuple(_matches(cosines, patches, shapes)))
 
 
-def _match(patches: Patches) -> tuple[Map, NDArray[np.bool_]]:
-    """(cells, cells) strengths of every pair, and which choose one another; padding pairs with none."""
+def _match(patches: Patches) -> tuple[Map, Map, NDArray[np.bool_]]:
+    """(cells, cells) cosines and strengths of every pair, and which choose one another.
+
+    Padding pairs with none: its cosines are −inf.
+    """
     smooth = ndimage.gaussian_filter(patches.vectors, (0, _SMOOTH, _SMOOTH, 0), mode="nearest")
     inside = [patches.inside(side).ravel() for side in (0, 1)]
     flat = smooth.reshape(2, -1, smooth.shape[-1])
@@ -90,7 +97,7 @@ def _match(patches: Patches) -> tuple[Map, NDArray[np.bool_]]:
     cosines[:, ~inside[1]] = -np.inf
     mutual = (cosines == cosines.max(axis=1, keepdims=True)) & (cosines == cosines.max(axis=0, keepdims=True))
     strength: Map = np.maximum(one @ other.T, 0).astype(np.float32)
-    return strength, mutual & np.isfinite(cosines) & (strength > 0)
+    return cosines, strength, mutual & np.isfinite(cosines) & (strength > 0)
 
 
 def _grid_of(strength: Map, mutual: NDArray[np.bool_], patches: Patches, side: int) -> Map:
@@ -119,6 +126,20 @@ def _pairs(
         yield Pair(boxes[0], boxes[1], float(strength[cells[0], cells[1]]) / strongest)
         if len(taken) == PAIRS:
             return
+
+
+def _matches(
+    cosines: Map, patches: Patches, shapes: tuple[tuple[int, ...], tuple[int, ...]]
+) -> Iterator[Pair]:
+    grid = patches.vectors.shape[1:3]
+    nearest = cosines.argmax(axis=1)
+    for cell in np.flatnonzero(patches.inside(0).ravel()).tolist():
+        cells = cell, int(nearest[cell])
+        boxes = [
+            _box(patches, side, np.array(np.unravel_index(cells[side], grid)), shapes[side])
+            for side in (0, 1)
+        ]
+        yield Pair(boxes[0], boxes[1], float(cosines[cells]))
 
 
 def _box(patches: Patches, side: int, cell: NDArray[np.intp], shape: tuple[int, ...]) -> Box:

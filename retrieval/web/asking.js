@@ -79,10 +79,10 @@ function listenToFiles(desk) {
 
 function showLine(desk, line) {
   if (!desk.film) return;
-  const whole = desk.region && button("Search the whole film", () => {
+  const whole = desk.region && button("Whole film", () => {
     desk.change({ region: null });
     search(desk);
-  });
+  }, { title: "Search for the whole film again, not for the box alone" });
   fill(
     line,
     el("span", { class: "film-name" }, desk.film.name ? `Your film: ${desk.film.name}` : "Your film"),

@@ -25,7 +25,7 @@ export function matching(desk, panes, tell) {
     return known;
   }
 
-  async function show(choose, words) {
+  async function show(choose, words, meaning) {
     if (!desk.film || !desk.openedFilm) return tell("Open a case first: the match is shown in it.");
     tell("");
     const { film, openedFilm } = desk;
@@ -34,16 +34,21 @@ export function matching(desk, panes, tell) {
       if (film !== desk.film || openedFilm !== desk.openedFilm) return;
       const boxes = (side) => pairs.map((pair, at) => ({ box: pair[side], colour: COLOURS[at], words: pair.score.toFixed(2) }));
       panes.query.lay("matched", { boxes: boxes("query"), words: `${words} in the open case` });
-      panes.opened.lay("matched", { boxes: boxes("hit"), words: `${words}; the number is the cosine of the two patches` });
+      panes.opened.lay("matched", { boxes: boxes("hit"), words: `${words} to your film; number: ${meaning}` });
       announce(`Likeness ${pairs.map(({ score }) => score.toFixed(2)).join(", ")}`);
     } catch (error) {
       tell(error.message);
     }
   }
 
-  const holding = ({ x, y }) => ({ query: box }) => x >= box.left && x < box.right && y >= box.top && y < box.bottom;
   return {
-    spot: (point) => show(({ matches }) => matches.filter(holding(point)).slice(0, 1), "Nearest patch"),
-    pairs: () => show(({ pairs }) => pairs, "The strongest pairs of patches"),
+    spot: (point) => show(({ matches }) => [nearest(matches, point)], "Nearest place", "cosine of what the two places have beyond the average"),
+    pairs: () => show(({ pairs }) => pairs, "What is most alike", "strength beside the strongest pair"),
   };
+}
+
+/** The match whose place in the query's film is nearest to a point. */
+function nearest(matches, { x, y }) {
+  const away = ({ query: { left, top, right, bottom } }) => Math.hypot((left + right) / 2 - x, (top + bottom) / 2 - y);
+  return matches.reduce((best, match) => (away(match) < away(best) ? match : best));
 }

@@ -45,6 +45,9 @@ function bodyOf(desk, cursor) {
   if (desk.phrase.trim()) question.text = desk.phrase.trim();
   if (desk.likes.size) question.like = [...desk.likes.keys()];
   if (desk.dislikes.size) question.dislike = [...desk.dislikes.keys()];
-  if (desk.film && desk.region) question.region = desk.region;
+  if (desk.film && desk.region) {
+    const { left, top, right, bottom } = desk.region;
+    question.region = [left, top, right, bottom];
+  }
   return desk.film ? desk.film.body(question, !desk.region) : question;
 }

@@ -35,7 +35,7 @@ COHORT = "phantom:44@5"
 expect.set_options(timeout=60_000)
 
 HOSTILE = '<img src=x onerror="window.ran=1"><script>window.ran=1</script>'
-"""What nobody should write into a table: reports lose their markup when they are read, other cells keep it."""
+"""What nobody should write into a table. Reports lose their markup on being read; other cells keep it."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,16 @@ def test_a_picture_is_like_itself_in_the_same_places(encoder: Encoder) -> None:
     np.testing.assert_allclose(found.query, found.hit, atol=1e-5)
 
 
+def test_every_patch_of_the_film_has_its_nearest_in_the_case(encoder: Encoder) -> None:
+    film, case = render(scene(1, 4), 200), render(scene(1, 9), 160)
+    itself, other = likeness(encoder, film, film), likeness(encoder, film, case)
+    assert [match.query for match in itself.matches] == [match.query for match in other.matches]
+    assert len({match.query for match in itself.matches}) == len(itself.matches) > PAIRS
+    assert all(match.score > 0.999 for match in itself.matches)
+    assert all(-1.001 <= match.score <= 1.001 for match in other.matches)
+    assert all(0 <= m.hit.left < m.hit.right <= case.shape[1] for m in other.matches)
+
+
 def test_changing_sides_changes_the_sides_of_the_answer(encoder: Encoder) -> None:
     one, other = render(scene(1, 4), 200), render(scene(1, 9), 160)[:, 10:130]
     there, back = likeness(encoder, one, other), likeness(encoder, other, one)
