@@ -13,6 +13,8 @@ EVERY = (
     "encoder",
     "comparison",
     "claims",
+    "saliency",
+    "specificity",
 )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from indexer.index import Index
     from retrieval.localize.answer import Localization
@@ -99,6 +99,9 @@ def localize(
         import json
 
         click.echo(json.dumps(told, indent=2))
+    else:
+        for line in _lines(told):
+            click.echo(line)
 
 
 def _check(findings: "Sequence[str]") -> None:
@@ -185,19 +188,44 @@ def _answers(
     pixels = read_image(location)
     answers = localize(encoder, pixels, findings, method=method, refine=refiner)
     files = write_answers(out, pixels, location, answers, encoder.fingerprint)
-    for answer in answers:
-        _say(answer)
     return {"answers": [{**a.as_json(), "files": f} for a, f in zip(answers, files, strict=True)]}
 
 
-def _say(answer: "Localization") -> None:
-    """One line a phrase, to stderr: stdout is the JSON's."""
-    told = answer.words if answer.mask is not None else answer.reason
-    click.echo(
-        f"{answer.phrase}: {told}  ({answer.specificity:.2f}, a mask from {answer.threshold:.2f})", err=True
-    )
-    if answer.mask is not None and answer.reason is not None:
-        click.echo(f"  {answer.reason}", err=True)
+def _lines(told: dict[str, Any]) -> "Iterator[str]":
+    """An answer for people to read."""
+    for answer in told.get("answers", ()):
+        sure = f"({answer['specificity']:.2f}; a mask from {answer['threshold']:.2f})"
+        yield f"{answer['phrase']}: {answer['words'] or answer['reason']} {sure}"
+        if answer["words"] and answer["reason"]:
+            yield f"  {answer['reason']}"
+        yield f"  {answer['files'].get('mask', answer['files']['overlay'])}"
+    for number, pair in enumerate(told.get("pairs", ()), 1):
+        boxes = " is like ".join(
+            f"columns {box['left']}–{box['right']}, rows {box['top']}–{box['bottom']}"
+            for box in (pair["query"], pair["hit"])
+        )
+        yield f"{number}: {boxes} ({pair['score']:.2f})"
+    if "pairs" in told:
+        yield told["files"]["overlay"]
+    if "folder" in told:
+        yield (
+            f"{told['pictures']} films: {told['found']} masks, {told['refused']} refused, "
+            f"{told['skipped']} done earlier, {len(told['problems'])} problems"
+        )
+        yield told["folder"]
+    if "rates" in told:
+        yield "on films not fitted on:"
+        for kind, words in _KINDS.items():
+            if kind in told["rates"]:
+                yield f"  {words:42} {100 * told['rates'][kind]:5.1f} %"
+
+
+_KINDS = {
+    "present": "findings that are there: a mask given",
+    "absent": "findings that are not there: refused",
+    "random": "random vectors: refused",
+    "shuffled": "films with their rows shuffled: refused",
+}
 
 
 def _likeness(
@@ -210,8 +238,6 @@ def _likeness(
     query, hit = read_image(location), read_image(_film_of(index, like))
     found = likeness(encoder, query, hit)
     files = write_likeness(out, query, hit, found)
-    for number, pair in enumerate(found.pairs, 1):
-        click.echo(f"{number}: likeness {pair.score:.2f}", err=True)
     return {"like": like, **found.as_json(), "files": files}
 
 
@@ -253,11 +279,6 @@ def _over_corpus(
         on_answers=record,
     )
     done.problems.extend(unread)
-    click.echo(
-        f"{done.pictures} films: {done.found} masks, {done.refused} refused, {done.skipped} from earlier, "
-        f"{len(done.problems)} problems; in {out}",
-        err=True,
-    )
     return {"encoder": _named(encoder), "folder": str(out), **done.as_json()}
 
 
@@ -274,16 +295,6 @@ def _calibrate(encoder: "Encoder", source: str, method: str) -> dict[str, Any]:
 
     fitted = calibrate(encoder, open_source(source).studies(lambda problem: None), method)
     path = keep(fitted, encoder.fingerprint, method)
-    told = {
-        "present": "findings that are there: a mask given",
-        "absent": "findings that are not there: refused",
-        "random": "random vectors: refused",
-        "shuffled": "films with their rows shuffled: refused",
-    }
-    click.echo("on films not fitted on:", err=True)
-    for kind, words in told.items():
-        if kind in fitted.rates:
-            click.echo(f"  {words:42} {100 * fitted.rates[kind]:5.1f} %", err=True)
     return {
         "encoder": _named(encoder),
         "method": method,

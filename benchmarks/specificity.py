@@ -1,0 +1,125 @@
+"""How often a mask is refused or given as it should be, and whether likeness finds the finding.
+
+    python -m benchmarks.specificity --encoder runs/phantom --source phantom:300@71
+
+A calibration is fitted on a part of the source's films and its rates are of the others. On phantoms, pairs of
+films that share a finding are matched too: the strongest pair of boxes counts where both centres lie on the
+same finding; beside it the baseline of the two patches with the largest activation.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import describe_machine
+
+if TYPE_CHECKING:
+    from retrieval.localize.answer import Box
+    from trainer.encoder import Encoder
+
+Masks = Mapping[str, NDArray[np.bool_]]
+
+
+@click.command()
+@click.option("--data", help="Not needed: phantoms are drawn.")
+@click.option("--encoder", "name", default="runs/phantom", show_default=True, help="Encoder folder or name.")
+@click.option("--source", "sources", multiple=True, default=("phantom:300@71",), show_default=True)
+@click.option("--method", "methods", multiple=True, default=("patches",), show_default=True)
+@click.option("--films", default=160, show_default=True, help="Films a calibration takes at most.")
+@click.option("--pairs", default=60, show_default=True, help="Pairs of phantoms that are matched.")
+@click.option("--device", default="auto", show_default=True, help="Where the model runs.")
+def main(
+    data: str | None,
+    name: str,
+    sources: tuple[str, ...],
+    methods: tuple[str, ...],
+    films: int,
+    pairs: int,
+    device: str,
+) -> None:
+    """Measure and print."""
+    from corpus.sources import open_source
+    from retrieval.localize.calibrating import calibrate
+    from trainer.encoder import Encoder
+    from trainer.registry import find_encoder
+
+    encoder = Encoder.load(find_encoder(name), device)
+    table = Table(title=f"share treated rightly by {encoder.name}, on films not fitted on")
+    for column in ("films", "method", "present: mask", "absent: none", "shuffled: none", "random: none"):
+        table.add_column(column, justify="right")
+    for source in sources:
+        for method in methods:
+            studies = open_source(source).studies(lambda problem: None)
+            rates = calibrate(encoder, studies, method, most=films).rates
+            kinds = ("present", "absent", "shuffled", "random")
+            shown = source.split(":")[0]
+            table.add_row(shown, method, *(f"{rates[kind]:.3f}" for kind in kinds))
+    Console().print(table)
+    if pairs:
+        ours, baseline, chance = match_phantoms(encoder, pairs)
+        Console().print(
+            f"likeness, {pairs} pairs of phantoms that share a finding: the strongest pair is on it in both "
+            f"{ours:.2f}, "
+            f"largest activation {baseline:.2f}, random patches {chance:.2f}"
+        )
+    Console().print(describe_machine())
+
+
+def match_phantoms(encoder: "Encoder", pairs: int, seed: int = 72) -> tuple[float, float, float]:
+    """Share of pairs on the same finding in both films: ours, largest activation, random patches."""
+    from corpus.phantom import masks, render, scene
+    from retrieval.localize.likeness import likeness
+
+    random = np.random.default_rng(seed)
+    drawn = [scene(seed, number) for number in range(8 * pairs)]
+    singles = [one for one in drawn if len({lesion.finding for lesion in one.lesions}) == 1]
+    singles = [one for one in singles if not any(lesion.faint for lesion in one.lesions)]
+    hits: list[tuple[bool, bool, bool]] = []
+    for one in singles:
+        finding = one.lesions[0].finding
+        others = [two for two in singles if two.lesions[0].finding == finding and two.subject != one.subject]
+        if not others or len(hits) == pairs:
+            continue
+        two = others[int(random.integers(len(others)))]
+        films = [render(film) for film in (one, two)]
+        truth = [masks(film)[finding] for film in (one, two)]
+        found = likeness(encoder, *films).pairs
+        boxes = [found[0].query, found[0].hit] if found else []
+        hits.append(
+            (
+                bool(boxes) and all(_centred(box, mask) for box, mask in zip(boxes, truth, strict=True)),
+                all(_on(cell, mask) for cell, mask in zip(_largest(encoder, films), truth, strict=True)),
+                all(_on(random.random(2), mask) for mask in truth),
+            )
+        )
+    ours, baseline, chance = np.mean(hits, axis=0)
+    return float(ours), float(baseline), float(chance)
+
+
+def _largest(encoder: "Encoder", films: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
+    """Where, as shares of the square's sides, the last map of each film is largest over all channels."""
+    from trainer.activations import last_map
+
+    strength = last_map(encoder.model, encoder.inputs(films)).grid.norm(dim=-1).cpu().numpy()
+    return [
+        (np.array(np.unravel_index(int(one.argmax()), one.shape)) + 0.5) / np.array(one.shape)
+        for one in strength
+    ]
+
+
+def _centred(box: "Box", mask: NDArray[np.bool_]) -> bool:
+    return bool(mask[(box.top + box.bottom) // 2, (box.left + box.right) // 2])
+
+
+def _on(place: NDArray[np.float64], mask: NDArray[np.bool_]) -> bool:
+    row, column = (place * mask.shape).astype(int)
+    return bool(mask[row, column])
+
+
+if __name__ == "__main__":
+    main()
