@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from corpus.deidentify_cli import deidentify
 from corpus.printing import one_line
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ SOURCE_HELP = (
 @click.group()
 def corpus() -> None:
     """Look at a source: what it holds, what its reports say."""
+
+
+corpus.add_command(deidentify)
 
 
 @corpus.command(epilog=SOURCE_HELP)

@@ -43,6 +43,10 @@ class Settings(BaseSettings):
         default=30.0, ge=0, description="How long a job waits for another that owns the index."
     )
 
+    deidentify: bool = Field(
+        default=True,
+        description="Take names, dates and numbers out of report texts before they are indexed.",
+    )
     upload_bytes: int = Field(
         default=100 << 20, gt=0, description="Largest request that the service reads, in bytes."
     )

@@ -15,9 +15,11 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from corpus.deidentify import deidentified
 from corpus.errors import FingerprintMismatch
 from corpus.labeler import labeled
 from corpus.records import Problem, Source, Study
+from corpus.settings import settings
 from indexer.catalog import Version
 from indexer.database import database_error
 from indexer.decode import HANG_SECONDS, DecodePool
@@ -191,7 +193,8 @@ class _Job:
 
     def _batches(self, source: Source) -> Iterator[list[Study]]:
         batch: list[Study] = []
-        studies = map(labeled, source.studies(self.waiting.append))
+        told = source.studies(self.waiting.append)
+        studies = map(labeled, map(deidentified, told) if settings().deidentify else told)
         for study in read_ahead(studies, STEP_STUDIES):
             unwritable = _unwritable(study)
             if unwritable is not None:

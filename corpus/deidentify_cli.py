@@ -1,0 +1,52 @@
+"""`similarity corpus deidentify`: what would be taken out of a source's reports, for a person to review."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("source")
+@click.option(
+    "--reports",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Table of reports to join to dicom films.",
+)
+@click.option("--admit", multiple=True, metavar="MODALITY", help="Let in a modality besides CR and DX.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def deidentify(source: str, reports: Path | None, admit: tuple[str, ...], as_json: bool) -> None:
+    """List what is taken out of SOURCE's reports before they are indexed: kind, text, and what is around it.
+
+    The listing holds what it takes out: keep it as you keep the reports. Rules find names by a title, a label
+    or a degree beside them; look through reports whose names stand alone.
+    """
+    import json
+
+    from corpus.deidentify import taken
+    from corpus.records import Problem
+    from corpus.sources import open_source
+
+    problems: list[Problem] = []
+    opened = open_source(source, reports=reports, admit=frozenset(admit))
+    read = touched = 0
+    found = []
+    for study in opened.studies(problems.append):
+        read += study.report is not None
+        spans = list(taken(study))
+        touched += bool(spans)
+        found += spans
+    if as_json:
+        spans_json = [span.as_json() for span in found]
+        click.echo(
+            json.dumps({"source": opened.name, "reports": read, "touched": touched, "taken": spans_json})
+        )
+        return
+    for span in found:
+        around = f"{span.before}[{span.text}]{span.after}"
+        click.echo(f"{span.kind:<11}{_line(span.report_id)}  {_line(around)}")
+    click.echo(f"{len(found):,} taken out of {touched:,} of {read:,} reports", err=True)
+
+
+def _line(text: str) -> str:
+    """Other people's text on one line of a terminal."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
