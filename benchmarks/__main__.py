@@ -15,6 +15,8 @@ EVERY = (
     "claims",
     "saliency",
     "specificity",
+    "uploads",
+    "service_load",
 )
 
 

@@ -38,6 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "search": ("retrieval.search_cli:search", "Find similar cases from a picture, a phrase or a case."),
     "serve": ("retrieval.service.serve_cli:serve", "Serve the page and the HTTP interface."),
     "token": ("retrieval.service.token_cli:token", "Make, list and revoke the tokens of the service."),
+    "audit": ("retrieval.service.audit_cli:audit", "List who was shown what."),
+    "doctor": ("retrieval.doctor_cli:doctor", "Look at everything the program needs."),
+    "backup": ("indexer.backup_cli:backup", "Write everything of the index into one file."),
+    "restore": ("indexer.backup_cli:restore", "Make a home of a backup."),
 }
 
 

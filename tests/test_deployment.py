@@ -1,11 +1,14 @@
 """The compose file is what a department starts from: pinned, checked, closed, keyed."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from corpus.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -15,8 +18,42 @@ def services() -> dict[str, Any]:
     return yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 
 
-def test_the_two_servers_are_there(services: dict[str, Any]) -> None:
-    assert set(services) == {"postgres", "qdrant"}
+def test_the_servers_the_migration_and_the_service_are_there(services: dict[str, Any]) -> None:
+    assert set(services) == {"postgres", "qdrant", "migrate", "service"}
+
+
+def test_the_service_starts_on_migrated_tables_with_no_more_rights_than_it_needs(
+    services: dict[str, Any],
+) -> None:
+    service, migrate = services["service"], services["migrate"]
+    assert service["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+    assert migrate["depends_on"]["postgres"]["condition"] == "service_healthy"
+    assert service["image"] == migrate["image"]
+    assert re.fullmatch(r"similarity:\d+\.\d+\.\d+", service["image"])
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert service["healthcheck"]["test"]
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    for name, value in service["environment"].items():
+        assert name.removeprefix("SIMILARITY_").lower() in Settings.model_fields
+        assert "KEY" not in name or re.fullmatch(r"\$\{\w+:\?[^}]+\}", value)
+
+
+def test_the_image_is_pinned_and_runs_as_nobody_in_particular() -> None:
+    lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
+    bases = [line.split()[1] for line in lines if line.startswith("FROM")]
+    assert all(re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", base) for base in bases)
+    assert "USER similarity" in lines
+    assert any(line.startswith("HEALTHCHECK") for line in lines)
+    copied = {line.split()[1] for line in lines if line.startswith("COPY") and "--from" not in line}
+    packages = {name.partition(".")[0] for name in _packages()}
+    assert packages <= copied
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def _packages() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    names: list[str] = project["tool"]["setuptools"]["packages"]
+    return names
 
 
 @pytest.mark.parametrize("name", ["postgres", "qdrant"])

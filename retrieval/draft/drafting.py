@@ -17,7 +17,7 @@ from retrieval.draft.placing import Agreed, agreement
 from retrieval.draft.voting import Ballot, Vote, gather, load_votes, vote
 from retrieval.draft.wording import Draft, Statement, spoken
 from retrieval.localize.answer import Localization
-from retrieval.picture import read_picture
+from retrieval.picture import Picture, read_picture
 from retrieval.probes import Vector
 from retrieval.query import Query
 from retrieval.understand import understand
@@ -42,6 +42,7 @@ def draft(
     where: str | None = None,
     subject: str | None = None,
     localizing: Localizing | None = None,
+    picture: Picture | None = None,
 ) -> Draft:
     """Draft a report of a picture.
 
@@ -52,12 +53,13 @@ def draft(
         where: only neighbours that meet this expression of `retrieval.where`.
         subject: whose picture it is; that person's studies are no neighbours, nor are those of equal pixels.
         localizing: shows where findings are in the picture; without it every side, zone and device is asked.
+        picture: what `image` holds, where it was read already.
 
     Raises:
         UsageError: the filter cannot be understood.
         UnreadableImage, NotAdmitted: the picture cannot be read, or is no radiograph by its header.
     """
-    picture = read_picture(image)
+    picture = picture or read_picture(image)
     query = Query(image=image, target="reports", k=k, where=where, subject=subject, picture=picture)
     understood = understand(index, [query])[0]
     if isinstance(understood, SimilarityError):

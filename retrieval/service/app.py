@@ -13,7 +13,18 @@ from pydantic import BaseModel
 from corpus.errors import SimilarityError
 from retrieval.service import page, problems
 from retrieval.service.edge import Edge
-from retrieval.service.routes import cases, index, jobs, operation, previews, search, session
+from retrieval.service.routes import (
+    cases,
+    draft,
+    exports,
+    index,
+    jobs,
+    localize,
+    operation,
+    previews,
+    search,
+    session,
+)
 from retrieval.service.state import State
 from retrieval.service.uploads import BODIES
 
@@ -49,7 +60,7 @@ def create_app(state: State) -> FastAPI:
         openapi_url=None,
     )
     app.state.service = state
-    for module in (search, cases, previews, index, jobs, session, operation):
+    for module in (search, cases, previews, localize, draft, exports, index, jobs, session, operation):
         app.include_router(module.router)
     app.include_router(page.router)
     problems.install(app)

@@ -69,6 +69,15 @@ def find_image(state: State, image: str) -> tuple[Study, ImageRef]:
     raise NO_IMAGE
 
 
+def key_of_image(state: State, image: str) -> str:
+    """The opaque id of the case that a picture belongs to.
+
+    Raises:
+        Refused: 404, there is none (any more).
+    """
+    return study_key(state.home, find_image(state, image)[0].study_id)
+
+
 def read_image(state: State, image: str) -> Picture:
     """The pixels of a picture of the index.
 
@@ -164,7 +173,7 @@ def hit(home: Home, found: told.Hit, summary: schemas.CaseSummary) -> schemas.Hi
 def _viewer(study: Study) -> str | None:
     """The link of the site's viewer to a study; None where none is set, or the study lacks what it needs."""
     template = settings().viewer_url
-    if template is None:
+    if not template:
         return None
     link = template
     parts: Mapping[str, str | None] = {

@@ -25,6 +25,7 @@ from retrieval.service.limits import RateLimit
 from retrieval.service.pictures import PicturePool
 from retrieval.service.runner import Runner
 from retrieval.service.searcher import Searcher
+from retrieval.service.slow import SlowLane
 from retrieval.service.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class State:
         self.failures = RateLimit(_FAILURES_A_MINUTE)
         self.pictures = PicturePool()
         self.thumbnails = Thumbnails()
+        self.slow = SlowLane()
         self.searcher = Searcher(self._search, self.metrics.batch.observe)
         self.jobs = Jobs(catalog.engine)
         self.closing = threading.Event()
@@ -119,6 +121,7 @@ class State:
         self.closing.set()
         if self._runner is not None:
             self._runner.close()
+        self.slow.close()
         self.searcher.close()
         self.pictures.close()
         self._held.close()

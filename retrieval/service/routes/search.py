@@ -72,13 +72,20 @@ def _query(state: State, asked: schemas.SearchRequest, content: bytes | None) ->
 
 
 def _picture(state: State, asked: schemas.SearchRequest, content: bytes | None) -> Picture | None:
-    if content is not None and asked.image is not None:
-        raise Refused(422, "wrong-request", "Send a picture along or name one of the index, not both.")
-    if content is not None:
-        return state.pictures.decode(content, PICTURE)
-    if asked.image is None:
-        return None
-    return cases.read_image(state, asked.image)
+    return None if content is None and asked.image is None else picture_of(state, asked.image, content)
+
+
+def picture_of(state: State, image: str | None, content: bytes | None) -> Picture:
+    """The picture that a request is about: one of the index, or the one that came along.
+
+    Raises:
+        Refused: none or both are named, or the one of the index is gone.
+        UnreadableImage, NotAdmitted: what came along is no radiograph that can be read.
+    """
+    if (content is None) == (image is None):
+        told = "Send a picture along as the form's `image`, or name one of the index: one of the two."
+        raise Refused(422, "wrong-request", told)
+    return cases.read_image(state, str(image)) if content is None else state.pictures.decode(content, PICTURE)
 
 
 def _page(

@@ -1,0 +1,162 @@
+"""Searches under load: 16 clients, 20 searches a second, one localize and one draft running all the while.
+
+    python -m benchmarks.service_load [--encoder DIR] [--studies N] [--seconds S]
+
+The cohort is drawn and indexed by the given encoder (`make encoder` writes `runs/real`); every search is of
+another text, so that no answer is kept anywhere. Times are those of the client: from the moment a request was
+due, so that a service which falls behind is not spared.
+"""
+
+import argparse
+import http.client
+import itertools
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.machine import describe_machine
+
+CLIENTS = 16
+RATE = 20.0
+
+_SIDES = ("left", "right", "bilateral")
+_DEGREES = ("small", "moderate", "large", "mild", "severe")
+_FINDINGS = ("effusion", "consolidation", "nodule", "cardiomegaly", "pneumothorax", "edema", "atelectasis")
+_PLACES = ("upper lobe", "lower lobe", "middle zone", "lung base", "hilum", "apex", "costophrenic angle")
+
+
+def texts(seed: int) -> Iterator[str]:
+    """Phrases without end, no two alike."""
+    rng = random.Random(seed)
+    every = [" ".join(p) for p in itertools.product(_DEGREES, _SIDES, _FINDINGS, ("in the",), _PLACES)]
+    rng.shuffle(every)
+    return itertools.chain(every, (f"{rng.choice(every)}, {number} mm" for number in itertools.count(3)))
+
+
+class Load:
+    """What the clients share: the questions, when each is due, and the times."""
+
+    def __init__(self, port: int, token: str, seconds: float) -> None:
+        self.port, self.token, self.seconds = port, token, seconds
+        self.questions = texts(1)
+        self.began = time.perf_counter() + 0.5
+        self.number = itertools.count()
+        self.mutex = threading.Lock()
+        self.times: list[float] = []
+        self.failed = 0
+
+    def client(self) -> None:
+        """Ask whatever is due next, on one connection, until the time is over."""
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        while True:
+            with self.mutex:
+                due = self.began + next(self.number) / RATE
+                text = next(self.questions)
+            if due > self.began + self.seconds:
+                return
+            time.sleep(max(0.0, due - time.perf_counter()))
+            ok = self.ask(line, "/v1/search", {"text": text, "for": "cases", "k": 10})
+            with self.mutex:
+                self.times.append(time.perf_counter() - due)
+                self.failed += not ok
+
+    def background(self, path: str, body: dict[str, object], counts: dict[str, int]) -> None:
+        """Ask for the same again and again."""
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
+        while time.perf_counter() < self.began + self.seconds:
+            counts[path] = counts.get(path, 0) + self.ask(line, path, body)
+
+    def ask(self, line: http.client.HTTPConnection, path: str, body: dict[str, object]) -> bool:
+        """One request; whether it was answered well."""
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        line.request("POST", path, json.dumps(body), headers)
+        answer = line.getresponse()
+        answer.read()
+        return answer.status == 200
+
+
+def main() -> None:
+    """Index a cohort, serve it, load it, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--encoder", default="runs/real")
+    parser.add_argument("--studies", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--data", help="Not used: the cohort is drawn.")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "home"
+        _command(home, "index", "add", f"phantom:{options.studies}@1", "--encoder", options.encoder)
+        token = _command(home, "token", "create", "--role", "admin", "--name", "benchmark").strip()
+        service = subprocess.Popen(
+            [*PROGRAM, "serve", "--port", "0"],
+            env=_environment(home), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        try:
+            assert service.stdout is not None
+            port = int(service.stdout.readline().rsplit(":", 1)[1].strip(" /\n"))
+            _measure(port, token, options.seconds, options.studies)
+        finally:
+            service.terminate()
+            service.wait()
+    print(f"\n{describe_machine()}")
+
+
+def _measure(port: int, token: str, seconds: float, studies: int) -> None:
+    warm = Load(port, token, 0)
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+    while not warm.ask(line, "/v1/search", {"text": "warm up", "k": 1}):
+        time.sleep(0.5)
+    line.request(
+        "POST", "/v1/search", json.dumps({"text": "normal heart", "for": "images", "k": 1}),
+        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )  # fmt: skip
+    image = json.loads(line.getresponse().read())["hits"][0]["image"]
+    print("| beside the searches | searches | failed | p50 ms | p95 ms | p99 ms | localized | drafted |")
+    print("|---|---|---|---|---|---|---|---|")
+    for beside in (False, True):
+        load = Load(port, token, seconds)
+        counts: dict[str, int] = {}
+        threads = [threading.Thread(target=load.client) for _ in range(CLIENTS)]
+        if beside:
+            phrases = {"image": image, "phrases": ["right pleural effusion"]}
+            threads.append(threading.Thread(target=load.background, args=("/v1/localize", phrases, counts)))
+            drafted = {"image": image}
+            threads.append(threading.Thread(target=load.background, args=("/v1/draft", drafted, counts)))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        p50, p95, p99 = np.percentile(np.array(load.times) * 1000, (50, 95, 99))
+        print(
+            f"| {'one localize, one draft' if beside else 'nothing'} | {len(load.times)} | {load.failed} "
+            f"| {p50:.0f} | {p95:.0f} | {p99:.0f} "
+            f"| {counts.get('/v1/localize', 0)} | {counts.get('/v1/draft', 0)} |"
+        )
+    print(f"\n{studies:,} studies, {CLIENTS} clients, {RATE:g} searches/s, {seconds:g} s each")
+
+
+PROGRAM = (sys.executable, "-c", "import sys; from retrieval.cli import main; main(sys.argv[1:])")
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "SIMILARITY_HOME": str(home), "SIMILARITY_REQUESTS_PER_MINUTE": "100000"}
+
+
+def _command(home: Path, *words: str) -> str:
+    done = subprocess.run(
+        [*PROGRAM, *words], env=_environment(home), stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()

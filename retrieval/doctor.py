@@ -1,0 +1,208 @@
+"""`similarity doctor`: everything that has to be there for the program to work, looked at one by one.
+
+Nothing is changed. Each check says what it found and, where that is a fault, what to do about it.
+"""
+
+import importlib
+import platform
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+import migrations
+from corpus.errors import SimilarityError
+from corpus.settings import settings
+from indexer.catalog import Catalog
+from indexer.database import database_url, make_engine
+from indexer.home import KEY_BYTES, RESERVE_BYTES, Home
+from indexer.index import server_store
+from indexer.models import TokenRow
+from indexer.owner import SOCKET, connect, embedded_store
+from indexer.vectors.store import VectorStore
+
+State = Literal["ok", "note", "fault"]
+
+_DECODERS = {
+    "gdcm": "DICOM JPEG",
+    "openjpeg": "DICOM JPEG 2000",
+    "rle": "DICOM RLE",
+    "jpeg_ls": "DICOM JPEG-LS",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was found. `note`: it works, and somebody should know."""
+
+    name: str
+    state: State
+    told: str
+    advice: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The form of `docs/contracts/doctor.schema.json`."""
+        return {"name": self.name, "state": self.state, "told": self.told, "advice": self.advice}
+
+
+def examine() -> Iterator[Check]:
+    """Look at everything; a check that fails in an unforeseen way is a fault by itself."""
+    looks: tuple[tuple[str, Callable[[], Iterator[Check]]], ...] = (
+        ("program", _program),
+        ("decoders", _decoders),
+        ("home", _home),
+        ("index", _index),
+    )
+    for name, look in looks:
+        try:
+            yield from look()
+        except SimilarityError as error:
+            yield Check(name, "fault", str(error))
+        except Exception as error:  # what a broken installation raises cannot be listed
+            yield Check(name, "fault", f"this could not be looked at ({type(error).__name__})")
+
+
+def _program() -> Iterator[Check]:
+    yield Check("python", "ok", f"{platform.python_version()} on {platform.machine()}")
+    for module in ("torch", "open_clip", "qdrant_edge", "pydicom", "fastapi"):
+        try:
+            version = getattr(importlib.import_module(module), "__version__", "")
+            yield Check(module, "ok", version or "is there")
+        except Exception as error:
+            told = f"cannot be imported ({type(error).__name__})"
+            yield Check(module, "fault", told, "install again from requirements.lock")
+
+
+def _decoders() -> Iterator[Check]:
+    for module, reads in _DECODERS.items():
+        try:
+            importlib.import_module(module)
+            yield Check(reads, "ok", "can be read")
+        except ImportError:
+            yield Check(reads, "fault", "cannot be read", "install again from requirements.lock")
+
+
+def _home() -> Iterator[Check]:
+    folder = settings().home_folder
+    if not folder.exists():
+        yield Check("home", "note", f"{folder} is not there yet", "`similarity index add` makes it")
+        return
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & 0o077:
+        yield Check("home", "fault", f"{folder} is open to others ({mode:o})", f"chmod 700 {folder}")
+    else:
+        yield Check("home", "ok", str(folder))
+    yield _key(folder / ".key")
+    free = shutil.disk_usage(folder).free
+    enough = free >= RESERVE_BYTES
+    yield Check(
+        "disk", "ok" if enough else "fault", f"{free >> 20:,} MB free", None if enough else "make room"
+    )
+
+
+def _key(path: Path) -> Check:
+    if not path.exists():
+        return Check("key", "note", "there is none yet")
+    status = path.stat()
+    if status.st_size != KEY_BYTES:
+        return Check("key", "fault", "it is damaged", "restore it from a backup")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        return Check("key", "fault", "it is open to others", f"chmod 600 {path}")
+    return Check("key", "ok", "is there, for its owner alone")
+
+
+def _index() -> Iterator[Check]:
+    if not (settings().home_folder / ".key").exists():
+        return
+    home = Home.open()
+    engine = make_engine(database_url(home))
+    try:
+        known = _database(engine)
+        yield known
+        if known.state == "ok":
+            yield from _catalog(Catalog(engine))
+            yield from _vectors(home, Catalog(engine))
+    finally:
+        engine.dispose()
+
+
+def _database(engine: sa.Engine) -> Check:
+    where = "the SQLite file" if engine.dialect.name == "sqlite" else "the Postgres server"
+    try:
+        with engine.connect() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return Check("database", "note", f"{where} is empty")
+            revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    except sa.exc.SQLAlchemyError as error:
+        told = f"{where} does not answer ({type(error).__name__})"
+        return Check("database", "fault", told, "start it, or look at SIMILARITY_DATABASE_URL")
+    if revision != migrations.HEAD:
+        advice = "any command brings its tables up to date; if it refuses, update the program"
+        return Check("database", "note", f"its tables are of revision {revision}", advice)
+    return Check("database", "ok", f"{where} answers, revision {revision}")
+
+
+def _catalog(catalog: Catalog) -> Iterator[Check]:
+    counts = catalog.counts()
+    yield Check("studies", "ok", f"{sum(counts['studies'].values()):,}")
+    failed = counts["problems"].get("failed", 0)
+    if failed:
+        yield Check("failed items", "note", f"{failed:,}", "`similarity index status --failed` says why")
+    version = catalog.active_version()
+    if version is not None:
+        there = Path(version.folder).exists()
+        yield Check(
+            "encoder",
+            "ok" if there else "fault",
+            f"{version.name} ({version.fingerprint[:8]})" + ("" if there else f": {version.folder} is gone"),
+            None if there else "put the encoder's folder back, or index with one that is there",
+        )
+    with catalog.engine.connect() as connection:
+        tokens = connection.scalar(
+            sa.select(sa.func.count()).select_from(TokenRow).where(TokenRow.revoked.is_(None))
+        )
+    if not tokens:
+        advice = "`similarity token create` makes one; `similarity serve` is of use to nobody without"
+        yield Check("tokens", "note", "there are none", advice)
+
+
+def _vectors(home: Home, catalog: Catalog) -> Iterator[Check]:
+    store = server_store()
+    if store is not None:
+        with_server = Check("vectors", "ok", "the Qdrant server answers")
+        try:
+            store.collections()
+            yield with_server
+            yield from _ledger(store, catalog)
+        except Exception as error:
+            advice = "start it, or look at SIMILARITY_QDRANT_URL and its key"
+            yield Check(
+                "vectors", "fault", f"the Qdrant server does not answer ({type(error).__name__})", advice
+            )
+        finally:
+            store.close()
+        return
+    line = connect(home) if (home.folder / SOCKET).exists() else None
+    if line is not None:
+        line.close()
+        yield Check("service", "ok", "`similarity serve` runs on this home")
+    with embedded_store(home) as opened:
+        yield Check("vectors", "ok", "the embedded store opens")
+        yield from _ledger(opened, catalog)
+
+
+def _ledger(store: VectorStore, catalog: Catalog) -> Iterator[Check]:
+    """Whether there are as many vectors as the ledger says: `index verify` compares each."""
+    held = sum(store.count(name) for name in store.collections())
+    with suppress(sa.exc.SQLAlchemyError):
+        told = sum(catalog.counts()["vectors"].values())
+        if held < told:
+            advice = "run `similarity index verify`, then `similarity index add`"
+            yield Check("ledger", "fault", f"{told:,} vectors are on record, {held:,} are there", advice)
+        else:
+            yield Check("ledger", "ok", f"{held:,} vectors")

@@ -1,0 +1,151 @@
+"""`POST /v1/localize` and `/v1/likeness`: where in a film a phrase is, and what of two films is alike."""
+
+import asyncio
+import base64
+from typing import Annotated, Literal
+
+import numpy as np
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from retrieval.localize.answer import Localization, Side
+from retrieval.service import cases, schemas
+from retrieval.service.auth import Reader, RequestId, Shared
+from retrieval.service.picture_worker import png
+from retrieval.service.problems import problems
+from retrieval.service.routes.search import picture_of
+from retrieval.service.uploads import body_of, receive_as
+
+router = APIRouter(tags=["localize"])
+
+_MAP_PIXELS = 512  # of a map's longer side: it is smooth, and a page stretches it
+Heat = Annotated[str, Field(description="A grey PNG in base64, 255 the hottest; stretch it over the film.")]
+Phrase = Annotated[str, Field(min_length=1, max_length=500, examples=["right pleural effusion"])]
+
+
+class LocalizeRequest(schemas.Asking):
+    """Where are these phrases? In `image`, a picture of the index, or in one that is sent along."""
+
+    image: schemas.Opaque | None = None
+    phrases: Annotated[list[Phrase], Field(min_length=1, max_length=8)]
+    method: Literal["gscorecam", "gradcam", "m2ib", "patches"] = "gscorecam"
+
+
+class RunLengths(BaseModel):
+    """A mask: size (height, width) and run lengths, column by column, outside first (COCO, uncompressed)."""
+
+    size: list[int]
+    counts: list[int]
+
+
+class Located(BaseModel):
+    """Where one phrase is; without a mask, `reason` says why. What `similarity localize --json` tells."""
+
+    phrase: str
+    finding: str | None
+    method: str
+    refined_by: str | None
+    specificity: float
+    threshold: float
+    reason: str | None
+    mask: RunLengths | None
+    boxes: list[schemas.Region]
+    side: Side | None
+    zone: str | None
+    share: float | None
+    words: str | None
+    heat: Heat
+
+
+class LocalizeAnswer(BaseModel):
+    """Where the phrases are, in pixels of the film as read."""
+
+    height: int
+    width: int
+    localizations: list[Located]
+
+
+class LikenessRequest(schemas.Asking):
+    """What of a film (`image` of the index, or one that is sent along) is like what of another, `hit`?"""
+
+    image: schemas.Opaque | None = None
+    hit: schemas.Opaque
+
+
+class LikePair(BaseModel):
+    """A part of the film and the part of the hit that is like it; the strongest pair's score is 1."""
+
+    query: schemas.Region
+    hit: schemas.Region
+    score: float
+
+
+class LikenessAnswer(BaseModel):
+    """How strongly each place finds its like in the other film, and the strongest pairs."""
+
+    query_heat: Heat
+    hit_heat: Heat
+    pairs: list[LikePair]
+
+
+@router.post(
+    "/v1/localize",
+    operation_id="localize",
+    response_model=LocalizeAnswer,
+    responses=problems(404, 408, 409, 410, 413, 415, 507),
+    openapi_extra=body_of(LocalizeRequest, {"phrases": ["right pleural effusion"], "method": "gradcam"}),
+)
+async def localize(request: Request, actor: Reader, state: Shared, request_id: RequestId) -> LocalizeAnswer:
+    """Show where phrases are in a film, or say why that cannot be shown."""
+    from retrieval.localize import localizing
+
+    asked, content = await receive_as(request, LocalizeRequest)
+    picture = await run_in_threadpool(picture_of, state, asked.image, content)
+
+    def look() -> list[Localization]:
+        return localizing.localize(state.index().encoder, picture.pixels, asked.phrases, method=asked.method)
+
+    found = await asyncio.wrap_future(state.slow.run(look))
+    shown = [] if asked.image is None else [await run_in_threadpool(cases.key_of_image, state, asked.image)]
+    detail = {"phrases": asked.phrases, "method": asked.method}
+    await run_in_threadpool(state.audit.write, actor, "localize", request_id, shown, detail)
+    height, width = picture.pixels.shape
+    return LocalizeAnswer(
+        height=height,
+        width=width,
+        localizations=[Located(**one.as_json(), heat=_heat(one.heat)) for one in found],
+    )
+
+
+@router.post(
+    "/v1/likeness",
+    operation_id="likeness",
+    response_model=LikenessAnswer,
+    responses=problems(404, 408, 409, 410, 413, 415, 507),
+    openapi_extra=body_of(LikenessRequest, {"hit": "0f3c9e5a7b1d2c4e6f8091a2b3c4d5e6"}),
+)
+async def likeness(request: Request, actor: Reader, state: Shared, request_id: RequestId) -> LikenessAnswer:
+    """Show which part of one film is like which part of another."""
+    from retrieval.localize import likeness as matching
+
+    asked, content = await receive_as(request, LikenessRequest)
+    picture = await run_in_threadpool(picture_of, state, asked.image, content)
+    other = await run_in_threadpool(cases.read_image, state, asked.hit)
+
+    def look() -> matching.Likeness:
+        return matching.likeness(state.index().encoder, picture.pixels, other.pixels)
+
+    alike = await asyncio.wrap_future(state.slow.run(look))
+    named = [image for image in (asked.image, asked.hit) if image is not None]
+    shown = [await run_in_threadpool(cases.key_of_image, state, image) for image in named]
+    await run_in_threadpool(state.audit.write, actor, "localize", request_id, shown, {"method": "likeness"})
+    return LikenessAnswer(
+        query_heat=_heat(alike.query), hit_heat=_heat(alike.hit), pairs=alike.as_json()["pairs"]
+    )
+
+
+def _heat(heat: NDArray[np.float32]) -> str:
+    task = {"low": 0.0, "high": 1.0, "longest": _MAP_PIXELS, "depth": 8}
+    return base64.b64encode(png(np.ascontiguousarray(heat, np.float32), task)).decode()

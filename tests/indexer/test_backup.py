@@ -1,0 +1,122 @@
+"""A backup brings back every row and every vector, onto either kind of database, or is refused whole."""
+
+import json
+import stat
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+
+from corpus.errors import HomeError, IndexingError
+from corpus.settings import settings
+from corpus.sources import open_source
+from indexer.backup import back_up, check, restore
+from indexer.backup_cli import backup
+from indexer.home import Home
+from indexer.index import Index
+from indexer.models import Base
+from indexer.owner import owned_store
+from indexer.pipeline import add_source
+from indexer.reconcile import verify
+from tests.indexer.cases import cohort
+from tests.indexer.postgres import fresh_database
+from trainer.encoder import Encoder
+
+SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "contracts" / "backup.schema.json"
+
+
+@pytest.fixture
+def filled(tmp_path: Path, encoder: Encoder, encoder_folder: Path) -> Path:
+    """A home with a manifest's cases in it, whose columns are filter fields."""
+    folder = tmp_path / "filled"
+    source = open_source(cohort(tmp_path / "cohort", 8))
+    with Index.open(folder, read_only=False) as index:
+        add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=1)
+    return folder
+
+
+def contents(index: Index) -> tuple[dict[str, list[object]], dict[str, dict[str, object]]]:
+    """Every row and every point."""
+    with index.catalog.engine.connect() as connection:
+        rows = {
+            table.name: sorted(
+                repr([value.replace(tzinfo=None) if isinstance(value, datetime) else value for value in row])
+                for row in connection.execute(sa.select(table))
+            )
+            for table in Base.metadata.sorted_tables
+        }
+    points = {
+        name: {
+            point.id.hex: (np.round(point.vector, 6).tolist(), sorted(map(repr, point.payload.items())))
+            for point in index.store.fetch(name, list(index.store.ids(name)))
+        }
+        for name in index.store.collections()
+    }
+    return rows, points  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("onto", ["sqlite", "postgres"])
+def test_what_is_restored_is_what_was_backed_up_also_onto_another_database(
+    filled: Path, tmp_path: Path, onto: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "backup"
+    with Index.open(filled, read_only=False) as index:
+        held = back_up(index, file)
+        before = contents(index)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert held.rows["study"] == 8
+    with ExitStack() as held_open:
+        if onto == "postgres":
+            url = held_open.enter_context(fresh_database(request.getfixturevalue("postgres")))
+            monkeypatch.setenv("SIMILARITY_DATABASE_URL", url)
+            settings.cache_clear()
+            held_open.callback(settings.cache_clear)
+        restore(file, tmp_path / "again")
+        with Index.open(tmp_path / "again") as index:
+            assert contents(index) == before
+            assert not verify(index).faults
+            assert index.home.key == Home.open(filled).key
+        monkeypatch.delenv("SIMILARITY_DATABASE_URL", raising=False)
+
+
+def test_a_home_that_holds_an_index_is_not_written_over(filled: Path, tmp_path: Path) -> None:
+    with Index.open(filled, read_only=False) as index:
+        back_up(index, tmp_path / "backup")
+    with pytest.raises(HomeError, match="holds an index already"):
+        restore(tmp_path / "backup", filled)
+    Home.open(tmp_path / "other")
+    with pytest.raises(HomeError, match="key of its own"):
+        restore(tmp_path / "backup", tmp_path / "other")
+
+
+def test_a_damaged_backup_is_refused_before_anything_is_written(filled: Path, tmp_path: Path) -> None:
+    file = tmp_path / "backup"
+    with Index.open(filled, read_only=False) as index:
+        back_up(index, file)
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:200] + b"\0" * 50 + whole[250:], b"", b"nonsense"):
+        file.write_bytes(damaged)
+        with pytest.raises(IndexingError, match="backup"):
+            restore(file, tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_backup_is_made_beside_a_service_and_never_half(
+    filled: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIMILARITY_HOME", str(filled))
+    settings.cache_clear()
+    file = tmp_path / "backup"
+    with owned_store(Home.open()):
+        told = CliRunner().invoke(backup, [str(file), "--json"])
+    assert told.exit_code == 0, told.output
+    jsonschema.validate(json.loads(told.stdout), json.loads(SCHEMA.read_text()))
+    assert check(file).rows["study"] == 8
+    refused = CliRunner().invoke(backup, [str(tmp_path / "not-there" / "backup")])
+    assert isinstance(refused.exception, HomeError)
+    assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".part")] == []

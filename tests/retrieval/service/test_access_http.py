@@ -1,0 +1,227 @@
+"""Who may ask what: tokens, roles, browsers and proxies; and what is written down before an answer leaves."""
+
+import hmac
+import threading
+import time
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from fastapi.testclient import TestClient
+
+from corpus.settings import settings
+from retrieval.service.access import Role
+from retrieval.service.app import openapi
+from retrieval.service.state import State
+from tests.retrieval.service.conftest import signed_in
+
+OPEN = {("get", "/healthz"), ("get", "/readyz"), ("post", "/v1/session")}
+HERE = {"Sec-Fetch-Site": "same-origin"}
+
+
+def test_without_a_token_only_health_answers(anybody: TestClient) -> None:
+    for path, methods in openapi(anybody.app)["paths"].items():  # type: ignore[arg-type]
+        address = path
+        for name in ("case_id", "image_id", "job_id"):
+            address = address.replace(f"{{{name}}}", "0" * 32)
+        for method in methods:
+            if (method, path) not in OPEN:
+                answer = anybody.request(method, address)
+                assert answer.status_code == 401, f"{method} {path}"
+                assert answer.json()["detail"] == "Sign in first."
+    assert anybody.get("/healthz").status_code == 200
+    assert anybody.get("/readyz").json()["ready"]
+
+
+def test_a_reader_may_not_index_and_an_indexer_may(anybody: TestClient, state: State) -> None:
+    asked = {"kind": "index-verify"}
+    refused = anybody.post("/v1/jobs", json=asked, headers=signed_in(state, Role.READER))
+    assert (refused.status_code, refused.json()["type"]) == (403, "urn:similarity:not-allowed")
+    begun = anybody.post("/v1/jobs", json=asked, headers=signed_in(state, Role.INDEXER))
+    assert begun.status_code == 202
+    state.jobs.cancel(begun.json()["id"])
+
+
+@pytest.mark.parametrize("spoiled", ["revoked", "expired", "wrong", "cut", "another's"])
+def test_a_token_that_does_not_work_opens_nothing(anybody: TestClient, state: State, spoiled: str) -> None:
+    token, text = state.tokens.create(Role.READER, "leaver", days=1e-9 if spoiled == "expired" else None)
+    other = state.tokens.create(Role.READER, "other")[1]
+    if spoiled == "revoked":
+        state.tokens.revoke(token.token_id)
+    text = {
+        "wrong": text[:-1] + ("A" if text[-1] != "A" else "B"),
+        "cut": text[:12],
+        "another's": text.rpartition("_")[0] + "_" + other.split("_", 2)[2],
+    }.get(spoiled, text)
+    answer = anybody.get("/v1/session", headers={"Authorization": f"Bearer {text}"})
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert "missing, wrong, expired or revoked" in answer.json()["detail"]
+
+
+def test_secrets_are_kept_as_hashes_alone(state: State) -> None:
+    _, text = state.tokens.create(Role.READER, "somebody")
+    cookie = state.tokens.open_session(state.tokens.all()[0].token_id, 1)
+    kept = state.home.folder.joinpath("catalog.sqlite").read_bytes()
+    kept += state.home.folder.joinpath("catalog.sqlite-wal").read_bytes()
+    for secret in (text.split("_", 2)[2], cookie):
+        assert secret.encode() not in kept
+
+
+def test_a_browser_signs_in_once_and_its_session_ends_with_its_token(
+    anybody: TestClient, state: State
+) -> None:
+    token, text = state.tokens.create(Role.READER, "a radiologist")
+    browser = TestClient(anybody.app, headers=HERE)
+    signed = browser.post("/v1/session", json={"token": text})
+    assert signed.status_code == 201
+    attributes = signed.headers["set-cookie"].lower()
+    assert "httponly" in attributes
+    assert "samesite=strict" in attributes
+    assert text not in attributes
+    assert browser.get("/v1/session").json() == {"name": "a radiologist", "role": "reader", "via": "session"}
+    assert browser.post("/v1/search", json={"text": "edema", "k": 1}).status_code == 200
+    second = TestClient(anybody.app, headers=HERE)  # two tabs, two windows: each session is its own
+    second.post("/v1/session", json={"token": text})
+    assert browser.delete("/v1/session").status_code == 204
+    assert browser.get("/v1/session").status_code == 401
+    assert second.get("/v1/session").status_code == 200
+    state.tokens.revoke(token.token_id)
+    assert second.get("/v1/session").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://elsewhere.example"},
+        {},
+    ],
+    ids=str,
+)
+def test_another_site_cannot_use_a_browsers_session(
+    anybody: TestClient, state: State, headers: dict[str, str]
+) -> None:
+    _, text = state.tokens.create(Role.READER, "a radiologist")
+    browser = TestClient(anybody.app)
+    browser.post("/v1/session", json={"token": text}, headers=HERE)
+    answer = browser.post("/v1/search", json={"text": "edema"}, headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (403, "urn:similarity:other-site")
+
+
+def signature(secret: bytes, *parts: str) -> str:
+    return hmac.digest(secret, "\n".join(parts).encode(), "sha256").hex()
+
+
+def test_a_trusted_proxy_names_the_user_and_nobody_else_can(
+    anybody: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIMILARITY_PROXY_SECRET", "between us")
+    settings.cache_clear()
+
+    def named(secret: bytes, path: str = "/v1/session", role: str = "reader", old: int = 0) -> Any:
+        moment = str(int(time.time()) - old)
+        told = {
+            "X-Similarity-User": "dr-a",
+            "X-Similarity-Role": role,
+            "X-Similarity-Time": moment,
+            "X-Similarity-Signature": signature(secret, "GET", path, "dr-a", "reader", moment),
+        }
+        return anybody.get("/v1/session", headers=told)
+
+    try:
+        assert named(b"between us").json() == {"name": "dr-a", "role": "reader", "via": "proxy"}
+        assert named(b"guessed").status_code == 401
+        assert named(b"between us", role="admin").status_code == 401
+        assert named(b"between us", path="/v1/jobs").status_code == 401
+        assert named(b"between us", old=3_600).status_code == 401
+    finally:
+        monkeypatch.delenv("SIMILARITY_PROXY_SECRET")
+        settings.cache_clear()
+    assert named(b"between us").status_code == 401, "no proxy is trusted where none is set up"
+
+
+def test_every_look_is_on_record_before_it_leaves(anybody: TestClient, state: State) -> None:
+    who = signed_in(state, Role.READER, "looker")
+    found = anybody.post("/v1/search", json={"text": "effusion", "k": 2}, headers=who).json()["hits"]
+    anybody.get(f"/v1/cases/{found[0]['id']}", headers=who)
+    anybody.get(f"/v1/images/{found[0]['image']}", headers=who)
+    exported = {"cases": [{"id": found[1]["id"], "note": "=cmd()"}]}
+    listed = anybody.post("/v1/exports/list", json=exported, headers=who)
+    assert "'=cmd()" in listed.text, "a spreadsheet runs nothing"
+    entries = state.audit.read(actor="looker")
+    assert [entry.action for entry in entries] == ["export", "view", "view", "search"]
+    assert set(entries[-1].studies) == {hit["study_id"] for hit in found}
+    assert entries[-1].detail["text"] == "effusion"
+    shown = state.audit.read(study_key=found[0]["id"], actor="looker")
+    assert [entry.action for entry in shown] == ["view", "view", "search"]
+
+
+def test_the_record_can_be_added_to_and_nothing_else(state: State) -> None:
+    for statement in ("UPDATE audit SET actor = 'nobody'", "DELETE FROM audit", "DELETE FROM audit_study"):
+        with (
+            pytest.raises(sa.exc.DBAPIError, match="added to only"),
+            state.catalog.engine.begin() as connection,
+        ):
+            connection.execute(sa.text(statement))
+
+
+def test_what_cannot_be_recorded_is_not_answered(
+    anybody: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who = signed_in(state, Role.READER)
+    found = anybody.post("/v1/search", json={"text": "effusion", "k": 1}, headers=who).json()["hits"][0]
+
+    def down(*_: object, **__: object) -> None:
+        raise sa.exc.OperationalError("INSERT", {}, Exception("no connection"))
+
+    monkeypatch.setattr(state.audit, "write", down)
+    for answer in (
+        anybody.post("/v1/search", json={"text": "effusion"}, headers=who),
+        anybody.get(f"/v1/cases/{found['id']}", headers=who),
+        anybody.get(f"/v1/images/{found['image']}", headers=who),
+    ):
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "urn:similarity:database-down"
+        assert found["study_id"] not in answer.text
+
+
+def test_a_revoked_token_ends_its_stream(anybody: TestClient, state: State) -> None:
+    job = state.jobs.queue("index-add", {"source": "phantom:9@9"}, "tests")
+    token, text = state.tokens.create(Role.READER, "leaver")
+    revoking = threading.Timer(1.5, state.tokens.revoke, [token.token_id])
+    revoking.start()
+    path = f"/v1/jobs/{job.job_id}/events"
+    with (
+        state.home.lock(name="writer"),  # the job waits for another writer
+        anybody.stream("GET", path, headers={"Authorization": f"Bearer {text}"}) as stream,
+    ):
+        told = list(stream.iter_lines())
+    revoking.join()
+    state.jobs.cancel(job.job_id)
+    assert told[0] == "event: progress"
+    assert told[-3:-1] == ["event: problem", 'data: {"detail": "The token no longer works."}']
+
+
+def test_too_many_questions_are_told_when_to_come_back(anybody: TestClient, state: State) -> None:
+    who = signed_in(state, Role.READER)
+    answers = [anybody.get("/v1/session", headers=who) for _ in range(260)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert refused
+    assert int(refused[0].headers["retry-after"]) >= 1
+
+
+def test_every_answer_tells_the_browser_what_it_may_do(anybody: TestClient) -> None:
+    for path in ("/", "/healthz", "/v1/search", "/nowhere"):
+        headers = anybody.get(path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert len(headers["x-request-id"]) == 32
+
+
+@pytest.mark.parametrize("path", ["/web/../service/app.py", "/web/..%2f__init__.py", "/web/__init__.py"])
+def test_only_files_of_the_page_are_served(anybody: TestClient, path: str) -> None:
+    assert anybody.get(path).status_code == 404

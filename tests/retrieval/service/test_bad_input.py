@@ -1,0 +1,243 @@
+"""What people and programs send by mistake or by malice: each is one sentence that a person understands."""
+
+import io
+import json
+import threading
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from fastapi.testclient import TestClient
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from corpus.errors import HomeError, UnreadableImage
+from corpus.settings import settings
+from retrieval.service.pictures import PicturePool, Window
+from retrieval.service.state import State
+from tests.retrieval.service.test_search_http import film, search
+
+
+def problem(answer: Any, status: int) -> str:
+    """The sentence of a problem."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    told = answer.json()
+    assert set(told) == {"type", "title", "status", "detail", "request_id"}
+    assert told["detail"][-1] in ".`" or " " in told["detail"]
+    return str(told["detail"])
+
+
+def send(client: TestClient, content: bytes, query: str = "{}") -> Any:
+    return client.post("/v1/search", files={"image": ("f", content, "image/png")}, data={"query": query})
+
+
+def huge_png(width: int, height: int) -> bytes:
+    """A grey PNG of that many pixels in a few hundred kilobytes."""
+    written = io.BytesIO()
+    Image.new("L", (16, 16), 7).save(written, "PNG")
+    small = written.getvalue()
+    header = small[:16] + width.to_bytes(4, "big") + height.to_bytes(4, "big") + small[24:29]
+    header += zlib.crc32(header[12:29]).to_bytes(4, "big")
+    rows = zlib.compress((b"\0" + b"\7" * width) * 64, 9)
+    body = len(rows).to_bytes(4, "big") + b"IDAT" + rows
+    return header + body + zlib.crc32(body[4:]).to_bytes(4, "big") + small[-12:]
+
+
+def test_a_paste_of_200_megapixels_is_refused_unread(reader: TestClient) -> None:
+    began = time.monotonic()
+    told = problem(send(reader, huge_png(20_000, 10_000)), 422)
+    assert "10000 x 20000 pixels, more than the 60,000,000" in told
+    assert time.monotonic() - began < 20
+
+
+def test_a_dicom_with_an_embedded_document_is_no_picture(reader: TestClient) -> None:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.104.1"  # Encapsulated PDF
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    document = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    document.SOPClassUID, document.Modality = meta.MediaStorageSOPClassUID, "DOC"
+    document.EncapsulatedDocument = b"%PDF-1.7 <script>alert(1)</script>"
+    written = io.BytesIO()
+    document.save_as(written, enforce_file_format=True)
+    told = problem(send(reader, written.getvalue()), 422)
+    assert "script" not in told
+    assert "picture" in told
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is text"),
+        (b"GIF89a" + b"\0" * 50, "a GIF picture, neither PNG, JPEG nor DICOM"),
+        (b"%PDF-1.7", "a PDF document"),
+        (b"<svg onload=alert(1)>", "a web page or XML"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "broken or truncated PNG"),
+    ],
+    ids=lambda value: value[:8].decode("latin-1") if isinstance(value, bytes) else None,
+)
+def test_what_is_no_radiograph_is_named(reader: TestClient, content: bytes, says: str) -> None:
+    assert says in problem(send(reader, content), 422)
+
+
+def test_a_request_that_is_too_large_is_refused_before_it_is_read(
+    reader: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings(), "upload_bytes", 100_000)
+    assert "larger than" in problem(send(reader, b"x" * 200_000), 413)
+
+
+def test_a_form_of_many_parts_and_bodies_that_are_none_are_refused(reader: TestClient) -> None:
+    many = [("image", ("f", b"x", "image/png"))] * 5
+    assert "too many parts" in problem(reader.post("/v1/search", files=many), 400)
+    assert "not JSON" in problem(send(reader, film(), "{broken"), 400)
+    text = reader.post("/v1/search", content=b"effusion", headers={"Content-Type": "text/plain"})
+    assert "Send application/json" in problem(text, 415)
+    deep = b"[" * 100_000
+    json_headers = {"Content-Type": "application/json"}
+    problem(reader.post("/v1/search", content=deep, headers=json_headers), 400)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/v1/cases/..%2f..%2fetc%2fpasswd",
+        "/v1/cases/../../etc/passwd",
+        "/v1/images/%2e%2e%2f%2e%2e%2fcatalog.sqlite",
+        "/v1/thumbnails/....//....//x",
+        "/v1/images/" + "g" * 32,
+    ],
+)
+def test_an_id_is_never_a_path(reader: TestClient, address: str) -> None:
+    problem(reader.get(address), 422 if address.endswith("g" * 32) else 404)
+
+
+def test_an_index_that_was_switched_while_leafing_is_told(
+    reader: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = search(reader, text="edema", k=3)
+    real = state.index
+
+    def switched() -> Any:
+        index = real()
+        version = index.active_version
+
+        class Other:
+            active_version = type(version)("0" * 64, "other", version.dim, version.folder, "active")
+
+        return Other()
+
+    monkeypatch.setattr(state, "index", switched)
+    answer = reader.post("/v1/search", json={"text": "edema", "k": 3, "cursor": first["next"]})
+    assert "switched to another encoder meanwhile" in problem(answer, 409)
+
+
+def test_a_study_that_was_removed_is_gone_in_an_open_tab(reader: TestClient, state: State) -> None:
+    hit = search(reader, text="edema", k=1)["hits"][0]
+    gone = {"id": "f" * 32, "image": "e" * 32}  # what it is once it was removed: an id of nothing
+    assert hit["id"] != gone["id"]
+    assert "may have been removed" in problem(reader.get(f"/v1/cases/{gone['id']}"), 404)
+    assert "may have been removed" in problem(reader.get(f"/v1/thumbnails/{gone['image']}"), 404)
+    assert "may have been removed" in problem(reader.post("/v1/search", json={"case": gone["id"]}), 404)
+    listed = reader.post("/v1/exports/list", json={"cases": [{"id": gone["id"]}, {"id": hit["id"]}]})
+    assert listed.status_code == 200
+    assert len(listed.text.strip().splitlines()) == 2
+
+
+def test_a_film_whose_file_is_gone_is_told_without_its_name(
+    reader: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = search(reader, text="edema", k=1)["hits"][0]["image"]
+
+    def gone(*_: object) -> None:
+        raise UnreadableImage("'name of a patient.png' is not there")
+
+    monkeypatch.setattr(state.pictures, "show", gone)
+    told = problem(reader.get(f"/v1/images/{image}"), 410)
+    assert "gone or broken" in told
+    assert "patient" not in told
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (sa.exc.OperationalError("SELECT secret", {}, Exception("down")), 503, "database does not answer"),
+        (HomeError("the disk of /home/x is full: 3 MB free"), 507, "disk of the service is full"),
+        (HomeError("the catalog postgresql://u@h/d cannot be used"), 503, "database does not answer"),
+        (ValueError("secret of a patient"), 500, "tell who runs the service"),
+    ],
+    ids=["database", "disk", "catalog", "unforeseen"],
+)
+def test_what_fails_inside_is_told_without_its_inside(
+    reader: TestClient,
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: int,
+    says: str,
+) -> None:
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr(state, "index", fails)
+    told = problem(reader.post("/v1/search", json={"text": "edema"}), status)
+    assert says in told
+    assert "secret" not in told
+    assert "/home/x" not in told
+
+
+def test_a_picture_that_takes_too_long_costs_itself_alone() -> None:
+    pool = PicturePool(workers=1, seconds=30)
+    try:
+        pool.decode(film(), "warm")
+        (before,) = pool.process_ids()
+        pool._seconds = 0.0
+        with pytest.raises(UnreadableImage, match="was given up"):
+            pool.decode(film(), "slow")
+        pool._seconds = 30
+        assert pool.decode(film(), "next").pixels.ndim == 2
+        (after,) = pool.process_ids()
+        assert before != after
+        assert not Path(f"/proc/{before}").exists()
+    finally:
+        pool.close()
+
+
+def test_a_process_that_dies_over_a_picture_is_replaced() -> None:
+    import os
+    import signal
+
+    pool = PicturePool(workers=1, seconds=30)
+    try:
+        pool.decode(film(), "warm")
+        (worker,) = pool.process_ids()
+        os.kill(worker, signal.SIGSTOP)
+        threading.Timer(0.3, os.kill, [worker, signal.SIGKILL]).start()
+        with pytest.raises(UnreadableImage, match="damaged, or too large"):
+            pool.decode(film(), "deadly")
+        assert pool.show_sent(film(), "next", Window()).png.startswith(b"\x89PNG")
+    finally:
+        pool.close()
+
+
+def test_mutated_uploads_never_bring_it_down_and_leave_nothing_behind(
+    reader: TestClient, state: State
+) -> None:
+    """A few hundred here; `python -m benchmarks.uploads` sends ten thousand and watches the memory."""
+    from benchmarks.uploads import mutated, seeds
+
+    rng = np.random.default_rng(5)
+    readable = 0
+    for number in range(200):
+        content = mutated(seeds()[number % len(seeds())], rng)
+        answer = reader.post("/v1/previews", files={"image": ("f", content, "image/png")})
+        assert answer.status_code in (200, 422), answer.text
+        readable += answer.status_code == 200
+    assert readable >= 40
+    assert json.loads(reader.get("/readyz").text)["ready"]
