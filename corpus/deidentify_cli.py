@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from corpus.printing import one_line
+
 
 @click.command()
 @click.argument("source")
@@ -43,10 +45,5 @@ def deidentify(source: str, reports: Path | None, admit: tuple[str, ...], as_jso
         return
     for span in found:
         around = f"{span.before}[{span.text}]{span.after}"
-        click.echo(f"{span.kind:<11}{_line(span.report_id)}  {_line(around)}")
+        click.echo(f"{span.kind:<11}{one_line(span.report_id)}  {one_line(around)}")
     click.echo(f"{len(found):,} taken out of {touched:,} of {read:,} reports", err=True)
-
-
-def _line(text: str) -> str:
-    """Other people's text on one line of a terminal."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)

@@ -79,7 +79,7 @@ def _array(held: Any, following: Callable[[], bytes]) -> NDArray[Any]:
     dtype, shape = held
     if dtype not in _DTYPES:
         raise ValueError(f"unknown numbers {dtype!r}")
-    return np.frombuffer(following(), np.dtype(dtype)).reshape(shape)
+    return np.frombuffer(following(), np.dtype(dtype)).reshape(shape).copy()
 
 
 _READERS: Mapping[str, Callable[[Any, Callable[[], bytes]], Any]] = {

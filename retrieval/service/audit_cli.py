@@ -2,6 +2,8 @@
 
 import click
 
+from corpus.printing import one_line
+
 
 @click.command()
 @click.option("--study", metavar="STUDY_ID", help="Only what showed this study.")
@@ -45,4 +47,4 @@ def audit(
         )
         asked = json.dumps(dict(entry.detail), ensure_ascii=False) if entry.detail else ""
         told = f"{entry.at:%Y-%m-%d %H:%M:%S}  {entry.actor} ({entry.role})  {entry.action}  {asked}  {shown}"
-        click.echo("".join(sign if sign.isprintable() else " " for sign in told).rstrip())
+        click.echo(one_line(told).rstrip())

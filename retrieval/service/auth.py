@@ -12,6 +12,7 @@ from retrieval.service.problems import Refused
 from retrieval.service.state import State
 
 COOKIE = "similarity_session"
+_SIGNATURE = "x-similarity-signature"
 
 _BEARER = HTTPBearer(
     auto_error=False, scheme_name="token", description="A token of `similarity token create`."
@@ -53,21 +54,20 @@ class Requires:
         shown = bearer.credentials if bearer else None
         actor = _actor(state, request, shown, cookie)
         if actor is None:
+            if not (bearer or cookie or _SIGNATURE in request.headers):
+                raise _not_signed_in("Sign in first.")
             state.failures.take(request.client.host if request.client else "local")
-            raise Refused(
-                401,
-                "not-signed-in",
-                "Sign in with a token that works: this one is missing, wrong, expired or revoked."
-                if bearer or cookie
-                else "Sign in first.",
-                {"WWW-Authenticate": "Bearer"},
-            )
+            raise _not_signed_in("Sign in with a token that works: this one is wrong, expired or revoked.")
         request.state.actor = actor
         request.state.ask_again = lambda: _actor(state, request, shown, cookie)
         state.limit.take(actor.token_id or actor.name)
         if not actor.role.covers(self._role):
             raise Refused(403, "not-allowed", f"This needs the role {self._role}; yours is {actor.role}.")
         return actor
+
+
+def _not_signed_in(detail: str) -> Refused:
+    return Refused(401, "not-signed-in", detail, {"WWW-Authenticate": "Bearer"})
 
 
 def still_allowed(request: Request) -> bool:
@@ -80,7 +80,7 @@ def _actor(state: State, request: Request, bearer: str | None, cookie: str | Non
     if bearer is not None:
         return state.tokens.actor_of_token(bearer)
     secret = settings().proxy_secret
-    if secret is not None and "x-similarity-signature" in request.headers:
+    if secret is not None and _SIGNATURE in request.headers:
         key = secret.get_secret_value().encode()
         return actor_of_proxy(key, request.method, request.url.path, request.headers)
     if cookie is not None:

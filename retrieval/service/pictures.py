@@ -181,4 +181,5 @@ def _picture(told: dict[str, Any], pixels: bytes) -> Picture:
     grey = np.frombuffer(pixels, np.float32)
     if grey.size != shape[0] * shape[1]:
         raise UnreadableImage("the picture cannot be read: it is damaged")
-    return Picture(grey.reshape(shape), str(told["content"]), str(told["patient"]))
+    # A copy: what was received may not be written to, which torch warns of.
+    return Picture(grey.reshape(shape).copy(), str(told["content"]), str(told["patient"]))

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from retrieval.draft.drafting import Draft
+from retrieval.draft.wording import Draft
 from retrieval.service import cases, schemas
 from retrieval.service.access import Actor
 from retrieval.service.auth import Reader, RequestId, Shared
