@@ -17,6 +17,9 @@ EVERY = (
     "specificity",
     "uploads",
     "service_load",
+    "drafts",
+    "gate",
+    "guarantee",
 )
 
 

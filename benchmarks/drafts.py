@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.machine import describe_machine
 from corpus.records import ProblemSink, Source, Study
@@ -27,7 +28,9 @@ from indexer.pipeline import add_source
 from retrieval.calibrating import calibrate
 from retrieval.draft.baselines import BASELINES
 from retrieval.draft.evaluation import OURS, Drafted, Drafts, draft_source, judge, per_finding
-from trainer.encoder import Encoder
+
+if TYPE_CHECKING:
+    from trainer.encoder import Encoder
 
 FORBIDDEN = re.compile(
     r"\b(?:stable|unchanged|again|persist\w*|prior|previous\w*|compar\w*|interval|earlier|since|new|newly|now|"
@@ -54,14 +57,14 @@ class LeftOut:
                 yield study
 
 
-def index_gallery(home: Path, data: Path, encoder: Encoder, folder: str) -> None:
+def index_gallery(home: Path, data: Path, encoder: "Encoder", folder: str) -> None:
     """Index Open-i into a home, if it is not there yet."""
     with Index.open(home, read_only=False) as index:
         add_source(index, open_source(f"openi:{data / 'openi'}"), encoder, origin="openi", folder=folder)
 
 
 def draft_half(
-    half: int, home: Path, data: Path, encoder: Encoder, folder: str, gold: Truth
+    half: int, home: Path, data: Path, encoder: "Encoder", folder: str, gold: Truth
 ) -> tuple[Drafts, int]:
     """Draft for half of the left-out people in an index with the other half; and films that taught it."""
     films = open_source(f"nih-chestxray14:{data / 'nih-chestxray14'}")
@@ -136,6 +139,8 @@ def main() -> None:
     parser.add_argument("--encoder", default="runs/real")
     parser.add_argument("--gallery", type=Path, help="a home that holds Open-i by this encoder, or will")
     options = parser.parse_args()
+    from trainer.encoder import Encoder  # here: a decode process reads this module, too, and needs no torch
+
     encoder = Encoder.load(options.encoder)
     gold = read_truth(options.data / "openi-truth" / "openi_gold_std14.csv")
     drafted: list[Drafted] = []

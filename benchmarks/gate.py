@@ -66,12 +66,17 @@ def see(encoder: Encoder, films: Sequence[Film]) -> tuple[Numbers, Numbers]:
 
 
 def report(gate: Gate, title: str, groups: Mapping[str, tuple[Numbers, Numbers]]) -> None:
-    """Print the share of each group that is refused. A picture and its inverse have one distance."""
+    """Print the share of each group that is refused, and 2nd, 50th, 98th percentile of its distances.
+
+    A picture and its inverse have one distance, so the left-out films count for their inverses, too.
+    """
     print(f"{title}; limit {gate.limit:.2f}")
     for name, (film, inverted) in groups.items():
         distances = np.minimum(gate.distance(film), gate.distance(inverted))
         refused = (distances > gate.limit).sum()
-        print(f"  {name:28} {refused:4d} of {len(film):4d} refused ({refused / len(film):.3f})")
+        low, middle, high = np.quantile(distances / gate.limit, (0.02, 0.5, 0.98))
+        print(f"  {name:28} {refused:4d} of {len(film):4d} refused ({refused / len(film):.3f})", end="")
+        print(f"   distance/limit {low:.2f} {middle:.2f} {high:.2f}")
 
 
 def main() -> None:

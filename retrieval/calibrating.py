@@ -64,7 +64,9 @@ def calibrate(index: Index, on_step: OnStep | None = None) -> Calibrated:
     guarantee = calibrate_guarantee(search_own(index, people, tell))
     tell("votes", 0, len(own.known))
     votes = calibrate_votes(index, own.known)
-    gate = calibrate_gate(index, own.films, tell)
+    # What a picture looks like has nothing to do with whose it is: the gate learns from everyone.
+    everyone = own_films(index, MOST_PICTURES, new_only=False).films
+    gate = calibrate_gate(index, everyone, tell)
     index.calibrations.keep(
         index.active_version.fingerprint,
         {
@@ -75,8 +77,8 @@ def calibrate(index: Index, on_step: OnStep | None = None) -> Calibrated:
     )
     missing = {}
     if gate is None:
-        count = len({film.study.subject_id for film in own.films})
-        missing["gate"] = _too_few(count, FEWEST_FOR_GATE, "people whose films can be read", own)
+        count = len({film.study.subject_id for film in everyone})
+        missing["gate"] = f"{count} people have films: at least {FEWEST_FOR_GATE} are needed"
     if guarantee is None:
         missing["guarantee"] = _too_few(len(people), FEWEST_PEOPLE, "people", own)
     if votes is None:
@@ -88,12 +90,11 @@ def calibrate_gate(index: Index, films: Sequence[Film], tell: OnStep) -> Gate | 
     """Look at films of the index again, as files; one that cannot be read any more teaches nothing."""
     points: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     people: list[str] = []
-    chosen = films[:MOST_PICTURES]
-    for start in range(0, len(chosen), _TOGETHER):
-        tell("gate", start, len(chosen))
+    for start in range(0, len(films), _TOGETHER):
+        tell("gate", start, len(films))
         read = [
             (film, pixels)
-            for film in chosen[start : start + _TOGETHER]
+            for film in films[start : start + _TOGETHER]
             if (pixels := _pixels(film)) is not None
         ]
         if read:

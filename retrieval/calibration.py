@@ -27,10 +27,13 @@ from indexer.index import Index
 
 LEVEL = 0.9
 """How often a promise is kept."""
-FEWEST_PEOPLE = 40
-"""Fewer people than this make no promise: half of them set the level, and one in ten of those decides."""
-FEWEST_IN_GROUP = 40
-"""People in each half from which on a group is calibrated by itself."""
+FEWEST_PEOPLE = 200
+"""Fewer people than this make no promise: where to speak is chosen on half of them, and with fewer a lucky
+half promises what the next people do not keep."""
+FEWEST_IN_GROUP = 50
+"""People in each half from which on a group is calibrated by itself, and to whom a promise must have been
+made.
+"""
 MOST_HITS = 50
 """Answers of up to so many hits carry a promise."""
 _DAMPING = 1.0  # of the line's weights
@@ -64,12 +67,24 @@ class Line:
     lowered: float
     people: int
 
+    def as_json(self) -> list[float]:
+        """Its numbers in a row."""
+        return [*self.weights, self.least, self.lowered, self.people]
+
+    @classmethod
+    def from_json(cls, row: Sequence[float]) -> "Line":
+        """Read what `as_json` wrote."""
+        return cls((row[0], row[1], row[2]), row[3], row[4], int(row[5]))
+
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """Target (images, reports, cases) → number of hits → group → its line. `people`: how many taught it."""
+    """Target (images, reports, cases) → number of hits → group → its line, None where it promises nothing.
 
-    lines: Mapping[str, Mapping[int, Mapping[str, Line]]]
+    `people`: how many taught it.
+    """
+
+    lines: Mapping[str, Mapping[int, Mapping[str, Line | None]]]
     people: int
 
     def as_json(self) -> dict[str, Any]:
@@ -79,8 +94,7 @@ class Guarantee:
             "lines": {
                 target: {
                     str(k): {
-                        group: [*line.weights, line.least, line.lowered, line.people]
-                        for group, line in groups.items()
+                        group: None if line is None else line.as_json() for group, line in groups.items()
                     }
                     for k, groups in of.items()
                 }
@@ -95,8 +109,7 @@ class Guarantee:
             {
                 target: {
                     int(k): {
-                        group: Line((row[0], row[1], row[2]), row[3], row[4], int(row[5]))
-                        for group, row in groups.items()
+                        group: None if row is None else Line.from_json(row) for group, row in groups.items()
                     }
                     for k, groups in of.items()
                 }
@@ -121,7 +134,7 @@ class Guarantee:
         if not lines:
             return None
         group, features = look(hits)
-        return promise(lines.get(group, lines.get(_REST)), features, len(hits))
+        return promise(lines[group] if group in lines else lines[_REST], features, len(hits))
 
 
 def load_guarantee(index: Index) -> Guarantee | None:
@@ -173,7 +186,7 @@ def promise(line: Line | None, features: NDArray[np.float64], k: int) -> int:
     return int(np.clip(ceil(predicted - line.lowered), 0, k))
 
 
-def _lines(films: Sequence[Searched], k: int) -> dict[str, Line]:
+def _lines(films: Sequence[Searched], k: int) -> dict[str, Line | None]:
     """The lines of answers with k hits: one for each large group, one for the rest."""
     if len(films) < FEWEST_PEOPLE:
         return {}
@@ -187,12 +200,10 @@ def _lines(films: Sequence[Searched], k: int) -> dict[str, Line]:
         for group in set(groups)
         if min((teaches & (groups == group)).sum(), (~teaches & (groups == group)).sum()) >= FEWEST_IN_GROUP
     }
-    lines = {}
+    lines: dict[str, Line | None] = {}
     for group in (*sorted(large), _REST):
         mine = ~np.isin(groups, sorted(large)) if group == _REST else groups == group
-        line = _line(features, count, mine & teaches, mine & ~teaches)
-        if line is not None:
-            lines[group] = line
+        lines[group] = _line(features, count, mine & teaches, mine & ~teaches)
     return lines
 
 
@@ -203,7 +214,7 @@ def _line(
     measure: NDArray[np.bool_],
 ) -> Line | None:
     """Fit on one half where to speak and what to predict; measure on the other how far to lower it."""
-    if min(teach.sum(), measure.sum()) < _fewest(LEVEL):
+    if min(teach.sum(), measure.sum()) < FEWEST_IN_GROUP:
         return None
     x, y = features[teach], count[teach]
     weights = np.linalg.solve(x.T @ x + _DAMPING * np.eye(x.shape[1]), x.T @ y)
@@ -212,29 +223,31 @@ def _line(
         (
             float(bar)
             for bar in np.unique(predicted)
-            if (lowered := _conformal(error[predicted >= bar])) is not None and bar - lowered > 0
+            if (predicted >= bar).sum() >= FEWEST_IN_GROUP
+            and (lowered := _conformal(error[predicted >= bar])) is not None
+            and bar - lowered > 0
         ),
         None,
     )
     if least is None:
         return None
-    speaks = features[measure] @ weights >= least
-    lowered = _conformal((features[measure] @ weights - count[measure])[speaks])
-    if lowered is None:
-        return None
-    return Line(
-        (float(weights[0]), float(weights[1]), float(weights[2])), least, float(lowered), int(speaks.sum())
-    )
+    measured = features[measure] @ weights
+    while True:
+        speaks = measured >= least
+        lowered = _conformal((measured - count[measure])[speaks])
+        if lowered is None or speaks.sum() < FEWEST_IN_GROUP:
+            return None
+        if lowered < least:
+            a, b, c = map(float, weights)
+            return Line((a, b, c), least, lowered, int(speaks.sum()))
+        # Some that would speak would promise nothing: the level is to hold for those that do promise.
+        least = max(float(measured[measured > least].min(initial=np.inf)), lowered)
 
 
 def _conformal(errors: NDArray[np.float64]) -> float | None:
     """The ⌈(n + 1)·LEVEL⌉-th smallest error; None where there are too few for it to exist."""
     place = ceil((len(errors) + 1) * LEVEL)
     return None if place > len(errors) else float(np.sort(errors)[place - 1])
-
-
-def _fewest(level: float) -> int:
-    return ceil(level / (1 - level) - 1e-9)
 
 
 def look(hits: Sequence[Marks]) -> tuple[str, NDArray[np.float64]]:

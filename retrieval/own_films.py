@@ -56,14 +56,20 @@ class OwnFilms:
         return tuple(first.values())
 
 
-def own_films(index: Index, most: int = MOST_FILMS) -> OwnFilms:
+def own_films(index: Index, most: int = MOST_FILMS, *, new_only: bool = True) -> OwnFilms:
     """Take films of the index, at most so many.
+
+    Args:
+        index: the index.
+        most: how many.
+        new_only: leave out people whom the encoder learned from.
 
     Raises:
         EmptyIndex: nothing was indexed yet.
     """
     rows = list(_rows(index))
-    seen = seen_among(index.encoder.record, {row.subject_id for row in rows})
+    people = {row.subject_id for row in rows}
+    seen = seen_among(index.encoder.record, people) if new_only else frozenset()
     new = [row for row in rows if row.subject_id not in seen]
     chosen = new[:most]
     vectors = _vectors(index, [row.point_id for row in chosen])

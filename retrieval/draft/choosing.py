@@ -9,7 +9,7 @@ which least has to be asked come first.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 
 from corpus.assertions import read_sentence
 from corpus.concepts import Concept, sentence_concepts
@@ -38,11 +38,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence of the draft. `claims`: finding → present or absent. `sources`: the nearest first.
+    """A sentence of the draft. `finding`: what it was chosen for. `claims`: finding → present or absent.
 
-    `support`: how many neighbours' reports say it in these words.
+    `sources`: the nearest first. `support`: how many neighbours' reports say it in these words.
     """
 
+    finding: str
     placed: Placed
     claims: Mapping[str, Status]
     sources: tuple[Source, ...]
@@ -95,7 +96,7 @@ def choose(
     if not wordings:
         return None
     best = min(wordings.values(), key=_order)
-    return Sentence(best.placed, best.claims, tuple(best.sources[:MOST_SOURCES]), len(best.sources))
+    return Sentence(finding, best.placed, best.claims, tuple(best.sources[:MOST_SOURCES]), len(best.sources))
 
 
 def claims_of(sentence: str) -> Mapping[str, Status] | None:
@@ -117,7 +118,7 @@ def _sure(concept: Concept) -> bool:
     return concept.status in (Status.PRESENT, Status.ABSENT)
 
 
-@cache
+@lru_cache(maxsize=4_096)
 def _read(text: str) -> tuple[str, Mapping[str, Status]] | None:
     """A report's sentence, scrubbed, and its claims; None where it may stand in no draft."""
     scrubbed = scrub(text)

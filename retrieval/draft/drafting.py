@@ -1,12 +1,13 @@
 """A draft report of a picture, from its nearest neighbours: votes, sentences, and what they leave open."""
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.errors import SimilarityError
+from corpus.errors import EncoderError, SimilarityError
 from corpus.findings import NO_FINDING, SUPPORT_DEVICES, Status
 from indexer.index import Index
 from indexer.vectors.conditions import Condition
@@ -21,6 +22,8 @@ from retrieval.picture import Picture, read_picture
 from retrieval.probes import Vector
 from retrieval.query import Query
 from retrieval.understand import understand
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from trainer.encoder import Encoder
@@ -82,10 +85,7 @@ def draft(
     passed = [v for v in passed if v not in unseen]
     sentences = _sentences(index, probe, near, passed, shown, understood.subjects, understood.where)
     votes = {v.finding: v for v in passed}
-    statements = tuple(
-        Statement(sentence, tuple(votes[name] for name in sentence.claims if name in votes))
-        for sentence in sentences
-    )
+    statements = tuple(Statement(sentence, _votes_on(sentence, votes)) for sentence in sentences)
     said = {name for sentence in sentences for name in sentence.claims}
     return Draft(
         asked,
@@ -102,6 +102,12 @@ def draft(
 _NOTHING_PASSED = "No draft: the neighbours agree on no finding, and on no absence of one, surely enough."
 
 
+def _votes_on(sentence: Sentence, votes: Mapping[str, Vote]) -> tuple[Vote, ...]:
+    """The votes on what a sentence claims, the one that it was chosen for first."""
+    others = (name for name in sentence.claims if name != sentence.finding)
+    return tuple(votes[name] for name in (sentence.finding, *others) if name in votes)
+
+
 def _why_none(near: Ballot, where: str | None) -> str | None:
     """Why nothing can be drafted from these neighbours, in a sentence."""
     everyone = [neighbour for kind in KINDS for neighbour in near.neighbours[kind]]
@@ -116,17 +122,23 @@ def _why_none(near: Ballot, where: str | None) -> str | None:
 def _localize(
     index: Index, pixels: Vector, passed: Sequence[Vote], localizing: Localizing | None
 ) -> dict[str, Agreed]:
-    """Where this picture shows what was voted present; a finding that is not in the result is shown
-    nowhere.
+    """Where this picture shows what was voted present; what is not in the result is shown nowhere.
+
+    Only a map that was checked against films without the finding shows anything: an answer with a mask and no
+    reservation.
     """
     wanted = [v.finding for v in passed if v.status is Status.PRESENT and v.finding != NO_FINDING]
     if localizing is None or not wanted:
         return {}
-    answers = localizing(index.encoder, pixels, [spoken(name) for name in wanted])
+    try:
+        answers = localizing(index.encoder, pixels, [spoken(name) for name in wanted])
+    except EncoderError as error:  # a tower without a map of features: every side is asked
+        log.info("nothing is localized: %s", error)
+        return {}
     return {
         name: agreement(answer.side, answer.zone)
         for name, answer in zip(wanted, answers, strict=True)
-        if answer.mask is not None
+        if answer.mask is not None and answer.reason is None
     }
 
 

@@ -28,6 +28,7 @@ given: a JSON object of radgraph_f1, bertscore and chexbert_cosine, made by thei
 )
 @click.option("--limit", type=click.IntRange(1), help="Draft for so many pictures at most.")
 @click.option("--allow-seen", is_flag=True, help="Draft also for people that the encoder learned from.")
+@click.option("--no-localize", "blind", is_flag=True, help="Look for nothing in the pictures.")
 @click.option(
     "--radcliq",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -41,6 +42,7 @@ def evaluate_drafts(
     gallery_truth: Path | None,
     limit: int | None,
     allow_seen: bool,
+    blind: bool,
     radcliq: Path | None,
     seed: int,
     as_json: bool,
@@ -61,9 +63,16 @@ def evaluate_drafts(
     with Index.open(on_wait=lambda note: click.echo(note, err=True)) as index:
         index.active_version  # noqa: B018  an empty index is told before the encoder is loaded
         from retrieval.draft.evaluation import draft_source, embedding_similarity, judge, per_finding
+        from retrieval.localize.localizing import localize
 
         drafts = draft_source(
-            index, source, truth=tables[0], gallery_truth=tables[1], limit=limit, allow_seen=allow_seen
+            index,
+            source,
+            truth=tables[0],
+            gallery_truth=tables[1],
+            localizing=None if blind else localize,
+            limit=limit,
+            allow_seen=allow_seen,
         )
         record = judge(drafts, seed=seed)
         record["encoder"] = {"name": index.encoder.name, "fingerprint": index.encoder.fingerprint}

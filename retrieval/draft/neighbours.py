@@ -14,7 +14,7 @@ from indexer.vectors.conditions import And, Comparison, Condition, Not
 
 Kind = Literal["image", "report"]
 KINDS: tuple[Kind, ...] = ("image", "report")
-VOTERS = 50
+VOTERS = 20
 """Neighbours of each kind that vote, unless the reader asks for another number."""
 
 

@@ -10,6 +10,7 @@ from retrieval.calibration import (
     FEWEST_PEOPLE,
     LEVEL,
     Guarantee,
+    Line,
     Searched,
     calibrate,
     marks,
@@ -86,3 +87,10 @@ def test_the_main_finding_is_the_one_that_most_hits_have() -> None:
     normal = marks({"no_finding": Status.PRESENT})
     assert shared(normal, [normal, marks(present("edema"))]) == 1
     assert marks({}) == marks({"edema": Status.ABSENT}) == frozenset()
+
+
+def test_an_answer_of_a_group_that_promises_nothing_is_promised_nothing() -> None:
+    """Not by the line of the others, either: for them it may hold, for this group it was found not to."""
+    silent = Guarantee({"cases": {1: {"edema": None, "rest": Line((1.0, 0.0, 0.0), 0.5, 0.0, 99)}}}, 200)
+    assert silent.promised("cases", [present("edema")]) == 0
+    assert silent.promised("cases", [present("nodule")]) == 1

@@ -52,7 +52,7 @@ def test_the_narrower_of_two_names_stands() -> None:
 def said(text: str) -> Sentence:
     claims = claims_of(text)
     assert claims is not None
-    return Sentence(Placed(text), claims, (), 1)
+    return Sentence(next(iter(claims)), Placed(text), claims, (), 1)
 
 
 def test_repeats_and_contradictions_are_left_out() -> None:
