@@ -1,7 +1,7 @@
 """How good drafts are for radiographs of people the encoder never saw, from reports that are nobody's of
 theirs.
 
-    python -m benchmarks.drafts --data ../shared/data --encoder runs/real
+    python -m benchmarks.drafts --data ../shared/data --encoder runs/real [--phantom runs/phantom]
 
 Gallery: every Open-i report. Queries: the ChestX-ray14 films of left-out people, in two halves by person;
 each half is drafted for in an index that holds the other half's films, from which it learns what votes are
@@ -15,10 +15,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.machine import describe_machine
+from corpus.concepts import sentence_concepts
+from corpus.phantom.scene import scene
 from corpus.records import ProblemSink, Source, Study
 from corpus.sources import open_source
 from corpus.splits import fold_of, split_of
@@ -27,6 +30,7 @@ from indexer.index import Index
 from indexer.pipeline import add_source
 from retrieval.calibrating import calibrate
 from retrieval.draft.baselines import BASELINES
+from retrieval.draft.drafting import draft
 from retrieval.draft.evaluation import OURS, Drafted, Drafts, draft_source, judge, per_finding
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ FORBIDDEN = re.compile(
     re.IGNORECASE,
 )
 SYSTEMS = (OURS, *BASELINES)
+PHANTOMS = 120
 
 
 class LeftOut:
@@ -130,6 +135,36 @@ def print_words(drafted: Sequence[Drafted]) -> None:
         print(f"forbidden words, {system.replace('_', ' '):18} {len(hits):5d} among {words} words")
 
 
+def print_sides(encoder: "Encoder", folder: str) -> None:
+    """The fourth: sides that drafts of phantoms tell, against where their lesions are.
+
+    Maps are believed as far as other phantoms taught, and where they turn with the film.
+    """
+    from retrieval.localize.calibrating import calibrate as calibrate_maps
+    from retrieval.localize.localizing import localize
+
+    asked = 0
+    told: list[bool | None] = []  # right, wrong, or told of a finding that is not there
+    believing = calibrate_maps(encoder, open_source("phantom:140@43").studies(lambda _: None), "gscorecam")
+    with tempfile.TemporaryDirectory() as home, Index.open(Path(home), read_only=False) as index:
+        add_source(index, open_source("phantom:600@41"), encoder, origin="phantoms", folder=folder)
+        index.use(encoder)
+        calibrate(index)
+        for number in range(PHANTOMS):
+            made = draft(index, f"phantom://47/{number}", localizing=partial(localize, thresholds=believing))
+            for statement in made.statements:
+                finding, placed = statement.sentence.finding, statement.sentence.placed
+                asked += "side" in placed.questions
+                if "side" in placed.kept:
+                    of = {les.side for les in scene(47, number).lesions if les.finding == finding}
+                    side = "bilateral" if len(of) > 1 else next(iter(of), None)
+                    said = {c.side for c in sentence_concepts(placed.text) if c.finding == finding}
+                    told.append(None if side is None else said == {side})
+    there = len(told) - told.count(None)
+    print(f"phantoms: {PHANTOMS} drafts; sides told of what is there {there}, ", end="")
+    print(f"right {told.count(True)}; told of what is not there {told.count(None)}; asked {asked}")
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(
@@ -137,6 +172,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--encoder", default="runs/real")
+    parser.add_argument("--phantom", help="an encoder of phantoms, for the sides")
     parser.add_argument("--gallery", type=Path, help="a home that holds Open-i by this encoder, or will")
     options = parser.parse_args()
     from trainer.encoder import Encoder  # here: a decode process reads this module, too, and needs no torch
@@ -158,6 +194,8 @@ def main() -> None:
     print_findings(drafted)
     print_sources(drafted, gold)
     print_words(drafted)
+    if options.phantom is not None:
+        print_sides(Encoder.load(options.phantom), options.phantom)
     print(f"machine: {describe_machine()}")
 
 

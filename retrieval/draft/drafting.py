@@ -124,22 +124,34 @@ def _localize(
 ) -> dict[str, Agreed]:
     """Where this picture shows what was voted present; what is not in the result is shown nowhere.
 
-    Only a map that was checked against films without the finding shows anything: an answer with a mask and no
-    reservation.
+    A map is believed that was checked against films without the finding (a mask without reservation), and
+    that turns with the picture: in the mirrored film it must lie on the other side, in the same zone. A map
+    that follows the film's edges, its marker or its heart does not.
     """
     wanted = [v.finding for v in passed if v.status is Status.PRESENT and v.finding != NO_FINDING]
     if localizing is None or not wanted:
         return {}
+    phrases = [spoken(name) for name in wanted]
+    mirror = np.ascontiguousarray(pixels[:, ::-1])
     try:
-        answers = localizing(index.encoder, pixels, [spoken(name) for name in wanted])
+        answers = localizing(index.encoder, pixels, phrases)
+        mirrored = localizing(index.encoder, mirror, phrases)
     except EncoderError as error:  # a tower without a map of features: every side is asked
         log.info("nothing is localized: %s", error)
         return {}
     return {
         name: agreement(answer.side, answer.zone)
-        for name, answer in zip(wanted, answers, strict=True)
-        if answer.mask is not None and answer.reason is None
+        for name, answer, other in zip(wanted, answers, mirrored, strict=True)
+        if _believed(answer) and _believed(other) and other.side == _TURNED.get(answer.side)
+        if answer.zone == other.zone
     }
+
+
+_TURNED: Mapping[str | None, str] = {"left": "right", "right": "left", "both": "both"}
+
+
+def _believed(answer: Localization) -> bool:
+    return answer.mask is not None and answer.reason is None
 
 
 def _sentences(

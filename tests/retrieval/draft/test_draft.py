@@ -38,20 +38,25 @@ def calibrated(index: Index) -> Iterator[Index]:
     index.calibrations.keep(fingerprint, {"votes": None})
 
 
-def seen_on(side: Side | None, only: str | None = None) -> object:
-    """A localizer that sees every finding (or only one) on one side."""
+TURNED: dict[Side | None, Side | None] = {"left": "right", "right": "left", "both": "both", None: None}
 
-    def localizing(_: object, image: np.ndarray, phrases: Sequence[str]) -> list[Localization]:  # type: ignore[type-arg]
-        empty = np.zeros(image.shape, np.float32)
+
+class SeenOn:
+    """A localizer that sees every finding on one side, and in the mirrored film on the other."""
+
+    def __init__(self, side: Side, *, turns: bool = True, reason: str | None = None) -> None:
+        self.side, self.turns, self.reason = side, turns, reason
+        self.film: np.ndarray | None = None  # type: ignore[type-arg]
+
+    def __call__(self, _: object, image: np.ndarray, phrases: Sequence[str]) -> list[Localization]:  # type: ignore[type-arg]
+        mirrored = self.film is not None and np.array_equal(image, self.film[:, ::-1])
+        self.film = image
+        side = TURNED[self.side] if mirrored and self.turns else self.side
+        heat = np.ones(image.shape, np.float32)
         return [
-            Localization(
-                phrase, None, "patches", None, empty,
-                empty > 0 if only in (None, phrase) else None, None, 1.0, 0.5, side=side,
-            )
+            Localization(phrase, None, "patches", None, heat, heat > 0, self.reason, 1.0, 0.5, side=side)
             for phrase in phrases
-        ]  # fmt: skip
-
-    return localizing
+        ]
 
 
 def told(made: Draft) -> str:
@@ -95,12 +100,25 @@ def test_no_word_of_another_persons_story_is_in_a_draft(calibrated: Index) -> No
 
 
 def test_a_side_is_asked_unless_this_picture_shows_it(calibrated: Index) -> None:
+    kept: set[str] = set()
     for film in FILMS:
         blind = told(draft(calibrated, film)).lower()
         assert not re.search(r"\b(right|left|bilateral)", blind)
-        for side, other in (("right", "left"), ("left", "right")):
-            made = draft(calibrated, film, localizing=seen_on(side))  # type: ignore[arg-type]
-            assert not re.search(rf"\b({other}|bilateral)", told(made).lower())
+        sides: tuple[Side, ...] = ("right", "left")
+        for side in sides:
+            made = draft(calibrated, film, localizing=SeenOn(side))
+            assert not re.search(rf"\b({TURNED[side]}|bilateral)", told(made).lower())
+            kept.update(side for s in made.statements if "side" in s.sentence.placed.kept)
+    assert kept == {"right", "left"}
+
+
+@pytest.mark.parametrize("doubted", [SeenOn("right", turns=False), SeenOn("right", reason="not calibrated")])
+def test_a_map_that_does_not_turn_with_the_film_or_was_not_checked_shows_nothing(
+    calibrated: Index, doubted: SeenOn
+) -> None:
+    for film in FILMS:
+        made = draft(calibrated, film, localizing=doubted)
+        assert not any(statement.sentence.placed.kept for statement in made.statements)
 
 
 def test_the_pictures_own_subject_votes_on_nothing(calibrated: Index) -> None:
