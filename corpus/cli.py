@@ -197,6 +197,40 @@ def sentences(
         context.exit(1)
 
 
+@corpus.command(epilog=SOURCE_HELP)
+@click.argument("source")
+@click.option("--out", required=True, type=click.Path(file_okay=False), help="A new folder.")
+@click.option("--per-film", type=click.IntRange(min=1), default=1, show_default=True, help="Studies of each.")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "test", "all"]),
+    default="train",
+    show_default=True,
+    help="Whose films: people of this split.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the lesions.")
+def counterfactual(source: str, out: str, per_film: int, split: str, seed: int) -> None:
+    """Draw phantom lesions into the normal films of SOURCE, with reports and masks, into a folder.
+
+    The folder is a manifest to train on (manifest:OUT/manifest.csv) and a truth for evaluate-localization
+    (--masks OUT).
+    """
+    from pathlib import Path
+
+    from corpus.counterfactual import normal_films
+    from corpus.counterfactual_folder import write_counterfactuals
+    from corpus.records import Problem
+    from corpus.splits import Split
+
+    whose: Split | None = None if split == "all" else split  # type: ignore[assignment]  # click holds it to these
+    problems: list[Problem] = []
+    films = normal_films(_open(source, None, ()), whose, problems.append)
+    written = write_counterfactuals(films, Path(out), per_film=per_film, seed=seed)
+    click.echo(f"{written.studies} films drawn from {written.films} people's, {written.masks} masks: {out}")
+    if problems:
+        click.echo(f"{len(problems)} films passed over: nothing can be drawn into them", err=True)
+
+
 def _open(source: str, reports: str | None, admit: tuple[str, ...]) -> Source:
     from pathlib import Path
 

@@ -168,7 +168,12 @@ VOCABULARY = Vocabulary(
         Finding("fibrosis", None, ("C0034069", "C0016059"), ("pulmonary fibrosis",)),
         Finding("pleural_thickening", "pleural_other", ("C0264545",)),
         Finding("hernia", None, ("C3489393", "C0019291", "C0019284", "C0019270"), ("hiatal hernia",)),
-        Finding("ground_glass", "lung_opacity", ("C3544344",), ("ground glass opacity", "ggo")),
+        Finding(
+            "ground_glass",
+            "lung_opacity",
+            ("C3544344",),
+            ("ground glass opacity", "ground glass opacities", "ggo"),
+        ),
     )
 )
 

@@ -18,10 +18,15 @@ import open_clip
 from pathlib import Path
 
 folder = "."  # where this folder lies
-text = json.loads(Path(folder, "open_clip_config.json").read_text("utf-8"))["model_cfg"]["text_cfg"]
+config = json.loads(Path(folder, "open_clip_config.json").read_text("utf-8"))["model_cfg"]
+text, vision = config["text_cfg"], config["vision_cfg"]
 if "hf_model_name" in text:  # a BERT-shaped text tower: open_clip looks for its config.json where this says
     text |= {"hf_model_name": folder, "hf_model_pretrained": False}
-model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}", text_cfg=text)
+if str(vision.get("timm_model_name")).startswith("local-dir:"):  # an image trunk with arguments of its own
+    vision |= {"timm_model_name": f"local-dir:{folder}/trunk"}
+model, _, preprocess = open_clip.create_model_and_transforms(
+    f"local-dir:{folder}", text_cfg=text, vision_cfg=vision
+)
 tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
 ```
 

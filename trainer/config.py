@@ -31,7 +31,9 @@ class LossConfig:
     Semantic matching: `temperature` sharpens its targets below 1, `identity_weight` leans them on true pairs.
     DHN-NCE: `beta1` and `beta2` weigh hard negatives, `detach_weights` takes the weights as constants,
     `decoupled` leaves the true pair out of the sum. Multi-positive InfoNCE: positives are at least `least`
-    alike. `learn_scale`: learn the logit scale, too, else it stays 1 / `optimizer.temperature`.
+    alike. `learn_scale`: learn the logit scale, too, else it stays 1 / `optimizer.temperature`. `patches`:
+    weight of the loss between texts and the patches that fit them best (`trainer.patch_loss`), which teaches
+    where in a picture a finding lies; 0: none.
     """
 
     name: LossName = "semantic-matching"
@@ -43,6 +45,7 @@ class LossConfig:
     decoupled: bool = True
     least: float = 0.5
     learn_scale: bool = True
+    patches: float = 0.0
 
     @property
     def by_labels(self) -> bool:
@@ -214,6 +217,7 @@ class TrainConfig:
             ("sampling.prompts", self.sampling.prompts, 0),
             ("memory.chunk", self.memory.chunk, 0),
             ("patience", self.patience, 0),
+            ("loss.patches", self.loss.patches, 0),
             ("freeze.views", self.freeze.views, 1),
             ("freeze.image_blocks", self.freeze.image_blocks, -1),
             ("freeze.text_layers", self.freeze.text_layers, -1),

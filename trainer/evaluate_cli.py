@@ -100,6 +100,7 @@ def evaluate(
     import json
     import sys
 
+    from corpus.progress import counting_bars
     from corpus.settings import settings
     from corpus.sources import open_source
     from corpus.truth import read_truth
@@ -120,7 +121,7 @@ def evaluate(
     from trainer.encoder import Encoder
 
     device = device or settings().device
-    with _progress() as on_progress:
+    with counting_bars() as on_progress:
         record = measure(
             Encoder.load(folder, device),
             asked,
@@ -144,33 +145,6 @@ def evaluate(
     failed = _report_problems(record)
     if strict and failed:
         sys.exit(1)
-
-
-def _progress() -> Any:
-    """Return a context that gives a progress callback; a bar on stderr, nothing when that is no terminal."""
-    from collections.abc import Iterator
-    from contextlib import contextmanager
-
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from trainer.gallery import Progress as Callback
-
-    @contextmanager
-    def bars() -> Iterator[Callback]:
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as shown:
-            running: list[Any] = []
-
-            def advance(doing: str, done: int, total: int) -> None:
-                if not running or running[-1][0] != doing or shown.tasks[running[-1][1]].completed > done:
-                    running.append((doing, shown.add_task(doing, total=total)))
-                shown.update(running[-1][1], completed=done)
-
-            yield advance
-
-    return bars()
 
 
 def _report_problems(record: dict[str, Any]) -> int:

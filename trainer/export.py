@@ -78,6 +78,8 @@ def _write(
     text_config = getattr(getattr(model, "text", None), "config", None)
     if text_config is not None:
         text_config.save_pretrained(str(fresh))
+    if architecture.image_trunk is not None:
+        files.write_trunk(fresh, architecture.image_trunk)
     config = {"model_cfg": dict(architecture.model_cfg), "preprocess_cfg": dict(architecture.preprocess_cfg)}
     (fresh / files.CONFIG).write_text(json.dumps(files.with_paths(config, str(final)), indent=2), "utf-8")
     hashes = files.hash_files(fresh)

@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 from corpus.errors import TrainingError
 from trainer.config import AugmentConfig, FreezeConfig
 from trainer.frozen import split_image_tower
+from trainer.patches import project_map
 from trainer.pictures import Pixels, Tick
 from trainer.tokens import WindowTokenizer
 
@@ -40,7 +41,10 @@ def augmentation(config: AugmentConfig) -> v2.Transform:
 
 
 class ImageSide:
-    """Pictures of a pool to features; the activations of a frozen prefix are kept, if they fit."""
+    """Pictures of a pool to features; the activations of a frozen prefix are kept, if they fit.
+
+    `patches`: features with patches will be asked for, also of a wholly frozen trunk.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class ImageSide:
         device: torch.device,
         *,
         recompute: bool = False,
+        patches: bool = False,
     ) -> None:
         self._pixels = pixels
         self._rows = np.arange(len(pixels))
@@ -60,8 +65,14 @@ class ImageSide:
         self._device = device
         self._augment = augmentation(augment) if augment else None
         self._freeze = freeze
-        visual: Any = model.visual
-        self._tower = split_image_tower(visual, freeze.image_blocks, pixels.shape[1], recompute=recompute)
+        self._visual: Any = model.visual
+        self._tower = split_image_tower(
+            self._visual,
+            freeze.image_blocks,
+            pixels.shape[1],
+            recompute=recompute,
+            keep_map=patches,
+        )
         self._cached: NDArray[np.float16] | None = None
 
     def fill_cache(self, file: Path, tick: Tick) -> bool:
@@ -107,18 +118,21 @@ class ImageSide:
 
     def features(self, index: NDArray[np.int64], *, training: bool) -> Tensor:
         """(n, dim) unit features of the pool's pictures at `index`; augmented when training."""
-        index = self._rows[index]
-        if self._cached is not None:
-            view = torch.zeros(len(index), dtype=torch.int64)
-            if training and len(self._cached) > 1:
-                view = torch.randint(len(self._cached), (len(index),))
-            kept = torch.from_numpy(self._cached[view.numpy(), index]).to(self._device).float()
-            return F.normalize(self._tower.rest(kept).float(), dim=-1)
-        inputs = self.inputs(index, augment=training)
-        if self._freeze.image_blocks:
-            with torch.no_grad():
-                inputs = self._tower.prefix(inputs)
-        return F.normalize(self._tower.rest(inputs).float(), dim=-1)
+        activations = self._activations(self._rows[index], training=training)
+        return F.normalize(self._tower.rest(activations).float(), dim=-1)
+
+    def with_patches(self, index: NDArray[np.int64]) -> Tensor:
+        """(n, 1 + P, dim) unit features of the augmented pictures at `index`, their own first, then patches'.
+
+        Raises:
+            EncoderError: the tower gives no map of features.
+        """
+        activations = self._activations(self._rows[index], training=True)
+        grid = self._tower.map(activations)
+        visual = self._visual
+        whole = visual.head(visual.trunk.forward_head(grid))
+        patches = project_map(visual, grid).flatten(1, 2)
+        return F.normalize(torch.cat([whole[:, None], patches], dim=1).float(), dim=-1)
 
     def inputs(self, index: NDArray[np.int64], *, augment: bool = False) -> Tensor:
         """(n, 3, size, size) float32: the pixels at `index` as the trunk takes them."""
@@ -126,6 +140,19 @@ class ImageSide:
         if augment and self._augment is not None:
             pixels = torch.stack([self._augment(picture) for picture in pixels])
         return (pixels.expand(-1, 3, -1, -1) - self._mean) / self._std
+
+    def _activations(self, rows: NDArray[np.int64], *, training: bool) -> Tensor:
+        """What the learning part of the tower takes of the pictures at `rows`."""
+        if self._cached is not None:
+            view = torch.zeros(len(rows), dtype=torch.int64)
+            if training and len(self._cached) > 1:
+                view = torch.randint(len(self._cached), (len(rows),))
+            return torch.from_numpy(self._cached[view.numpy(), rows]).to(self._device).float()
+        inputs = self.inputs(rows, augment=training)
+        if self._freeze.image_blocks:
+            with torch.no_grad():
+                inputs = self._tower.prefix(inputs)
+        return inputs
 
 
 class TextSide:

@@ -4,7 +4,8 @@ An encoder folder is what plain open_clip writes and reads (`open_clip_config.js
 `open_clip_model.safetensors`, the tokenizer's files) together with `similarity.json`, our record of how it
 was made, and `README.md`, its model card. A text tower of BERT shape makes open_clip store the folder's own
 path in its configuration; that path is no part of what the encoder is, so hashes are taken without it, and
-`adopt` writes the present one after a move.
+`adopt` writes the present one after a move. So does an image trunk that is built with arguments of its own
+(a finer grid): timm reads them from `trunk/config.json`, by a path.
 """
 
 import hashlib
@@ -22,12 +23,15 @@ logger = logging.getLogger(__name__)
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 TOWER_CONFIG = "config.json"
+TRUNK = "trunk"
+TRUNK_CONFIG = f"{TRUNK}/config.json"
 TOKENIZER = "tokenizer.json"
 RECORD = "similarity.json"
 CARD = "README.md"
 
 _UNHASHED = frozenset({RECORD, CARD})  # the record holds the hashes; the card may be edited by its owner
 _PATH_FIELDS = ("hf_model_name", "hf_tokenizer_name")
+_TRUNK_SOURCE = "local-dir:"  # timm's word for a model whose name and arguments stand in a folder
 _HERE = "."
 
 ENCODING_RULES = "pad-to-square/bicubic; texts in even windows on word borders, averaged; unit vectors; v1"
@@ -52,13 +56,36 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def with_paths(config: Mapping[str, Any], here: str) -> dict[str, Any]:
-    """Return a copy of an open_clip configuration whose text tower and tokenizer are read from `here`."""
+    """Return a copy of an open_clip configuration whose parts outside it are read from `here`.
+
+    These are the text tower and the tokenizer, and an image trunk with arguments of its own.
+    """
     copy: dict[str, Any] = json.loads(json.dumps(config))
     text = copy.get("model_cfg", {}).get("text_cfg", {})
     for field in _PATH_FIELDS:
         if text.get(field):
             text[field] = here
+    if has_trunk_config(copy):
+        copy["model_cfg"]["vision_cfg"]["timm_model_name"] = f"{_TRUNK_SOURCE}{here}/{TRUNK}"
     return copy
+
+
+def has_trunk_config(config: Mapping[str, Any]) -> bool:
+    """Whether the image trunk of an open_clip configuration is described by a file beside it."""
+    vision = config.get("model_cfg", {}).get("vision_cfg", {})
+    return isinstance(vision, dict) and str(vision.get("timm_model_name")).startswith(_TRUNK_SOURCE)
+
+
+def write_trunk(folder: Path, trunk: Mapping[str, Any]) -> None:
+    """Write an image trunk's name and arguments where timm looks for them below an encoder folder.
+
+    Args:
+        folder: the encoder folder.
+        trunk: `{"architecture": NAME, "model_args": {…}}`, as timm has it.
+    """
+    (folder / TRUNK).mkdir()
+    content = {**trunk, "pretrained_cfg": {}}
+    (folder / TRUNK_CONFIG).write_text(json.dumps(content, indent=2), "utf-8")
 
 
 def hash_file(path: Path) -> str:
@@ -72,11 +99,14 @@ def hash_file(path: Path) -> str:
 
 def hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that decides the encoder's output, by file name."""
-    return {
+    hashes = {
         path.name: hash_file(path)
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name not in _UNHASHED and not path.name.startswith(".")
     }
+    if (folder / TRUNK_CONFIG).is_file():
+        hashes[TRUNK_CONFIG] = hash_file(folder / TRUNK_CONFIG)
+    return hashes
 
 
 def fingerprint(folder: Path, hashes: Mapping[str, str]) -> str:
@@ -97,6 +127,8 @@ def fingerprint(folder: Path, hashes: Mapping[str, str]) -> str:
         "text_tower": hashes.get(TOWER_CONFIG, "open_clip"),
         "rules": ENCODING_RULES,
     }
+    if TRUNK_CONFIG in hashes:
+        decisive["image_trunk"] = hashes[TRUNK_CONFIG]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,7 +4,7 @@ A trunk is taken apart into the modules its `forward_features` runs one after th
 gives the same features is checked on a random picture before it is relied on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,14 @@ from trainer.trunk import runs_in_line, take_apart
 
 @dataclass(frozen=True, slots=True)
 class SplitTower:
-    """An image tower in two parts: `prefix` is frozen, `rest` learns. `rest(prefix(x))` is the tower."""
+    """An image tower in two parts: `prefix` is frozen, `rest` learns. `rest(prefix(x))` is the tower.
+
+    `map(prefix(x))` is what its trunk gives before pooling.
+    """
 
     prefix: nn.Module
     rest: nn.Module
+    map: Callable[[torch.Tensor], torch.Tensor]
 
 
 class _Rest(nn.Module):
@@ -36,17 +40,26 @@ class _Rest(nn.Module):
     def forward(self, activations: torch.Tensor) -> torch.Tensor:
         """(n, …) activations → (n, dim) features."""
         visual: Any = self._visual[0]
+        features: torch.Tensor = visual.head(visual.trunk.forward_head(self.map(activations)))
+        return features
+
+    def map(self, activations: torch.Tensor) -> torch.Tensor:
+        """(n, …) activations → what the trunk gives before pooling."""
         for block in self.blocks:
             if self.recompute and torch.is_grad_enabled():
                 activations = checkpoint(block, activations, use_reentrant=False)
             else:
                 activations = block(activations)
-        features: torch.Tensor = visual.head(visual.trunk.forward_head(activations))
-        return features
+        return activations
 
 
 def split_image_tower(
-    visual: nn.Module, frozen_blocks: int, image_size: int, *, recompute: bool = False
+    visual: nn.Module,
+    frozen_blocks: int,
+    image_size: int,
+    *,
+    recompute: bool = False,
+    keep_map: bool = False,
 ) -> SplitTower:
     """Freeze the stem and the first blocks of a timm image tower, and part it there.
 
@@ -55,6 +68,8 @@ def split_image_tower(
         frozen_blocks: how many blocks; 0 freezes nothing, −1 the whole trunk.
         image_size: side of the pictures, for the check.
         recompute: let the learning blocks keep no activations for the way back, but run again on it.
+        keep_map: part a wholly frozen trunk before its pooling, not behind it, so that its patches can be
+            learned from.
 
     Raises:
         TrainingError: the trunk has fewer blocks, or is of a kind that cannot be parted.
@@ -63,12 +78,15 @@ def split_image_tower(
     if frozen_blocks == 0:
         if recompute:
             _recompute_trunk(trunk)
-        return SplitTower(nn.Identity(), visual)
+        return SplitTower(nn.Identity(), visual, getattr(trunk, "forward_features", _no_map))
     if not isinstance(trunk, nn.Module):
         raise TrainingError("only a timm image trunk can be frozen")
     if frozen_blocks < 0:
         trunk.requires_grad_(False)
-        return SplitTower(trunk, visual.head)  # type: ignore[arg-type]
+        if keep_map:
+            nothing_left = _Rest(nn.Sequential(), visual, recompute)
+            return SplitTower(_Unpooled(trunk), nothing_left, nothing_left.map)
+        return SplitTower(trunk, visual.head, _no_map)  # type: ignore[arg-type]
     parts = take_apart(trunk)
     if parts is None:
         raise TrainingError(
@@ -84,7 +102,27 @@ def split_image_tower(
         raise TrainingError(
             f"a {type(trunk).__name__} trunk cannot be frozen in part: its blocks are not run in a line"
         )
-    return SplitTower(prefix, _Rest(rest, visual, recompute))
+    learning = _Rest(rest, visual, recompute)
+    return SplitTower(prefix, learning, learning.map)
+
+
+class _Unpooled(nn.Module):
+    """A trunk up to its pooling."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, 3, size, size) → the feature map."""
+        features: torch.Tensor = self.trunk.forward_features(pixels)  # type: ignore[operator]
+        return features
+
+
+def _no_map(activations: torch.Tensor) -> torch.Tensor:
+    raise TrainingError(
+        "this image tower gives no map of features to learn patches on; set loss.patches to 0"
+    )
 
 
 def _recompute_trunk(trunk: Any) -> None:

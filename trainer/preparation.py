@@ -203,6 +203,7 @@ def _side(
         config.augment if name == "train" else None,
         device,
         recompute=config.memory.recompute,
+        patches=config.loss.patches > 0,
     )
     tokenizer = WindowTokenizer.of_tokenizer(
         towers.tokenizer, int(shape.model_cfg["text_cfg"]["context_length"])

@@ -41,10 +41,10 @@ class Processes:
         return slice(edges[self.rank], edges[self.rank + 1])
 
     def gather(self, rows: Tensor, count: int) -> Tensor:
-        """The rows of all processes, (count, dim), in the batch's order.
+        """The rows of all processes, (count, …), in the batch's order.
 
         Args:
-            rows: this process's stretch, (its length, dim); its own rows keep their gradient.
+            rows: this process's stretch, (its length, …); its own rows keep their gradient.
             count: rows of all processes.
         """
         if self.world == 1:
@@ -52,7 +52,7 @@ class Processes:
         edges = self._edges(count)
         sizes = [end - start for start, end in itertools.pairwise(edges)]
         longest = max(sizes)
-        padded = torch.zeros(longest, rows.shape[1], dtype=rows.dtype, device=rows.device)
+        padded = torch.zeros(longest, *rows.shape[1:], dtype=rows.dtype, device=rows.device)
         padded[: len(rows)] = rows.detach()
         everyone = [torch.empty_like(padded) for _ in sizes]
         dist.all_gather(everyone, padded)

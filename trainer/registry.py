@@ -20,20 +20,23 @@ from trainer.hub import is_hub_name
 from trainer.known import find_known, known_names, require_known
 
 ENCODERS = "encoders"
-_PARTS = {"note", "model_cfg", "preprocess_cfg", "text_tower", "image_weights", "text_weights"}
+_PARTS = {"note", "model_cfg", "preprocess_cfg", "image_trunk", "text_tower", "image_weights", "text_weights"}
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """The shape of an encoder before it is trained.
 
-    `model_cfg` and `preprocess_cfg` are open_clip's. `text_tower`: configuration of a text tower from
+    `model_cfg` and `preprocess_cfg` are open_clip's. `image_trunk`: a timm network with arguments of its own,
+    `{"architecture": NAME, "model_args": {"output_stride": 8}}`, where `timm_model_name` is `local-dir:.`: a
+    grid of patches finer than that network usually has. `text_tower`: configuration of a text tower from
     scratch. `image_weights`, `text_weights`: what the towers start from, in the words of `trainer.towers`.
     """
 
     name: str
     model_cfg: Mapping[str, Any]
     preprocess_cfg: Mapping[str, Any]
+    image_trunk: Mapping[str, Any] | None = None
     text_tower: Mapping[str, Any] | None = None
     image_weights: str | None = None
     text_weights: str | None = None

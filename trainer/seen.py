@@ -82,3 +82,15 @@ def seen_among(record: Mapping[str, Any], ids: Iterable[str]) -> frozenset[str]:
         raise EncoderError("the encoder's record has a damaged list of subjects; export the encoder again")
     known = set(entry["hashes"])
     return frozenset(i for i in set(ids) if hash_subjects(entry["salt"], [i])[0] in known)
+
+
+def has_seen(record: Mapping[str, Any], subject_id: str) -> bool:
+    """Whether the encoder of `record` was trained on films of a person.
+
+    Films that were made of this person's (`corpus counterfactual`) and read by a manifest count as well: a
+    manifest puts its own name before the id.
+
+    Raises:
+        EncoderError: as `count_seen`.
+    """
+    return count_seen(record, [subject_id, f"manifest:{subject_id}"]) > 0

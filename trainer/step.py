@@ -28,8 +28,10 @@ Encode = Callable[[Index], Tensor]
 class Stepper:
     """Fills the gradients of a model for a batch.
 
-    `pictures`, `texts`: run the towers over items of the pool, (n,) indices → (n, dim) unit rows. `loss`: as
-    in `trainer.losses`. `log_scale`: the learned logarithm of the logit scale. `dim`: of a feature. `chunk`:
+    `pictures`, `texts`: run the towers over items of the pool, (n,) indices → (n, dim) unit rows; pictures
+    may be (n, 1 + P, dim), with the patches that `trainer.patch_loss` learns from. `loss`: as in
+    `trainer.losses`. `log_scale`: the learned logarithm of the logit scale. `picture_shape`: of a picture's
+    features, (dim,) or (1 + P, dim). `chunk`:
     items through a tower at once, 0 for all. `precision`: of the towers; features and loss are float32
     whatever it is.
     """
@@ -39,30 +41,32 @@ class Stepper:
     loss: nn.Module
     log_scale: nn.Parameter
     device: torch.device
-    dim: int
+    picture_shape: tuple[int, ...]
     processes: Processes = ALONE
     chunk: int = 0
     precision: torch.dtype = torch.float32
 
-    def __call__(self, batch: Batch, similarity: Tensor | None) -> float:
+    def __call__(self, batch: Batch, similarity: Tensor | None, shown: Tensor | None = None) -> float:
         """Add the batch's gradients to the parameters of the towers and the scale.
 
         Args:
             batch: the whole batch, of all processes.
             similarity: (n, m) likeness of labels of the whole batch, where the loss uses one.
+            shown: (n, m) which pictures show what which texts affirm, where patches learn from it.
 
         Returns:
             The loss of the whole batch.
         """
         own = self.processes.stretch
-        pictures = self._encode(self.pictures, batch.pictures[own(len(batch.pictures))])
-        texts = self._encode(self.texts, batch.texts[own(len(batch.texts))])
+        pictures = self._encode(self.pictures, batch.pictures[own(len(batch.pictures))], self.picture_shape)
+        texts = self._encode(self.texts, batch.texts[own(len(batch.texts))], self.picture_shape[-1:])
         value: Tensor = self.loss(
             self.processes.gather(pictures.leaf, len(batch.pictures)),
             self.processes.gather(texts.leaf, len(batch.texts)),
             self.log_scale.exp(),
             similarity=similarity,
             pairs=torch.from_numpy(batch.pairs).to(self.device),
+            **({} if shown is None else {"shown": shown}),
         )
         if bool(torch.isfinite(value)):
             value.backward()  # type: ignore[no-untyped-call]
@@ -70,9 +74,9 @@ class Stepper:
             texts.carry_back()
         return float(value.detach())
 
-    def _encode(self, encode: Encode, index: Index) -> "_Encoded":
+    def _encode(self, encode: Encode, index: Index, shape: tuple[int, ...]) -> "_Encoded":
         if len(index) == 0:  # a short last batch may leave a process without items
-            return _Encoded(torch.zeros(0, self.dim, device=self.device), [])
+            return _Encoded(torch.zeros(0, *shape, device=self.device), [])
         if self.chunk == 0 or len(index) <= self.chunk:
             with self._running():
                 features = encode(index)

@@ -126,6 +126,34 @@ def label_similarity(
     return _shared(left, right)
 
 
+def shown(pictures: Sequence[Statuses], texts: Sequence[Statuses]) -> NDArray[np.float32]:
+    """Whether n pictures show what m texts affirm.
+
+    Returns:
+        (n, m) float32: 1 where every leaf finding that the text calls present is present on the picture; 0
+        where none of them is present or uncertain there, and the picture's findings are known; NaN where
+        neither can be said, and for texts that affirm none.
+    """
+    affirmed, on_film, possible = (
+        np.array([[status in wanted for status in _leaf_statuses(item)] for item in items], np.float32)
+        for items, wanted in (
+            (texts, (Status.PRESENT,)),
+            (pictures, (Status.PRESENT,)),
+            (pictures, (Status.PRESENT, Status.UNCERTAIN)),
+        )
+    )
+    count = affirmed.sum(axis=1)
+    told = np.full((len(pictures), len(texts)), np.nan, np.float32)
+    told[(possible @ affirmed.T == 0) & np.array([bool(item) for item in pictures])[:, None]] = 0
+    told[on_film @ affirmed.T == count] = 1
+    told[:, count == 0] = np.nan
+    return told
+
+
+def _leaf_statuses(item: Statuses) -> list[Status | None]:
+    return [item.get(name) for name in VOCABULARY.leaves]
+
+
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     units: NDArray[np.float32] = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)

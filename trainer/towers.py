@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from corpus.errors import EncoderError
 from trainer.checkpoints.reading import compare_keys, read_weights
 from trainer.encoder import build_model
-from trainer.folder import with_paths
+from trainer.folder import with_paths, write_trunk
 from trainer.registry import Architecture
 from trainer.vocabulary import learn_tokenizer
 
@@ -101,9 +101,14 @@ def _with_text_tower_of(architecture: Architecture, spec: str) -> tuple[nn.Modul
 
 
 def _build(architecture: Architecture, text_folder: str, *, pretrained_text: bool) -> nn.Module:
-    cfg = with_paths({"model_cfg": architecture.model_cfg}, text_folder)["model_cfg"]
     try:
-        return build_model(cfg, pretrained_text=pretrained_text)
+        with tempfile.TemporaryDirectory() as folder:
+            config = {"model_cfg": architecture.model_cfg}
+            cfg = with_paths(config, folder)["model_cfg"]
+            cfg["text_cfg"] = with_paths(config, text_folder)["model_cfg"]["text_cfg"]
+            if architecture.image_trunk is not None:
+                write_trunk(Path(folder), architecture.image_trunk)
+            return build_model(cfg, pretrained_text=pretrained_text)
     except (RuntimeError, TypeError, KeyError, ValueError, OSError, AssertionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise EncoderError(f"the architecture {architecture.name!r} cannot be built: {reason}") from error

@@ -18,13 +18,14 @@ from trainer.heads import projections, standardise_heads
 from trainer.losses import DHNNCELoss, InfoNCELoss, MultiPositiveInfoNCELoss, SemanticMatchingLoss
 from trainer.monitor import Score, score_held_out
 from trainer.optimizer import build_optimizer, build_schedule
+from trainer.patch_loss import WithPatches
 from trainer.preparation import Prepared
 from trainer.processes import ALONE, Processes
 from trainer.sampling import Batch, Sampler
 from trainer.start import start_projection
 from trainer.step import Stepper
 from trainer.target_vectors import target_vectors
-from trainer.targets import label_similarity, rarity_weights
+from trainer.targets import label_similarity, rarity_weights, shown
 from trainer.towers import SCRATCH
 
 MAX_LOGIT_SCALE = 100.0
@@ -32,6 +33,11 @@ MAX_LOGIT_SCALE = 100.0
 
 def build_loss(config: LossConfig) -> nn.Module:
     """The loss that a configuration names."""
+    whole = _build_whole_loss(config)
+    return WithPatches(whole, config.patches) if config.patches else whole
+
+
+def _build_whole_loss(config: LossConfig) -> nn.Module:
     match config.name:
         case "semantic-matching":
             return SemanticMatchingLoss(config.temperature, config.identity_weight)
@@ -97,12 +103,14 @@ class Training:
             self.optimizer, config.optimizer.warm_up, self.steps_per_epoch * config.epochs
         )
         self.gradients = Stepper(
-            lambda index: side.images.features(index, training=True),
+            side.images.with_patches
+            if config.loss.patches
+            else lambda index: side.images.features(index, training=True),
             side.texts.features,
             build_loss(config.loss),
             scale,
             device,
-            int(prepared.towers.architecture.model_cfg["embed_dim"]),
+            self._picture_shape(),
             processes,
             config.memory.chunk,
             {"float32": torch.float32, "bf16": torch.bfloat16}[config.memory.precision],
@@ -156,7 +164,7 @@ class Training:
         if not self.model.training:
             self.set_modes()
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.gradients(batch, self._similarity(batch))
+        loss = self.gradients(batch, self._similarity(batch), self._shown(batch))
         if not math.isfinite(loss):
             raise TrainingError(f"the loss is {loss} at step {self.step + 1}: lower the learning rate")
         scale = self.model.logit_scale
@@ -239,6 +247,25 @@ class Training:
             self.config.targets.kind,
         )
         return torch.from_numpy(likeness).to(self.device)
+
+    def _shown(self, batch: Batch) -> torch.Tensor | None:
+        """Which pictures show what which texts affirm, where patches learn from findings."""
+        if not self.config.loss.patches or not self.config.needs_labels:
+            return None
+        pool = self.prepared.train.pool
+        told = shown(
+            [pool.pictures[place].statuses for place in batch.pictures],
+            [pool.texts[place].statuses for place in batch.texts],
+        )
+        return torch.from_numpy(told).to(self.device)
+
+    def _picture_shape(self) -> tuple[int, ...]:
+        """The shape of a picture's features: (dim,), or (1 + P, dim) with its patches'."""
+        images = self.prepared.train.images
+        with torch.no_grad():
+            if self.config.loss.patches:
+                return tuple(images.with_patches(np.arange(1)).shape[1:])
+            return tuple(images.features(np.arange(1), training=False).shape[1:])
 
     def _average(self) -> WeightAverage:
         optimizer = self.config.optimizer

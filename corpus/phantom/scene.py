@@ -232,7 +232,7 @@ def _draw_lesions(random: np.random.Generator) -> tuple[Lesion, ...]:
         elif finding in (CONSOLIDATION, NODULE):
             places = [_draw_place(random, free, [les.side for les in lesions if les.side])]
         for side, zone in places:
-            lesion = _draw_lesion(random, finding, side, zone, faint)
+            lesion = draw_lesion(random, finding, side, zone, faint)
             lesions.append(lesion)
             free -= _occupied(lesion)
     return tuple(lesions)
@@ -260,9 +260,18 @@ def _occupied(lesion: Lesion) -> set[tuple[Side, Zone]]:
     return {(lesion.side, zone) for zone in zones}
 
 
-def _draw_lesion(
+def draw_lesion(
     random: np.random.Generator, finding: str, side: Side | None, zone: Zone | None, faint: bool
 ) -> Lesion:
+    """Draw one lesion of a finding: its size, contrast and place within the ranges of `lesions`.
+
+    Args:
+        random: where the draws come from.
+        finding: one of `FINDINGS`.
+        side: the patient's, None for the heart.
+        zone: the third of the lung, None where the finding has its own place.
+        faint: too weak for a reader to be sure.
+    """
     smallest, largest = FAINT_SIZES[finding] if faint else _sure_sizes(finding)
     # Small lesions are more frequent than large ones.
     size = smallest + (largest - smallest) * random.beta(1.1, 1.7)

@@ -74,7 +74,7 @@ def gradients(
         loss,
         model.logit_scale,
         CPU,
-        32,
+        (32,),
         chunk=chunk,
         precision=precision,
     )

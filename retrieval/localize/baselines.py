@@ -1,0 +1,113 @@
+"""What a localizer must beat: answers that do not look for the structure asked for.
+
+All but the random one know something true of the structure: how large it is on other people's pictures. The
+mean mask knows where it lies there, too. Each is made for one picture from the marks of others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+Heat = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+BASELINES = ("random", "centre_box", "brightest", "mean_mask")
+
+GRID = 64
+"""Masks of pictures of all sizes are averaged on a square of so many cells a side."""
+
+_LEVELS = np.linspace(0.05, 0.95, 19, dtype=np.float32)  # of the mean mask, tried as thresholds
+_BLUR = 0.02  # of the longer side: what counts as a region and not a bright pixel
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A baseline's map and mask, (height, width) of the picture it was made for."""
+
+    heat: Heat
+    mask: Mask
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The marks of one structure on pictures of several people.
+
+    `masks`: (n, GRID, GRID) float32, the share of each cell that a mask covers. `subjects`: whose each is.
+    """
+
+    masks: NDArray[np.float32]
+    subjects: tuple[str, ...]
+
+    @classmethod
+    def of(cls, masks: Sequence[Mask], subjects: Sequence[str]) -> "Atlas":
+        """Bring masks of any sizes onto the common grid."""
+        rows = [to_grid(mask) for mask in masks]
+        return cls(np.stack(rows) if rows else np.zeros((0, GRID, GRID), np.float32), tuple(subjects))
+
+    def answers(self, image: Heat, subject: str, random: np.random.Generator) -> dict[str, Answer]:
+        """Every baseline's answer for one picture; none where the atlas holds nobody else.
+
+        Args:
+            image: (height, width) in [0, 1].
+            subject: whose picture it is: that person's masks are left out.
+            random: of the random answer.
+        """
+        others = np.array([other != subject for other in self.subjects], np.bool_)
+        if not others.any():
+            return {}
+        share = float(self.masks[others].mean())
+        mean, threshold = self._mean_mask(others)
+        likely = from_grid(mean, image.shape)
+        heats = {
+            "random": random.random(image.shape, dtype=np.float32),
+            "centre_box": _nearness_to_centre(image.shape),
+            "brightest": ndimage.gaussian_filter(image, _BLUR * max(image.shape)),
+        }
+        answers = {name: Answer(heat, highest(heat, share)) for name, heat in heats.items()}
+        return answers | {"mean_mask": Answer(likely, likely >= threshold)}
+
+    def _mean_mask(self, others: NDArray[np.bool_]) -> tuple[NDArray[np.float32], float]:
+        """The mean of others' masks, and the threshold that makes the best Dice with them."""
+        flat = self._flat[others]
+        mean = flat.mean(axis=0)
+        levels = _LEVELS * mean.max()
+        candidates = (mean[None, :] >= levels[:, None]).astype(np.float32)  # (levels, cells)
+        shared = flat @ candidates.T
+        areas = flat.sum(axis=1)[:, None] + candidates.sum(axis=1)[None, :]
+        best = int(np.argmax((2 * shared / areas).mean(axis=0)))
+        return mean.reshape(GRID, GRID), float(levels[best])
+
+    @cached_property
+    def _flat(self) -> NDArray[np.float32]:
+        return self.masks.reshape(len(self.masks), -1)
+
+
+def to_grid(mask: Mask) -> NDArray[np.float32]:
+    """(height, width) bool → (GRID, GRID) float32, the share of each cell that is covered."""
+    picture = Image.fromarray(mask.astype(np.float32))
+    return np.asarray(picture.resize((GRID, GRID), Image.Resampling.BOX), dtype=np.float32)
+
+
+def from_grid(heat: NDArray[np.float32], shape: tuple[int, ...]) -> Heat:
+    """(GRID, GRID) → (height, width), linear between cell centres."""
+    picture = Image.fromarray(heat).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    return np.asarray(picture, dtype=np.float32)
+
+
+def highest(heat: Heat, share: float) -> Mask:
+    """The `share` of pixels where a map is highest, at least one; of equal ones, those read first."""
+    count = max(1, round(share * heat.size))
+    chosen = np.zeros(heat.size, np.bool_)
+    chosen[np.argsort(-heat, axis=None, kind="stable")[:count]] = True
+    return chosen.reshape(heat.shape)
+
+
+def _nearness_to_centre(shape: tuple[int, ...]) -> Heat:
+    """1 at the centre to 0 at the border, level along boxes of the picture's own proportions."""
+    rows, columns = (np.abs((np.arange(n, dtype=np.float32) + 0.5) * (2 / n) - 1) for n in shape[:2])
+    return np.asarray(1 - np.maximum(rows[:, None], columns[None, :]), dtype=np.float32)

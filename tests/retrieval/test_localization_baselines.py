@@ -1,0 +1,57 @@
+"""Baselines answer without looking, and know of others only."""
+
+import numpy as np
+import pytest
+
+from retrieval.localize.baselines import BASELINES, Atlas, highest, to_grid
+from retrieval.localize.measure import dice
+
+
+def _square(top: int, left: int, side: int = 16) -> np.ndarray:
+    mask = np.zeros((64, 64), np.bool_)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+def test_every_baseline_answers_with_a_map_and_a_mask_of_the_usual_size() -> None:
+    atlas = Atlas.of([_square(20, 20), _square(24, 24), _square(0, 0)], ["a", "b", "asked"])
+    image = np.random.default_rng(0).random((128, 96), dtype=np.float32)
+    answers = atlas.answers(image, "asked", np.random.default_rng(0))
+    assert tuple(answers) == BASELINES
+    for name in ("random", "centre_box", "brightest"):
+        assert answers[name].heat.shape == answers[name].mask.shape == image.shape
+        assert answers[name].mask.mean() == pytest.approx(16 * 16 / 64**2, abs=1e-3)
+    assert answers["centre_box"].mask[64, 48]
+    bright = np.zeros((128, 96), np.float32)
+    bright[90:110, 10:30] = 1
+    assert atlas.answers(bright, "asked", np.random.default_rng(0))["brightest"].mask[100, 20]
+
+
+def test_the_mean_mask_knows_nothing_of_the_person_asked_about() -> None:
+    """Also where one person has several pictures."""
+    others = [_square(20, 20), _square(20, 24)]
+    own = [_square(0, 40), _square(0, 44)]
+    image = np.zeros((64, 64), np.float32)
+    atlas = Atlas.of([*others, *own], ["a", "b", "asked", "asked"])
+    answer = atlas.answers(image, "asked", np.random.default_rng(0))["mean_mask"]
+    without = Atlas.of(others, ["a", "b"]).answers(image, "asked", np.random.default_rng(0))["mean_mask"]
+    assert (answer.mask == without.mask).all()
+    assert not answer.mask[:16, 40:].any()
+    assert Atlas.of(own, ["asked", "asked"]).answers(image, "asked", np.random.default_rng(0)) == {}
+
+
+def test_the_mean_mask_is_cut_where_it_agrees_best_with_others() -> None:
+    masks = [_square(20, 20 + shift) for shift in (0, 2, 4, 6, 30)]
+    atlas = Atlas.of(masks, list("abcde"))
+    image = np.zeros((64, 64), np.float32)
+    answer = atlas.answers(image, "z", np.random.default_rng(0))["mean_mask"]
+    mean = np.mean([to_grid(mask) for mask in masks], axis=0)
+    every = [np.mean([dice(mean >= level, mask) for mask in masks]) for level in np.unique(mean)[1:]]
+    assert np.mean([dice(answer.mask, mask) for mask in masks]) == pytest.approx(max(every))
+
+
+def test_the_highest_share_is_exact_among_equals() -> None:
+    assert highest(np.zeros((10, 10), np.float32), 0.25).sum() == 25
+    heat = np.arange(100, dtype=np.float32).reshape(10, 10)
+    assert highest(heat, 0.1)[9].all()
+    assert highest(heat, 0.0).sum() == 1

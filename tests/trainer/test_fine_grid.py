@@ -1,0 +1,78 @@
+"""An image trunk with arguments of its own: a finer grid that plain open_clip loads all the same."""
+
+import json
+import shutil
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from corpus.errors import EncoderError
+from tests.encoders import tiny_shape
+from trainer.encoder import Encoder
+from trainer.export import export_encoder
+from trainer.registry import Architecture, find_architecture
+from trainer.towers import build_towers
+
+
+@pytest.fixture(scope="module")
+def fine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    shape = tiny_shape()
+    shape["model_cfg"]["vision_cfg"]["timm_model_name"] = "local-dir:."
+    shape["image_trunk"] = {"architecture": "test_efficientnet", "model_args": {"output_stride": 8}}
+    architecture = Architecture(name="fine-test", **shape)
+    towers = build_towers(architecture, texts=lambda: ["no pleural effusion. small left nodule."] * 3)
+    folder = tmp_path_factory.mktemp("fine") / "encoder"
+    return export_encoder(towers.model, towers.tokenizer, architecture, {"data": []}, folder)
+
+
+def test_the_grid_is_finer_and_its_mean_is_still_the_picture(fine: Path) -> None:
+    encoder = Encoder.load(fine, "cpu")
+    image = np.random.default_rng(0).random((64, 64), dtype=np.float32)
+    assert encoder.encode_patches([image]).vectors.shape[:3] == (1, 8, 8)  # of 64 px, a place every 8
+    from trainer.patches import patch_features
+
+    with torch.inference_mode():
+        raw = patch_features(encoder.model, encoder._normalise(image[None])).mean(dim=(1, 2))[0].numpy()
+    np.testing.assert_allclose(raw / np.linalg.norm(raw), encoder.encode_images([image])[0], atol=1e-5)
+
+
+def test_a_moved_folder_still_loads_here_and_in_plain_open_clip(fine: Path, tmp_path: Path) -> None:
+    wanted = Encoder.load(fine, "cpu").encode_images([np.eye(64, dtype=np.float32)])
+    moved = Path(shutil.copytree(fine, tmp_path / "moved"))
+    stored = Encoder.load(fine, "cpu").fingerprint
+    encoder = Encoder.load(moved, "cpu")  # writes where it lies now
+    assert encoder.fingerprint == stored
+    np.testing.assert_array_equal(encoder.encode_images([np.eye(64, dtype=np.float32)]), wanted)
+    plain, _, _ = open_clip.create_model_and_transforms(f"local-dir:{moved}")
+    pixels = encoder._normalise(np.eye(64, dtype=np.float32)[None])
+    with torch.inference_mode():
+        vectors = plain.eval().encode_image(pixels, normalize=True).numpy()
+    np.testing.assert_allclose(vectors, wanted, atol=1e-5)
+
+
+def test_another_grid_is_another_encoder_and_an_edited_one_is_told(fine: Path, tmp_path: Path) -> None:
+    edited = Path(shutil.copytree(fine, tmp_path / "edited"))
+    trunk = edited / "trunk" / "config.json"
+    trunk.write_text(trunk.read_text().replace('"output_stride": 8', '"output_stride": 16'))
+    with pytest.raises(EncoderError, match=r"trunk/config\.json .* is not the file that was exported"):
+        Encoder.load(edited, "cpu")
+    trunk.unlink()
+    with pytest.raises(EncoderError, match=r"lacks trunk/config\.json"):
+        Encoder.load(edited, "cpu")
+
+
+def test_tiny_fine_is_tiny_but_for_its_grid() -> None:
+    fine, tiny = find_architecture("tiny-fine"), find_architecture("tiny")
+    assert fine.image_trunk == {
+        "architecture": tiny.model_cfg["vision_cfg"]["timm_model_name"],
+        "model_args": {"output_stride": 8},
+    }
+    alike = {**fine.model_cfg, "vision_cfg": {**fine.model_cfg["vision_cfg"], "timm_model_name": ""}}
+    assert alike == {**tiny.model_cfg, "vision_cfg": {**tiny.model_cfg["vision_cfg"], "timm_model_name": ""}}
+    assert (fine.text_tower, fine.preprocess_cfg) == (tiny.text_tower, tiny.preprocess_cfg)
+    text = (resources.files("trainer.architectures") / "tiny-fine.json").read_text("utf-8")
+    assert json.loads(text)["note"]
