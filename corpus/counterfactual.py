@@ -90,7 +90,8 @@ class NormalFilm:
             field = self._field(lesion)
             film -= field.clears * fine * np.float32(0.8)
             film += np.float32(self.gain) * field.attenuation * np.clip((1 - film) / room, 0, 1)
-        return np.clip(film, 0, 1, dtype=np.float32)
+        drawn: Picture = np.clip(film, 0, 1, dtype=np.float32)
+        return drawn
 
     def masks(self, lesions: Sequence[Lesion]) -> dict[str, Mask]:
         """Where each finding lies: finding → (height, width) bool, both sides of a bilateral one."""

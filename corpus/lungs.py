@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from skimage import filters, measure, morphology
+from skimage import filters, measure
+from skimage.morphology import closing, dilation, disk, opening
 
 from corpus.framing import Framing
 
@@ -75,7 +76,7 @@ def _stretched(square: Picture) -> Picture:
 
 def _pair(dark: Mask) -> tuple[float, Mask, Mask] | None:
     """How well formed the two lungs among the dark fields are, and their masks; None without such a pair."""
-    fields = measure.label(morphology.opening(dark, morphology.disk(3)), connectivity=1)
+    fields = measure.label(opening(dark, disk(3)), connectivity=1)
     lungs = [field for field in measure.regionprops(fields) if _is_formed_like_a_lung(field)]
     right = _largest(field for field in lungs if 0.15 < field.centroid[1] / _SIZE < 0.48)
     left = _largest(field for field in lungs if 0.52 < field.centroid[1] / _SIZE < 0.85)
@@ -107,9 +108,10 @@ def _largest(fields: Iterable[Any]) -> Any | None:
 def _closed(mask: Mask) -> Mask:
     """The field out to its border, with its holes and the notches that ribs and vessels leave filled."""
     margin = 2 * _NOTCH
-    closed = morphology.closing(np.pad(mask, margin), morphology.disk(_NOTCH))
+    closed = closing(np.pad(mask, margin), disk(_NOTCH))
     filled: Mask = ndimage.binary_fill_holes(closed[margin:-margin, margin:-margin])
-    return morphology.dilation(filled, morphology.disk(_RIM))
+    grown: Mask = dilation(filled, disk(_RIM))
+    return grown
 
 
 def _resized(mask: Mask, shape: tuple[int, ...]) -> Mask:

@@ -65,9 +65,10 @@ class ImageSide:
         self._device = device
         self._augment = augmentation(augment) if augment else None
         self._freeze = freeze
-        self._visual: Any = model.visual
+        visual: Any = model.visual
+        self._visual = visual
         self._tower = split_image_tower(
-            self._visual,
+            visual,
             freeze.image_blocks,
             pixels.shape[1],
             recompute=recompute,

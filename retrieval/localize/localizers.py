@@ -1,0 +1,27 @@
+"""The localizers that can be measured, by name: a method of looking into an encoder each."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from corpus.errors import UsageError
+from retrieval.localize.evaluate import Localizer
+from retrieval.localize.localizing import localize
+from retrieval.localize.maps import METHODS
+from trainer.encoder import Encoder
+
+
+def row_names(asked: Sequence[str]) -> list[str]:
+    """The methods asked for, each once; all where none is.
+
+    Raises:
+        UsageError: there is no method of that name.
+    """
+    unknown = next((name for name in asked if name not in METHODS), None)
+    if unknown is not None:
+        raise UsageError(f"unknown method {unknown!r}; known are {', '.join(METHODS)}")
+    return list(dict.fromkeys(asked)) or list(METHODS)
+
+
+def localizers_of(encoder: Encoder, names: Sequence[str]) -> Mapping[str, Localizer]:
+    """Each method as a localizer of this encoder."""
+    return {name: partial(localize, encoder, method=name) for name in names}
