@@ -20,6 +20,7 @@ EVERY = (
     "drafts",
     "gate",
     "guarantee",
+    "localization",
 )
 
 

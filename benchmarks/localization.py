@@ -17,9 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from retrieval.localize.calibrating import calibrate
-from retrieval.localize.calibration import Calibration
-from retrieval.localize.localizing import localize
 from rich.console import Console
 from rich.table import Table
 
@@ -29,9 +26,12 @@ from corpus.counterfactual_folder import write_counterfactuals
 from corpus.marks import Marks, MaskFolder, open_marks
 from corpus.sources import open_source
 from corpus.splits import Split, split_of
+from retrieval.localize.calibrating import calibrate
+from retrieval.localize.calibration import Calibration
 from retrieval.localize.evaluate import measure_localizers, tabulate
 from retrieval.localize.intervals import show_mean
 from retrieval.localize.localizers import row_names
+from retrieval.localize.localizing import localize
 from trainer.config import read_config
 from trainer.encoder import Encoder
 from trainer.loop import train

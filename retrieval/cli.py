@@ -35,6 +35,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "retrieval.localize_cli:localize",
         "Show where in a film a finding is, or what is like a case.",
     ),
+    "evaluate-localization": (
+        "retrieval.localize.evaluate_cli:evaluate_localization",
+        "Measure localizers against true masks or boxes, beside baselines.",
+    ),
+    "stress": (
+        "retrieval.localize.stress_cli:stress",
+        "Change lesions in films: do map, mask, side and rank follow?",
+    ),
     "search": ("retrieval.search_cli:search", "Find similar cases from a picture, a phrase or a case."),
     "serve": ("retrieval.service.serve_cli:serve", "Serve the page and the HTTP interface."),
     "token": ("retrieval.service.token_cli:token", "Make, list and revoke the tokens of the service."),
