@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -151,7 +152,7 @@ def _load_trunk(model: nn.Module, architecture: Architecture, spec: str) -> None
         state: Mapping[str, torch.Tensor] = read_weights(file)
     except EncoderError as error:
         raise EncoderError(f"the image weights {spec!r} cannot be read: {error}") from error
-    heads = trunk.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
+    heads = _classifier(trunk, architecture)
     dropped = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
     state = {key: value for key, value in state.items() if not (dropped and key.startswith(dropped))}
     report = compare_keys(state, trunk)
@@ -160,6 +161,14 @@ def _load_trunk(model: nn.Module, architecture: Architecture, spec: str) -> None
             f"the image weights {spec!r} do not fit the trunk of {architecture.name!r}: {report.brief()}"
         )
     trunk.load_state_dict(state, strict=True)
+
+
+def _classifier(trunk: Any, architecture: Architecture) -> Any:
+    """The names of the layers that classify, in a network's weights as they are published."""
+    if architecture.image_trunk is None:
+        return trunk.pretrained_cfg.get("classifier") or ()
+    known = timm.get_pretrained_cfg(str(architecture.image_trunk["architecture"]))
+    return (known and known.classifier) or ()
 
 
 def _trunk_file(spec: str) -> Path:

@@ -2,11 +2,14 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from corpus.errors import EncoderError
 from tests.encoders import tiny_shape
@@ -25,6 +28,22 @@ def fine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     towers = build_towers(architecture, texts=lambda: ["no pleural effusion. small left nodule."] * 3)
     folder = tmp_path_factory.mktemp("fine") / "encoder"
     return export_encoder(towers.model, towers.tokenizer, architecture, {"data": []}, folder)
+
+
+def test_published_weights_of_the_network_start_its_finer_form(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    usual = timm.create_model("test_efficientnet")
+    save_file(usual.state_dict(), tmp_path / "published.safetensors")  # its classifier among them
+    shape = tiny_shape()
+    shape["model_cfg"]["vision_cfg"]["timm_model_name"] = "local-dir:."
+    shape["image_trunk"] = {"architecture": "test_efficientnet", "model_args": {"output_stride": 8}}
+    towers = build_towers(
+        Architecture(name="fine-test", **shape),
+        image_weights=str(tmp_path / "published.safetensors"),
+        texts=lambda: ["no pleural effusion"] * 3,
+    )
+    trunk: Any = towers.model.visual.trunk  # type: ignore[union-attr]
+    torch.testing.assert_close(trunk.conv_stem.weight, usual.conv_stem.weight)
 
 
 def test_the_grid_is_finer_and_its_mean_is_still_the_picture(fine: Path) -> None:
