@@ -21,6 +21,8 @@ EVERY = (
     "gate",
     "guarantee",
     "localization",
+    "sam",
+    "segmenter",
 )
 
 

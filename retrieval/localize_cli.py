@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from indexer.index import Index
     from retrieval.localize.answer import Localization
+    from retrieval.localize.localizer import Localizer
     from retrieval.localize.refining import Refiner
     from trainer.encoder import Encoder
 
@@ -20,6 +21,7 @@ Examples:
   similarity localize --case phantom:2-3 --finding consolidation --finding nodule --out found --json
   similarity localize --image film.png --like openi:1000 --out alike
   similarity localize --corpus nih-chestxray14:DIR --finding nodule --encoder runs/mine --out masks
+  similarity localize --image film.png --finding nodule --segmenter runs/segmenter --out found
   similarity localize --calibrate phantom:160@5 --encoder runs/mine --method patches
 
 A mask is given only where the map answers to the phrase more than to others. How much more is fitted once
@@ -41,6 +43,9 @@ METHODS = ("gradcam", "gscorecam", "m2ib", "patches")
     help="Follow edges: sam, sam:NAME, sam:FILE, random-walker or none.",
 )  # fmt: skip
 @click.option("--encoder", metavar="DIR|NAME", help="By this encoder, also without an index.")
+@click.option(
+    "--segmenter", metavar="DIR", help="By what `train-segmenter` made, instead of an encoder's maps."
+)
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Where the pictures go.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 def localize(
@@ -53,6 +58,7 @@ def localize(
     method: str,
     refine: str,
     encoder: str | None,
+    segmenter: str | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -77,24 +83,30 @@ def localize(
         if corpus is not None and like is not None:
             raise UsageError("--like compares one film with a case: say --image or --case, not --corpus")
         _check(findings)
+    if segmenter is not None and not (encoder is None and like is None and calibrate is None):
+        raise UsageError(
+            "--segmenter answers --finding by itself: leave out --encoder, --like and --calibrate"
+        )
     with ExitStack() as held:
-        needed = encoder is None or case is not None or like is not None
+        needed = (encoder is None and segmenter is None) or case is not None or like is not None
         index = _open_index(held, needed=needed) if needed or corpus is not None else None
-        chosen = _encoder(index, encoder)
         if calibrate is not None:
-            told = _calibrate(chosen, calibrate, method)
+            told = _calibrate(_encoder(index, encoder), calibrate, method)
+        elif like is not None:
+            assert out is not None
+            location = image if image is not None else _film_of(index, case or "")
+            chosen = _encoder(index, encoder)
+            shown = {"image": image, "case": case, "encoder": _named(chosen)}
+            told = {**shown, **_likeness(chosen, index, location, like, out)}
         else:
             assert out is not None
-            refiner = _refiner(refine)
+            by = _localizer(index, encoder, segmenter, method, refine, findings)
             if corpus is not None:
-                told = _over_corpus(chosen, index, corpus, findings, method, refiner, out)
+                told = _over_corpus(by, index, corpus, findings, out)
             else:
                 location = image if image is not None else _film_of(index, case or "")
-                shown = {"image": image, "case": case, "encoder": _named(chosen)}
-                if like is not None:
-                    told = {**shown, **_likeness(chosen, index, location, like, out)}
-                else:
-                    told = {**shown, **_answers(chosen, location, findings, method, refiner, out)}
+                shown = {"image": image, "case": case, "encoder": _named(by)}
+                told = {**shown, **_answers(by, location, findings, out)}
     if as_json:
         import json
 
@@ -140,8 +152,31 @@ def _encoder(index: "Index | None", name: str | None) -> "Encoder":
     return Encoder.load(folder, settings().device)
 
 
-def _named(encoder: "Encoder") -> dict[str, str]:
-    return {"name": encoder.name, "fingerprint": encoder.fingerprint}
+def _localizer(
+    index: "Index | None",
+    encoder: str | None,
+    segmenter: str | None,
+    method: str,
+    refine: str,
+    findings: "Sequence[str]",
+) -> "Localizer":
+    """What is asked: the segmenter where one is named, else the encoder's maps."""
+    from corpus.settings import settings
+    from retrieval.localize.localizer import Localizer
+
+    refiner = _refiner(refine)
+    if segmenter is None:
+        return Localizer.by_maps(_encoder(index, encoder), method, refiner)
+    from retrieval.localize.segmenting import require_known
+    from trainer.segmenter import Segmenter
+
+    learned = Segmenter.load(segmenter, settings().device)
+    require_known(learned, findings)
+    return Localizer.by_segmenter(learned, refiner)
+
+
+def _named(by: "Encoder | Localizer") -> dict[str, str]:
+    return {"name": by.name, "fingerprint": by.fingerprint}
 
 
 def _refiner(choice: str) -> "Refiner | None":
@@ -173,21 +208,13 @@ def _film_of(index: "Index | None", case: str) -> str:
     return known.case.path
 
 
-def _answers(
-    encoder: "Encoder",
-    location: str,
-    findings: "Sequence[str]",
-    method: str,
-    refiner: "Refiner | None",
-    out: Path,
-) -> dict[str, Any]:
+def _answers(by: "Localizer", location: str, findings: "Sequence[str]", out: Path) -> dict[str, Any]:
     from corpus.images import read_image
     from retrieval.localize.folder import write_answers
-    from retrieval.localize.localizing import localize
 
     pixels = read_image(location)
-    answers = localize(encoder, pixels, findings, method=method, refine=refiner)
-    files = write_answers(out, pixels, location, answers, encoder.fingerprint)
+    answers = by.ask(pixels, findings)
+    files = write_answers(out, pixels, location, answers, by.fingerprint)
     return {"answers": [{**a.as_json(), "files": f} for a, f in zip(answers, files, strict=True)]}
 
 
@@ -242,44 +269,35 @@ def _likeness(
 
 
 def _over_corpus(
-    encoder: "Encoder",
-    index: "Index | None",
-    source: str,
-    findings: "Sequence[str]",
-    method: str,
-    refiner: "Refiner | None",
-    out: Path,
+    by: "Localizer", index: "Index | None", source: str, findings: "Sequence[str]", out: Path
 ) -> dict[str, Any]:
-    from functools import partial
-
     from corpus.records import Problem
     from corpus.sources import open_source
     from indexer.localizations import keep_localizations
     from retrieval.localize.corpus import localize_corpus
-    from retrieval.localize.localizing import localize
 
     made_by = {
-        "encoder": encoder.fingerprint,
-        "method": method,
-        "refined_by": "none" if refiner is None else refiner.name,
+        "encoder": by.fingerprint,
+        "method": by.method,
+        "refined_by": by.refined_by or "none",
     }
     unread: list[Problem] = []
 
     def record(image: Any, answers: "Sequence[Localization]") -> None:
         if index is not None:
             rows = [_kept(answer) for answer in answers]
-            keep_localizations(index.catalog.engine, image.item_id, encoder.fingerprint, rows)
+            keep_localizations(index.catalog.engine, image.item_id, by.fingerprint, rows)
 
     done = localize_corpus(
         open_source(source).studies(unread.append),
         findings,
-        partial(localize, encoder, method=method, refine=refiner),
+        by.ask,
         out,
         made_by,
         on_answers=record,
     )
     done.problems.extend(unread)
-    return {"encoder": _named(encoder), "folder": str(out), **done.as_json()}
+    return {"encoder": _named(by), "folder": str(out), **done.as_json()}
 
 
 def _kept(answer: "Localization") -> dict[str, Any]:

@@ -40,8 +40,8 @@ def train_segmenter(
     """Learn to draw structures from masks that nobody drew by hand.
 
     masks.csv has the columns image, mask, structure and confidence; a row without a mask says that the
-    structure is not in the picture. What comes out is a folder whose path is printed; `localize --method
-    segmenter --segmenter FOLDER` draws with it.
+    structure is not in the picture. What comes out is a folder whose path is printed; `similarity localize
+    --segmenter FOLDER` draws with it.
     """
     from trainer.segmenter import Shape
     from trainer.segmenter_loop import SegmenterConfig

@@ -34,13 +34,15 @@ CONFIG = "config.json"
 EPOCHS = "epochs.csv"
 EXPORTED = "segmenter"
 
+_INSIDE = 4.0  # how much more a pixel inside counts than one outside, of which there are many more
+
 OnProgress = Callable[[str, int, int, str], None]
 """Told the stage (read, train), what is done of it, how much there is, and a note."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmenterConfig:
-    """How a segmenter is trained. `epochs` in all, shared evenly by `cycles`; each ends in a checkpoint.
+    """How a segmenter is trained. `epochs` in all; each of the `cycles` ends in a checkpoint.
 
     `trust`: the share of the mask in a target from the second cycle on; the rest is the network's own.
     `shift` and `scale` of the augmentation are shares of the side; there are no flips: they exchange right
@@ -57,6 +59,11 @@ class SegmenterConfig:
     shift: float = 0.06
     scale: float = 0.1
     seed: int = 0
+
+    @property
+    def later(self) -> int:
+        """Epochs of each cycle after the first."""
+        return max(1, self.epochs // (2 * max(1, self.cycles - 1)))
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
@@ -181,8 +188,13 @@ class _Run:
         return row
 
     def _position(self, epoch: float) -> tuple[int, float]:
-        """The cycle that a point of the run lies in, and how far along it in [0, 1)."""
-        at = epoch * self.config.cycles / self.config.epochs
+        """The cycle that a point of the run lies in, and how far along it in [0, 1).
+
+        The first takes half of the run, for it begins with nothing; the others share the rest.
+        """
+        cycles, epochs = self.config.cycles, self.config.epochs
+        first = epochs if cycles == 1 else epochs - (cycles - 1) * self.config.later
+        at = epoch / first if epoch < first else 1 + (epoch - first) / self.config.later
         return math.floor(at + 1e-9), at - math.floor(at + 1e-9)
 
     def _set_rate(self, within: float) -> None:
@@ -296,7 +308,9 @@ def _loss(logits: Tensor, masks: Tensor, weights: Tensor) -> Tensor:
     Both are weighted by how sure each mask is. Dice over the batch rather than the picture: where a structure
     is absent, the ratio of nothing to nothing says nothing.
     """
-    entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none").mean(dim=(2, 3))
+    rare = logits.new_tensor(_INSIDE)
+    entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none", pos_weight=rare)
+    entropy = entropy.mean(dim=(2, 3))
     drawn = logits.sigmoid()
     spread = weights[..., None, None]
     shared, both = (spread * drawn * masks).sum((0, 2, 3)), (spread * (drawn + masks)).sum((0, 2, 3))

@@ -25,7 +25,7 @@ class ResidualUNet(nn.Module):
     def __init__(self, structures: int, width: int, levels: int) -> None:
         super().__init__()
         widths = [width << level for level in range(levels)]
-        self.stem = nn.Conv2d(3, width, 5, stride=2, padding=2)
+        self.stem = nn.Conv2d(1, width, 5, stride=2, padding=2)
         self.down = nn.ModuleList(
             _Block(widths[max(0, level - 1)], widths[level], stride=1 if level == 0 else 2)
             for level in range(levels)
@@ -39,7 +39,7 @@ class ResidualUNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Draw each structure."""
-        features = self.stem(torch.cat([2 * pixels - 1, _places(pixels)], dim=1))
+        features = self.stem(2 * pixels - 1)
         skipped = []
         for block in self.down:
             features = block(features)
@@ -69,11 +69,3 @@ class _Block(nn.Module):
         inner = F.relu(self.first_norm(self.first(features)))
         inner = self.second_norm(self.second(inner))
         return F.relu(inner + self.around(features))
-
-
-def _places(pixels: Tensor) -> Tensor:
-    """Row and column of each pixel in [-1, 1]: where a thing lies tells much of what it is."""
-    n, _, height, width = pixels.shape
-    rows = torch.linspace(-1, 1, height, device=pixels.device).view(1, 1, height, 1)
-    columns = torch.linspace(-1, 1, width, device=pixels.device).view(1, 1, 1, width)
-    return torch.cat([rows.expand(n, 1, height, width), columns.expand(n, 1, height, width)], dim=1)

@@ -64,7 +64,7 @@ def localize(
         EncoderError: the encoder has no map of features, or the picture cannot be encoded.
     """
     questions = [read_question(phrase) for phrase in phrases]
-    _require_picture(image)
+    require_picture(image)
     if not questions:
         return []
     calibration = thresholds or find_calibration(encoder.fingerprint, method)
@@ -84,7 +84,7 @@ def localize(
             against = "contrast" if calibration is None else calibration.weakest(statistics[place])
             refusal = f"No mask: the map does not single out the phrase; {_AGAINST[against]}."
         if refusal is None:
-            refusal = _unusable(question, masks[place])
+            refusal = unusable(question, masks[place])
         found = Localization(
             question.phrase, question.finding, method, None, heats[place], None, refusal,
             float(believed[place]), float(threshold),
@@ -115,7 +115,7 @@ def with_mask(
     )  # fmt: skip
 
 
-def _unusable(question: Question, mask: NDArray[np.bool_]) -> str | None:
+def unusable(question: Question, mask: NDArray[np.bool_]) -> str | None:
     """Why a mask that is believed still answers nothing, if so."""
     if not mask.any():
         return "No mask: the map is level, it points nowhere."
@@ -125,7 +125,12 @@ def _unusable(question: Question, mask: NDArray[np.bool_]) -> str | None:
     return f"No mask: the phrase says {question.side}, and the map lies on the {found} side."
 
 
-def _require_picture(image: NDArray[np.float32]) -> None:
+def require_picture(image: NDArray[np.float32]) -> None:
+    """Refuse a picture in which nothing can be found.
+
+    Raises:
+        UsageError: it is tiny, blank, or holds values that are not finite.
+    """
     if image.ndim != 2 or min(image.shape) < MIN_SIDE:
         raise UsageError(f"a picture of {' × '.join(map(str, image.shape))} is too small to find anything in")
     if not np.isfinite(image).all():

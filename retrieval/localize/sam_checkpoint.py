@@ -58,7 +58,7 @@ def load_checkpoint(path: Path, name: str, device: torch.device) -> Checkpoint:
     dropped: tuple[str, ...] = ()
     if _TINY_VIT in state:
         state, dropped = published_to_ours(state)
-        model = _assemble(TinyVitEncoder())
+        model = assemble(TinyVitEncoder())
     elif (width := _vit_width(state)) in _VITS:
         with torch.device("meta"):  # no time for random numbers that are overwritten
             model = sam_model_registry[_VITS[width]]()
@@ -91,7 +91,7 @@ def _vit_width(state: dict[str, Tensor]) -> int:
     return 0 if weight is None else int(weight.shape[0])
 
 
-def _assemble(encoder: nn.Module) -> Sam:
+def assemble(encoder: nn.Module) -> Sam:
     """SAM around another image encoder: prompt encoder and decoder of the published sizes."""
     places = (SQUARE // 16, SQUARE // 16)
     return Sam(

@@ -1,0 +1,207 @@
+"""The segmenter beside the teacher it learned from and beside the mean mask: Dice of films it never saw.
+
+    python -m benchmarks.segmenter --data ../shared/data --encoder runs/phantom
+
+The teacher is a localizer asked only for what a film is known to show, as its report would say; its masks
+are all that the segmenter learns from. True masks score, and make the mean mask: that of the training films,
+at the level that is best on them, which the segmenter never had. Each set has its own teacher's encoder:
+`--encoder` for phantoms, `--films` for the radiographs with drawn masks, `--breasts` for the ultrasound.
+"""
+
+import argparse
+import csv
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import describe_machine
+from corpus.framing import Framing
+from corpus.images import read_image
+from corpus.phantom import masks as drawn_masks
+from corpus.phantom import scene
+from retrieval.localize.localizing import localize
+from trainer.encoder import Encoder
+from trainer.segmenter import Segmenter, Shape, canonical
+from trainer.segmenter_loop import SegmenterConfig, train_segmenter
+
+Mask = NDArray[np.bool_]
+
+PHANTOMS = ("consolidation", "pleural_effusion", "nodule")
+DRAWN = {"Ground Glass Opacities": "ground_glass", "Consolidation": "consolidation"}
+TUMOUR = "breast tumour"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """A film, the structure asked for, its true mask (None: it is not there), and its part."""
+
+    location: str
+    structure: str
+    truth: Mask | None
+    training: bool
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--encoder", default="runs/phantom", help="teacher of the phantoms")
+    parser.add_argument("--films", help="teacher of the radiographs")
+    parser.add_argument("--breasts", help="teacher of the ultrasound")
+    parser.add_argument("--method", default="patches")
+    parser.add_argument("--phantoms", type=int, default=420)
+    parser.add_argument("--epochs", type=int, default=40)
+    options = parser.parse_args()
+    sets = {
+        "phantoms": (options.encoder, phantoms(options.phantoms)),
+        "covid-cxr-segmentation": (options.films, drawn(options.data / "covid-cxr-segmentation", DRAWN)),
+        "busi": (options.breasts, drawn(options.data / "busi", {"": TUMOUR})),
+    }
+    config = SegmenterConfig(shape=Shape(), epochs=options.epochs, cycles=4)
+    table = Table(title=f"Dice, 95 % intervals over films; teacher: {options.method}")
+    for heading in ("", "structure", "films", "teacher", "mean mask", "segmenter", "segmenter − teacher"):
+        table.add_column(heading, justify="left" if heading in ("", "structure") else "right")
+    for name, (encoder, cases) in sets.items():
+        if encoder is None:
+            continue
+        for row in compare(list(cases), Encoder.load(encoder), options.method, config):
+            table.add_row(name, *row)
+    Console().print(table)
+    print(describe_machine())
+
+
+def phantoms(count: int) -> Iterator[Case]:
+    """Two thirds to learn from; that a film lacks a structure is known where its report denies it."""
+    for number in range(count):
+        film = scene(11, number)
+        shown = drawn_masks(film)
+        for structure in PHANTOMS:
+            truth = shown.get(structure)
+            if truth is not None or structure in film.negated:
+                yield Case(f"phantom://11/{number}", structure, truth, number % 3 > 0)
+
+
+def drawn(folder: Path, structures: dict[str, str]) -> Iterator[Case]:
+    """Films with masks by hand; parts of a film's masks of one structure are one. Half are to learn from."""
+    found: dict[tuple[str, str], Mask] = {}
+    with (folder / "masks.csv").open(newline="", encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            structure = structures.get(line["structure"], structures.get(""))
+            if structure is None:
+                continue
+            with Image.open(folder / "masks" / line["mask"]) as picture:
+                mask = np.asarray(picture.convert("L")) > 127
+            key = line["image"], structure
+            found[key] = found[key] | mask if key in found else mask
+    for (image, structure), truth in found.items():
+        half = hashlib.sha256(image.encode()).digest()[0] < 128
+        if truth.any():
+            yield Case(str(folder / "images" / image), structure, truth, half)
+
+
+def compare(cases: Sequence[Case], teacher: Encoder, method: str, config: SegmenterConfig) -> list[list[str]]:
+    """Train on the teacher's masks of one part, and score all three on the other; a row a structure."""
+    with tempfile.TemporaryDirectory() as scratch:
+        weak = Path(scratch) / "masks"
+        teach([case for case in cases if case.training], teacher, method, weak)
+        folder = train_segmenter(weak, Path(scratch) / "run", config, lambda *_: None)
+        segmenter = Segmenter.load(folder)
+    rows = []
+    for structure in sorted({case.structure for case in cases}):
+        mean = mean_mask([c for c in cases if c.training and c.structure == structure])
+        scores = [
+            (
+                dice(ask(teacher, method, image, structure), truth),
+                dice(over(mean, image.shape), truth),
+                dice(draw(segmenter, image, structure), truth),
+            )
+            for case in cases
+            if not case.training and case.structure == structure and (truth := case.truth) is not None
+            for image in [read_image(case.location)]
+        ]
+        rows.append([structure, str(len(scores)), *told(np.array(scores))])
+    return rows
+
+
+def teach(cases: Sequence[Case], teacher: Encoder, method: str, folder: Path) -> None:
+    """Write the folder that a localizer hands on. A film known to lack a structure has an empty mask."""
+    folder.mkdir()
+    with (folder / "masks.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "mask", "structure", "confidence"])
+        for number, case in enumerate(cases):
+            if case.truth is None:
+                writer.writerow(
+                    [
+                        Path(case.location).absolute() if "://" not in case.location else case.location,
+                        "",
+                        case.structure,
+                        0.8,
+                    ]
+                )
+                continue
+            mask = ask(teacher, method, read_image(case.location), case.structure)
+            if mask.any():
+                name = f"{number}.png"
+                Image.fromarray(mask).save(folder / name)
+                place = case.location if "://" in case.location else str(Path(case.location).absolute())
+                writer.writerow([place, name, case.structure, 0.8])
+
+
+def ask(teacher: Encoder, method: str, image: NDArray[np.float32], structure: str) -> Mask:
+    """The teacher's mask, empty where it refuses."""
+    [answer] = localize(teacher, image, [structure.replace("_", " ")], method=method)
+    return np.zeros(image.shape, np.bool_) if answer.mask is None else answer.mask
+
+
+def draw(segmenter: Segmenter, image: NDArray[np.float32], structure: str) -> Mask:
+    """The segmenter's mask."""
+    [drawn_] = segmenter.segment([image])
+    inside: Mask = drawn_.probability[segmenter.structures.index(canonical(structure))] > 0.5
+    return inside
+
+
+def mean_mask(cases: Sequence[Case]) -> NDArray[np.float32]:
+    """The mean of true masks in the square, where it is above the level that is best on them."""
+    framing = Framing(128)
+    masks = np.stack([framing.apply(c.truth.astype(np.float32)) for c in cases if c.truth is not None])
+    mean = masks.mean(axis=0)
+    levels = mean.max() * np.arange(0.05, 1.0, 0.05)
+    best = max(levels, key=lambda level: np.mean([dice(mean > level, mask > 0.5) for mask in masks]))
+    level: NDArray[np.bool_] = mean > best
+    return level.astype(np.float32)
+
+
+def over(mean: NDArray[np.float32], shape: tuple[int, ...]) -> Mask:
+    """A mask of the square over a film."""
+    inside: Mask = Framing(128).undo(mean, shape[0], shape[1]) > 0.5
+    return inside
+
+
+def dice(one: Mask, other: Mask) -> float:
+    """Twice the shared pixels by all; of two empty masks 1."""
+    both = int(one.sum()) + int(other.sum())
+    return 2 * int((one & other).sum()) / both if both else 1.0
+
+
+def told(scores: NDArray[np.float64]) -> list[str]:
+    """Means with 95 % bootstrap intervals over films, then the segmenter's lead over its teacher."""
+    random = np.random.default_rng(0)
+    columns = np.column_stack([scores, scores[:, 2] - scores[:, 0]])
+    draws = columns[random.integers(len(columns), size=(1_000, len(columns)))].mean(axis=1)
+    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
+    return [
+        f"{mean:.3f} ({a:.2f} … {b:.2f})" for mean, a, b in zip(columns.mean(axis=0), low, high, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""A segmenter is asked as any other localizer is, and refuses what it has not learned."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from jsonschema import validate
+from PIL import Image
+
+from corpus.errors import UsageError
+from retrieval.cli import cli
+from retrieval.localize.random_walker import RandomWalkerRefiner
+from retrieval.localize.segmenting import require_known, segment_phrases
+from trainer.segmenter import Segmenter, Shape
+from trainer.segmenter_export import export_segmenter
+from trainer.unet import ResidualUNet
+
+torch.set_num_threads(1)
+SCHEMA = Path(__file__).resolve().parents[3] / "docs" / "contracts" / "localize.schema.json"
+BRIGHT = 12.0  # how steeply the made segmenter's probability rises with brightness
+
+
+def seeing_bright_spots(folder: Path, biases: tuple[float, ...] = (-6.0,)) -> Path:
+    """A segmenter whose only thought is that bright places are nodules; one checkpoint a bias."""
+    members = []
+    for bias in biases:
+        net = ResidualUNet(2, 8, 1)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.zero_()
+            net.stem.weight[0, 0, 2, 2] = 0.5
+            net.stem.bias[0] = 0.5  # undoes 2x − 1: the first channel is the brightness
+            net.down[0].around = torch.nn.Identity()
+            net.head.weight[0, 0, 0, 0] = BRIGHT
+            net.head.bias[0], net.head.bias[1] = bias, -9.0
+        members.append(net.state_dict())
+    return export_segmenter(members, ["nodule", "left lung"], Shape(64, 8, 1), {}, folder)
+
+
+def film(spots: list[tuple[int, int]]) -> np.ndarray:
+    image = np.full((128, 128), 0.1, np.float32)
+    for row, column in spots:
+        image[row - 12 : row + 12, column - 12 : column + 12] = 0.95
+    return image
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
+    return Segmenter.load(seeing_bright_spots(tmp_path_factory.mktemp("made") / "segmenter"), "cpu")
+
+
+def test_what_it_draws_is_the_mask_with_side_and_boxes(segmenter: Segmenter) -> None:
+    [found] = segment_phrases(segmenter, film([(90, 30)]), ["lung nodule"])
+    assert (found.method, found.finding, found.reason) == ("segmenter", "nodule", None)
+    assert found.mask is not None
+    assert found.mask[90, 30]
+    assert not found.mask[30, 90]
+    assert found.side == "right"  # the picture's left
+    assert len(found.boxes) == 1
+    assert found.specificity == pytest.approx(found.heat.max())
+    assert found.words is not None
+
+
+def test_a_side_that_contradicts_the_picture_is_refused(segmenter: Segmenter) -> None:
+    right, left = segment_phrases(segmenter, film([(90, 30)]), ["right nodule", "left nodule"])
+    assert right.mask is not None
+    assert left.mask is None
+    assert "the phrase says left" in (left.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("phrase", "reason"),
+    [
+        ("pneumothorax", "has not learned this; it knows nodule, left lung"),
+        ("no nodule", "denies the finding"),
+        ("nodule and effusion", "ask for each by itself"),
+    ],
+)
+def test_what_it_cannot_answer_it_says(phrase: str, reason: str, segmenter: Segmenter) -> None:
+    [found] = segment_phrases(segmenter, film([(90, 30)]), [phrase])
+    assert found.mask is None
+    assert reason in (found.reason or "")
+
+
+def test_a_picture_without_it_has_no_mask(segmenter: Segmenter) -> None:
+    image = film([])
+    image[0, 0] = 0.2
+    [found] = segment_phrases(segmenter, image, ["nodule"])
+    assert found.mask is None
+    assert "likelier than not" in (found.reason or "")
+    with pytest.raises(UsageError, match="blank"):
+        segment_phrases(segmenter, film([]), ["nodule"])
+
+
+def test_checkpoints_that_differ_are_told(tmp_path: Path) -> None:
+    folder = seeing_bright_spots(tmp_path / "segmenter", (-3.0, -10.0, -14.0))
+    divided = Segmenter.load(folder, "cpu")
+    [drawn] = divided.segment([film([(90, 30)])])
+    assert drawn.uncertainty[0, 90, 30] > 0.3 > drawn.uncertainty[0, 30, 90]
+    folder = seeing_bright_spots(tmp_path / "two", (-3.0, -3.0, -14.0))
+    [found] = segment_phrases(Segmenter.load(folder, "cpu"), film([(90, 30)]), ["nodule"])
+    assert found.mask is not None
+    assert "differ" in (found.reason or "")
+
+
+def test_it_is_refined_like_any_other(segmenter: Segmenter) -> None:
+    [found] = segment_phrases(segmenter, film([(90, 30)]), ["nodule"], refine=RandomWalkerRefiner())
+    assert found.refined_by == "random-walker"
+
+
+def test_a_corpus_is_not_gone_through_for_what_it_never_learned(segmenter: Segmenter) -> None:
+    require_known(segmenter, ["nodule", "fracture"])
+    with pytest.raises(UsageError, match="none of what was asked for"):
+        require_known(segmenter, ["fracture"])
+
+
+def test_the_command_asks_a_segmenter_without_any_encoder_or_index(home: Path, tmp_path: Path) -> None:
+    folder = seeing_bright_spots(tmp_path / "segmenter")
+    path = tmp_path / "film.png"
+    Image.fromarray(np.rint(film([(90, 30)]) * 255).astype(np.uint8)).save(path)
+    words = ["localize", "--image", str(path), "--finding", "nodule", "--segmenter", str(folder)]
+    done = CliRunner().invoke(
+        cli, [*words, "--refine", "random-walker", "--out", str(tmp_path / "out"), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    validate(told, json.loads(SCHEMA.read_text("utf-8")))
+    [answer] = told["answers"]
+    assert (answer["method"], answer["refined_by"]) == ("segmenter", "random-walker")
+    assert Path(answer["files"]["mask"]).is_file()
+    both = CliRunner().invoke(cli, [*words, "--encoder", "any", "--out", str(tmp_path / "out")])
+    assert isinstance(both.exception, UsageError)
