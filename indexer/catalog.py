@@ -33,7 +33,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """An encoder whose vectors the index holds. `state`: active or building."""
+    """An encoder whose vectors the index holds. `state`: active, building, or retired."""
 
     fingerprint: str
     name: str

@@ -21,7 +21,7 @@ def index() -> None:
 
 
 @index.command()
-@click.argument("source")
+@click.argument("source", required=False)
 @click.option("--encoder", "encoder_name", metavar="DIR|NAME", help="Encoder; needed for the first source.")
 @click.option(
     "--reports",
@@ -29,15 +29,17 @@ def index() -> None:
     help="Table of reports for a dicom source.",
 )
 @click.option("--admit", multiple=True, metavar="MODALITY", help="Admit this DICOM modality, too.")
+@click.option("--patches", is_flag=True, help="Keep its pictures' patches, too: for searches by region.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Decode processes (default: one a core).")
 @click.option("--plan", "only_plan", is_flag=True, help="Say what it would cost; write nothing.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when an item failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def add(
-    source: str,
+    source: str | None,
     encoder_name: str | None,
     reports: Path | None,
     admit: tuple[str, ...],
+    patches: bool,
     workers: int | None,
     only_plan: bool,
     strict: bool,
@@ -46,31 +48,41 @@ def add(
     """Bring the index up to date with SOURCE (KIND:PATH, see `similarity corpus --help`).
 
     Run again, it does only what is missing or has changed. Items that cannot be read are recorded with the
-    reason (`index status --failed`) and passed over.
+    reason (`index status --failed`) and passed over. An encoder that the index does not know yet makes a
+    second version beside the one that is searched (`index versions`); without SOURCE it embeds what the index
+    holds.
     """
+    from corpus.errors import UsageError
     from corpus.sources import open_source
 
-    opened = open_source(source, reports=reports, admit=frozenset(admit))
-    if only_plan:
+    if source is None and (encoder_name is None or only_plan or reports or admit):
+        raise UsageError("name a SOURCE, or with --encoder alone a second encoder for what the index holds")
+    opened = None if source is None else open_source(source, reports=reports, admit=frozenset(admit))
+    if only_plan and opened is not None:
         _plan(opened, encoder_name, workers, as_json)
         return
     from indexer.index import Index
     from indexer.pipeline import add_source
     from indexer.progress import progress
+    from indexer.versions import HeldStudies
 
     with Index.open(read_only=False, on_wait=_note) as opened_index:
         encoder, folder = _load_encoder(opened_index, encoder_name)
         with progress() as observer:
             added = add_source(
                 opened_index,
-                opened,
+                opened or HeldStudies(opened_index.catalog),
                 encoder,
-                origin=source,
+                origin=source or HeldStudies.name,
                 folder=str(folder),
+                patches=patches,
                 workers=workers,
                 observer=observer,
             )
-    done = {"source": source, "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint}}
+    done = {
+        "source": source or HeldStudies.name,
+        "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
+    }
     _report({**done, **added.as_json()}, as_json)
     if any(added.problems.values()):
         told = ", ".join(f"{n} {state}" for state, n in added.problems.items() if n)
@@ -87,6 +99,7 @@ def status(failed: bool, as_json: bool) -> None:
     from indexer.catalog import Catalog
     from indexer.database import open_database
     from indexer.home import Home
+    from indexer.ledger import KINDS
 
     home = Home.open()
     engine = open_database(home)
@@ -106,7 +119,7 @@ def status(failed: bool, as_json: bool) -> None:
                 for v in catalog.versions()
             ],
             "studies": counts["studies"],
-            "vectors": {kind: counts["vectors"].get(kind, 0) for kind in ("image", "report", "sentence")},
+            "vectors": {kind: counts["vectors"].get(kind, 0) for kind in KINDS},
             "problems": {s: counts["problems"].get(s, 0) for s in ("failed", "skipped", "missing")},
         }
         if failed:
@@ -144,18 +157,60 @@ def verify(as_json: bool) -> None:
 
 
 @index.command()
-@click.option("--subject", metavar="SUBJECT_ID", help="Erase every study of this person.")
-@click.option("--study", metavar="STUDY_ID", help="Erase this study.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def remove(subject: str | None, study: str | None, as_json: bool) -> None:
-    """Erase a person or a study everywhere: catalog, vectors, sentences nobody else says, problems."""
-    if (subject is None) == (study is None):
-        raise click.UsageError("name either --subject or --study")
+def versions(as_json: bool) -> None:
+    """List the encoders whose vectors the index holds, and what each of them lacks."""
+    from indexer.catalog import Catalog
+    from indexer.database import open_database
+    from indexer.home import Home
+    from indexer.versions import list_versions
+
+    engine = open_database(Home.open())
+    try:
+        told = [state.as_json() for state in list_versions(Catalog(engine))]
+    finally:
+        engine.dispose()
+    if as_json:
+        _report({"versions": told}, True)
+        return
+    for version in told:
+        lacks = f", lacks {version['missing']}" if version["missing"] else ""
+        held = ", ".join(f"{n} {kind}s" for kind, n in version["vectors"].items() if n)
+        name = f"{_line(version['name'])}  {version['fingerprint'][:8]}"
+        click.echo(f"{version['state']:8}  {name}  {held or 'nothing'}{lacks}")
+
+
+@index.command()
+@click.argument("version", metavar="NAME|FINGERPRINT")
+def activate(version: str) -> None:
+    """Search by this version from now on; searches that run go on undisturbed."""
     from indexer.index import Index
-    from indexer.removal import remove_study, remove_subject
+    from indexer.versions import activate as switch
 
     with Index.open(read_only=False, on_wait=_note) as opened:
-        removed = remove_study(opened, study) if study else remove_subject(opened, str(subject))
+        chosen = switch(opened, version)
+    click.echo(f"{_line(chosen.name)} ({chosen.fingerprint[:8]}) is searched from now on")
+
+
+@index.command()
+@click.option("--subject", metavar="SUBJECT_ID", help="Erase every study of this person.")
+@click.option("--study", metavar="STUDY_ID", help="Erase this study.")
+@click.option("--version", metavar="NAME|FINGERPRINT", help="Drop the vectors of this encoder.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def remove(subject: str | None, study: str | None, version: str | None, as_json: bool) -> None:
+    """Erase a person or a study everywhere: catalog, vectors of every version, sentences nobody else says,
+    problems. Or drop a version that is not searched."""
+    if sum(name is not None for name in (subject, study, version)) != 1:
+        raise click.UsageError("name either --subject, --study or --version")
+    from indexer.index import Index
+    from indexer.removal import Removed, remove_study, remove_subject
+    from indexer.versions import drop_version
+
+    with Index.open(read_only=False, on_wait=_note) as opened:
+        if version is not None:
+            removed = Removed((), drop_version(opened, version), 0)
+        else:
+            removed = remove_study(opened, study) if study else remove_subject(opened, str(subject))
     _report(removed.as_json(), as_json)
 
 
@@ -201,7 +256,10 @@ def _load_encoder(opened: Index, name: str | None) -> tuple[Encoder, Path]:
         raise UsageError("the index is empty: name the encoder to fill it with by --encoder DIR")
     folder = find_encoder(name if name is not None else str(version and version.folder))
     encoder = Encoder.load(folder, settings().device)
-    opened.use(encoder)
+    if name is None:
+        opened.use(encoder)  # its folder may have been edited
+    elif version is not None and version.fingerprint != encoder.fingerprint:
+        _note(f"{version.name} is searched on: this is beside it, until `similarity index activate`")
     return encoder, folder
 
 

@@ -40,11 +40,13 @@ _NICE = 5
 class Decoded:
     """A picture ready for the encoder.
 
-    `content`: hash of its pixels (64 hex). `framed`: (size, size) float32 in [0, 1]. `seconds`: time it took.
+    `content`: hash of its pixels (64 hex). `framed`: (size, size) float32 in [0, 1]. `shape`: (height, width)
+    of the picture as read. `seconds`: time it took.
     """
 
     content: str
     framed: NDArray[np.float32]
+    shape: tuple[int, int]
     seconds: float
 
 
@@ -216,7 +218,8 @@ def decode(location: str, framing: Framing) -> Outcome:
         return Undecoded("failed", str(error))
     except Exception as error:  # whatever a decoder raises, it concerns this picture alone
         return Undecoded("failed", f"it cannot be read ({type(error).__name__})")
-    return Decoded(content, framed, time.perf_counter() - start)
+    height, width = image.shape
+    return Decoded(content, framed, (height, width), time.perf_counter() - start)
 
 
 def _work(connection: Connection, framing: Framing) -> None:

@@ -1,29 +1,33 @@
 """From studies to points: what of a group of studies is new, and the vectors of just that."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import numpy as np
+from numpy.typing import NDArray
 
+from corpus.affirmed import affirmed_text
 from corpus.records import ImageRef, Problem, Study
 from corpus.reports import says_something, sentences
 from indexer.decode import Decoded, DecodePool, Outcome, Undecoded
 from indexer.home import Home
-from indexer.ledger import Done, KnownItem, KnownStudy, NewItem, NewStudy
+from indexer.ledger import KINDS, Done, Key, KnownItem, KnownStudy, NewItem, NewStudy
 from indexer.payload import (
     SENTENCE_ATTRIBUTES,
     SENTENCE_PAYLOAD,
     attribute_hash,
     content_hash,
     item_payload,
+    patches_hash,
     text_hash,
 )
+from indexer.terms import document_terms, terms_hash
 from indexer.vectors.conditions import FieldType, PayloadValue
-from indexer.vectors.store import Point
+from indexer.vectors.store import NO_VECTOR, Point, Terms
 
 if TYPE_CHECKING:
     from trainer.encoder import Encoder
@@ -31,12 +35,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture of a study under way. `outcome` is None where the file is as it was when last read."""
+    """A picture of a study under way. `outcome` is None where the file is as it was when last read.
+
+    `patches`: whether its patches are to be there; once they are, they are kept up to date.
+    """
 
     image: ImageRef
     stamp: str | None
     known: KnownItem | None
     outcome: "Future[Outcome] | None"
+    patches: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +62,8 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A vector that should be in the store: what it is made of and what stands beside it."""
+    """A point that should be in the store: what it is made of and what stands beside it."""
 
-    kind: str
     done: Done
     payload: Mapping[str, PayloadValue]
     source: "Decoded | str | None"
@@ -68,15 +75,22 @@ class Resolved:
 
     new: list[tuple[NewStudy, bool]] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
-    wanted: dict[UUID, Wanted] = field(default_factory=dict)
+    wanted: dict[Key, Wanted] = field(default_factory=dict)
     problems: list[tuple[str | None, str | None, Problem]] = field(default_factory=list)
     decode_seconds: float = 0.0
 
 
 def start_reading(
-    studies: Sequence[Study], known: Mapping[str, KnownStudy], pool: DecodePool, fingerprint: str
+    studies: Sequence[Study],
+    known: Mapping[str, KnownStudy],
+    pool: DecodePool,
+    fingerprint: str,
+    patches: bool = False,
 ) -> Group:
-    """Have the pictures of some studies read, save those whose files are as they were when last indexed."""
+    """Have the pictures of some studies read, save those whose files are as they were when last indexed.
+
+    `patches`: theirs are wanted, too.
+    """
     started = []
     for study in studies:
         held = known.get(study.study_id)
@@ -85,13 +99,20 @@ def start_reading(
             item = held.items.get(image.item_id) if held else None
             stamp = stamp_of(image.location)
             same = item is not None and stamp is not None and item.stamp == stamp
-            done = same and item is not None and item.done is not None
-            if done and item is not None and item.done is not None:
-                done = item.done.content == content_hash(item.content, fingerprint)
+            patched = patches or (item is not None and item.patched is not None)
+            done = same and item is not None and _is_done(item, fingerprint, patched)
             outcome = None if done else pool.submit(image.location)
-            pictures.append(Picture(image, stamp, item, outcome))
+            pictures.append(Picture(image, stamp, item, outcome, patched))
         started.append((study, held, tuple(pictures)))
     return Group(tuple(started))
+
+
+def _is_done(item: KnownItem, fingerprint: str, patched: bool) -> bool:
+    """Whether all that is wanted of a picture is in the store, made of what the catalog has of it."""
+    if item.done is None or item.done.content != content_hash(item.content, fingerprint):
+        return False
+    made = patches_hash(item.content, fingerprint)
+    return not patched or (item.patched is not None and item.patched.content == made)
 
 
 def stamp_of(location: str) -> str | None:
@@ -137,21 +158,33 @@ def _picture(
     decoded = None
     if picture.outcome is None:
         assert picture.known is not None
-        content = picture.known.content
+        content, shape = picture.known.content, picture.known.shape
     else:
         outcome = picture.outcome.result()
         if isinstance(outcome, Undecoded):
             problem = Problem(image.item_id, outcome.state, outcome.reason, image.location)
             resolved.problems.append((study.study_id, study.subject_id, problem))
             return None
-        decoded, content = outcome, outcome.content
+        decoded, content, shape = outcome, outcome.content, outcome.shape
         resolved.decode_seconds += outcome.seconds
     point = home.point_id(image.item_id)
     payload = item_payload(study, image, home, own_fields)
-    done = Done(content_hash(content, fingerprint), attribute_hash(study, payload))
-    resolved.wanted[point] = Wanted("image", done, payload, decoded)
+    beside = attribute_hash(study, payload)
+    done = Done(content_hash(content, fingerprint), beside)
+    resolved.wanted["image", point] = Wanted(done, payload, decoded)
+    if picture.patches:
+        done = Done(patches_hash(content, fingerprint), beside)
+        resolved.wanted["patch", point] = Wanted(done, payload, decoded)
     return NewItem(
-        image.item_id, point, "image", content, image.location, image.view, image.modality, picture.stamp
+        item_id=image.item_id,
+        point_id=point,
+        kind="image",
+        content=content,
+        location=image.location,
+        view=image.view,
+        modality=image.modality,
+        stamp=picture.stamp,
+        shape=shape,
     )
 
 
@@ -175,13 +208,15 @@ def _report(
     point = home.point_id(report.item_id)
     payload = item_payload(study, None, home, own_fields)
     content = text_hash(text)
-    done = Done(content_hash(content, fingerprint), attribute_hash(study, payload))
-    resolved.wanted[point] = Wanted("report", done, payload, text)
+    beside = attribute_hash(study, payload)
+    resolved.wanted["report", point] = Wanted(Done(content_hash(content, fingerprint), beside), payload, text)
+    affirmed = Done(terms_hash(content), beside)
+    resolved.wanted["term", point] = Wanted(affirmed, payload, affirmed_text(report))
     items.append(NewItem(report.item_id, point, "report", content))
     said = tuple((home.sentence_id(sentence), sentence) for sentence in sentences(report))
     for sentence_point, sentence in said:
         sentence_done = Done(content_hash(text_hash(sentence), fingerprint), SENTENCE_ATTRIBUTES)
-        resolved.wanted[sentence_point] = Wanted("sentence", sentence_done, SENTENCE_PAYLOAD, sentence)
+        resolved.wanted["sentence", sentence_point] = Wanted(sentence_done, SENTENCE_PAYLOAD, sentence)
     return said
 
 
@@ -191,34 +226,57 @@ class Work:
 
     points: Mapping[str, Sequence[Point]]
     payloads: Mapping[str, Mapping[UUID, Mapping[str, PayloadValue]]]
-    done: Mapping[tuple[str, UUID], Done]
+    done: Mapping[Key, Done]
 
 
-def embed(wanted: Mapping[UUID, Wanted], held: Mapping[UUID, Done], encoder: "Encoder") -> Work:
+def embed(wanted: Mapping[Key, Wanted], held: Mapping[Key, Done], encoder: "Encoder") -> Work:
     """Make the vectors that the ledger does not have, and find the payloads that it has otherwise."""
-    missing = {p: w for p, w in wanted.items() if p not in held or held[p].content != w.done.content}
-    pictures = {p: w.source for p, w in missing.items() if isinstance(w.source, Decoded)}
-    texts = {p: w.source for p, w in missing.items() if isinstance(w.source, str)}
-    vectors: dict[UUID, np.ndarray[tuple[int], np.dtype[np.float32]]] = {}
-    if pictures:
-        framed = np.stack([picture.framed for picture in pictures.values()])
-        vectors |= zip(pictures, encoder.encode_framed(framed), strict=True)
-    if texts:
-        vectors |= zip(texts, encoder.encode_texts(list(texts.values())), strict=True)
+    missing = {k: w for k, w in wanted.items() if k not in held or held[k].content != w.done.content}
     points: dict[str, list[Point]] = {}
-    for point, vector in vectors.items():
-        points.setdefault(wanted[point].kind, []).append(Point(point, vector, wanted[point].payload))
+    for kind in KINDS:
+        sources = {
+            point: want.source
+            for (of, point), want in missing.items()
+            if of == kind and want.source is not None
+        }
+        if not sources:
+            continue
+        for point, vector in zip(sources, _made(kind, list(sources.values()), encoder), strict=True):
+            payload = wanted[kind, point].payload
+            if isinstance(vector, Terms):
+                points.setdefault(kind, []).append(Point(point, NO_VECTOR, payload, vector))
+            else:
+                points.setdefault(kind, []).append(Point(point, vector, payload))
     payloads: dict[str, dict[UUID, Mapping[str, PayloadValue]]] = {}
-    for point, want in _changed(wanted, held, missing):
-        payloads.setdefault(want.kind, {})[point] = want.payload
-    written = {*vectors, *(point for kind in payloads.values() for point in kind)}
-    done = {(wanted[point].kind, point): wanted[point].done for point in written}
-    return Work(points, payloads, done)
+    for (kind, point), want in wanted.items():
+        key = (kind, point)
+        if key not in missing and held[key].attributes != want.done.attributes:
+            payloads.setdefault(kind, {})[point] = want.payload
+    written = {(kind, point.id) for kind, of in points.items() for point in of}
+    written |= {(kind, point) for kind, of_kind in payloads.items() for point in of_kind}
+    return Work(points, payloads, {key: wanted[key].done for key in wanted if key in written})
 
 
-def _changed(
-    wanted: Mapping[UUID, Wanted], held: Mapping[UUID, Done], missing: Mapping[UUID, Wanted]
-) -> Iterable[tuple[UUID, Wanted]]:
-    for point, want in wanted.items():
-        if point not in missing and held[point].attributes != want.done.attributes:
-            yield point, want
+def _made(
+    kind: str, sources: Sequence[Decoded | str], encoder: "Encoder"
+) -> Iterable[NDArray[np.float32] | Terms]:
+    """What a kind holds of each source: of pictures and texts their vectors, of affirmed words their
+    weights."""
+    pictures = [source for source in sources if isinstance(source, Decoded)]
+    texts = [source for source in sources if isinstance(source, str)]
+    if kind == "image":
+        return encoder.encode_framed(np.stack([picture.framed for picture in pictures]))
+    if kind == "patch":
+        return _patches(pictures, encoder)
+    if kind == "term":
+        return map(document_terms, texts)
+    return encoder.encode_texts(texts)
+
+
+def _patches(pictures: Sequence[Decoded], encoder: "Encoder") -> Iterator[NDArray[np.float32]]:
+    """The vectors of each picture's patches, row by row of the grid, those of its padding left out."""
+    encoded = encoder.encode_patches([picture.framed for picture in pictures])
+    places = [encoder.framing.place(*picture.shape) for picture in pictures]
+    placed = replace(encoded, places=places)
+    for number, grid in enumerate(encoded.vectors):
+        yield grid[placed.inside(number)]

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ class Index:
 
     With the embedded vectors the process owns the home while the index is open, unless a service does: then
     it works through that (`indexer.owner`). With a Qdrant server, opening it for reading waits for nobody.
+
+    Whoever needs one version throughout, while another may be activated, works on what `pinned` returns.
     """
 
     def __init__(self, home: Home, catalog: Catalog, store: VectorStore, held: ExitStack) -> None:
@@ -33,7 +35,9 @@ class Index:
         self.calibrations = Calibrations(catalog.engine)
         self.store = store
         self._held = held
-        self._encoder: Encoder | None = None
+        self._version: Version | None = None
+        self._encoders: dict[str, Encoder] = {}  # by fingerprint
+        self._loading = Lock()
 
     @classmethod
     def open(
@@ -48,7 +52,7 @@ class Index:
 
         Args:
             home: default is `settings().home_folder`.
-            encoder: one that is loaded already; it must be the active version's.
+            encoder: one that is loaded already: the active version's, or that of the version to search.
             read_only: nothing will be written. One process writes at a time; on a Qdrant server and beside a
                 service, readers do not wait for it.
             on_wait: told once, in one line, when another process owns the index and this one waits.
@@ -56,7 +60,7 @@ class Index:
         Raises:
             HomeError: home or database cannot be used.
             IndexInUse: another process owns the index, and did not end in time.
-            FingerprintMismatch: `encoder` is not the one that made the vectors.
+            FingerprintMismatch: `encoder` made none of the vectors.
         """
         with ExitStack() as held:
             opened = home if isinstance(home, Home) else Home.open(home)
@@ -82,14 +86,25 @@ class Index:
     ) -> None:
         self.close()
 
-    @cached_property
-    def active_version(self) -> Version:
-        """The version that searches use.
+    def pinned(self) -> "Index":
+        """This index, held to the version that is active now; what it opened is this one's to close.
 
         Raises:
             EmptyIndex: nothing was indexed yet.
         """
-        version = self.catalog.active_version()
+        pinned = Index(self.home, self.catalog, self.store, ExitStack())
+        pinned._version = self.active_version
+        pinned._encoders, pinned._loading = self._encoders, self._loading
+        return pinned
+
+    @property
+    def active_version(self) -> Version:
+        """The version that searches use: the catalog's active one, unless this is held to another.
+
+        Raises:
+            EmptyIndex: nothing was indexed yet.
+        """
+        version = self._version or self.catalog.active_version()
         if version is None:
             raise EmptyIndex(
                 f"the index in {self.home.folder} is empty: fill it with `similarity index add SOURCE "
@@ -106,26 +121,33 @@ class Index:
             EncoderError: its folder is gone or broken.
             FingerprintMismatch: its folder was edited.
         """
-        if self._encoder is None:
-            from trainer.encoder import Encoder  # late: takes seconds
+        version = self.active_version
+        with self._loading:
+            if version.fingerprint not in self._encoders:
+                from trainer.encoder import Encoder  # late: takes seconds
 
-            self.use(Encoder.load(self.active_version.folder, settings().device))
-        assert self._encoder is not None
-        return self._encoder
+                encoder = Encoder.load(version.folder, settings().device)
+                if encoder.fingerprint != version.fingerprint:
+                    raise FingerprintMismatch(mismatch(version, encoder.name, encoder.fingerprint))
+                self._encoders[version.fingerprint] = encoder
+            return self._encoders[version.fingerprint]
 
     def use(self, encoder: "Encoder") -> None:
-        """Encode with this one from now on.
+        """Encode with this one, and search its version, whichever is active.
 
         Raises:
-            FingerprintMismatch: it is not the encoder that made the vectors.
+            FingerprintMismatch: it made none of the vectors.
         """
-        version = self.catalog.active_version()
-        if version is not None and version.fingerprint != encoder.fingerprint:
-            raise FingerprintMismatch(mismatch(version, encoder.name, encoder.fingerprint))
-        self._encoder = encoder
+        active = self.catalog.active_version()
+        if active is not None and active.fingerprint != encoder.fingerprint:
+            versions = {version.fingerprint: version for version in self.catalog.versions()}
+            if encoder.fingerprint not in versions:
+                raise FingerprintMismatch(mismatch(active, encoder.name, encoder.fingerprint))
+            self._version = versions[encoder.fingerprint]
+        self._encoders[encoder.fingerprint] = encoder
 
     def collection(self, kind: str) -> str:
-        """The active version's collection of a kind of item: image, report or sentence."""
+        """The active version's collection of a kind: image, report, sentence, term or patch."""
         return collection_of(kind, self.active_version.fingerprint)
 
     def close(self) -> None:
@@ -143,8 +165,8 @@ def mismatch(version: Version, name: str, fingerprint: str) -> str:
         )
     return (
         f"this index holds vectors of the encoder {version.name!r} ({version.fingerprint[:8]}); those of "
-        f"{name!r} ({fingerprint[:8]}) do not compare with them. Leave --encoder out, or index into another "
-        "SIMILARITY_HOME"
+        f"{name!r} ({fingerprint[:8]}) do not compare with them. Leave --encoder out, or build a version for "
+        "it: `similarity index add --encoder DIR`"
     )
 
 

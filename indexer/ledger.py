@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy import orm
 
 from corpus.records import Problem, Study
 from indexer.catalog import Version, chunks
@@ -32,14 +33,25 @@ from indexer.models import (
 )
 from indexer.payload import study_hash
 from indexer.vectors.conditions import FieldType
-from indexer.vectors.store import VectorStore
+from indexer.vectors.store import Form, VectorStore
 
-KINDS = ("image", "report", "sentence")
+KINDS = ("image", "report", "sentence", "term", "patch")
+"""What a point may be done as. A report is one of reports and of terms (the words it affirms), a picture one
+of images and, where that was asked for, of patches."""
+
+FORMS: Mapping[str, Form] = {"term": "terms", "patch": "patches"}
+"""Of the kinds that are no plain vectors."""
+
+_SIDES = {"image": ("image", "patch"), "report": ("report", "term"), "sentence": ("sentence",)}
+_PLURALS = {"patch": "patches"}
+
+Key = tuple[str, UUID]
+"""Kind and point: what the ledger has a row for."""
 
 
 def collection_of(kind: str, fingerprint: str) -> str:
-    """The collection of one kind of item in one version: `images__<first 8 of the fingerprint>`."""
-    return f"{kind}s__{fingerprint[:8]}"
+    """The collection of one kind in one version: `images__<first 8 of the fingerprint>`."""
+    return f"{_PLURALS.get(kind, f'{kind}s')}__{fingerprint[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +64,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class KnownItem:
-    """What the catalog holds of an item. `done` is None where the vector is not known to be on the disk."""
+    """What the catalog holds of an item. `done` and `patched` are None where the vector, or those of the
+    patches, are not known to be on the disk; `shape` (height, width) where it was not kept."""
 
     content: str
     stamp: str | None
     done: Done | None
+    patched: Done | None = None
+    shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +84,7 @@ class KnownStudy:
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """A picture or report as it will stand in the catalog."""
+    """A picture or report as it will stand in the catalog. `shape`: (height, width) of a picture as read."""
 
     item_id: str
     point_id: UUID
@@ -79,6 +94,7 @@ class NewItem:
     view: str | None = None
     modality: str | None = None
     stamp: str | None = None
+    shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +117,7 @@ class Step:
 
     studies: Sequence[NewStudy] = ()
     gone: Sequence[str] = ()
-    done: Mapping[tuple[str, UUID], Done] = field(default_factory=dict)
+    done: Mapping[Key, Done] = field(default_factory=dict)
     problems: Sequence[tuple[str | None, str | None, Problem]] = ()
     settled: Sequence[str] = ()
 
@@ -149,11 +165,24 @@ class Ledger:
         """What the catalog and this version's ledger hold of these studies."""
         content: dict[str, str] = {}
         items: dict[str, dict[str, KnownItem]] = {}
-        joined = LedgerRow.__table__.c
-        columns = (ItemRow.study_id, ItemRow.item_id, ItemRow.content, ItemRow.stamp)
-        select = sa.select(*columns, joined.content.label("made"), joined.attributes).outerjoin(
-            LedgerRow, (LedgerRow.point_id == ItemRow.point_id) & (LedgerRow.fingerprint == fingerprint)
+        made, patched = orm.aliased(LedgerRow), orm.aliased(LedgerRow)
+        select = sa.select(
+            ItemRow.study_id,
+            ItemRow.item_id,
+            ItemRow.content,
+            ItemRow.stamp,
+            ItemRow.height,
+            ItemRow.width,
+            made.content.label("made"),
+            made.attributes.label("made_attributes"),
+            patched.content.label("patched"),
+            patched.attributes.label("patched_attributes"),
         )
+        for row, kind in ((made, ItemRow.kind), (patched, sa.literal("patch"))):
+            select = select.outerjoin(
+                row,
+                (row.point_id == ItemRow.point_id) & (row.fingerprint == fingerprint) & (row.kind == kind),
+            )
         with self._engine.connect() as session:
             for chunk in chunks(study_ids):
                 rows = session.execute(
@@ -161,20 +190,25 @@ class Ledger:
                 )
                 content |= {row.study_id: row.content for row in rows}
                 for row in session.execute(select.where(ItemRow.study_id.in_(chunk))):
-                    done = None if row.made is None else Done(row.made, row.attributes)
-                    items.setdefault(row.study_id, {})[row.item_id] = KnownItem(row.content, row.stamp, done)
+                    done = None if row.made is None else Done(row.made, row.made_attributes)
+                    patches = None if row.patched is None else Done(row.patched, row.patched_attributes)
+                    shape = None if row.height is None else (row.height, row.width)
+                    known = KnownItem(row.content, row.stamp, done, patches, shape)
+                    items.setdefault(row.study_id, {})[row.item_id] = known
         return {study_id: KnownStudy(content[study_id], items.get(study_id, {})) for study_id in content}
 
-    def done(self, points: Iterable[UUID], fingerprint: str) -> dict[UUID, Done]:
-        """Of these points, those that are done in a version."""
-        found: dict[UUID, Done] = {}
-        columns = (LedgerRow.point_id, LedgerRow.content, LedgerRow.attributes)
+    def done(self, points: Iterable[UUID], fingerprint: str) -> dict[Key, Done]:
+        """Of these points, those that are done in a version, by what they are done as."""
+        found: dict[Key, Done] = {}
+        columns = (LedgerRow.kind, LedgerRow.point_id, LedgerRow.content, LedgerRow.attributes)
         with self._engine.connect() as session:
             for chunk in chunks(points):
                 select = sa.select(*columns).where(
                     LedgerRow.fingerprint == fingerprint, LedgerRow.point_id.in_(chunk)
                 )
-                found |= {p: Done(content, attributes) for p, content, attributes in session.execute(select)}
+                found |= {
+                    (kind, p): Done(c, attributes) for kind, p, c, attributes in session.execute(select)
+                }
         return found
 
     def commit(self, step: Step, fingerprint: str, origin: str) -> int:
@@ -267,12 +301,15 @@ class Ledger:
                 for n, (point, _) in enumerate(new.sentences)
             ],
         )
-        for chunk in chunks(point for _, point in step.done):
-            session.execute(
-                sa.delete(LedgerRow).where(
-                    LedgerRow.fingerprint == fingerprint, LedgerRow.point_id.in_(chunk)
+        for kind in KINDS:
+            for chunk in chunks(point for made, point in step.done if made == kind):
+                session.execute(
+                    sa.delete(LedgerRow).where(
+                        LedgerRow.fingerprint == fingerprint,
+                        LedgerRow.kind == kind,
+                        LedgerRow.point_id.in_(chunk),
+                    )
                 )
-            )
         _put(
             session,
             LedgerRow,
@@ -329,9 +366,10 @@ def _leave(session: sa.Connection, points: Mapping[UUID, str]) -> None:
         buried = sa.select(TombstoneRow.point_id).where(TombstoneRow.point_id.in_(chunk))
         already = set(session.scalars(buried))
         rows = [
-            {"collection": collection_of(points[point], version), "point_id": point}
+            {"collection": collection_of(kind, version), "point_id": point}
             for version in versions
             for point in chunk
+            for kind in _SIDES[points[point]]
             if point not in already
         ]
         _put(session, TombstoneRow, rows)
@@ -393,4 +431,6 @@ def _item_row(study: Study, position: int, item: NewItem) -> dict[str, Any]:
         "modality": item.modality,
         "content": item.content,
         "stamp": item.stamp,
+        "height": None if item.shape is None else item.shape[0],
+        "width": None if item.shape is None else item.shape[1],
     }

@@ -26,7 +26,8 @@ class Base(DeclarativeBase):
 
 
 class EncoderRow(Base):
-    """A version of the index: the encoder whose vectors it holds. `state`: active or building."""
+    """A version of the index: the encoder whose vectors it holds. `state`: active (it is searched),
+    building (it is yet to be activated) or retired (it was active)."""
 
     __tablename__ = "encoder"
 
@@ -67,7 +68,8 @@ class ItemRow(Base):
     """A picture or a report that has a vector. `kind`: image or report.
 
     `content`: hash of the pixels or the text, without the encoder: equal content, equal hash. `stamp`: size
-    and times of the file when it was read; while they stand, it need not be read again.
+    and times of the file when it was read; while they stand, it need not be read again. `height` and `width`:
+    pixels of a picture as read; null where it was read by a version that did not keep them.
     """
 
     __tablename__ = "item"
@@ -82,6 +84,8 @@ class ItemRow(Base):
     modality: Mapped[str | None] = mapped_column(String(16))
     content: Mapped[str] = mapped_column(String(64), index=True)
     stamp: Mapped[str | None] = mapped_column(Text)
+    height: Mapped[int | None] = mapped_column(Integer)
+    width: Mapped[int | None] = mapped_column(Integer)
 
 
 class SentenceRow(Base):
@@ -104,13 +108,13 @@ class SentenceUseRow(Base):
 
 
 class LedgerRow(Base):
-    """This point is done in this version: its vector is on the disk. See `indexer.ledger`."""
+    """This point is done in this version: what it holds as this kind is on the disk. See `indexer.ledger`."""
 
     __tablename__ = "ledger"
 
     fingerprint: Mapped[str] = mapped_column(ForeignKey("encoder.fingerprint"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
     point_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    kind: Mapped[str] = mapped_column(String(16))
     content: Mapped[str] = mapped_column(String(64))
     attributes: Mapped[str] = mapped_column(String(64))
 

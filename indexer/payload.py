@@ -137,6 +137,11 @@ def content_hash(content: str, fingerprint: str) -> str:
     return digest([content, fingerprint])
 
 
+def patches_hash(content: str, fingerprint: str) -> str:
+    """Hash of what decides the vectors of a picture's patches."""
+    return digest([content, fingerprint, "patches"])
+
+
 def text_hash(text: str) -> str:
     """Hash (64 hex) of a text that is embedded."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
-from uuid import UUID
 
 import sqlalchemy as sa
 
 from corpus.deidentify import deidentified
-from corpus.errors import FingerprintMismatch
 from corpus.labeler import labeled
 from corpus.records import Problem, Source, Study
 from corpus.settings import settings
@@ -25,8 +23,8 @@ from indexer.database import database_error
 from indexer.decode import HANG_SECONDS, DecodePool
 from indexer.embedding import Group, Resolved, Work, embed, resolve, start_reading
 from indexer.home import home_error
-from indexer.index import Index, mismatch
-from indexer.ledger import KINDS, Done, Ledger, NewStudy, Step, collection_of
+from indexer.index import Index
+from indexer.ledger import FORMS, KINDS, Done, Key, Ledger, NewStudy, Step, collection_of
 from indexer.payload import fields_of, study_hash
 from indexer.readahead import read_ahead
 from indexer.reconcile import delete_orphans, forget_lost
@@ -51,7 +49,8 @@ Stage = Literal["read", "decoded", "encoded", "vectors", "flushed", "committing"
 
 @dataclass
 class Added:
-    """What a run did. Counts are of vectors, except `studies`, `unchanged` (studies) and the problems."""
+    """What a run did. Counts are of points of the store, except `studies`, `unchanged` (studies) and the
+    problems; a picture's patches are one point, a report's affirmed words another."""
 
     studies: int = 0
     unchanged: int = 0
@@ -88,6 +87,7 @@ def add_source(
     *,
     origin: str,
     folder: str,
+    patches: bool = False,
     workers: int | None = None,
     observer: Observer | None = None,
     hang_seconds: float = HANG_SECONDS,
@@ -98,18 +98,20 @@ def add_source(
         index: open for writing.
         source: read from its beginning; what a study of it no longer has is deleted, studies that it no
             longer lists stay.
-        encoder: the active version's, or the first one of an empty index.
+        encoder: of the version that is brought up to date. One that the index does not know makes a new
+            version, beside the active one until `versions.activate`; in an empty index it is the active one.
         origin: the source as it was named, kept with its problems.
         folder: where the encoder lies, so that a search finds it.
+        patches: keep the vectors of the patches of this source's pictures, too, so that a region can be
+            searched for; what has them already keeps them.
         workers: decode processes; default one a core.
         observer: told of every moment of every step.
         hang_seconds: how long one picture may take.
 
     Raises:
-        FingerprintMismatch: the index holds vectors of another encoder.
         HomeError: the disk is full or read-only.
     """
-    job = _Job(index, encoder, origin, observer or (lambda _stage, _added: None))
+    job = _Job(index, encoder, origin, patches, observer or (lambda _stage, _added: None))
     try:
         job.prepare(folder)
         with DecodePool(encoder.framing, workers or os.cpu_count() or 1, hang_seconds) as pool:
@@ -128,7 +130,7 @@ class _Pending:
 
     studies: list[NewStudy] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
-    done: dict[tuple[str, UUID], Done] = field(default_factory=dict)
+    done: dict[Key, Done] = field(default_factory=dict)
     problems: list[tuple[str | None, str | None, Problem]] = field(default_factory=list)
     settled: list[str] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
@@ -147,8 +149,11 @@ class _Pending:
 class _Job:
     """One run of `add_source`."""
 
-    def __init__(self, index: Index, encoder: "Encoder", origin: str, observer: Observer) -> None:
+    def __init__(
+        self, index: Index, encoder: "Encoder", origin: str, patches: bool, observer: Observer
+    ) -> None:
         self.index, self.encoder, self.origin, self.observer = index, encoder, origin, observer
+        self.patches = patches
         self.fingerprint = encoder.fingerprint
         self.ledger = Ledger(index.catalog.engine, index.home)
         self.own_fields: dict[str, FieldType] = index.catalog.own_fields()
@@ -158,12 +163,10 @@ class _Job:
         self.pending = _Pending()
 
     def prepare(self, folder: str) -> None:
-        """Refuse a second encoder, make the collections, and settle what a killed run left."""
-        active = self.index.catalog.active_version()
-        if active is not None and active.fingerprint != self.fingerprint:
-            raise FingerprintMismatch(mismatch(active, self.encoder.name, self.fingerprint))
+        """Enter the version, make its collections, and settle what a killed run left."""
         self.index.home.require_space()
-        self.ledger.register(Version(self.fingerprint, self.encoder.name, self.encoder.dim, folder, "active"))
+        state = "active" if self.index.catalog.active_version() is None else "building"
+        self.ledger.register(Version(self.fingerprint, self.encoder.name, self.encoder.dim, folder, state))
         self._create_collections()
         self.ledger.bury(self.index.store)
         forget_lost(self.index, self.fingerprint)
@@ -174,7 +177,7 @@ class _Job:
         for studies in self._timed("read", self._batches(source)):
             with self._clock("catalog"):
                 known = self.ledger.known_studies([s.study_id for s in studies], self.fingerprint)
-                groups.append(start_reading(studies, known, pool, self.fingerprint))
+                groups.append(start_reading(studies, known, pool, self.fingerprint, self.patches))
             self.observer("read", self.added)
             if len(groups) > STEPS_AHEAD:
                 self._step(groups.popleft())
@@ -188,7 +191,7 @@ class _Job:
         self.ledger.forget_problems(self.origin, self.seen)
         delete_orphans(self.index, self.fingerprint)
         with self._clock("graph"):
-            for kind in KINDS:
+            for kind in self._kinds():
                 self.index.store.optimize(collection_of(kind, self.fingerprint))
 
     def _batches(self, source: Source) -> Iterator[list[Study]]:
@@ -217,8 +220,8 @@ class _Job:
         self._spend("decoding", resolved.decode_seconds)
         self.observer("decoded", self.added)
         with self._clock("catalog"):
-            held = self.ledger.done(resolved.wanted, self.fingerprint)
-            held |= {point: done for (_, point), done in self.pending.done.items()}
+            held = self.ledger.done({point for _, point in resolved.wanted}, self.fingerprint)
+            held |= self.pending.done
         with self._clock("encode"):
             work = embed(resolved.wanted, held, self.encoder)
         self.observer("encoded", self.added)
@@ -292,11 +295,16 @@ class _Job:
             self._create_collections()
 
     def _create_collections(self) -> None:
-        for kind in KINDS:
+        for kind in self._kinds():
             # A sentence's point holds no study's fields.
             fields: Mapping[str, FieldType] = {} if kind == "sentence" else self.own_fields
-            collection = collection_of(kind, self.fingerprint)
-            self.index.store.create(collection, self.encoder.dim, fields)
+            collection, form = collection_of(kind, self.fingerprint), FORMS.get(kind, "dense")
+            self.index.store.create(collection, 0 if form == "terms" else self.encoder.dim, fields, form)
+
+    def _kinds(self) -> tuple[str, ...]:
+        """Every kind that this version holds; patches only where they were asked for once."""
+        held = self.patches or collection_of("patch", self.fingerprint) in self.index.store.collections()
+        return tuple(kind for kind in KINDS if kind != "patch" or held)
 
     def _take_problems(self) -> list[tuple[str | None, str | None, Problem]]:
         taken: list[tuple[str | None, str | None, Problem]] = []

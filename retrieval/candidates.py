@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from corpus.findings import Status
 from indexer.index import Index
 from indexer.payload import forms
+from indexer.terms import query_terms
 from indexer.vectors.conditions import And, Comparison, Condition, Or, PayloadValue
+from indexer.vectors.store import Terms
 from retrieval.agreement import descendants
 from retrieval.asked import Asked
 from retrieval.lookup import holders
-from retrieval.probes import Probe, Side
+from retrieval.probes import Probe, Side, Vector
 from retrieval.query import Target
 from retrieval.rank import Found, ItemKind, Ranking
 from retrieval.understand import Understood
@@ -35,6 +37,8 @@ _WEIGHTS: Mapping[tuple[Side, ItemKind], float] = {
 }
 """Of the lists in a fusion: films weigh as much as words, and of the words the whole report as much as its
 best sentence."""
+TERMS_WEIGHT = 0.5
+REGION_WEIGHT = 1.0
 
 Payloads = dict[str, Mapping[str, PayloadValue]]
 
@@ -64,8 +68,12 @@ def find_candidates(index: Index, understood: Understood, where: Condition | Non
     for number, probe in enumerate(understood.probes):
         for kind in kinds:
             search.add(f"{number}:{kind}", probe, kind)
+    if understood.region is not None and understood.query.target != "reports":
+        search.add_items("region", "patch", understood.region.vectors, "region", REGION_WEIGHT, "image")
+    if understood.phrase and understood.query.target != "images":
+        search.add_items("terms", "term", query_terms(understood.phrase), "terms", TERMS_WEIGHT, "text")
     _add_wished(search, understood, [kind for kind in kinds if kind != "sentence"])
-    if understood.asked.concepts:
+    if understood.asked.concepts and understood.probes:
         search.complete_payloads(understood.probes[0])
     return Candidates(tuple(search.rankings), search.payloads, search.whole)
 
@@ -112,26 +120,43 @@ class _Search:
     ) -> tuple[Found, ...]:
         """Add the list of a probe in a kind of item; `also`: what its studies meet besides."""
         where = self.where if also is None else also if self.where is None else And((self.where, also))
-        found = (self._sentences if kind == "sentence" else self._nearest)(kind, probe, where)
+        if kind == "sentence":
+            found = self._sentences(probe, where)
+        else:
+            found = self._nearest(kind, kind, probe.vector, where)
         if found:
             part = "findings" if also is not None else probe.part
             self.rankings.append(Ranking(name, found, _WEIGHTS[probe.side, kind], part))
         return found
+
+    def add_items(
+        self, name: str, collection: str, query: Vector | Terms, kind: ItemKind, weight: float, part: str
+    ) -> None:
+        """Add the list of what is no plain vector: patches by a region, reports by their words."""
+        if self.index.collection(collection) not in self.index.store.collections():
+            return
+        found = self._nearest(kind, collection, query, self.where)
+        if found:
+            self.rankings.append(Ranking(name, found, weight, part))
 
     def complete_payloads(self, probe: Probe) -> None:
         """Fetch what stands beside the reports of studies that only a sentence brought."""
         keys = {item.study_id for ranking in self.rankings for item in ranking.items}
         self._reports(keys - self.payloads.keys(), probe, None)
 
-    def _nearest(self, kind: ItemKind, probe: Probe, where: Condition | None) -> tuple[Found, ...]:
-        """The nearest items of a kind, asking for more until so many studies are among them or none is
-        left."""
-        collection = self.index.collection(kind)
+    def _nearest(
+        self, kind: ItemKind, collection: str, query: Vector | Terms, where: Condition | None
+    ) -> tuple[Found, ...]:
+        """The nearest items, asking for more until so many studies are among them or none is left."""
         limit = self.depth + self.depth // 2
+        # The words of a report are told apart from its vector, though both are of one item.
+        mark = "" if kind == collection else f"{kind}:"
         while True:
-            hits = self.index.store.search(collection, probe.vector, limit, where)
+            hits = self.index.store.search(self.index.collection(collection), query, limit, where)
             self.payloads |= {str(hit.payload["study"]): hit.payload for hit in hits}
-            found = tuple(Found(str(hit.id), str(hit.payload["study"]), kind, hit.score) for hit in hits)
+            found = tuple(
+                Found(f"{mark}{hit.id}", str(hit.payload["study"]), kind, hit.score) for hit in hits
+            )
             if len(hits) < limit:
                 return found
             if len({item.study_id for item in found}) >= self.depth:
@@ -139,7 +164,7 @@ class _Search:
                 return found
             limit *= 4
 
-    def _sentences(self, kind: ItemKind, probe: Probe, where: Condition | None) -> tuple[Found, ...]:
+    def _sentences(self, probe: Probe, where: Condition | None) -> tuple[Found, ...]:
         """The nearest sentences, each in the studies that hold it and pass the filter.
 
         One vector stands for a sentence of many studies, so the filter runs on those studies' reports, in the
@@ -147,11 +172,13 @@ class _Search:
         with a sentence is, so a filter that leaves few of its studies loses none. Sentences that very many
         studies share tell them apart from none and are passed over.
         """
-        hits = self.index.store.search(self.index.collection(kind), probe.vector, self.depth)
+        hits = self.index.store.search(self.index.collection("sentence"), probe.vector, self.depth)
         with self.index.catalog.engine.connect() as connection:
             held = holders(connection, [hit.id for hit in hits], _RARE)
         found = [
-            Found(str(hit.id), key, kind, hit.score) for hit in hits for key in sorted(held.get(hit.id, ()))
+            Found(str(hit.id), key, "sentence", hit.score)
+            for hit in hits
+            for key in sorted(held.get(hit.id, ()))
         ][: _SENTENCE_PLACES * self.depth]
         if where is None:
             return tuple(found)

@@ -92,12 +92,12 @@ def _item(
         if sentence is None:
             return None
         return Evidence(sentence.item_id, "sentence", found.score, sentence.text, contributed, by)
-    if found.item_id not in items:
+    # What is no plain vector of an item is marked by its kind.
+    point = found.item_id.removeprefix(f"{found.kind}:")
+    if point not in items:
         return None
-    item = items[found.item_id]
-    return Evidence(
-        item.item_id, found.kind, found.score, None, contributed, by, box=boxes.get(found.item_id)
-    )
+    box = boxes.get(point) if found.kind == "region" else None
+    return Evidence(items[point].item_id, found.kind, found.score, None, contributed, by, box=box)
 
 
 def _findings(judged: Judged, known: Known) -> tuple[Evidence, ...]:

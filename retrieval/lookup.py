@@ -20,7 +20,8 @@ _MANY = 500  # parameters in one statement: SQLite's limit may be as low as 999
 class Item:
     """A picture or report of a case, with its place in the vector store.
 
-    `kind`: image or report. `content`: hash of its pixels or text; equal content, equal hash.
+    `kind`: image or report. `content`: hash of its pixels or text; equal content, equal hash. `shape`:
+    (height, width) of a picture as read, where that was kept.
     """
 
     item_id: str
@@ -28,6 +29,7 @@ class Item:
     kind: str
     location: str | None
     content: str
+    shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,8 @@ def _studies(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list[
             ItemRow.content.label("item_content"),
             ItemRow.view,
             ItemRow.modality,
+            ItemRow.height,
+            ItemRow.width,
         )
         .outerjoin(ItemRow, ItemRow.study_id == StudyRow.study_id)
         .where(chosen)
@@ -188,10 +192,13 @@ def _known(rows: list[sa.Row[Any]]) -> Known:
             attributes=_attributes(first, picture),
         ),
         key=first.study_key,
-        items=tuple(
-            Item(row.item_id, row.point_id, row.kind, row.location, row.item_content) for row in items
-        ),
+        items=tuple(map(_item, items)),
     )
+
+
+def _item(row: sa.Row[Any]) -> Item:
+    shape = None if row.height is None else (row.height, row.width)
+    return Item(row.item_id, row.point_id, row.kind, row.location, row.item_content, shape)
 
 
 def _text(sections: list[list[str]] | None) -> str | None:

@@ -88,7 +88,7 @@ def _rows(index: Index) -> Iterator[sa.Row[str, str, UUID, str | None, str | Non
         sa.select(StudyRow.study_id, StudyRow.subject_id, ItemRow.point_id, ItemRow.location, ItemRow.view)
         .join(ItemRow, ItemRow.study_id == StudyRow.study_id)
         .join(LedgerRow, LedgerRow.point_id == ItemRow.point_id)
-        .where(LedgerRow.fingerprint == index.active_version.fingerprint, ItemRow.kind == "image")
+        .where(LedgerRow.fingerprint == index.active_version.fingerprint, LedgerRow.kind == "image")
         .order_by(StudyRow.study_key, ItemRow.position)
     )
     with index.catalog.engine.connect() as connection:

@@ -22,11 +22,13 @@ from retrieval.candidates import Candidates, find_candidates
 from retrieval.describe import Shown, describe_hits
 from retrieval.diversity import diversify
 from retrieval.duplicates import Vectors, fold
+from retrieval.localize.answer import Box
 from retrieval.lookup import Known, holds_studies, studies_by_key, studies_of
 from retrieval.pair import Judged, judge
 from retrieval.probes import Side, Vector
 from retrieval.query import Query
 from retrieval.rank import rank_studies
+from retrieval.region import find
 from retrieval.understand import Understood, understand, with_vector
 
 DEEPER = 60
@@ -56,6 +58,7 @@ def search_all(index: Index, queries: Sequence[Query]) -> list[Answer | Similari
         EmptyIndex: nothing is indexed.
     """
     _require_something(index)
+    index = index.pinned()  # another version may be activated meanwhile
     answers: list[Answer | SimilarityError] = []
     for understood in understand(index, queries):
         try:
@@ -76,6 +79,7 @@ def search_vector(index: Index, query: Query, side: Side, vector: Vector) -> Ans
         side: what the vector was made of.
         vector: (dim,) float32 unit, by the index's encoder.
     """
+    index = index.pinned()
     return _answer(index, with_vector(index, query, side, vector))
 
 
@@ -102,7 +106,7 @@ def _answer(index: Index, understood: Understood) -> Answer:
             break
         began, depth = perf_counter(), 4 * depth
     with index.catalog.engine.connect() as connection:
-        hits = describe_hits(connection, query.target, shown, {})
+        hits = describe_hits(connection, query.target, shown, _boxes(index, understood, shown))
         own = studies_of(connection, understood.subjects) if understood.subjects else []
     abstained, promised = promise(index, query, [hit.case.findings for hit in hits])
     asking += perf_counter() - chosen
@@ -135,9 +139,11 @@ def _refused(index: Index, understood: Understood, reason: str) -> Answer:
 
 
 def _depth(understood: Understood) -> int:
-    """How many studies each list holds at first: one list alone needs no more than are shown."""
+    """How many studies each list holds at first: one list alone needs no more than are shown, and some that
+    they stand for."""
     query = understood.query
-    alone = query.target == "images" and len(understood.probes) == 1 and not understood.asked.wished
+    lists = len(understood.probes) + (understood.region is not None)
+    alone = query.target == "images" and lists == 1 and not understood.asked.wished
     depth = query.k + query.k // 2 if alone else max(2 * query.k, DEEPER)
     return max(depth, _POOL + _POOL // 2) if query.diversify else depth
 
@@ -189,6 +195,25 @@ def _choose(index: Index, query: Query, judged: Sequence[Judged]) -> list[Shown]
     of = {candidate.study_id: candidate for candidate in present}
     shown = [(of[known.key], known, twins) for known, twins in folded]
     return _spread(index, query, shown[:wanted], vectors) if query.diversify else shown[: query.k]
+
+
+def _boxes(index: Index, understood: Understood, shown: Sequence[Shown]) -> dict[str, Box]:
+    """Where in the pictures that are shown the query's region is found, by the picture's point."""
+    region = understood.region
+    if region is None:
+        return {}
+    shapes = {item.point: item.shape for _, known, _ in shown for item in known.items}
+    found = {
+        item.item_id for judged, _, _ in shown for item in judged.study.evidence if item.kind == "region"
+    }
+    points = [UUID(name.removeprefix("region:")) for name in found]
+    held = index.store.fetch(index.collection("patch"), points) if points else []
+    boxes = {}
+    for point in held:
+        shape = shapes.get(point.id)
+        if shape is not None:
+            boxes[str(point.id)] = find(region, point.vector, *shape)
+    return boxes
 
 
 def _picture_vectors(index: Index, studies: Mapping[str, Known]) -> Vectors:

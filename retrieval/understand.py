@@ -14,9 +14,11 @@ from retrieval.answer import Took
 from retrieval.asked import Asked, describe, read_text
 from retrieval.examples import Recalled, Shown, is_picture, recall, show
 from retrieval.expression import parse_findings, refuse_contradiction, wanted
+from retrieval.localize.answer import Box
 from retrieval.picture import read_picture
 from retrieval.probes import Part, Probe, Side, Vector, combine
 from retrieval.query import Query
+from retrieval.region import Region, cut
 from retrieval.where import parse_where
 
 
@@ -27,8 +29,8 @@ class Understood:
     `where`: what every hit meets: the filter, the expression over findings, and none of what a wish denies.
     `asked`: the findings that a text or the query's case asks for. `phrase`: the affirmed words, ranked by
     in the reports' own. `probes`: the vectors. `subjects`: subject_ids whose studies are the query's own.
-    `examples`: study_ids that were given as examples. Neither are hits. `refused`: why the picture is no
-    query of this index, in a sentence (`retrieval.gate`).
+    `examples`: study_ids that were given as examples. Neither are hits. `region`: the patches of a box.
+    `refused`: why the picture is no query of this index, in a sentence (`retrieval.gate`).
     """
 
     query: Query
@@ -38,6 +40,7 @@ class Understood:
     probes: tuple[Probe, ...]
     subjects: frozenset[str]
     examples: frozenset[str] = frozenset()
+    region: Region | None = None
     took: Took = field(default_factory=Took)
     refused: str | None = None
 
@@ -55,6 +58,7 @@ class _Reading:
     found: list[tuple[Part, Side, Vector]] = field(default_factory=list)
     subjects: set[str] = field(default_factory=set)
     examples: set[str] = field(default_factory=set)
+    region: Region | None = None
     took: Took = field(default_factory=Took)
     refused: str | None = None
 
@@ -122,9 +126,9 @@ def _start(index: Index, query: Query) -> _Reading:
 def _read(index: Index, query: Query) -> _Reading:
     """Read every part of a query that needs no encoder."""
     reading = _start(index, query)
-    if query.region is not None:
-        raise UsageError("this index holds no patches of its pictures, which a region is looked for in")
-    if query.image is not None:
+    if query.image is not None and query.region is not None:
+        reading.subjects |= _add_region(index, reading, query.image, query.region).subjects
+    elif query.image is not None:
         reading.subjects |= _add_picture(index, reading, "image", query.image).subjects
     if query.case is not None:
         case = _add_case(index, reading, "case", query.case)
@@ -148,6 +152,27 @@ def _add_picture(index: Index, reading: _Reading, part: Part, location: str) -> 
     if part == "image" and not shown.studies:  # one that the index holds is of its kind
         reading.refused = refusal(index, shown.picture)
     reading.took = replace(reading.took, decode=reading.took.decode + _since(began))
+    return shown
+
+
+def _add_region(index: Index, reading: _Reading, location: str, box: Box) -> Shown:
+    """Take the patches of a box of a picture; the rest of the picture is not searched with."""
+    if index.collection("patch") not in index.store.collections():
+        raise UsageError(
+            "this index holds no patches, which a region is looked for in: run `similarity index add SOURCE "
+            "--patches`"
+        )
+    began = perf_counter()
+    shown = show(index, reading.query.picture or read_picture(location))
+    decoded = perf_counter()
+    pixels = shown.picture.pixels
+    patches = index.encoder.encode_patches([pixels])
+    reading.region = cut(patches.vectors[0], patches.image_size, *pixels.shape, box)
+    reading.took = replace(
+        reading.took,
+        decode=reading.took.decode + (decoded - began) * 1000,
+        encode=reading.took.encode + _since(decoded),
+    )
     return shown
 
 
@@ -193,6 +218,7 @@ def _finish(reading: _Reading) -> Understood:
         combine(reading.found),
         frozenset(reading.subjects),
         frozenset(reading.examples),
+        reading.region,
         reading.took,
         reading.refused,
     )

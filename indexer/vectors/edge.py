@@ -27,9 +27,18 @@ from indexer.vectors.conditions import (
     PayloadValue,
     payload_key,
 )
-from indexer.vectors.engine import Bool, Clause, DateRange, Empty, NumberRange, filter_of
+from indexer.vectors.edge_classes import (
+    config_of,
+    fetched,
+    filter_from,
+    query_of,
+    shape_of,
+    uuid_of,
+    written,
+)
+from indexer.vectors.engine import filter_of
 from indexer.vectors.graph import finish_swap, optimized_copy, put_in_place
-from indexer.vectors.store import Hit, Point, check_vectors
+from indexer.vectors.store import Form, Hit, Point, Terms, check_points, check_query
 
 GRAPH_FROM = 100_000
 """Points from which a collection gets a search graph. Below, comparing with every vector takes about 10 ms
@@ -37,6 +46,7 @@ and misses nothing."""
 
 _UPSERT_BATCH = 1_000
 _PAGE = 10_000
+_RESCORED = 3.0  # times the limit: how many of the int8 candidates are compared exactly
 _SEARCH_EF = 256  # of the graph: with 128, filtered recall at ten falls under 0.98 on real vectors
 
 _SCHEMAS = {
@@ -74,27 +84,28 @@ class EdgeStore:
         self._graph_from = graph_from
         self._shards: dict[str, engine.EdgeShard] = {}
         self._types: dict[str, dict[str, FieldType]] = {}
-        self._dims: dict[str, int] = {}
+        self._shapes: dict[str, tuple[int, Form]] = {}
         self._mutex = threading.RLock()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         finish_swap(folder)
 
     @_one_at_a_time
-    def create(self, collection: str, dim: int, fields: Mapping[str, FieldType]) -> None:
+    def create(
+        self, collection: str, dim: int, fields: Mapping[str, FieldType], form: Form = "dense"
+    ) -> None:
         """See `VectorStore.create`."""
         path = self._path(collection)
         if not (path / "edge_config.json").exists():
             # A creation that was interrupted left no point behind.
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir(mode=0o700)
-            vectors = engine.EdgeVectorParams(size=dim, distance=engine.Distance.Dot)
-            # Nothing is optimised until `optimize`; then every segment worth a graph gets one.
-            optimizers = engine.EdgeOptimizersConfig(indexing_threshold=1_000)
-            config = engine.EdgeConfig(vectors=vectors, optimizers=optimizers)
-            self._shards[collection] = engine.EdgeShard.create(str(path), config)
+            self._shards[collection] = engine.EdgeShard.create(str(path), config_of(dim, form))
         shard = self._shard(collection)
-        if self._dims[collection] != dim:
-            raise IndexingError(f"collection {collection} holds {self._dims[collection]} numbers, not {dim}")
+        held_dim, held_form = self._shapes[collection]
+        if (held_dim, held_form) != (dim, form):
+            raise IndexingError(
+                f"collection {collection} holds {held_dim} numbers ({held_form}), not {dim} ({form})"
+            )
         known = self._types[collection]
         indexed = shard.info().payload_schema.keys()
         for name, kind in {**KEY_FIELDS, **CASE_FIELDS, **fields}.items():
@@ -115,17 +126,8 @@ class EdgeStore:
         shard = self._shard(collection)
         for start in range(0, len(points), _UPSERT_BATCH):
             batch = points[start : start + _UPSERT_BATCH]
-            vectors = np.stack([point.vector for point in batch]).astype(np.float32, copy=False)
-            check_vectors(vectors, self._dims[collection], [point.id for point in batch])
-            shard.update(
-                engine.UpdateOperation.upsert_points(
-                    [
-                        # A buffer is taken over three times as fast as a list or an array.
-                        engine.Point(point.id, memoryview(vector), dict(point.payload))  # type: ignore[arg-type]
-                        for point, vector in zip(batch, vectors, strict=True)
-                    ]
-                )
-            )
+            check_points(batch, *self._shapes[collection])
+            shard.update(engine.UpdateOperation.upsert_points([written(point) for point in batch]))
 
     @_one_at_a_time
     def set_payload(self, collection: str, payloads: Mapping[UUID, Mapping[str, PayloadValue]]) -> None:
@@ -151,7 +153,7 @@ class EdgeStore:
     def search(
         self,
         collection: str,
-        vector: NDArray[np.float32],
+        vector: NDArray[np.float32] | Terms,
         limit: int,
         where: Condition | None = None,
         exclude_study_keys: Collection[str] = (),
@@ -159,24 +161,31 @@ class EdgeStore:
     ) -> list[Hit]:
         """See `VectorStore.search`."""
         shard = self._shard(collection)
-        check_vectors(np.asarray(vector)[None], self._dims[collection])
+        check_query(vector, *self._shapes[collection])
+        if isinstance(vector, Terms) and not vector.ids:
+            return []
         chosen = filter_of(where, exclude_study_keys, self._types[collection])
         found = shard.search(
             engine.SearchRequest(
-                query=engine.Query.Nearest(vector.tolist()),
+                query=query_of(vector),
                 limit=limit,
-                filter=None if chosen is None else _filter(chosen),
-                params=engine.SearchParams(hnsw_ef=max(_SEARCH_EF, 2 * limit), exact=exact),
+                filter=None if chosen is None else filter_from(chosen),
+                params=engine.SearchParams(
+                    hnsw_ef=max(_SEARCH_EF, 2 * limit),
+                    exact=exact,
+                    quantization=engine.QuantizationSearchParams(rescore=True, oversampling=_RESCORED),
+                ),
                 with_payload=True,
             )
         )
-        return [Hit(_uuid(hit.id), hit.score, hit.payload or {}) for hit in found]
+        parts = 1 if isinstance(vector, Terms) else np.atleast_2d(vector).shape[0]
+        return [Hit(uuid_of(hit.id), hit.score / parts, hit.payload or {}) for hit in found]
 
     @_one_at_a_time
     def fetch(self, collection: str, ids: Iterable[UUID]) -> list[Point]:
         """See `VectorStore.fetch`."""
         found = self._shard(collection).retrieve(list(ids), with_payload=True, with_vector=True)
-        return [Point(_uuid(r.id), np.asarray(r.vector, dtype=np.float32), r.payload or {}) for r in found]
+        return [fetched(record) for record in found]
 
     def ids(self, collection: str) -> Iterator[UUID]:
         """See `VectorStore.ids`."""
@@ -185,7 +194,7 @@ class EdgeStore:
             request = engine.ScrollRequest(offset=offset, limit=_PAGE, with_payload=False, with_vector=False)
             with self._mutex:
                 page, offset = self._shard(collection).scroll(request)
-            yield from (_uuid(record.id) for record in page)
+            yield from (uuid_of(record.id) for record in page)
             if offset is None:
                 return
 
@@ -233,7 +242,7 @@ class EdgeStore:
     def _close(self, collection: str) -> None:
         shard = self._shards.pop(collection, None)
         self._types.pop(collection, None)
-        self._dims.pop(collection, None)
+        self._shapes.pop(collection, None)
         if shard is not None:
             shard.close()
 
@@ -246,7 +255,7 @@ class EdgeStore:
         if collection not in self._types:
             shard = self._shards[collection]
             config = json.loads((self._path(collection) / "edge_config.json").read_text())
-            self._dims[collection] = int(config["vectors"][""]["size"])
+            self._shapes[collection] = shape_of(config)
             self._types[collection] = {
                 key: _TYPES[str(entry.data_type)] for key, entry in shard.info().payload_schema.items()
             }
@@ -265,31 +274,3 @@ def _load(path: Path) -> "engine.EdgeShard":
             f"the vectors of {path.name} cannot be opened ({error}); restore a backup, or delete that folder "
             "and run `similarity index add` again"
         ) from error
-
-
-def _filter(clause: Bool) -> "engine.Filter":
-    return engine.Filter(
-        must=[_condition(part) for part in clause.must] or None,
-        should=[_condition(part) for part in clause.should] or None,
-        must_not=[_condition(part) for part in clause.must_not] or None,
-    )
-
-
-def _condition(clause: Clause) -> "engine.ConditionType":
-    if isinstance(clause, Bool):
-        return _filter(clause)
-    if isinstance(clause, Empty):
-        return engine.IsEmptyCondition(clause.key)
-    if isinstance(clause, DateRange):
-        return engine.FieldCondition(clause.key, range=engine.RangeDateTime(gte=clause.gte, lt=clause.lt))
-    if isinstance(clause, NumberRange):
-        span = engine.RangeFloat(gt=clause.gt, gte=clause.gte, lt=clause.lt, lte=clause.lte)
-        return engine.FieldCondition(clause.key, range=span)
-    if len(clause.values) == 1:
-        return engine.FieldCondition(clause.key, match=engine.MatchValue(clause.values[0]))
-    texts = [value for value in clause.values if isinstance(value, str)]
-    return engine.FieldCondition(clause.key, match=engine.MatchAny(texts))
-
-
-def _uuid(point: "engine.PointId") -> UUID:
-    return point if isinstance(point, UUID) else UUID(str(point))

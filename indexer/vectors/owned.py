@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from corpus import errors
 from corpus.errors import IndexingError, SimilarityError
 from indexer.vectors.conditions import Condition, FieldType, PayloadValue
-from indexer.vectors.store import Hit, Point
+from indexer.vectors.store import Form, Hit, Point, Terms
 from indexer.vectors.wire import pack, unpack
 
 _BATCH = 1_000  # points in one message
@@ -25,9 +25,11 @@ class OwnedStore:
         self._line = line
         self._mutex = threading.Lock()
 
-    def create(self, collection: str, dim: int, fields: Mapping[str, FieldType]) -> None:
+    def create(
+        self, collection: str, dim: int, fields: Mapping[str, FieldType], form: Form = "dense"
+    ) -> None:
         """See `VectorStore.create`."""
-        self._ask("create", collection, dim, dict(fields))
+        self._ask("create", collection, dim, dict(fields), form)
 
     def collections(self) -> list[str]:
         """See `VectorStore.collections`."""
@@ -54,7 +56,7 @@ class OwnedStore:
     def search(
         self,
         collection: str,
-        vector: NDArray[Any],
+        vector: NDArray[Any] | Terms,
         limit: int,
         where: Condition | None = None,
         exclude_study_keys: Collection[str] = (),

@@ -18,11 +18,13 @@ from indexer.vectors.conditions import (
     payload_key,
 )
 from indexer.vectors.engine import Bool, Clause, DateRange, Empty, NumberRange, filter_of
-from indexer.vectors.store import Hit, Point, check_vectors
+from indexer.vectors.store import NO_VECTOR, Form, Hit, Point, Terms, check_points, check_query
 
 _BATCH = 256  # with 512 dimensions about 1 MB of JSON, far under the 5 MB where servers grow slow
 _PAGE = 1_000
 _SEARCH_EF = 256
+_TERMS = "terms"  # the sparse vector's name; a dense one has none
+_RESCORED = 3.0  # times the limit: how many of the int8 candidates are compared exactly
 
 _SCHEMAS = {
     FieldType.KEYWORD: models.PayloadSchemaType.KEYWORD,
@@ -42,18 +44,26 @@ class ServerStore:
         """Use this client; `close` closes it."""
         self._client = client
         self._types: dict[str, dict[str, FieldType]] = {}
-        self._dims: dict[str, int] = {}
+        self._shapes: dict[str, tuple[int, Form]] = {}
 
-    def create(self, collection: str, dim: int, fields: Mapping[str, FieldType]) -> None:
+    def create(
+        self, collection: str, dim: int, fields: Mapping[str, FieldType], form: Form = "dense"
+    ) -> None:
         """See `VectorStore.create`. Payload indexes are made before anything is written, so that the server
         builds its graph with the filters in mind."""
         if not self._client.collection_exists(collection):
+            rarity = models.SparseVectorParams(modifier=models.Modifier.IDF)
             self._client.create_collection(
-                collection, vectors_config=models.VectorParams(size=dim, distance=models.Distance.DOT)
+                collection,
+                vectors_config={} if form == "terms" else _params(dim, form),
+                sparse_vectors_config={_TERMS: rarity} if form == "terms" else None,
             )
         self._know(collection)
-        if self._dims[collection] != dim:
-            raise IndexingError(f"collection {collection} holds {self._dims[collection]} numbers, not {dim}")
+        held_dim, held_form = self._shapes[collection]
+        if (held_dim, held_form) != (dim, form):
+            raise IndexingError(
+                f"collection {collection} holds {held_dim} numbers ({held_form}), not {dim} ({form})"
+            )
         known = self._types[collection]
         wanted = {payload_key(n): kind for n, kind in {**KEY_FIELDS, **CASE_FIELDS, **fields}.items()}
         for key, kind in wanted.items():
@@ -77,17 +87,11 @@ class ServerStore:
         self._know(collection)
         if not points:
             return
-        vectors = np.stack([point.vector for point in points]).astype(np.float32, copy=False)
-        check_vectors(vectors, self._dims[collection], [point.id for point in points])
+        check_points(points, *self._shapes[collection])
         for start in range(0, len(points), _BATCH):
             self._client.upsert(
                 collection,
-                [
-                    models.PointStruct(id=str(point.id), vector=vector, payload=dict(point.payload))
-                    for point, vector in zip(
-                        points[start : start + _BATCH], vectors[start : start + _BATCH].tolist(), strict=True
-                    )
-                ],
+                [_point(point) for point in points[start : start + _BATCH]],
                 wait=True,
             )
 
@@ -123,7 +127,7 @@ class ServerStore:
     def search(
         self,
         collection: str,
-        vector: NDArray[np.float32],
+        vector: NDArray[np.float32] | Terms,
         limit: int,
         where: Condition | None = None,
         exclude_study_keys: Collection[str] = (),
@@ -131,17 +135,25 @@ class ServerStore:
     ) -> list[Hit]:
         """See `VectorStore.search`."""
         self._know(collection)
-        check_vectors(np.asarray(vector)[None], self._dims[collection])
+        check_query(vector, *self._shapes[collection])
+        if isinstance(vector, Terms) and not vector.ids:
+            return []
         chosen = filter_of(where, exclude_study_keys, self._types[collection])
         found = self._client.query_points(
             collection,
-            query=vector.tolist(),
+            query=_sparse(vector) if isinstance(vector, Terms) else vector.tolist(),
+            using=_TERMS if isinstance(vector, Terms) else None,
             limit=limit,
             query_filter=None if chosen is None else _filter(chosen),
-            search_params=models.SearchParams(hnsw_ef=max(_SEARCH_EF, 2 * limit), exact=exact),
+            search_params=models.SearchParams(
+                hnsw_ef=max(_SEARCH_EF, 2 * limit),
+                exact=exact,
+                quantization=models.QuantizationSearchParams(rescore=True, oversampling=_RESCORED),
+            ),
             with_payload=True,
         )
-        return [Hit(UUID(str(hit.id)), hit.score, hit.payload or {}) for hit in found.points]
+        parts = 1 if isinstance(vector, Terms) else np.atleast_2d(vector).shape[0]
+        return [Hit(UUID(str(hit.id)), hit.score / parts, hit.payload or {}) for hit in found.points]
 
     def fetch(self, collection: str, ids: Iterable[UUID]) -> list[Point]:
         """See `VectorStore.fetch`."""
@@ -152,9 +164,7 @@ class ServerStore:
             found = self._client.retrieve(
                 collection, [str(point) for point in batch], with_payload=True, with_vectors=True
             )
-            points += [
-                Point(UUID(str(r.id)), np.asarray(r.vector, dtype=np.float32), r.payload or {}) for r in found
-            ]
+            points += [_fetched(record) for record in found]
         return points
 
     def ids(self, collection: str) -> Iterator[UUID]:
@@ -184,7 +194,7 @@ class ServerStore:
         if self._client.collection_exists(collection):
             self._client.delete_collection(collection)
         self._types.pop(collection, None)
-        self._dims.pop(collection, None)
+        self._shapes.pop(collection, None)
 
     def close(self) -> None:
         """See `VectorStore.close`."""
@@ -195,17 +205,52 @@ class ServerStore:
 
     def _know(self, collection: str) -> None:
         """Read the dimension and the filter fields of a collection, once."""
-        if collection in self._dims:
+        if collection in self._shapes:
             return
         if not self._client.collection_exists(collection):
             raise IndexingError(f"there is no collection {collection}")
         config = self._client.get_collection(collection).config
-        vectors = config.params.vectors
-        if not isinstance(vectors, models.VectorParams):
+        vectors, sparse = config.params.vectors, config.params.sparse_vectors
+        if isinstance(vectors, models.VectorParams):
+            self._shapes[collection] = vectors.size, "patches" if vectors.multivector_config else "dense"
+        elif sparse is not None and _TERMS in sparse:
+            self._shapes[collection] = 0, "terms"
+        else:
             raise IndexingError(f"collection {collection} was not made by Similarity")
-        self._dims[collection] = vectors.size
         card = (config.metadata or {}).get(_CARD, {})
         self._types[collection] = {key: FieldType(kind) for key, kind in card.items()}
+
+
+def _params(dim: int, form: Form) -> models.VectorParams:
+    if form == "dense":
+        return models.VectorParams(size=dim, distance=models.Distance.DOT)
+    int8 = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
+    return models.VectorParams(
+        size=dim,
+        distance=models.Distance.DOT,
+        multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
+        quantization_config=models.ScalarQuantization(scalar=int8),
+        on_disk=True,
+    )
+
+
+def _point(point: Point) -> models.PointStruct:
+    vector = {_TERMS: _sparse(point.terms)} if point.terms is not None else point.vector.tolist()
+    return models.PointStruct(id=str(point.id), vector=vector, payload=dict(point.payload))
+
+
+def _sparse(terms: Terms) -> models.SparseVector:
+    return models.SparseVector(indices=list(terms.ids), values=list(terms.weights))
+
+
+def _fetched(record: models.Record) -> Point:
+    held = record.vector
+    if isinstance(held, dict):
+        sparse = held[_TERMS]
+        assert isinstance(sparse, models.SparseVector)
+        terms = Terms(tuple(sparse.indices), tuple(sparse.values))
+        return Point(UUID(str(record.id)), NO_VECTOR, record.payload or {}, terms)
+    return Point(UUID(str(record.id)), np.asarray(held, dtype=np.float32), record.payload or {})
 
 
 def _filter(clause: Bool) -> models.Filter:

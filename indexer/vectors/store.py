@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 import numpy as np
@@ -16,18 +16,45 @@ UNIT_TOLERANCE = 1e-3
 """How far from 1 the length of a vector may be: float32 rounding and float16 models pass, others do not."""
 
 
+Form = Literal["dense", "patches", "terms"]
+"""What a collection holds for each point: one vector; the vectors of a picture's patches, compared by the sum
+over the query's patches of the nearest one's inner product (MaxSim), in int8 first and exactly at the end; or
+the weights of a text's words, compared by BM25 with the rarity of words counted over the collection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A text as a sparse vector: ids of its different words (uint32) and a weight above zero for each."""
+
+    ids: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One vector with its payload. `vector`: (dim,) float32, unit length."""
+    """One vector with its payload.
+
+    `vector`: (dim,) float32, unit length; of patches (n, dim), unit rows, n at least 1; of terms empty.
+    `terms`: in a collection of terms, and only there.
+    """
 
     id: UUID
     vector: NDArray[np.float32]
     payload: Mapping[str, PayloadValue]
+    terms: Terms | None = None
+
+
+NO_VECTOR: NDArray[np.float32] = np.zeros(0, np.float32)
+"""The vector of a point of terms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A point that a search found. `score`: inner product with the query, in [-1, 1], higher is better."""
+    """A point that a search found.
+
+    `score`: inner product with the query, in [-1, 1]; of patches the mean of it over the query's patches; of
+    terms BM25. Higher is better.
+    """
 
     id: UUID
     score: float
@@ -40,11 +67,19 @@ class VectorStore(Protocol):
     A collection that does not exist is an `IndexingError` everywhere but in `create`, `collections`, `drop`.
     """
 
-    def create(self, collection: str, dim: int, fields: Mapping[str, FieldType]) -> None:
+    def create(
+        self, collection: str, dim: int, fields: Mapping[str, FieldType], form: Form = "dense"
+    ) -> None:
         """Make the collection, or add what it lacks of the filter `fields` (beside those always known).
 
+        Args:
+            collection: its name.
+            dim: of its vectors; 0 for terms.
+            fields: own fields that one can filter on, with their types.
+            form: what it holds.
+
         Raises:
-            IndexingError: it exists with another dimension.
+            IndexingError: it exists with another dimension or form.
         """
         ...
 
@@ -56,8 +91,8 @@ class VectorStore(Protocol):
         """Write points; one that exists is replaced, payload and all.
 
         Raises:
-            IndexingError: a vector is not finite, not of unit length, or not of the collection's dimension.
-                Nothing is written then.
+            IndexingError: a vector is not finite, not of unit length, or not of the collection's form and
+                dimension. Nothing is written then.
         """
         ...
 
@@ -76,7 +111,7 @@ class VectorStore(Protocol):
     def search(
         self,
         collection: str,
-        vector: NDArray[np.float32],
+        vector: NDArray[np.float32] | Terms,
         limit: int,
         where: Condition | None = None,
         exclude_study_keys: Collection[str] = (),
@@ -84,12 +119,13 @@ class VectorStore(Protocol):
     ) -> list[Hit]:
         """The nearest points that meet the condition, best first.
 
-        `exclude_study_keys`: keyed hashes of studies that must not come back. `exact`: compare with every
-        vector rather than follow the graph.
+        `vector`: (dim,) unit; for patches (n, dim) unit rows; for terms the words with a weight of 1 each, of
+        which a point must hold one. `exclude_study_keys`: keyed hashes of studies that must not come back.
+        `exact`: compare with every vector rather than follow the graph.
 
         Raises:
             UsageError: the condition names an unknown field or a value of the wrong type.
-            IndexingError: the query vector is not finite, not of unit length or of another dimension.
+            IndexingError: the query is not finite, not of unit length, or of another form or dimension.
         """
         ...
 
@@ -139,3 +175,58 @@ def check_vectors(vectors: NDArray[np.float32], dim: int, ids: Sequence[UUID] | 
         length = float(lengths[first])
         what = f"has length {length:.4g}, not 1" if math.isfinite(length) else "is not finite"
         raise IndexingError(f"the vector of {who} {what}: nothing was written")
+
+
+def check_points(points: Sequence[Point], dim: int, form: Form) -> None:
+    """Refuse points that the engines would store without a word, or that are of another form.
+
+    Raises:
+        IndexingError: naming the first such point.
+    """
+    for point in points:
+        if (point.terms is None) is (form == "terms"):
+            raise IndexingError(f"point {point.id} is not of a collection of {form}: nothing was written")
+    if form == "terms":
+        for point in points:
+            check_terms(point.terms or Terms(), f"point {point.id}")
+    elif form == "dense":
+        vectors = [point.vector for point in points]
+        if any(vector.shape != (dim,) for vector in vectors):
+            raise IndexingError(f"a vector is not of {dim} numbers: nothing was written")
+        if vectors:
+            check_vectors(np.stack(vectors), dim, [point.id for point in points])
+    else:
+        for point in points:
+            if not len(point.vector):
+                raise IndexingError(f"point {point.id} holds no patch: nothing was written")
+            check_vectors(point.vector, dim, [point.id] * len(point.vector))
+
+
+def check_query(query: NDArray[np.float32] | Terms, dim: int, form: Form) -> None:
+    """Refuse a query that is not of a collection's form and dimension.
+
+    Raises:
+        IndexingError: saying what is wrong with it.
+    """
+    if isinstance(query, Terms) is not (form == "terms"):
+        raise IndexingError(f"the query is not of a collection of {form}")
+    if isinstance(query, Terms):
+        check_terms(query, "the query")
+    elif query.ndim != (2 if form == "patches" else 1) or not len(query):
+        raise IndexingError(f"the query of shape {query.shape} is not of a collection of {form}")
+    else:
+        check_vectors(np.atleast_2d(query), dim)
+
+
+def check_terms(terms: Terms, who: str) -> None:
+    """Refuse weights that are not finite or not above zero, and ids that repeat or are none.
+
+    Raises:
+        IndexingError: saying whose they are.
+    """
+    if len(terms.ids) != len(terms.weights) or len(set(terms.ids)) != len(terms.ids):
+        raise IndexingError(f"the words of {who} and their weights do not pair: nothing was written")
+    if any(not 0 <= word < 1 << 32 for word in terms.ids):
+        raise IndexingError(f"{who} holds a word whose id is no uint32: nothing was written")
+    if any(not (0 < weight < math.inf) for weight in terms.weights):
+        raise IndexingError(f"{who} holds a word whose weight is not above zero: nothing was written")

@@ -1,5 +1,6 @@
 """One suite for both vector stores: what the protocol promises."""
 
+import math
 import random
 from collections.abc import Iterator
 from uuid import UUID, uuid4
@@ -19,7 +20,7 @@ from indexer.vectors.conditions import (
     PayloadValue,
     matches,
 )
-from indexer.vectors.store import Point, VectorStore
+from indexer.vectors.store import NO_VECTOR, Form, Point, Terms, VectorStore
 from tests.indexer.stores import KINDS, open_store
 
 pytestmark = [
@@ -272,3 +273,102 @@ def test_collections_come_and_go(store: VectorStore) -> None:
     assert NAME not in store.collections()
     with pytest.raises(IndexingError, match="no collection"):
         store.count(NAME)
+
+
+@pytest.fixture(params=["patches", "terms"])
+def form(request: pytest.FixtureRequest) -> Form:
+    """The other forms of a collection."""
+    made: Form = request.param
+    return made
+
+
+def some_points(form: Form) -> list[Point]:
+    """Points of a form, of which the last four are of study s5."""
+    rng = np.random.default_rng(8)
+    points = []
+    for number in range(24):
+        payload: dict[str, PayloadValue] = {
+            "kind": "image",
+            "study": f"s{number // 4}",
+            "sex": "FM"[number % 2],
+        }
+        if form == "patches":
+            points.append(Point(UUID(int=number + 1), unit(rng, 2 + number % 4), payload))
+        else:
+            ids = sorted(rng.choice(40, size=number % 6, replace=False).tolist())
+            weights = tuple(rng.uniform(0.5, 2.0, len(ids)).astype(np.float32).tolist())
+            points.append(Point(UUID(int=number + 1), NO_VECTOR, payload, Terms(tuple(ids), weights)))
+    return points
+
+
+def test_patches_are_ranked_by_the_mean_of_each_querys_nearest(store: VectorStore) -> None:
+    points = some_points("patches")
+    store.create(NAME, DIM, {}, "patches")
+    store.upsert(NAME, points)
+    query = unit(np.random.default_rng(2), 3)
+    scores = {p.id: float((query @ p.vector.T).max(axis=1).mean()) for p in points}
+    hits = store.search(NAME, query, 10)
+    assert [h.id for h in hits] == sorted(scores, key=lambda i: -scores[i])[:10]
+    assert [h.score for h in hits] == pytest.approx([scores[h.id] for h in hits], abs=1e-5)
+
+
+def test_terms_are_ranked_by_their_weights_and_rarity(store: VectorStore) -> None:
+    points = [point for point in some_points("terms") if point.terms and point.terms.ids]
+    store.create(NAME, 0, {}, "terms")
+    store.upsert(NAME, points)
+    query = Terms((3, 7, 11, 20), (1.0,) * 4)
+    held = {p.id: dict(zip(p.terms.ids, p.terms.weights, strict=True)) for p in points if p.terms}
+    rarity = {}
+    for word in query.ids:
+        n = sum(word in words for words in held.values())
+        rarity[word] = math.log((len(points) - n + 0.5) / (n + 0.5) + 1)
+    scores = {i: sum(rarity[w] * words.get(w, 0.0) for w in query.ids) for i, words in held.items()}
+    wanted = sorted((i for i, score in scores.items() if score > 0), key=lambda i: -scores[i])
+    hits = store.search(NAME, query, 24)
+    assert [h.id for h in hits] == wanted
+    assert [h.score for h in hits] == pytest.approx([scores[h.id] for h in hits], rel=1e-4)
+    assert store.search(NAME, Terms(), 5) == []
+
+
+def test_every_form_keeps_what_the_protocol_promises(store: VectorStore, form: Form) -> None:
+    points = some_points(form)
+    dim = 0 if form == "terms" else DIM
+    store.create(NAME, dim, {}, form)
+    store.upsert(NAME, points)
+    store.create(NAME, dim, {}, form)
+    assert store.count(NAME) == len(set(store.ids(NAME))) == len(points)
+    for held, made in zip(
+        sorted(store.fetch(NAME, [p.id for p in points]), key=lambda p: p.id), points, strict=True
+    ):
+        np.testing.assert_allclose(held.vector, made.vector, atol=1e-6)
+        assert dict(held.payload) == dict(made.payload)
+        assert (held.terms or Terms()).ids == (made.terms or Terms()).ids
+    query = Terms(tuple(range(40)), (1.0,) * 40) if form == "terms" else points[0].vector
+    women = {h.id for h in store.search(NAME, query, 24, Comparison("sex", "=", "F"))}
+    assert women
+    assert all(i.int % 2 == 1 for i in women)
+    assert not {h.payload["study"] for h in store.search(NAME, query, 24, exclude_study_keys={"s5"})} & {"s5"}
+    store.delete(NAME, [points[0].id])
+    assert points[0].id not in {h.id for h in store.search(NAME, query, 24)}
+    with pytest.raises(IndexingError, match="holds"):
+        store.create(NAME, 8 if form == "terms" else DIM, {}, "dense")
+
+
+def test_a_point_or_query_of_another_form_is_refused(store: VectorStore, form: Form) -> None:
+    store.create(NAME, 0 if form == "terms" else DIM, {}, form)
+    flat = unit(np.random.default_rng(1), 1)[0]
+    with pytest.raises(IndexingError):
+        store.search(NAME, flat, 3)
+    bad: list[Point] = [Point(uuid4(), flat, {})]
+    if form == "patches":
+        bad += [Point(uuid4(), np.zeros((0, DIM), np.float32), {}), Point(uuid4(), flat[None] * 2, {})]
+    else:
+        bad += [
+            Point(uuid4(), NO_VECTOR, {}, Terms((1, 1), (1.0, 1.0))),
+            Point(uuid4(), NO_VECTOR, {}, Terms((1,), (float("nan"),))),
+            Point(uuid4(), NO_VECTOR, {}, Terms((-1,), (1.0,))),
+        ]
+    for point in bad:
+        with pytest.raises(IndexingError):
+            store.upsert(NAME, [point])
+    assert store.count(NAME) == 0

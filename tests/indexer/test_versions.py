@@ -1,0 +1,185 @@
+"""A second encoder beside the first: built while searches go on, switched to in one step, dropped alone."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from corpus.errors import IndexingError, UsageError
+from corpus.sources import open_source
+from indexer.cli import index as command
+from indexer.index import Index
+from indexer.pipeline import add_source
+from indexer.reconcile import verify
+from indexer.removal import remove_study
+from indexer.versions import HeldStudies, activate, drop_version, find_version, list_versions
+from retrieval.query import Query
+from retrieval.search import search
+from tests.encoders import build_tiny_encoder
+from tests.indexer.cases import cohort
+from trainer.encoder import Encoder
+
+SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "contracts" / "index-versions.schema.json"
+
+
+@pytest.fixture(scope="module")
+def other_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_encoder(tmp_path_factory.mktemp("other") / "other", seed=5)
+
+
+@pytest.fixture(scope="module")
+def other(other_folder: Path) -> Encoder:
+    return Encoder.load(other_folder, "cpu")
+
+
+@pytest.fixture
+def both(
+    home: Path, tmp_path: Path, encoder: Encoder, encoder_folder: Path, other: Encoder, other_folder: Path
+) -> Iterator[Index]:
+    """An index of ten studies by two encoders, the first active."""
+    source = open_source(cohort(tmp_path / "cases", 10))
+    with Index.open(read_only=False) as index:
+        add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=1)
+        held = HeldStudies(index.catalog)
+        add_source(index, held, other, origin="catalog", folder=str(other_folder), workers=1)
+        yield index
+
+
+def test_what_the_index_holds_is_embedded_by_a_second_encoder(
+    both: Index, encoder: Encoder, other: Encoder
+) -> None:
+    first, second = list_versions(both.catalog)
+    assert (first.version.fingerprint, first.version.state) == (encoder.fingerprint, "active")
+    assert (second.version.fingerprint, second.version.state) == (other.fingerprint, "building")
+    assert first.points == second.points
+    assert first.missing == second.missing == 0
+    again = add_source(
+        both, HeldStudies(both.catalog), other, origin="catalog", folder=second.version.folder, workers=1
+    )
+    assert again.unchanged == again.studies == 10
+    assert verify(both).faults == []
+
+
+def test_a_version_is_used_by_its_encoder_and_the_active_one_stays(both: Index, other: Encoder) -> None:
+    with both.pinned() as mine:
+        mine.use(other)
+        assert mine.active_version.name == other.name
+        assert mine.collection("image").endswith(other.fingerprint[:8])
+        assert verify(mine).faults == []
+    assert both.active_version.state == "active"
+
+
+def test_a_version_that_lacks_something_cannot_be_activated(
+    both: Index, tmp_path: Path, encoder: Encoder, other: Encoder
+) -> None:
+    folder = both.active_version.folder
+    more = open_source(cohort(tmp_path / "more", 12))
+    add_source(both, more, encoder, origin="y", folder=folder, workers=1)
+    with pytest.raises(IndexingError, match="lacks"):
+        activate(both, other.fingerprint[:8])
+    assert both.active_version.fingerprint == encoder.fingerprint
+    add_source(both, HeldStudies(both.catalog), other, origin="catalog", folder=folder, workers=1)
+    assert activate(both, other.fingerprint[:8]).state == "active"
+
+
+def test_an_erased_study_leaves_every_version(both: Index, other: Encoder) -> None:
+    before = list_versions(both.catalog)
+    remove_study(both, "manifest:s3")
+    after = list_versions(both.catalog)
+    for old, new in zip(before, after, strict=True):
+        assert new.points["image"] == old.points["image"] - 1
+        assert new.points["report"] == new.points["term"] == old.points["report"] - 1
+        assert new.missing == 0
+    point = both.home.point_id("manifest:s3#report")
+    for kind in ("report", "term"):
+        for fingerprint in (both.active_version.fingerprint, other.fingerprint):
+            assert both.store.fetch(f"{kind}s__{fingerprint[:8]}", [point]) == []
+
+
+def test_a_version_is_dropped_alone_and_never_the_active_one(
+    both: Index, encoder: Encoder, other: Encoder
+) -> None:
+    with pytest.raises(IndexingError, match="is searched now"):
+        drop_version(both, encoder.fingerprint[:8])
+    activate(both, other.fingerprint)
+    assert drop_version(both, encoder.fingerprint[:8]) > 0
+    assert [state.version.fingerprint for state in list_versions(both.catalog)] == [other.fingerprint]
+    assert not any(name.endswith(encoder.fingerprint[:8]) for name in both.store.collections())
+    assert verify(both).faults == []
+
+
+def test_a_version_is_named_by_its_name_or_its_fingerprint(both: Index, encoder: Encoder) -> None:
+    assert find_version(both.catalog, encoder.fingerprint[:6]).fingerprint == encoder.fingerprint
+    assert find_version(both.catalog, encoder.name).fingerprint == encoder.fingerprint
+    with pytest.raises(UsageError, match="no version 'nobody'"):
+        find_version(both.catalog, "nobody")
+
+
+def test_the_commands_list_switch_and_drop(
+    home: Path, tmp_path: Path, encoder_folder: Path, other_folder: Path
+) -> None:
+    run = CliRunner()
+
+    def call(*arguments: str) -> str:
+        result = run.invoke(command, list(arguments), catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    source = cohort(tmp_path / "cases", 3)
+    call("add", source, "--encoder", str(encoder_folder), "--workers", "1")
+    call("add", "--encoder", str(other_folder), "--workers", "1")
+    told = json.loads(call("versions", "--json"))
+    jsonschema.validate(told, json.loads(SCHEMA.read_text()))
+    assert [version["state"] for version in told["versions"]] == ["active", "building"]
+    assert "other" in call("activate", "other")
+    assert "retired" in call("versions")
+    call("remove", "--version", told["versions"][0]["fingerprint"])
+    assert len(json.loads(call("versions", "--json"))["versions"]) == 1
+
+
+def test_searches_run_through_a_switch_without_one_failing(
+    both: Index, encoder: Encoder, other: Encoder
+) -> None:
+    """Every search is answered whole by one version: its vectors, its collections, its name."""
+    by = {encoder.fingerprint: encoder, other.fingerprint: other}
+    both._encoders |= by
+    text = "There is a small left pleural effusion."
+    vectors = {fingerprint: made_by.encode_texts([text])[0] for fingerprint, made_by in by.items()}
+    seen: list[str] = []
+    failed: list[BaseException] = []
+    stop = threading.Event()
+
+    def searching() -> None:
+        try:
+            while not stop.is_set():
+                answer = search(both, Query(text=text, target="reports", k=3))
+                fingerprint = answer.encoder["fingerprint"]
+                held = both.store.fetch(
+                    f"reports__{fingerprint[:8]}", [both.home.point_id(hit.item_id) for hit in answer.hits]
+                )
+                cosines = {point.id: float(point.vector @ vectors[fingerprint]) for point in held}
+                for hit in answer.hits:
+                    told = [item.score for item in hit.evidence if item.kind == "report"]
+                    assert np.allclose(told, cosines[both.home.point_id(hit.item_id)], atol=1e-4)
+                seen.append(fingerprint)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=searching) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for turn in range(10):
+        activate(both, (other, encoder)[turn % 2].fingerprint)
+        answered = len(seen)
+        while len(seen) < answered + 2 and not failed:
+            stop.wait(0.01)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert {*seen} == {encoder.fingerprint, other.fingerprint}
