@@ -176,7 +176,7 @@ def versions(as_json: bool) -> None:
     for version in told:
         lacks = f", lacks {version['missing']}" if version["missing"] else ""
         held = ", ".join(f"{n} {kind}s" for kind, n in version["vectors"].items() if n)
-        name = f"{_line(version['name'])}  {version['fingerprint'][:8]}"
+        name = f"{one_line(version['name'])}  {version['fingerprint'][:8]}"
         click.echo(f"{version['state']:8}  {name}  {held or 'nothing'}{lacks}")
 
 
@@ -189,7 +189,7 @@ def activate(version: str) -> None:
 
     with Index.open(read_only=False, on_wait=_note) as opened:
         chosen = switch(opened, version)
-    click.echo(f"{_line(chosen.name)} ({chosen.fingerprint[:8]}) is searched from now on")
+    click.echo(f"{one_line(chosen.name)} ({chosen.fingerprint[:8]}) is searched from now on")
 
 
 @index.command()

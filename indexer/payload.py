@@ -42,7 +42,8 @@ def item_payload(
     """The payload of a picture (or, with None, of the report) of a study.
 
     `finding` lists the plain `name` of what is present, and `name:status` of what else is known; `concept`
-    those findings whose place or degree the report tells (`write_concept`). `own_fields` are the columns that
+    those findings whose place or degree the report tells, or which it denies by name (`write_concept`).
+    `own_fields` are the columns that
     one can filter on; a value that is not of its column's type is left out.
     """
     found: dict[str, PayloadValue | None] = {
@@ -59,7 +60,7 @@ def item_payload(
             for name, status in sorted(study.findings.items())
             if status is not Status.UNMENTIONED
         ],
-        "concept": [] if study.report is None else list(_placed(study.report)),
+        "concept": [] if study.report is None else list(_told(study.report)),
     }
     if image is not None:
         found["view"], found["modality"] = image.view, image.modality
@@ -86,8 +87,8 @@ def read_concept(text: str) -> Concept:
     )
 
 
-def placed_concepts(payload: Mapping[str, PayloadValue]) -> list[Concept]:
-    """The concepts that a payload holds: the findings that the study's report places or grades."""
+def told_concepts(payload: Mapping[str, PayloadValue]) -> list[Concept]:
+    """The concepts that a payload holds: what the study's report places, grades or denies by name."""
     return [read_concept(text) for text in listed(payload, "concept")]
 
 
@@ -112,8 +113,8 @@ def forms(concept: Concept, findings: Iterable[str]) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=64)  # a study's pictures and its report stand together
-def _placed(report: Report) -> tuple[str, ...]:
-    told = (c for c in report_concepts(report) if c.side or c.zone or c.degree)
+def _told(report: Report) -> tuple[str, ...]:
+    told = (c for c in report_concepts(report) if c.side or c.zone or c.degree or c.status is Status.ABSENT)
     return tuple(sorted(map(write_concept, told)))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from corpus.concepts import Concept
 from corpus.findings import VOCABULARY, Status
 from corpus.places import WITHIN
-from indexer.payload import listed, placed_concepts
+from indexer.payload import listed, told_concepts
 from indexer.vectors.conditions import PayloadValue
 from retrieval.asked import Asked, covers, describe
 
@@ -19,6 +19,8 @@ _WRONG_SIDE, _WRONG_ZONE, _WRONG_DEGREE = -0.8, -0.5, -0.5
 """What a place or degree takes away that is another than the one asked for. A finding on the wrong side is
 still worth a little more than none: its sum stays above zero."""
 _DOUBTED = 0.5
+_IMPLIED = 0.7
+"""Of a denial that is only implied: clear lungs have no atelectasis, and do not say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def _findings(payload: Mapping[str, PayloadValue]) -> tuple[dict[str, Status], l
     for entry in listed(payload, "finding"):
         name, _, status = entry.partition(":")
         statuses[name] = Status(status) if status else Status.PRESENT
-    return statuses, placed_concepts(payload)
+    return statuses, told_concepts(payload)
 
 
 def _shown(asked: Concept, statuses: Mapping[str, Status], placed: Sequence[Concept]) -> tuple[float, str]:
@@ -111,13 +113,15 @@ def _denied(asked: Concept, statuses: Mapping[str, Status], placed: Sequence[Con
     shown = [c for c in placed if c.finding in below and c.status is not Status.ABSENT]
     here = [c for c in shown if covers(asked, c)]
     somewhere = asked.side is None and asked.zone is None and asked.degree is None
+    stated = any(
+        c.finding == asked.finding and c.status is Status.ABSENT and covers(c, asked) for c in placed
+    )
     if status is Status.ABSENT:
-        return 1.0, f"no {plain}"
+        return (1.0 if stated else _IMPLIED), f"no {plain}"
     if status is Status.PRESENT:
         if somewhere or here:
             return -1.0, describe(here[0]) if here else plain
-        absent = any(c.finding in below and c.status is Status.ABSENT and covers(c, asked) for c in placed)
-        return (1.0, f"no {plain}") if absent else (0.0, "")
+        return (1.0, f"no {plain}") if stated else (0.0, "")
     return (-_DOUBTED, f"possible {plain}") if status is Status.UNCERTAIN else (0.0, "")
 
 

@@ -4,14 +4,14 @@ what they find."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from corpus.concepts import Concept
 from corpus.findings import Status
 from indexer.index import Index
-from indexer.payload import forms
+from indexer.payload import forms, write_concept
 from indexer.terms import query_terms
 from indexer.vectors.conditions import And, Comparison, Condition, Or, PayloadValue
 from indexer.vectors.store import Terms
 from retrieval.agreement import descendants
-from retrieval.asked import Asked
 from retrieval.lookup import holders
 from retrieval.probes import Probe, Side, Vector
 from retrieval.query import Target
@@ -80,20 +80,29 @@ def find_candidates(index: Index, understood: Understood, where: Condition | Non
 
 def _add_wished(search: "_Search", understood: Understood, kinds: Sequence[ItemKind]) -> None:
     """Add those that meet what a phrase wishes for: the nearest vectors alone need not hold one of them."""
-    conditions = [_meets(understood.asked, number) for number in range(len(understood.asked.wished))]
+    wished = understood.asked.wished
     probe = next((probe for probe in understood.probes if probe.side == "text"), None)
-    if not conditions or probe is None:
+    if not wished or probe is None:
         return
-    every = And(tuple(conditions))
+    said = And(tuple(_says(concept) for concept in wished))
+    meets = tuple(map(_meets, wished))
     for kind in kinds:
-        found = search.add(f"wished:{kind}", probe, kind, every)
-        if len(conditions) > 1 and len(found) < search.depth:
-            search.add(f"wished in part:{kind}", probe, kind, Or(tuple(conditions)))
+        found = search.add(f"said:{kind}", probe, kind, said)
+        if len(found) < search.depth and And(meets) != said:
+            found = search.add(f"met:{kind}", probe, kind, And(meets))
+        if len(found) < search.depth and len(meets) > 1:
+            search.add(f"met in part:{kind}", probe, kind, Or(meets))
 
 
-def _meets(asked: Asked, number: int) -> Condition:
-    """The condition that a study's findings meet one of the findings wished for."""
-    concept = asked.wished[number]
+def _says(concept: Concept) -> Condition:
+    """The condition that a study meets a wish in words: a finding is denied by its own name."""
+    if concept.status is Status.ABSENT and not (concept.side or concept.zone or concept.degree):
+        return Comparison("concept", "=", write_concept(concept))
+    return _meets(concept)
+
+
+def _meets(concept: Concept) -> Condition:
+    """The condition that a study's findings meet a wish."""
     if concept.side or concept.zone or concept.degree:
         below = sorted(descendants(concept.finding))
         placed = Comparison("concept", "in", forms(concept, below))

@@ -6,7 +6,7 @@ from pathlib import Path
 from corpus.concepts import Concept
 from corpus.errors import IndexingError, UsageError
 from indexer.index import Index
-from indexer.payload import placed_concepts
+from indexer.payload import told_concepts
 from retrieval.asked import findings_of
 from retrieval.lookup import owners_of, study_by_id
 from retrieval.picture import Picture
@@ -74,7 +74,7 @@ def recall(index: Index, study_id: str) -> Recalled:
         if points and collection in held:
             found = {point.id: point for point in index.store.fetch(collection, points)}
             vectors += [(side, found[point].vector) for point in points if point in found]
-            placed = placed_concepts(found[points[0]].payload) if points[0] in found else placed
+            placed = told_concepts(found[points[0]].payload) if points[0] in found else placed
     if not vectors:
         raise IndexingError(
             f"the index holds no vector of {study_id!r} by {index.active_version.name}: "

@@ -167,6 +167,8 @@ def _add_region(index: Index, reading: _Reading, location: str, box: Box) -> Sho
     decoded = perf_counter()
     pixels = shown.picture.pixels
     patches = index.encoder.encode_patches([pixels])
+    if not shown.studies:
+        reading.refused = refusal(index, shown.picture)
     reading.region = cut(patches.vectors[0], patches.image_size, *pixels.shape, box)
     reading.took = replace(
         reading.took,

@@ -18,7 +18,8 @@ def contents(index: Index) -> dict[str, Any]:
             for row in session.execute(sa.select(*LedgerRow.__table__.columns))
         }
     points: dict[Any, Point] = {}
-    for kind in KINDS:
+    present = set(index.store.collections())  # patches are kept on request
+    for kind in (kind for kind in KINDS if index.collection(kind) in present):
         held = index.store.fetch(index.collection(kind), list(index.store.ids(index.collection(kind))))
         points |= {(kind, point.id): point for point in held}
     return {"ledger": ledger, "points": points}

@@ -90,7 +90,16 @@ def index_source(job: dict[str, Any], encoder: Any, tell: int) -> None:
 
     with Index.open(Path(job["home"]), read_only=False) as index:
         source = open_source(job["source"])
-        add_source(index, source, encoder, origin="x", folder=job["encoder"], workers=1, observer=observe)
+        add_source(
+            index,
+            source,
+            encoder,
+            origin="x",
+            folder=job["encoder"],
+            patches=True,
+            workers=1,
+            observer=observe,
+        )
 
 
 if __name__ == "__main__":

@@ -81,7 +81,8 @@ def assert_recovers(runs: Run, home: Path, whole: dict[str, Any]) -> None:
     assert left["points"].keys() == whole["points"].keys()
     for point, held in left["points"].items():
         assert dict(held.payload) == dict(whole["points"][point].payload)
-        assert float(np.dot(held.vector, whole["points"][point].vector)) >= 1 - 1e-6
+        np.testing.assert_allclose(held.vector, whole["points"][point].vector, atol=1e-5)
+        assert held.terms == whole["points"][point].terms
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -10,7 +10,7 @@ from corpus.concepts import Concept, concepts
 from corpus.errors import UsageError
 from corpus.findings import VOCABULARY, Status
 from corpus.labeler import label_text
-from indexer.payload import forms, placed_concepts, read_concept, write_concept
+from indexer.payload import forms, read_concept, told_concepts, write_concept
 from indexer.vectors.conditions import PayloadValue
 from retrieval.agreement import agreement, descendants
 from retrieval.asked import describe, read_text
@@ -71,7 +71,7 @@ def test_a_phrase_that_denies_what_it_asks_for_is_refused(text: str) -> None:
 
 def payload(text: str) -> Mapping[str, PayloadValue]:
     """What stands beside the vectors of a report."""
-    told = [c for c in concepts(text) if c.side or c.zone or c.degree]
+    told = [c for c in concepts(text) if c.side or c.zone or c.degree or c.status is Status.ABSENT]
     return {
         "finding": [
             name if status is Status.PRESENT else f"{name}:{status}"
@@ -145,7 +145,7 @@ _CONCEPTS = st.builds(
 def test_a_concept_that_is_written_is_read_back_and_found_by_its_own_filter(concept: Concept) -> None:
     assert read_concept(write_concept(concept)) == concept
     assert write_concept(concept) in forms(concept, [concept.finding])
-    assert placed_concepts({"concept": write_concept(concept)}) == [concept]
+    assert told_concepts({"concept": write_concept(concept)}) == [concept]
 
 
 @given(_CONCEPTS, st.lists(_CONCEPTS, max_size=6))
