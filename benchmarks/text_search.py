@@ -27,6 +27,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.openi_codes import Code, read_codes
 from corpus.errors import SimilarityError
 from corpus.findings import Status
+from corpus.records import Study
 from corpus.sources import open_source
 from corpus.truth import Truth, read_truth
 from indexer.index import Index
@@ -35,8 +36,8 @@ from retrieval.answer import Answer, Hit
 from retrieval.asked import Asked
 from retrieval.probes import Probe
 from retrieval.query import Query
-from retrieval.search import search_all
-from retrieval.understand import Understood
+from retrieval.search import search_all, search_understood
+from retrieval.understand import Understood, understand
 from trainer.encoder import Encoder
 
 LEAST = 3
@@ -236,24 +237,18 @@ def _shows(truth: Truth, hit: Hit, finding: str) -> bool:
     return truth.of(hit.case.study_id).get(finding) is Status.PRESENT
 
 
-def _studies(index: Index):  # type: ignore[no-untyped-def]
+def _studies(index: Index) -> dict[str, Study]:
     return index.catalog.studies(list(index.catalog.study_ids()))
 
 
 def ask(index: Index, asked: Sequence[Code], cut: Cut, k: int = TOP) -> list[Answer]:
     """Answer questions, parts of the ranking cut out of them."""
-    from retrieval import search as searching
-
-    whole = searching.understand
-
-    def understand(of: Index, queries: Sequence[Query]) -> list[Understood | SimilarityError]:
-        return [u if isinstance(u, SimilarityError) else cut(u) for u in whole(of, queries)]
-
-    searching.understand = understand
-    try:
-        return search_or_raise(index, [Query(text=code.text, target="reports", k=k) for code in asked])
-    finally:
-        searching.understand = whole
+    answers = []
+    for understood in understand(index, [Query(text=code.text, target="reports", k=k) for code in asked]):
+        if isinstance(understood, SimilarityError):
+            raise understood
+        answers.append(search_understood(index, cut(understood)))
+    return answers
 
 
 def search_or_raise(index: Index, queries: Sequence[Query]) -> list[Answer]:

@@ -178,11 +178,10 @@ class Ledger:
             patched.content.label("patched"),
             patched.attributes.label("patched_attributes"),
         )
-        for row, kind in ((made, ItemRow.kind), (patched, sa.literal("patch"))):
-            select = select.outerjoin(
-                row,
-                (row.point_id == ItemRow.point_id) & (row.fingerprint == fingerprint) & (row.kind == kind),
-            )
+        of_kind: tuple[tuple[type[LedgerRow], Any], ...] = ((made, ItemRow.kind), (patched, "patch"))
+        for of, kind in of_kind:
+            mine = (of.point_id == ItemRow.point_id) & (of.fingerprint == fingerprint)
+            select = select.outerjoin(of, mine & (of.kind == kind))
         with self._engine.connect() as session:
             for chunk in chunks(study_ids):
                 rows = session.execute(

@@ -64,7 +64,7 @@ def search_all(index: Index, queries: Sequence[Query]) -> list[Answer | Similari
         try:
             if isinstance(understood, SimilarityError):
                 raise understood
-            answers.append(_answer(index, understood))
+            answers.append(search_understood(index, understood))
         except SimilarityError as error:
             answers.append(error)
     return answers
@@ -80,11 +80,11 @@ def search_vector(index: Index, query: Query, side: Side, vector: Vector) -> Ans
         vector: (dim,) float32 unit, by the index's encoder.
     """
     index = index.pinned()
-    return _answer(index, with_vector(index, query, side, vector))
+    return search_understood(index, with_vector(index, query, side, vector))
 
 
-def _answer(index: Index, understood: Understood) -> Answer:
-    """Search, rank and describe."""
+def search_understood(index: Index, understood: Understood) -> Answer:
+    """Answer a query that `understand` prepared: search, rank and describe."""
     query = understood.query
     if understood.refused is not None:
         return _refused(index, understood, understood.refused)

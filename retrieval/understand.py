@@ -169,7 +169,8 @@ def _add_region(index: Index, reading: _Reading, location: str, box: Box) -> Sho
     patches = index.encoder.encode_patches([pixels])
     if not shown.studies:
         reading.refused = refusal(index, shown.picture)
-    reading.region = cut(patches.vectors[0], patches.image_size, *pixels.shape, box)
+    height, width = pixels.shape
+    reading.region = cut(patches.vectors[0], patches.image_size, height, width, box)
     reading.took = replace(
         reading.took,
         decode=reading.took.decode + (decoded - began) * 1000,

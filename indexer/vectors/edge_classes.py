@@ -49,7 +49,7 @@ def written(point: Point) -> "engine.Point":
         vector = point.vector.tolist()
     else:
         # A buffer is taken over three times as fast as a list or an array.
-        vector = memoryview(np.ascontiguousarray(point.vector, dtype=np.float32))
+        vector = memoryview(np.ascontiguousarray(point.vector, dtype=np.float32))  # type: ignore[arg-type]
     return engine.Point(point.id, vector, dict(point.payload))
 
 
