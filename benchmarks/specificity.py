@@ -20,6 +20,7 @@ from benchmarks.machine import describe_machine
 
 if TYPE_CHECKING:
     from retrieval.localize.answer import Box
+    from retrieval.localize.evidence import References
     from trainer.encoder import Encoder
 
 Masks = Mapping[str, NDArray[np.bool_]]
@@ -55,13 +56,14 @@ def main(
     for source in sources:
         for method in methods:
             studies = open_source(source).studies(lambda problem: None)
-            rates = calibrate(encoder, studies, method, most=films).rates
+            fitted = calibrate(encoder, studies, method, most=films)
+            rates, references = fitted.rates, fitted.references
             kinds = ("present", "absent", "shuffled", "random")
             shown = source.split(":")[0]
             table.add_row(shown, method, *(f"{rates[kind]:.3f}" for kind in kinds))
     Console().print(table)
     if pairs:
-        ours, baseline, chance = match_phantoms(encoder, pairs)
+        ours, baseline, chance = match_phantoms(encoder, pairs, references)
         Console().print(
             f"likeness, {pairs} pairs of phantoms that share a finding: the strongest pair is on it in both "
             f"{ours:.2f}, "
@@ -70,7 +72,9 @@ def main(
     Console().print(describe_machine())
 
 
-def match_phantoms(encoder: "Encoder", pairs: int, seed: int = 72) -> tuple[float, float, float]:
+def match_phantoms(
+    encoder: "Encoder", pairs: int, references: "References", seed: int = 72
+) -> tuple[float, float, float]:
     """Share of pairs on the same finding in both films: ours, largest activation, random patches."""
     from corpus.phantom import masks, render, scene
     from retrieval.localize.likeness import likeness
@@ -88,7 +92,7 @@ def match_phantoms(encoder: "Encoder", pairs: int, seed: int = 72) -> tuple[floa
         two = others[int(random.integers(len(others)))]
         films = [render(film) for film in (one, two)]
         truth = [masks(film)[finding] for film in (one, two)]
-        found = likeness(encoder, *films).pairs
+        found = likeness(encoder, films[0], films[1], references=references).pairs
         boxes = [found[0].query, found[0].hit] if found else []
         hits.append(
             (

@@ -20,6 +20,7 @@ from corpus.errors import EncoderError
 from corpus.settings import settings
 from retrieval.export.writing import write_whole
 from retrieval.localize.evidence import STATISTICS, References
+from retrieval.localize.maps import METHODS
 
 FOLDER = "calibrations"
 REFUSED = 0.92
@@ -117,6 +118,19 @@ def find_calibration(fingerprint: str, method: str) -> Calibration | None:
             f"the calibration {path} is damaged: remove it, or calibrate anew with "
             "`similarity localize --calibrate SOURCE`"
         ) from error
+
+
+def find_references(fingerprint: str) -> References | None:
+    """The films of an encoder's calibration by any method, or None where there is none.
+
+    Raises:
+        EncoderError: the file is damaged.
+    """
+    for method in METHODS:
+        found = find_calibration(fingerprint, method)
+        if found is not None:
+            return found.references
+    return None
 
 
 def keep(calibration: Calibration, fingerprint: str, method: str) -> Path:

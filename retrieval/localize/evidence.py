@@ -17,11 +17,13 @@ from trainer.encoder import Encoder
 
 Vectors = NDArray[np.float32]
 
-STATISTICS = ("peak", "likeness", "contrast", "focus", "sameness", "familiarity")
+STATISTICS = ("peak", "excess", "likeness", "contrast", "focus", "sameness", "familiarity")
 """What is measured of each map:
 
 - `peak`: the best patch's cosine with the phrase, in deviations from the same on the reference films;
-- `likeness`: the same of the whole picture's cosine;
+- `excess`: how far the cosines pass, at their best places, what they are at the same places of the reference
+  films, in deviations;
+- `likeness`: as `peak`, of the whole picture's cosine;
 - `contrast`: the share of other findings and random vectors whose peak is lower;
 - `focus`: the share of the map's heat in its hottest tenth;
 - `sameness`: the largest correlation of the map with those of an absent finding, the opposite, and a random
@@ -32,6 +34,8 @@ STATISTICS = ("peak", "likeness", "contrast", "focus", "sameness", "familiarity"
 RANDOM_VECTORS = 4
 _SEED = 0
 _FLOOR = 1e-3  # of a deviation of cosines
+_SPREAD_FLOOR = 0.01  # the same at one place, where some films tell little of it
+_BEST_PLACES = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +44,19 @@ class References:
 
     patches: Vectors
     vectors: Vectors
+
+    def excess(self, similarities: Vectors, on_films: Vectors, inside: NDArray[np.bool_]) -> float:
+        """How far a picture's (gh, gw) cosines pass those of the films, (n, gh, gw), at the same places."""
+        above = (similarities - on_films.mean(axis=0)) / np.maximum(on_films.std(axis=0), _SPREAD_FLOOR)
+        best = np.sort(above[inside])[-_BEST_PLACES:]
+        return float(best.mean())
+
+    def residuals(self, patches: Vectors) -> Vectors:
+        """What of (…, gh, gw, dim) patches is not usual at their places, in the films' deviations."""
+        usual = self.patches.mean(axis=0)
+        spread = np.sqrt(np.square(self.patches - usual).sum(axis=-1).mean(axis=0))
+        left: Vectors = (patches - usual) / np.maximum(spread, _SPREAD_FLOOR)[..., None]
+        return left
 
     def familiarity(self, patches: Vectors) -> float:
         """How like the films' mean patches at their places a picture's (gh, gw, dim) are, in deviations."""
@@ -110,7 +127,7 @@ def measure(
         texts: (p, dim) unit rows.
         method: one of `retrieval.localize.maps.METHODS`.
         contrasts: of that encoder.
-        references: without them, `peak`, `likeness` and `familiarity` are 0.
+        references: without them, what is measured against films is 0.
 
     Returns:
         The maps of the texts, and (p, len(STATISTICS)).
@@ -125,13 +142,16 @@ def measure(
         others = heats[len(texts) + 3 * place : len(texts) + 3 * place + 3]
         peak = float(look.peaks(text[None])[0])
         rivals = look.peaks(np.concatenate([_unlike(contrasts.findings, text), contrasts.random]))
-        z_peak, z_likeness = 0.0, 0.0
+        z_peak, excess, z_likeness = 0.0, 0.0, 0.0
         if references is not None:
-            z_peak = _deviations(peak, (references.patches @ text)[:, look.inside].max(axis=1))
+            on_films = references.patches @ text
+            z_peak = _deviations(peak, on_films[:, look.inside].max(axis=1))
+            excess = references.excess(look.patches @ text, on_films, look.inside)
             z_likeness = _deviations(float(look.vector @ text), references.vectors @ text)
         rows.append(
             (
                 z_peak,
+                excess,
                 z_likeness,
                 float((rivals < peak).mean()),
                 _focus(heats[place]),

@@ -1,7 +1,8 @@
 """Which part of this case is like which part of mine: patches of two pictures that choose one another.
 
 All chests are alike, so that most patches find a partner for their place in the body alone. What counts is
-what two patches share beyond it: vectors are taken from the mean patch of both pictures, and two mutual
+what two patches share beyond it: from each is taken what films usually show at its place, where the encoder
+is calibrated (`retrieval.localize.calibration`), else the mean patch of both pictures; and two mutual
 nearest neighbours are as strong as what is left of them agrees.
 """
 
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from retrieval.localize.answer import Box
+from retrieval.localize.calibration import find_references
+from retrieval.localize.evidence import References
 from retrieval.localize.maps import scaled
 from trainer.encoder import Encoder, Patches
 
@@ -58,19 +61,20 @@ class Likeness:
         return {"pairs": [pair.as_json() for pair in self.pairs]}
 
 
-def likeness(encoder: Encoder, query: Map, hit: Map) -> Likeness:
+def likeness(encoder: Encoder, query: Map, hit: Map, *, references: References | None = None) -> Likeness:
     """Match the patches of two pictures.
 
     Args:
         encoder: any with a map of features.
         query: (height, width) float32 grey in [0, 1].
         hit: the same of another size, if need be.
+        references: what films usually show; None: those of the encoder's calibration, if there is one.
 
     Raises:
         EncoderError: a picture cannot be encoded, or the encoder has no map of features.
     """
     patches = encoder.encode_patches([query, hit])
-    cosines, strength, mutual = _match(patches)
+    cosines, strength, mutual = _match(patches, references or find_references(encoder.fingerprint))
     grids = [_grid_of(strength, mutual, patches, side) for side in (0, 1)]
     maps = [
         scaled(encoder.framing.undo(grid, *image.shape))
@@ -81,16 +85,18 @@ def likeness(encoder: Encoder, query: Map, hit: Map) -> Likeness:
     return Likeness(maps[0], maps[1], pairs, tuple(_matches(cosines, patches, shapes)))
 
 
-def _match(patches: Patches) -> tuple[Map, Map, NDArray[np.bool_]]:
+def _match(patches: Patches, references: References | None) -> tuple[Map, Map, NDArray[np.bool_]]:
     """(cells, cells) cosines and strengths of every pair, and which choose one another.
 
     Padding pairs with none: its cosines are −inf.
     """
-    smooth = ndimage.gaussian_filter(patches.vectors, (0, _SMOOTH, _SMOOTH, 0), mode="nearest")
+    own = patches.vectors if references is None else references.residuals(patches.vectors)
+    smooth = ndimage.gaussian_filter(own, (0, _SMOOTH, _SMOOTH, 0), mode="nearest")
     inside = [patches.inside(side).ravel() for side in (0, 1)]
     flat = smooth.reshape(2, -1, smooth.shape[-1])
-    mean = np.concatenate([flat[side][inside[side]] for side in (0, 1)]).mean(axis=0)
-    one, other = flat[0] - mean, flat[1] - mean
+    if references is None:
+        flat = flat - np.concatenate([flat[side][inside[side]] for side in (0, 1)]).mean(axis=0)
+    one, other = flat
     units = [rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-12) for rest in (one, other)]
     cosines = units[0] @ units[1].T
     cosines[~inside[0]] = -np.inf

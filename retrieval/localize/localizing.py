@@ -26,6 +26,7 @@ NOT_CALIBRATED = (
 
 _AGAINST = {
     "peak": "no part of the picture is nearer to it than in films without it",
+    "excess": "no part of the picture is nearer to it than the same part of films without it",
     "likeness": "the picture as a whole is no nearer to it than films without it",
     "contrast": "other findings light up as much",
     "focus": "the map is spread over the picture",

@@ -1,10 +1,13 @@
 """Parts of two pictures that choose one another."""
 
 import numpy as np
+import pytest
 
 from corpus.phantom import render, scene
 from retrieval.localize.likeness import PAIRS, likeness
 from trainer.encoder import Encoder
+
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_a_picture_is_like_itself_in_the_same_places(encoder: Encoder) -> None:

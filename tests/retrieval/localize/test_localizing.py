@@ -18,6 +18,7 @@ from retrieval.localize.evidence import STATISTICS, Contrasts, References, look_
 from retrieval.localize.localizing import NOT_CALIBRATED, localize
 from trainer.encoder import Encoder
 
+CONTRAST = STATISTICS.index("contrast")
 KINDS = ("present", "absent", "random", "shuffled")
 
 
@@ -32,9 +33,9 @@ def _made_up(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rows, kinds = [], []
     for kind in KINDS:
         some = random.normal(0, 1, (count, len(STATISTICS)))
-        some[:, 0] += 4 if kind in ("present", "shuffled") else 0
-        some[:, 2] += 3 if kind != "random" else 0
-        some[:, 5] -= 5 if kind == "shuffled" else 0
+        some[:, STATISTICS.index("peak")] += 4 if kind in ("present", "shuffled") else 0
+        some[:, STATISTICS.index("contrast")] += 3 if kind != "random" else 0
+        some[:, STATISTICS.index("familiarity")] -= 5 if kind == "shuffled" else 0
         rows.append(some)
         kinds += [kind] * count
     return np.concatenate(rows), np.array(kinds)
@@ -140,12 +141,12 @@ def test_without_calibration_a_peak_must_beat_nearly_all_others_and_the_answer_s
     # The text that is a patch's own vector beats every other: it is believed, with a word of caution.
     best = look.patches[look.inside][0][None]
     contrasts = Contrasts(encoder)
-    assert measure(encoder, films[0], best, "patches", contrasts, None)[1][0, 2] == 1.0
+    assert measure(encoder, films[0], best, "patches", contrasts, None)[1][0, CONTRAST] == 1.0
     worst = -look.patches[look.inside].mean(axis=0, keepdims=True)
     worst /= np.linalg.norm(worst)
-    assert measure(encoder, films[0], worst, "patches", contrasts, None)[1][0, 2] < 0.9
+    assert measure(encoder, films[0], worst, "patches", contrasts, None)[1][0, CONTRAST] < 0.9
     answer = localize(encoder, films[0], ["nodule"], method="patches")[0]
-    shown = measure(encoder, films[0], texts, "patches", contrasts, None)[1][0, 2]
+    shown = measure(encoder, films[0], texts, "patches", contrasts, None)[1][0, CONTRAST]
     assert answer.specificity == shown
     if shown >= answer.threshold:
         assert answer.reason == NOT_CALIBRATED
