@@ -62,6 +62,24 @@ def trunk_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     return feature_grid(trunk, trunk.forward_features(pixels)).mean(dim=(1, 2))
 
 
+def whole_and_patches(model: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each picture's own features and those of its patches, in one pass.
+
+    Args:
+        model: an open_clip model whose image tower is a timm network.
+        pixels: (n, 3, height, width), normalised.
+
+    Returns:
+        (n, dim) and (n, gh, gw, dim), neither normalised.
+
+    Raises:
+        EncoderError: the tower gives no map of features.
+    """
+    visual, trunk = timm_tower(model)
+    features = trunk.forward_features(pixels)
+    return visual.head(trunk.forward_head(features)), project_map(visual, features)
+
+
 def project_map(visual: Any, features: torch.Tensor) -> torch.Tensor:
     """Project what the trunk of an image tower gives before pooling, place by place.
 

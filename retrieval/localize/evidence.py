@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from corpus.findings import NO_FINDING, SUPPORT_DEVICES, VOCABULARY
 from retrieval.localize.maps import RawMaps, raw_maps, scaled
-from trainer.encoder import Encoder
+from trainer.encoder import Encoder, Patches
+from trainer.patches import whole_and_patches
 
 Vectors = NDArray[np.float32]
 
@@ -106,9 +109,14 @@ def random_vectors(count: int, dim: int, seed: int) -> Vectors:
 
 def look_at(encoder: Encoder, images: Sequence[Vectors]) -> list[Look]:
     """See pictures, each (height, width) float32 in [0, 1]."""
-    patches = encoder.encode_patches(images)
-    vectors = encoder.encode_images(images)
-    return [Look(patches.vectors[i], vectors[i], patches.inside(i)) for i in range(len(images))]
+    with torch.inference_mode():
+        whole, parts = whole_and_patches(encoder.model, encoder.inputs(images))
+        vectors, patches = (
+            F.normalize(features.float(), dim=-1).cpu().numpy() for features in (whole, parts)
+        )
+    places = [encoder.framing.place(*image.shape) for image in images]
+    seen = Patches(patches, places, encoder.image_size)
+    return [Look(patches[i], vectors[i], seen.inside(i)) for i in range(len(images))]
 
 
 def measure(
