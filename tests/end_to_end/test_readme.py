@@ -82,6 +82,8 @@ def test_the_lines_for_servers_name_settings_and_services_that_exist() -> None:
     for name in (name for name in exported if not name.startswith("SIMILARITY_")):
         assert f"${{{name}:?" in compose
     ports = {
-        str(port).split(":")[1] for s in yaml.safe_load(compose)["services"].values() for port in s["ports"]
+        str(port).split(":")[1]
+        for s in yaml.safe_load(compose)["services"].values()
+        for port in s.get("ports", ())
     }
     assert set(re.findall(r"127\.0\.0\.1:(\d+)", "\n".join(SERVERS))) <= ports
