@@ -1,18 +1,18 @@
 """The segmenter beside the teacher it learned from and beside the mean mask: Dice of films it never saw.
 
-    python -m benchmarks.segmenter --data ../shared/data --encoder runs/phantom
+    python -m benchmarks.segmenter --data ../shared/data
 
 The teacher is a localizer asked only for what a film is known to show, as its report would say; its masks
 are all that the segmenter learns from. True masks score, and make the mean mask: that of the training films,
-at the level that is best on them, which the segmenter never had. Each set has its own teacher's encoder:
-`--encoder` for phantoms, `--films` for the radiographs with drawn masks, `--breasts` for the ultrasound.
+at the level that is best on them, which the segmenter never had. The teachers' encoders are those that
+`benchmarks.localization` trains; without them phantoms alone are measured, with `--encoder`.
 """
 
 import argparse
 import csv
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from corpus.framing import Framing
 from corpus.images import read_image
 from corpus.phantom import masks as drawn_masks
 from corpus.phantom import scene
+from corpus.splits import split_of
 from retrieval.localize.localizing import localize
 from trainer.encoder import Encoder
 from trainer.segmenter import Segmenter, Shape, canonical
@@ -53,44 +54,57 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--encoder", default="runs/phantom", help="teacher of the phantoms")
-    parser.add_argument("--films", help="teacher of the radiographs")
-    parser.add_argument("--breasts", help="teacher of the ultrasound")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/localization"), help="encoders chest and breast"
+    )
+    parser.add_argument("--encoder", type=Path, default=Path("runs/phantom"), help="where chest is not there")
     parser.add_argument("--method", default="patches")
     parser.add_argument("--phantoms", type=int, default=420)
     parser.add_argument("--epochs", type=int, default=40)
     options = parser.parse_args()
+    chest, breast = options.runs / "chest", options.runs / "breast"
     sets = {
-        "phantoms": (options.encoder, phantoms(options.phantoms)),
-        "covid-cxr-segmentation": (options.films, drawn(options.data / "covid-cxr-segmentation", DRAWN)),
-        "busi": (options.breasts, drawn(options.data / "busi", {"": TUMOUR})),
+        "phantoms": (chest if chest.is_dir() else options.encoder, phantoms(options.phantoms)),
+        "covid-cxr-segmentation": (chest, drawn(options.data / "covid-cxr-segmentation", DRAWN, in_half)),
+        "busi": (breast, drawn(options.data / "busi", {"": TUMOUR}, trains)),
     }
     config = SegmenterConfig(shape=Shape(), epochs=options.epochs, cycles=4)
     table = Table(title=f"Dice, 95 % intervals over films; teacher: {options.method}")
     for heading in ("", "structure", "films", "teacher", "mean mask", "segmenter", "segmenter − teacher"):
         table.add_column(heading, justify="left" if heading in ("", "structure") else "right")
     for name, (encoder, cases) in sets.items():
-        if encoder is None:
+        if not encoder.is_dir():
+            print(f"{name} left out: there is no encoder {encoder}")
             continue
         for row in compare(list(cases), Encoder.load(encoder), options.method, config):
             table.add_row(name, *row)
-    Console().print(table)
+    Console(width=150).print(table)
     print(describe_machine())
 
 
 def phantoms(count: int) -> Iterator[Case]:
     """Two thirds to learn from; that a film lacks a structure is known where its report denies it."""
     for number in range(count):
-        film = scene(11, number)
+        film = scene(21, number)
         shown = drawn_masks(film)
         for structure in PHANTOMS:
             truth = shown.get(structure)
             if truth is not None or structure in film.negated:
-                yield Case(f"phantom://11/{number}", structure, truth, number % 3 > 0)
+                yield Case(f"phantom://21/{number}", structure, truth, number % 3 > 0)
 
 
-def drawn(folder: Path, structures: dict[str, str]) -> Iterator[Case]:
-    """Films with masks by hand; parts of a film's masks of one structure are one. Half are to learn from."""
+def in_half(name: str) -> bool:
+    """Whether a picture is in the half to learn from."""
+    return hashlib.sha256(name.encode()).digest()[0] < 128
+
+
+def trains(name: str) -> bool:
+    """Whether a picture was among those that the encoder of `benchmarks.localization` learned from."""
+    return split_of(f"manifest:busi:{name}") != "test"
+
+
+def drawn(folder: Path, structures: dict[str, str], learns: Callable[[str], bool]) -> Iterator[Case]:
+    """Films with masks by hand; a film's of one structure are one. `learns` tells what is to learn from."""
     found: dict[tuple[str, str], Mask] = {}
     with (folder / "masks.csv").open(newline="", encoding="utf-8") as file:
         for line in csv.DictReader(file):
@@ -102,9 +116,8 @@ def drawn(folder: Path, structures: dict[str, str]) -> Iterator[Case]:
             key = line["image"], structure
             found[key] = found[key] | mask if key in found else mask
     for (image, structure), truth in found.items():
-        half = hashlib.sha256(image.encode()).digest()[0] < 128
         if truth.any():
-            yield Case(str(folder / "images" / image), structure, truth, half)
+            yield Case(str(folder / "images" / image), structure, truth, learns(image))
 
 
 def compare(cases: Sequence[Case], teacher: Encoder, method: str, config: SegmenterConfig) -> list[list[str]]:
