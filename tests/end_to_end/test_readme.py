@@ -18,13 +18,28 @@ README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = [block.splitlines() for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)]
 LINES = [line for block in BLOCKS for line in block]
 SERVERS = next(block for block in BLOCKS if any(line.startswith("docker") for line in block))
+SERVICE = next(block for block in BLOCKS if any(line.startswith("similarity serve") for line in block))
 OWN_CASES = next(block for block in BLOCKS if any(line.startswith("similarity train") for line in block))
 
 
 def test_every_line_is_of_a_kind_that_is_tested_here() -> None:
     tested = {"make", "similarity", "export", "docker"}
     assert {line.split()[0] for line in LINES} <= tested
-    assert {block[0] for block in BLOCKS if block[0].startswith("similarity")} == {OWN_CASES[0]}
+    ours = {block[0] for block in BLOCKS if block[0].startswith("similarity")}
+    assert ours == {OWN_CASES[0], SERVICE[0]}
+
+
+def test_the_commands_around_the_service_run_in_a_row(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but `serve` itself, which `test_served` runs."""
+    monkeypatch.chdir(tmp_path)
+    for line in (line for line in SERVICE if not line.startswith("similarity serve")):
+        done = CliRunner().invoke(cli, shlex.split(line)[1:])
+        assert done.exit_code == 0, f"{line}\n{done.output}\n{done.exception!r}"
+    words = shlex.split(next(line for line in SERVICE if line.startswith("similarity serve")))
+    shown = CliRunner().invoke(cli, ["serve", "--help"]).stdout
+    assert all(word in shown for word in words if word.startswith("--"))
 
 
 def test_the_commands_for_ones_own_cases_run_in_a_row(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from retrieval.localize.answer import Localization, Side
+from retrieval.localize.likeness import Pair
 from retrieval.service import cases, schemas
 from retrieval.service.auth import Reader, RequestId, Shared
 from retrieval.service.picture_worker import png
@@ -83,11 +84,15 @@ class LikePair(BaseModel):
 
 
 class LikenessAnswer(BaseModel):
-    """How strongly each place finds its like in the other film, and the strongest pairs."""
+    """How strongly each place finds its like in the other film, and the strongest pairs.
+
+    `matches`: for every patch of the film the patch of the hit that is nearest to it.
+    """
 
     query_heat: Heat
     hit_heat: Heat
     pairs: list[LikePair]
+    matches: list[LikePair]
 
 
 @router.post(
@@ -142,8 +147,15 @@ async def likeness(request: Request, actor: Reader, state: Shared, request_id: R
     shown = [await run_in_threadpool(cases.key_of_image, state, image) for image in named]
     await run_in_threadpool(state.audit.write, actor, "localize", request_id, shown, {"method": "likeness"})
     return LikenessAnswer(
-        query_heat=_heat(alike.query), hit_heat=_heat(alike.hit), pairs=alike.as_json()["pairs"]
+        query_heat=_heat(alike.query),
+        hit_heat=_heat(alike.hit),
+        pairs=[_pair(pair) for pair in alike.pairs],
+        matches=[_pair(pair) for pair in alike.matches],
     )
+
+
+def _pair(pair: Pair) -> LikePair:
+    return LikePair.model_validate(pair.as_json())
 
 
 def _heat(heat: NDArray[np.float32]) -> str:
