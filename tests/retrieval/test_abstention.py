@@ -1,7 +1,10 @@
 """What an answer promises, and when it holds its tongue."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
+import jsonschema
 import pytest
 
 from indexer.index import Index
@@ -9,6 +12,8 @@ from retrieval.calibrating import calibrate
 from retrieval.calibration import Guarantee, Line
 from retrieval.query import TARGETS, Query
 from retrieval.search import search
+
+CONTRACTS = Path(__file__).resolve().parents[2] / "docs" / "contracts"
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")
 
@@ -66,7 +71,8 @@ def test_without_calibration_nothing_is_promised(index: Index) -> None:
 
 
 def test_a_ward_of_a_few_people_learns_nothing_and_says_why(index: Index) -> None:
-    learned = calibrate(index).as_json()
+    learned = json.loads(json.dumps(calibrate(index).as_json()))
+    jsonschema.validate(learned, json.loads((CONTRACTS / "index-calibrate.schema.json").read_text()))
     assert learned["learned"] == []
     assert set(learned["missing"]) == {"gate", "guarantee", "votes"}
     assert all("at least" in reason for reason in learned["missing"].values())
