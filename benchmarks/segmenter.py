@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, default=Path("runs/phantom"), help="where chest is not there")
     parser.add_argument("--method", default="patches")
     parser.add_argument("--phantoms", type=int, default=420)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=60)
     options = parser.parse_args()
     chest, breast = options.runs / "chest", options.runs / "breast"
     sets = {

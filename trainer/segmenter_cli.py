@@ -15,7 +15,7 @@ import click
 @click.option(
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder."
 )
-@click.option("--epochs", type=int, default=24, show_default=True, help="Times through the pictures.")
+@click.option("--epochs", type=int, default=60, show_default=True, help="Times through the pictures.")
 @click.option(
     "--cycles", type=int, default=4, show_default=True, help="Each ends in a checkpoint that votes."
 )

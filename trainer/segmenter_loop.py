@@ -50,7 +50,7 @@ class SegmenterConfig:
     """
 
     shape: Shape = field(default_factory=Shape)
-    epochs: int = 24
+    epochs: int = 60
     cycles: int = 4
     batch_size: int = 8
     learning_rate: float = 2e-3
