@@ -28,7 +28,8 @@ from corpus.images import read_image
 from corpus.phantom import masks as drawn_masks
 from corpus.phantom import scene
 from corpus.splits import split_of
-from retrieval.localize.localizing import localize
+from retrieval.localize.maps import raw_maps, scaled
+from retrieval.localize.regions import clean_masks
 from trainer.encoder import Encoder
 from trainer.segmenter import Segmenter, Shape, canonical
 from trainer.segmenter_loop import SegmenterConfig, train_segmenter
@@ -140,7 +141,8 @@ def compare(cases: Sequence[Case], teacher: Encoder, method: str, config: Segmen
             if not case.training and case.structure == structure and (truth := case.truth) is not None
             for image in [read_image(case.location)]
         ]
-        rows.append([structure, str(len(scores)), *told(np.array(scores))])
+        if scores:
+            rows.append([structure, str(len(scores)), *told(np.array(scores))])
     return rows
 
 
@@ -170,9 +172,11 @@ def teach(cases: Sequence[Case], teacher: Encoder, method: str, folder: Path) ->
 
 
 def ask(teacher: Encoder, method: str, image: NDArray[np.float32], structure: str) -> Mask:
-    """The teacher's mask, empty where it refuses."""
-    [answer] = localize(teacher, image, [structure.replace("_", " ")], method=method)
-    return np.zeros(image.shape, np.bool_) if answer.mask is None else answer.mask
+    """The teacher's mask. That the structure is there is known, so it is never refused."""
+    text = teacher.encode_texts([structure.replace("_", " ")])
+    [maps] = raw_maps(teacher, [image], text, method)
+    [mask] = clean_masks(image, [scaled(maps.over(0))])
+    return mask
 
 
 def draw(segmenter: Segmenter, image: NDArray[np.float32], structure: str) -> Mask:
