@@ -104,7 +104,7 @@ def plain_loop(
     ranks = held.gradients(text).mean(dim=(2, 3))[0, 0]
     chosen = ranks.topk(min(most, len(channels))).indices
     masks = as_masks(channels)
-    scores = torch.stack([score_masks(encoder, pixels[0], masks[[c]], text)[0, 0] for c in chosen])
+    scores = torch.stack([score_masks(encoder, pixels[0], masks[c][None], text)[0, 0] for c in chosen])
     heat = torch.einsum("c,chw->hw", scores.softmax(dim=0), channels[chosen]).clamp(min=0)
     return np.asarray(heat.cpu().numpy())
 

@@ -89,21 +89,17 @@ def test_a_level_map_points_nowhere() -> None:
 def test_gscorecam_is_the_map_of_the_plain_loop_over_the_same_channels(
     encoder: Encoder, films: list[np.ndarray]
 ) -> None:
-    texts = torch.from_numpy(encoder.encode_texts(TEXTS))
-    fast = raw_maps(encoder, films, texts.numpy(), "gscorecam")
-    for film, image in enumerate(films):
-        pixels = encoder.inputs([image])
-        held = last_map(encoder.model, pixels)
-        ranks = held.gradients(texts).mean(dim=(2, 3))[0]
-        channels = held.grid[0].permute(2, 0, 1)
-        masks = as_masks(channels)
-        for place, text in enumerate(texts):
-            most = ranks[place].topk(min(CHANNELS, len(channels))).indices
-            one_by_one = [score_masks(encoder, pixels[0], masks[[c]], text[None])[0, 0] for c in most]
-            weights = torch.stack(one_by_one).softmax(dim=0)
-            plain = torch.einsum("c,chw->hw", weights, channels[most]).clamp(min=0).numpy()
-            quick = fast[film].grids[place]
-            assert np.corrcoef(plain.ravel(), quick.ravel())[0, 1] > 0.98
+    text = torch.from_numpy(encoder.encode_texts(TEXTS[:1]))
+    quick = raw_maps(encoder, films[:1], text.numpy(), "gscorecam")[0].grids[0]
+    pixels = encoder.inputs(films[:1])
+    held = last_map(encoder.model, pixels)
+    ranks = held.gradients(text).mean(dim=(2, 3))[0, 0]
+    channels = held.grid[0].permute(2, 0, 1)
+    most = ranks.topk(min(CHANNELS, len(channels))).indices
+    masks = as_masks(channels)
+    one_by_one = [score_masks(encoder, pixels[0], masks[c][None], text)[0, 0] for c in most]
+    plain = torch.einsum("c,chw->hw", torch.stack(one_by_one).softmax(dim=0), channels[most]).clamp(min=0)
+    assert np.corrcoef(plain.numpy().ravel(), quick.ravel())[0, 1] > 0.98
 
 
 def test_the_chosen_points_tell_themselves_and_the_rest() -> None:
