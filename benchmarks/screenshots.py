@@ -10,11 +10,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 
+import httpx
 import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, ViewportSize, sync_playwright
@@ -22,11 +24,11 @@ from playwright.sync_api import Page, ViewportSize, sync_playwright
 from corpus.phantom import Scene, render, scene
 from corpus.phantom.lesions import EFFUSION
 
-COHORT = "phantom:500@7"
+COHORT = "phantom:300@7"
 UNSEEN = 8
 """The seed of the films that ask."""
 SIZE: ViewportSize = {"width": 1280, "height": 800}
-_PATIENCE_MS = 120_000.0
+_PATIENCE_SECONDS = 300.0
 _MOST_BYTES = 400_000
 _LARGE_MM = 90.0  # of fluid above the costophrenic angle
 
@@ -63,7 +65,7 @@ def _search(page: Page) -> None:
 
 def _compare(page: Page) -> None:
     page.get_by_role("button", name="Compare case 1", exact=True).click()
-    page.get_by_label("Where is it?").fill("right pleural effusion")
+    page.get_by_role("textbox", name="Where is it?").fill("right pleural effusion")
     page.get_by_role("button", name="Show", exact=True).click()
     page.get_by_text("Map of “right pleural effusion”").wait_for()
 
@@ -122,7 +124,10 @@ def _service(home: Path, encoder: Path) -> Iterator[tuple[str, str]]:
     ) as process:
         assert process.stdout is not None
         try:
-            yield process.stdout.readline().strip(), token
+            address = process.stdout.readline().strip()
+            while httpx.get(f"{address}readyz", timeout=_PATIENCE_SECONDS).status_code != 200:
+                time.sleep(0.5)
+            yield address, token
         finally:
             process.terminate()
 
@@ -134,7 +139,7 @@ def _browser() -> Iterator[Page]:
         flags = ["--no-sandbox"] if os.geteuid() == 0 else []
         opened = playwright.chromium.launch(executable_path=chromium, args=flags)
         page = opened.new_page(viewport=SIZE)
-        page.set_default_timeout(_PATIENCE_MS)
+        page.set_default_timeout(1_000 * _PATIENCE_SECONDS)
         yield page
         opened.close()
 

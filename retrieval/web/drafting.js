@@ -6,6 +6,9 @@ import { announce, button, el, fill } from "./dom.js";
 import { counted, spoken } from "./labels.js";
 import { save } from "./saving.js";
 
+/** Reports shown behind a sentence. */
+const SOURCES = 3;
+
 /** Offer a draft of the desk's film in a section. */
 export function showDraft(desk, section) {
   const body = el("div", { class: "draft-body" });
@@ -71,8 +74,8 @@ function line(desk, draft, sentence, at) {
     "div",
     { class: "evidence", id },
     sentence.votes.map((vote) => el("p", {}, voted(vote, draft.calibrated_by))),
-    el("p", { class: "quiet" }, `Said so in ${counted(sentence.support, "report")}:`),
-    el("ul", {}, sentence.sources.map((source) => el("li", {}, from(desk, source)))),
+    el("p", { class: "quiet" }, `Said so in ${counted(sentence.support, "report")}, first in:`),
+    el("ul", {}, sentence.sources.slice(0, SOURCES).map((source) => el("li", {}, from(desk, source)))),
   );
   const made = el("li", {}, el("span", { class: "sentence", tabindex: 0, role: "note", "aria-describedby": id }, sentence.text), shown);
   made.addEventListener("keydown", (event) => {

@@ -53,7 +53,7 @@ function tally(hits, parents) {
 }
 
 function told({ name, present, uncertain, absent }, cases, locate) {
-  const words = [`${present} present`, uncertain && `${uncertain} uncertain`, absent && `${absent} absent`].filter(Boolean).join(", ");
+  const words = [present && `${present} present`, uncertain && `${uncertain} uncertain`, absent && `${absent} absent`].filter(Boolean).join(", ");
   const part = (side, number) => {
     const bar = el("span", { class: side });
     bar.style.width = `${(100 * number) / cases}%`;

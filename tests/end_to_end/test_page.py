@@ -148,6 +148,30 @@ def add_filter(page: Page, field: str, value: str) -> None:
     form.get_by_role("button", name="Add").click()
 
 
+def tab_to(page: Page, name: str, *, back: bool = False) -> None:
+    """Press Tab until what has the focus is called so."""
+    called = """() => {
+        const at = document.activeElement;
+        return (at.getAttribute("aria-label") || at.labels?.[0]?.innerText || at.innerText || "").trim();
+    }"""
+    for _ in range(150):
+        if page.evaluate(called) == name:
+            return
+        page.keyboard.press("Shift+Tab" if back else "Tab")
+    raise AssertionError(f"no Tab leads to {name!r}")
+
+
+def expect_coloured(canvas: Locator) -> None:
+    """Wait until a canvas shows something that is not grey."""
+    canvas.page.wait_for_function(
+        """canvas => {
+            const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            return data.some((value, at) => at % 4 === 0 && Math.abs(value - data[at + 2]) > 40);
+        }""",
+        arg=canvas.element_handle(),
+    )
+
+
 def brightness(canvas: Locator) -> float:
     """Mean grey of what a canvas shows."""
     return float(
@@ -198,16 +222,178 @@ def test_from_a_phrase_to_films_to_one_case_beside_another(page: Page) -> None:
     )
 
 
+def test_from_a_film_to_cases_to_where_a_finding_is(page: Page, served: Served) -> None:
+    give(page, served.film)
+    expect(case(page, 1)).to_be_visible()
+    page.get_by_role("textbox", name="Where is it?").fill("pleural effusion")
+    page.get_by_role("button", name="Show", exact=True).click()
+    found = page.get_by_role("list", name="What was looked for")
+    expect(found).to_contain_text("pleural effusion")
+    expect(found).to_contain_text("how much more the map answers to this phrase than to others")
+    caption = page.get_by_text("Map of “pleural effusion”")
+    expect(caption).to_be_visible()
+    film = page.get_by_role("application", name="Your film")
+    page.get_by_label("Opacity of the map").fill("1")
+    expect_coloured(film)
+    found.get_by_label("Map").uncheck()
+    expect(caption).to_have_count(0)
+
+
+def test_from_a_film_to_a_draft_to_an_export(page: Page, served: Served) -> None:
+    add_filter(page, "source", "manifest")
+    give(page, served.film)
+    case(page, 1).get_by_role("button", name="Add case 1 to list").click()
+    expect(page.get_by_text("DRAFT – not read")).to_have_count(0)
+    page.get_by_role("heading", name="Draft report").click()
+    page.get_by_role("button", name="Write a draft").click()
+    expect(page.get_by_text("DRAFT – not read")).to_be_visible()
+    evidence = page.get_by_text("no pneumothorax:").first
+    expect(evidence).to_be_hidden()
+    page.get_by_role("note").filter(has_text="pneumothorax").hover()
+    expect(evidence).to_be_visible()
+    expect(evidence).to_contain_text("neighbours")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("heading", name="Not assessed")).to_be_visible()
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="Save as text").click()
+    assert saving.value.path().read_text("utf-8").startswith("DRAFT – not read")
+    page.get_by_role("button", name="Lists (1)").click()
+    with page.expect_download() as exporting:
+        page.get_by_role("button", name="Export as CSV").click()
+    page.get_by_role("button", name="Delete this list").click()
+    expect(page.get_by_text("Nothing is on this list.")).to_be_visible()
+    table = exporting.value.path().read_text("utf-8-sig").splitlines()
+    assert len(table) == 2
+    assert table[1].startswith("manifest:")
+
+
+def test_the_journeys_need_no_mouse(page: Page) -> None:
+    expect(page.get_by_label("Describe what you look for")).to_be_focused()
+    page.keyboard.type("pleural effusion")
+    page.keyboard.press("Enter")
+    tab_to(page, "Compare case 1")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("button", name="Compare case 2", exact=True)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Case 2 ·")).to_be_focused()
+    tab_to(page, "Ask with this case")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("application", name="Your film: case 2")).to_be_visible()
+    expect(case(page, 1)).to_be_visible()
+    tab_to(page, "Your film: case 2")
+    page.keyboard.press("i")
+    expect(page.get_by_role("button", name="Invert").first).to_have_attribute("aria-pressed", "true")
+    tab_to(page, "Where is it?")
+    page.keyboard.type("nodule")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Map of “nodule”")).to_be_visible()
+    tab_to(page, "Compare case 1")
+    page.keyboard.press("Enter")
+    tab_to(page, "Your film: case 2", back=True)
+    page.keyboard.press("s")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Nearest place in the open case")).to_be_visible()
+    tab_to(page, "Close")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Compare case 1", exact=True)).to_be_focused()
+    tab_to(page, "Field")
+    page.keyboard.type("source")
+    tab_to(page, "Value")
+    page.keyboard.type("manifest")
+    tab_to(page, "Add")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("list", name="Filters in use")).to_contain_text("source is manifest")
+    tab_to(page, "Add case 1 to list")
+    page.keyboard.press("Enter")
+    tab_to(page, "Draft report")
+    page.keyboard.press("Enter")
+    tab_to(page, "Write a draft")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("DRAFT – not read")).to_be_visible()
+    tab_to(page, "No pneumothorax.")
+    expect(page.get_by_text("no pneumothorax:").first).to_be_visible()
+    tab_to(page, "Lists (1)", back=True)
+    page.keyboard.press("Enter")
+    tab_to(page, "Export as CSV")
+    with page.expect_download() as exporting:
+        page.keyboard.press("Enter")
+    assert exporting.value.suggested_filename == "My list.csv"
+
+
+def test_a_film_can_be_dropped_and_pasted(page: Page, served: Served) -> None:
+    hand = """([bytes, kind]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], "film.png", {type: "image/png"}));
+        const event = kind === "drop"
+            ? new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true})
+            : new ClipboardEvent("paste", {clipboardData: data, bubbles: true});
+        document.body.dispatchEvent(event);
+    }"""
+    for kind in ("drop", "paste"):
+        with page.expect_response("**/v1/search") as answered:
+            page.evaluate(hand, [list(served.film.read_bytes()), kind])
+        assert answered.value.ok
+        expect(page.get_by_role("application", name="Your film")).to_be_visible()
+        expect(case(page, 1)).to_be_visible()
+        page.get_by_role("button", name="Remove film").click()
+        expect(page.get_by_role("heading", name="Start with a film or a phrase")).to_be_visible()
+
+
+def test_examples_and_a_box_are_part_of_the_next_question(page: Page) -> None:
+    ask(page, "nodule")
+    page.get_by_role("button", name="Compare case 1", exact=True).click()
+    page.get_by_role("button", name="Ask with this case").click()
+    page.get_by_role("button", name="More like case 1", exact=True).click()
+    page.get_by_role("button", name="Less like case 2", exact=True).click()
+    with page.expect_request("**/v1/search") as asked:
+        page.get_by_role("button", name="Search with these").click()
+    assert [len(asked.value.post_data_json[field]) for field in ("like", "dislike")] == [1, 1]
+    expect(case(page, 1)).to_be_visible()
+    page.get_by_role("button", name="Box", exact=True).click()
+    film = page.get_by_role("application", name="Your film")
+    place = film.bounding_box()
+    assert place is not None
+    with page.expect_request("**/v1/search") as asked:
+        page.mouse.move(place["x"] + place["width"] / 4, place["y"] + place["height"] / 4)
+        page.mouse.down()
+        page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+        page.mouse.up()
+    assert asked.value.post_data_json["region"] == [64, 64, 128, 128]
+    expect(page.get_by_role("button", name="Whole film")).to_be_visible()
+
+
+def test_earlier_studies_of_the_same_person_stand_apart(page: Page) -> None:
+    """Of every seven phantoms the last is a second film of one of the six before it."""
+    later = scene(5, 6)
+    earlier = next(one for one in map(scene, [5] * 6, range(6)) if one.subject_id == later.subject_id)
+    form = page.get_by_role("form", name="Add a filter")
+    form.get_by_label("Field").select_option("date")
+    form.get_by_label("Value").fill(later.date)
+    form.get_by_role("button", name="Add").click()
+    ask(page, "chest")
+    page.get_by_role("button", name="Compare case 1", exact=True).click()
+    page.get_by_role("button", name="Ask with this case").click()
+    page.get_by_role("button", name=f"Remove the filter date is {later.date}").click()
+    own = page.get_by_role("region", name="Earlier studies of this patient")
+    expect(own.get_by_role("article", name=f"Own study, {earlier.date}")).to_be_visible()
+    expect(case(page, 1)).to_be_visible()
+    dates = page.locator(".grid .date").all_inner_texts()
+    assert dates
+    assert earlier.date not in dates
+
+
 def test_filters_are_chips_that_hold_for_every_case(page: Page) -> None:
     add_filter(page, "sex", "F")
     ask(page, "nodule")
-    expect(page.get_by_text("sex is F")).to_be_visible()
+    chips = page.get_by_role("list", name="Filters in use")
+    expect(chips).to_contain_text("sex is F")
     expect(case(page, 1)).to_contain_text("F · ")
     people = page.locator("article").all_inner_texts()
     assert people
     assert not [shown for shown in people if "M · " in shown]
     page.get_by_role("button", name="Remove the filter sex is F").click()
-    expect(page.get_by_text("sex is F")).to_have_count(0)
+    expect(chips).to_be_hidden()
 
 
 def test_report_text_with_html_in_it_is_text(page: Page) -> None:
