@@ -29,6 +29,13 @@ and masks/. Boxes are the NIH table, in pixels of the 1024 px originals; picture
     metavar="NAME",
     help="A localizer to measure, each a row (repeat; default: all that need nothing but the encoder).",
 )
+@click.option(
+    "--segmenter",
+    "segmenters",
+    multiple=True,
+    metavar="DIR",
+    help="What `train-segmenter` made, a row as well (repeat).",
+)
 @click.option("--structure", "structures", multiple=True, metavar="NAME", help="Only this one (repeat).")
 @click.option("--allow-seen", is_flag=True, help="Also measure on people whom the encoder was trained on.")
 @click.option(
@@ -47,6 +54,7 @@ def evaluate_localization(
     images: Path | None,
     encoder_name: str,
     methods: tuple[str, ...],
+    segmenters: tuple[str, ...],
     structures: tuple[str, ...],
     allow_seen: bool,
     seed: int,
@@ -77,17 +85,19 @@ def evaluate_localization(
     marks = open_marks(masks, boxes, images, problems.append)
 
     from retrieval.localize.evaluate import measure_localizers, record
-    from retrieval.localize.localizers import localizers_of, row_names
+    from retrieval.localize.localizers import localizers_of, row_names, segmenter_rows
     from trainer.encoder import Encoder
     from trainer.seen import has_seen
 
-    rows = row_names(methods)
-    encoder = Encoder.load(folder, device or settings().device)
+    device = device or settings().device
+    learned = segmenter_rows(segmenters, device)
+    encoder = Encoder.load(folder, device)
+    localizers = {**localizers_of(encoder, row_names(methods)), **learned}
     began = time.monotonic()
     with counting_bars() as on_progress:
         measured = measure_localizers(
             marks,
-            localizers_of(encoder, rows),
+            localizers,
             structures=structures or None,
             seen=partial(has_seen, encoder.record),
             allow_seen=allow_seen,
@@ -96,7 +106,7 @@ def evaluate_localization(
         )
     measured.problems[:0] = problems
     told = {"name": encoder.name, "fingerprint": encoder.fingerprint}
-    made = record(measured, rows, told, seed, time.monotonic() - began)
+    made = record(measured, list(localizers), told, seed, time.monotonic() - began)
     if as_json:
         click.echo(json.dumps(made, indent=2, allow_nan=False))
     else:

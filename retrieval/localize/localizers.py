@@ -1,4 +1,4 @@
-"""The localizers that can be measured, by name: a method of looking into an encoder each."""
+"""The localizers that can be measured, by name: methods of looking into an encoder, and segmenters."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -7,7 +7,9 @@ from corpus.errors import UsageError
 from retrieval.localize.evaluate import Localizer
 from retrieval.localize.localizing import localize
 from retrieval.localize.maps import METHODS
+from retrieval.localize.segmenting import segment_phrases
 from trainer.encoder import Encoder
+from trainer.segmenter import Segmenter
 
 
 def row_names(asked: Sequence[str]) -> list[str]:
@@ -25,3 +27,13 @@ def row_names(asked: Sequence[str]) -> list[str]:
 def localizers_of(encoder: Encoder, names: Sequence[str]) -> Mapping[str, Localizer]:
     """Each method as a localizer of this encoder."""
     return {name: partial(localize, encoder, method=name) for name in names}
+
+
+def segmenter_rows(folders: Sequence[str], device: str) -> dict[str, Localizer]:
+    """Each segmenter as a localizer, `segmenter NAME`.
+
+    Raises:
+        EncoderError: a folder holds no whole segmenter.
+    """
+    segmenters = [Segmenter.load(folder, device) for folder in folders]
+    return {f"segmenter {segmenter.name}": partial(segment_phrases, segmenter) for segmenter in segmenters}

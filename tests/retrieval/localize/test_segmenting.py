@@ -133,3 +133,25 @@ def test_the_command_asks_a_segmenter_without_any_encoder_or_index(home: Path, t
     assert Path(answer["files"]["mask"]).is_file()
     both = CliRunner().invoke(cli, [*words, "--encoder", "any", "--out", str(tmp_path / "out")])
     assert isinstance(both.exception, UsageError)
+
+
+def test_it_is_a_row_of_the_evaluation_as_any_other_localizer(
+    home: Path, tmp_path: Path, encoder_folder: Path
+) -> None:
+    truth = tmp_path / "truth"
+    for part in ("images", "masks"):
+        (truth / part).mkdir(parents=True)
+    for number, spot in enumerate([(90, 30), (40, 90)]):
+        image = film([spot])
+        Image.fromarray(np.rint(image * 255).astype(np.uint8)).save(truth / "images" / f"{number}.png")
+        Image.fromarray(((image > 0.5) * 255).astype(np.uint8)).save(truth / "masks" / f"{number}.png")
+    (truth / "masks.csv").write_text("image,mask,structure\n0.png,0.png,Nodule\n1.png,1.png,Nodule\n")
+    folder = seeing_bright_spots(tmp_path / "bright")
+    words = ["evaluate-localization", "--masks", str(truth), "--encoder", str(encoder_folder)]
+    done = CliRunner().invoke(cli, [*words, "--method", "patches", "--segmenter", str(folder), "--json"])
+    assert done.exit_code == 0, done.output
+    [structure] = json.loads(done.stdout)["structures"]
+    rows = {row["method"]: row for row in structure["rows"]}
+    assert rows["segmenter bright"]["dice"]["mean"] > 0.8
+    assert rows["segmenter bright"]["side_right"]["mean"] == 1.0
+    assert "patches" in rows
