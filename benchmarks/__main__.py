@@ -9,6 +9,8 @@ EVERY = (
     "pipeline",
     "ingest",
     "search_vectors",
+    "text_search",
+    "region_search",
     "throughput",
     "encoder",
     "comparison",
