@@ -1,5 +1,6 @@
 """Running the application: a socket, a server, and an orderly end."""
 
+import signal
 import socket
 from collections.abc import Callable
 
@@ -41,6 +42,10 @@ def run(host: str, port: int, on_wait: Callable[[str], None], on_ready: Callable
         address = listening.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         on_ready(f"http://{shown}:{address[1]}/")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # The server ends on these, and then raises them anew for whoever stood there before: by then
+            # everything is answered, and what is left to do is below.
+            signal.signal(number, lambda *_: None)
         uvicorn.Server(config).run(sockets=[listening])
     finally:
         state.close()
