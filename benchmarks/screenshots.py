@@ -49,6 +49,7 @@ def main() -> None:
             page.goto(address)
             page.get_by_label("Access token").fill(token)
             page.get_by_role("button", name="Sign in").click()
+            page.get_by_role("heading", name="Start with a film or a phrase").wait_for()
             page.get_by_label("Choose a file").set_input_files(film)
             for name, show in (("search", _search), ("compare", _compare), ("draft", _draft)):
                 show(page)
@@ -60,6 +61,8 @@ def main() -> None:
 
 
 def _search(page: Page) -> None:
+    page.get_by_label("Describe what you look for").fill("right pleural effusion")
+    page.get_by_role("button", name="Search", exact=True).click()
     page.get_by_role("article", name="Case 1", exact=True).wait_for()
 
 

@@ -38,5 +38,5 @@ export function evidenceName(kind) {
 
 /** What the numbers beside evidence mean. */
 export const COSINES =
-  "Numbers are cosines between what the encoder makes of two items: 1 is the same, 0 is unrelated. They put cases " +
-  "in order; they are not probabilities.";
+  "Numbers are cosines between what the encoder makes of two items: 1 is the same, 0 is unrelated; beside “words” " +
+  "it is BM25, which grows with rare words in common. They put cases in order; they are not probabilities.";

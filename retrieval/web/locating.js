@@ -106,7 +106,7 @@ function lay(pane, found) {
   const map = found.find(({ map, heat }) => map && heat);
   const outlined = found.filter(({ outline, edge }) => outline && edge);
   const words = [
-    map && `Map of “${map.words}”, by ${map.told.method}`,
+    map && `Map of “${map.words}”, by ${map.told.method}${map.told.mask ? "" : ": it does not single out the phrase"}`,
     outlined.length && `Outline of ${outlined.map(({ words }) => `“${words}”`).join(", ")}`,
   ];
   pane.lay("located", { heat: map?.heat ?? null, outlines: outlined.map(({ edge }) => edge), words: words.filter(Boolean).join(" · ") });
