@@ -33,9 +33,9 @@ def draft(image: str, k: int, where: str | None, subject: str | None, blind: boo
     with Index.open(on_wait=lambda note: click.echo(note, err=True)) as index:
         index.active_version  # noqa: B018  an empty index is told before the encoder is loaded
         from retrieval.draft.drafting import draft as make_draft
-        from retrieval.localize.localizing import localize
+        from retrieval.draft.drafting import localizer
 
-        shows = None if blind else localize
+        shows = None if blind else localizer(index)
         made = make_draft(index, image, k=k, where=where, subject=subject, localizing=shows)
     if as_json:
         click.echo(json.dumps(made.as_json(), indent=2, ensure_ascii=False))

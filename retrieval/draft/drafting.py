@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,9 @@ Localizing = Callable[["Encoder", NDArray[np.float32], Sequence[str]], Sequence[
 """Shows where phrases are in a picture: (encoder, (height, width) float32 in [0, 1], phrases), an answer
 each.
 """
+
+_METHOD = "gscorecam"
+"""Whose maps settle sides and zones: those that `similarity localize` makes unless told otherwise."""
 
 _READ = 40
 """Reports with a finding whose sentences are read for it, beside those of the voters."""
@@ -97,6 +101,20 @@ def draft(
         calibrated_by=None if calibration is None else calibration.films,
         reason=None if passed or unseen else _NOTHING_PASSED,
     )
+
+
+def localizer(index: Index) -> Localizing | None:
+    """What shows findings in the pictures that are drafted for, or None while nothing it shows is believed.
+
+    An encoder that was not calibrated for localization (`similarity localize --calibrate SOURCE`) gives only
+    masks with a reservation, which settle no side: to make them would be time lost.
+    """
+    from retrieval.localize.calibration import find_calibration  # late: takes seconds
+    from retrieval.localize.localizing import localize
+
+    if find_calibration(index.active_version.fingerprint, _METHOD) is None:
+        return None
+    return partial(localize, method=_METHOD)
 
 
 _NOTHING_PASSED = "No draft: the neighbours agree on no finding, and on no absence of one, surely enough."

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
+from retrieval.draft.neighbours import VOTERS
 from retrieval.draft.wording import Draft
 from retrieval.service import cases, schemas
 from retrieval.service.access import Actor
@@ -23,7 +24,7 @@ class DraftRequest(schemas.Asking):
     """A draft: of `image`, a picture of the index, or of one that is sent along."""
 
     image: schemas.Opaque | None = None
-    k: Annotated[int, Field(ge=1, le=1_000, description="How many neighbours of each kind vote.")] = 50
+    k: Annotated[int, Field(ge=1, le=1_000, description="How many neighbours of each kind vote.")] = VOTERS
     where: Annotated[str | None, Field(max_length=2_000, description="Only neighbours that meet this.")] = (
         None
     )
@@ -124,7 +125,9 @@ async def _draft(state: State, request: Request) -> Draft:
     picture = await run_in_threadpool(picture_of, state, asked.image, content)
 
     def make() -> Draft:
-        return drafting.draft(state.index(), PICTURE, k=asked.k, where=asked.where, picture=picture)
+        index = state.index()
+        shows = drafting.localizer(index)
+        return drafting.draft(index, PICTURE, k=asked.k, where=asked.where, localizing=shows, picture=picture)
 
     return await asyncio.wrap_future(state.slow.run(make))
 

@@ -12,11 +12,14 @@ import pytest
 from corpus.findings import Status
 from corpus.reports import sentences
 from indexer.index import Index
-from retrieval.draft.drafting import draft
+from retrieval.draft.drafting import draft, localizer
 from retrieval.draft.neighbours import KINDS
 from retrieval.draft.voting import NAMES, SIDES, Calibration, Scale
 from retrieval.draft.wording import HEADING, Draft
 from retrieval.localize.answer import Localization, Side
+from retrieval.localize.calibration import Calibration as MapCalibration
+from retrieval.localize.calibration import keep
+from retrieval.localize.evidence import STATISTICS, References
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")
 
@@ -119,6 +122,15 @@ def test_a_map_that_does_not_turn_with_the_film_or_was_not_checked_shows_nothing
     for film in FILMS:
         made = draft(calibrated, film, localizing=doubted)
         assert not any(statement.sentence.placed.kept for statement in made.statements)
+
+
+def test_maps_are_only_made_for_a_draft_where_their_word_would_count(index: Index, home: Path) -> None:
+    assert localizer(index) is None
+    count, dim = len(STATISTICS), index.active_version.dim
+    films = References(np.zeros((1, 2, 2, dim), np.float32), np.zeros((1, dim), np.float32))
+    bar = MapCalibration(np.ones(count + 1), np.zeros(count), np.ones(count), 0.5, films, {})
+    keep(bar, index.active_version.fingerprint, "gscorecam")
+    assert localizer(index) is not None
 
 
 def test_the_pictures_own_subject_votes_on_nothing(calibrated: Index) -> None:
