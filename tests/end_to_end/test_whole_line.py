@@ -96,7 +96,7 @@ def test_the_encoder_is_measured_beside_its_baselines(run: Run, encoder: str) ->
         (("--text", "effusion", "-k", "0"), 2, "k is a number of studies"),
         (("--text", "effusion", "--where", "agee>3"), 2, "unknown field 'agee'; the nearest is 'age'"),
         (("--text", ""), 2, "text is empty"),
-        (("--text", "x", "--case", "y"), 2, "exactly one of image, text and case"),
+        (("--image", "x", "--case", "y"), 2, "not of both: give the second as --like"),
         (("--case", "nobody:1"), 2, "no case 'nobody:1'"),
         (("--image", "not-there.png"), 1, "is not there"),
         (("--image", "table.csv"), 1, "neither PNG, JPEG nor DICOM"),
