@@ -24,16 +24,16 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 import sqlalchemy as sa
 
 import migrations
 from corpus.errors import HomeError, IndexingError
 from indexer.home import KEY_BYTES, home_error
 from indexer.index import Index
-from indexer.ledger import collection_of
+from indexer.ledger import FORMS, KINDS, collection_of
 from indexer.models import Base, StudyRow
-from indexer.vectors.store import Point, VectorStore
+from indexer.vectors.archive import read_points, write_points
+from indexer.vectors.store import VectorStore
 
 FORMAT = 1
 _ROWS, _POINTS = 2_000, 2_000  # in one part: no more is in memory at a time
@@ -177,15 +177,7 @@ def _vector_parts(store: VectorStore, held: Held) -> Iterator[tuple[str, bytes]]
         while batch := list(islice(ids, _POINTS)):
             points = store.fetch(collection, batch)
             held.vectors[collection] += len(points)
-            payloads = json.dumps([dict(point.payload) for point in points])
-            content = io.BytesIO()
-            np.savez(
-                content,
-                ids=np.frombuffer(b"".join(point.id.bytes for point in points), np.uint8).reshape(-1, 16),
-                vectors=np.stack([point.vector for point in points]),
-                payloads=np.frombuffer(payloads.encode(), np.uint8),
-            )
-            yield f"vectors/{collection}/{number}.npz", content.getvalue()
+            yield f"vectors/{collection}/{number}.npz", write_points(points)
             number += 1
 
 
@@ -208,13 +200,9 @@ def _place_key(file: Path, home: Path) -> None:
 
 def _restore_points(store: VectorStore, name: str, content: bytes) -> None:
     collection = name.split("/")[1]
-    with np.load(io.BytesIO(content), allow_pickle=False) as held:
-        vectors = held["vectors"]
-        payloads = json.loads(held["payloads"].tobytes())
-        ids = [UUID(bytes=row.tobytes()) for row in held["ids"]]
+    form, dim, points = read_points(content)
     if collection not in store.collections():
-        store.create(collection, vectors.shape[-1], {})
-    points = [Point(i, v, p) for i, v, p in zip(ids, vectors, payloads, strict=True)]
+        store.create(collection, dim, {}, form)
     store.upsert(collection, points)
 
 
@@ -222,10 +210,11 @@ def _index_own_fields(index: Index) -> None:
     """Let the collections be filtered by the tables' own columns, too."""
     held = set(index.store.collections())
     for version in index.catalog.versions():
-        for kind in ("image", "report"):
-            collection = collection_of(kind, version.fingerprint)
-            if collection in held:
-                index.store.create(collection, version.dim, index.catalog.own_fields())
+        for kind in KINDS:
+            collection, form = collection_of(kind, version.fingerprint), FORMS.get(kind, "dense")
+            if collection in held and kind != "sentence":
+                dim = 0 if form == "terms" else version.dim
+                index.store.create(collection, dim, index.catalog.own_fields(), form)
 
 
 def _restore_rows(engine: sa.Engine, file: Path) -> None:

@@ -36,7 +36,7 @@ def filled(tmp_path: Path, encoder: Encoder, encoder_folder: Path) -> Path:
     folder = tmp_path / "filled"
     source = open_source(cohort(tmp_path / "cohort", 8))
     with Index.open(folder, read_only=False) as index:
-        add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=1)
+        add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=1, patches=True)
     return folder
 
 
@@ -52,7 +52,13 @@ def contents(index: Index) -> tuple[dict[str, list[object]], dict[str, dict[str,
         }
     points = {
         name: {
-            point.id.hex: (np.round(point.vector, 6).tolist(), sorted(map(repr, point.payload.items())))
+            point.id.hex: (
+                np.round(point.vector, 6).tolist(),
+                None
+                if point.terms is None
+                else sorted(zip(point.terms.ids, point.terms.weights, strict=True)),
+                sorted(map(repr, point.payload.items())),
+            )
             for point in index.store.fetch(name, list(index.store.ids(name)))
         }
         for name in index.store.collections()
@@ -70,6 +76,8 @@ def test_what_is_restored_is_what_was_backed_up_also_onto_another_database(
         before = contents(index)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert held.rows["study"] == 8
+    kinds = {name.partition("__")[0] for name, count in held.vectors.items() if count}
+    assert kinds == {"images", "patches", "reports", "sentences", "terms"}
     with ExitStack() as held_open:
         if onto == "postgres":
             url = held_open.enter_context(fresh_database(request.getfixturevalue("postgres")))
