@@ -1,6 +1,7 @@
 """When an answer says that it has nothing to say, and what it promises otherwise."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from corpus.findings import Statuses
 from indexer.index import Index
@@ -9,14 +10,17 @@ from retrieval.gate import REFUSAL, load_gate
 from retrieval.picture import Picture
 from retrieval.query import Query
 
+if TYPE_CHECKING:
+    from trainer.encoder import Encoder
+
 GROWN = 0.1
 """An index that has grown or shrunk by a larger share since it was calibrated promises nothing."""
 
 
-def refusal(index: Index, picture: Picture) -> str | None:
+def refusal(index: Index, encoder: "Encoder", picture: Picture) -> str | None:
     """Why a picture is no query of this index, in a sentence; None where it is, or nothing is known."""
     gate = load_gate(index)
-    return REFUSAL if gate is not None and gate.refuses(index.encoder, picture.pixels) else None
+    return REFUSAL if gate is not None and gate.refuses(encoder, picture.pixels) else None
 
 
 def promise(index: Index, query: Query, hits: Sequence[Statuses]) -> tuple[bool | None, str | None]:

@@ -149,10 +149,17 @@ def _add_picture(index: Index, reading: _Reading, part: Part, location: str) -> 
     read_already = reading.query.picture if part == "image" else None
     shown = show(index, read_already or read_picture(location))
     reading.pictures.append((part, shown))
-    if part == "image" and not shown.studies:  # one that the index holds is of its kind
-        reading.refused = refusal(index, shown.picture)
     reading.took = replace(reading.took, decode=reading.took.decode + _since(began))
+    if part == "image" and not shown.studies:  # one that the index holds is of its kind
+        _look_whether_refused(index, reading, shown)
     return shown
+
+
+def _look_whether_refused(index: Index, reading: _Reading, shown: Shown) -> None:
+    encoder = index.encoder  # before the clock: to load it is part of the start-up
+    began = perf_counter()
+    reading.refused = refusal(index, encoder, shown.picture)
+    reading.took = replace(reading.took, encode=reading.took.encode + _since(began))
 
 
 def _add_region(index: Index, reading: _Reading, location: str, box: Box) -> Shown:
@@ -165,16 +172,18 @@ def _add_region(index: Index, reading: _Reading, location: str, box: Box) -> Sho
     began = perf_counter()
     shown = show(index, reading.query.picture or read_picture(location))
     decoded = perf_counter()
+    encoder = index.encoder  # before the clock: to load it is part of the start-up
+    loaded = perf_counter()
     pixels = shown.picture.pixels
-    patches = index.encoder.encode_patches([pixels])
+    patches = encoder.encode_patches([pixels])
     if not shown.studies:
-        reading.refused = refusal(index, shown.picture)
+        reading.refused = refusal(index, encoder, shown.picture)
     height, width = pixels.shape
     reading.region = cut(patches.vectors[0], patches.image_size, height, width, box)
     reading.took = replace(
         reading.took,
         decode=reading.took.decode + (decoded - began) * 1000,
-        encode=reading.took.encode + _since(decoded),
+        encode=reading.took.encode + _since(loaded),
     )
     return shown
 
@@ -191,8 +200,9 @@ def _encode_pictures(index: Index, readings: Sequence[_Reading]) -> None:
     waiting = [(reading, part, shown.picture) for reading in readings for part, shown in reading.pictures]
     if not waiting:
         return
+    encoder = index.encoder  # before the clock: to load it is part of the start-up
     began = perf_counter()
-    vectors = index.encoder.encode_images([picture.pixels for _, _, picture in waiting])
+    vectors = encoder.encode_images([picture.pixels for _, _, picture in waiting])
     each = _since(began) / len(waiting)
     for (reading, part, _), vector in zip(waiting, vectors, strict=True):
         reading.found.append((part, "image", vector))
@@ -204,8 +214,9 @@ def _encode_texts(index: Index, readings: Sequence[_Reading]) -> None:
     waiting = [(reading, part, text) for reading in readings for part, text in reading.texts]
     if not waiting:
         return
+    encoder = index.encoder  # before the clock, as above
     began = perf_counter()
-    vectors = index.encoder.encode_texts([text for _, _, text in waiting])
+    vectors = encoder.encode_texts([text for _, _, text in waiting])
     each = _since(began) / len(waiting)
     for (reading, part, _), vector in zip(waiting, vectors, strict=True):
         reading.found.append((part, "text", vector))

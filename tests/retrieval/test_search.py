@@ -1,6 +1,7 @@
 """Searches of a small real index, over both vector stores."""
 
 import json
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from retrieval.answer import Answer
 from retrieval.query import Query, Target
 from retrieval.search import search, search_all, search_vector
 from tests.retrieval.conftest import LOUD, PHANTOMS
+from trainer.encoder import Encoder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")
 
@@ -230,3 +232,17 @@ def test_an_index_that_holds_nothing_says_so(tmp_path: Path) -> None:
 def test_k_is_a_number_of_studies(k: int) -> None:
     with pytest.raises(UsageError, match="k is a number"):
         Query(text="effusion", k=k)
+
+
+@pytest.mark.parametrize("asked", [Query(text="pleural effusion"), Query(image="phantom://9/1")])
+def test_what_an_answer_took_leaves_out_the_loading_of_the_encoder(
+    index: Index, asked: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = index.encoder
+
+    def load_slowly(_: Index) -> Encoder:
+        time.sleep(1.0)
+        return loaded
+
+    monkeypatch.setattr(Index, "encoder", property(load_slowly))
+    assert search(index, asked).took.encode < 1000
