@@ -32,7 +32,7 @@ demo: $(READY)   ## train, index, search and evaluate on phantoms; write a page 
 
 test: $(READY) lint  ## lint, types and the whole suite
 	@sh .ci/install-chromium
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)   ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .

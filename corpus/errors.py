@@ -49,6 +49,10 @@ class IndexInUse(IndexingError):
     """Another process owns the embedded index; the message says which."""
 
 
+class OwnerGone(IndexingError):
+    """The service that owned the index ended while this process worked through it; what was done is safe."""
+
+
 class FingerprintMismatch(IndexingError):
     """Vectors of two different encoders would be mixed."""
 

@@ -143,7 +143,8 @@ def verify(as_json: bool) -> None:
     from indexer.index import Index
     from indexer.reconcile import verify as compare
 
-    with Index.open(on_wait=_note) as opened:
+    # Beside a run, its steps would look like faults.
+    with Index.open(read_only=False, on_wait=_note) as opened:
         verified = compare(opened)
     if as_json:
         _report(verified.as_json(), True)

@@ -77,7 +77,12 @@ class Added:
 
 
 Observer = Callable[[Stage, Added], None]
-"""Told of every moment of every step, with what was done so far: for progress and for tests."""
+"""Told of every moment of every step, with what was done so far: for progress and for tests. It may raise
+`Stopped`."""
+
+
+class Stopped(BaseException):
+    """Whoever asked for a run wants it to end here, in order: what is embedded is kept."""
 
 
 def add_source(
@@ -110,12 +115,17 @@ def add_source(
 
     Raises:
         HomeError: the disk is full or read-only.
+        Stopped: by the observer.
     """
     job = _Job(index, encoder, origin, patches, observer or (lambda _stage, _added: None))
     try:
         job.prepare(folder)
         with DecodePool(encoder.framing, workers or os.cpu_count() or 1, hang_seconds) as pool:
-            job.run(source, pool)
+            try:
+                job.run(source, pool)
+            except (KeyboardInterrupt, Stopped):
+                job.keep()  # whoever stops a run in order has what it did
+                raise
         job.finish()
     except OSError as error:
         raise home_error(index.home.folder, error) from error
@@ -186,6 +196,11 @@ class _Job:
         self.pending.problems += self._take_problems()
         self._commit()
 
+    def keep(self) -> None:
+        """Make last what is in the store already, so that a run that was stopped leaves nothing half done."""
+        self.observer = lambda _stage, _added: None
+        self._commit()
+
     def finish(self) -> None:
         """Forget problems that are no more, delete vectors of nothing, build the search graph if due."""
         self.ledger.forget_problems(self.origin, self.seen)
@@ -227,8 +242,8 @@ class _Job:
         self.observer("encoded", self.added)
         with self._clock("vectors"):
             self._write(work)
-        self.observer("vectors", self.added)
         self._note(group, resolved, work)
+        self.observer("vectors", self.added)
         if self.pending.due:
             self._commit()
 
@@ -263,7 +278,7 @@ class _Job:
 
     def _commit(self) -> None:
         """Bring what was written to the disk, then make it last in one transaction."""
-        pending, self.pending = self.pending, _Pending()
+        pending = self.pending
         with self._clock("flush"):
             for kind in {kind for kind, _ in pending.done}:
                 self.index.store.flush(collection_of(kind, self.fingerprint))
@@ -276,6 +291,7 @@ class _Job:
         self.observer("committing", self.added)
         with self._clock("ledger"):
             deleted = self.ledger.commit(step, self.fingerprint, self.origin)
+        self.pending = _Pending()
         self.observer("committed", self.added)
         self.added.deleted += deleted
         if deleted:

@@ -9,7 +9,7 @@ from uuid import UUID
 from numpy.typing import NDArray
 
 from corpus import errors
-from corpus.errors import IndexingError, SimilarityError
+from corpus.errors import IndexingError, OwnerGone, SimilarityError
 from indexer.vectors.conditions import Condition, FieldType, PayloadValue
 from indexer.vectors.store import Form, Hit, Point, Terms
 from indexer.vectors.wire import pack, unpack
@@ -100,7 +100,7 @@ class OwnedStore:
                     self._line.send_bytes(message)
                 outcome, told = unpack(self._line.recv_bytes(), self._line.recv_bytes)
         except (EOFError, OSError) as error:
-            raise IndexingError(
+            raise OwnerGone(
                 "the service that had the index open has ended; run the command again: what was done is safe"
             ) from error
         if outcome == "done":

@@ -14,21 +14,17 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
-from corpus.errors import IndexInUse, SimilarityError, UsageError
+from corpus.errors import IndexInUse, OwnerGone, SimilarityError, UsageError
 from indexer.database import open_database
 from indexer.home import Home
 from indexer.index import Index
-from indexer.pipeline import Added, Stage
+from indexer.pipeline import Added, Stage, Stopped
 from retrieval.service.jobs import Job, Jobs, JobState
 
 _NOTE_SECONDS = 0.5
 _NICE = 5
 
 Noting = Callable[[Mapping[str, Any]], None]
-
-
-class _Ended(BaseException):
-    """The job is to stop here: it was cancelled, or the service ends."""
 
 
 def main(job_id: str) -> int:
@@ -44,13 +40,13 @@ def main(job_id: str) -> int:
             return 0
         try:
             outcome = _WORK[job.kind](job, _noting(jobs, job_id))
-        except IndexInUse:
+        except (IndexInUse, OwnerGone):
             return 1  # put back by the runner, to be tried again
         except SimilarityError as error:
             jobs.end(job_id, JobState.FAILED, error=str(error))
         else:
             jobs.end(job_id, JobState.DONE, outcome)
-    except _Ended:
+    except Stopped:
         return 1
     finally:
         engine.dispose()
@@ -74,8 +70,12 @@ def _add(job: Job, note: Noting) -> Mapping[str, Any]:
         encoder = Encoder.load(folder, settings().device)
         index.use(encoder)
         note({"studies": 0, "embedded": {}})
+        ending = threading.Event()
+        signal.signal(signal.SIGTERM, lambda _signal, _frame: ending.set())  # end between two moments
 
         def observe(_stage: Stage, added: Added) -> None:
+            if ending.is_set():
+                raise Stopped
             note({"studies": added.studies, "embedded": dict(added.embedded)})
 
         added = add_source(index, source, encoder, origin=spec, folder=str(folder), observer=observe)
@@ -87,7 +87,8 @@ def _verify(job: Job, note: Noting) -> Mapping[str, Any]:
     from indexer.reconcile import verify
 
     note({})
-    with Index.open(on_wait=lambda line: note({"waiting": line})) as index:
+    # Beside a run, its steps would look like faults.
+    with Index.open(read_only=False, on_wait=lambda line: note({"waiting": line})) as index:
         return verify(index).as_json()
 
 
@@ -118,13 +119,13 @@ def _noting(jobs: Jobs, job_id: str) -> Noting:
             return
         last = time.monotonic()
         if not jobs.note(job_id, progress):
-            raise _Ended
+            raise Stopped
 
     return note
 
 
 def _end(_signal: int, _frame: FrameType | None) -> None:
-    raise _Ended
+    raise Stopped
 
 
 def _end_with_parent() -> None:

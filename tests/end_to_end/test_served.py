@@ -17,7 +17,7 @@ import pytest
 from tests.encoders import build_tiny_encoder
 from tests.end_to_end.conftest import SIMILARITY, Run
 
-PATIENCE = 600  # seconds
+PATIENCE = 180  # seconds
 
 
 @contextmanager

@@ -10,10 +10,11 @@ from PIL import Image
 
 from corpus.errors import FingerprintMismatch
 from corpus.sources import open_source
+from indexer import pipeline
 from indexer.home import CACHE
 from indexer.index import Index
 from indexer.models import ItemRow, LedgerRow, SentenceRow, TombstoneRow
-from indexer.pipeline import Added, add_source
+from indexer.pipeline import Added, Stage, Stopped, add_source
 from indexer.reconcile import verify
 from indexer.removal import remove_study, remove_subject
 from indexer.vectors.conditions import Comparison, FieldType
@@ -221,6 +222,43 @@ def test_lost_vectors_are_made_again_and_orphans_leave(home: Path, tmp_path: Pat
     with Index.open() as index:
         assert verify(index).faults == []
         assert contents(index)["ledger"] == before["ledger"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "stop"),
+    [
+        ("encoded", Stopped),
+        ("vectors", Stopped),
+        ("vectors", KeyboardInterrupt),
+        ("flushed", Stopped),
+        ("committing", Stopped),
+    ],
+)
+def test_a_run_that_is_stopped_in_order_leaves_nothing_half_done(
+    home: Path,
+    tmp_path: Path,
+    encoder: Encoder,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: Stage,
+    stop: type[BaseException],
+) -> None:
+    monkeypatch.setattr(pipeline, "STEP_PICTURES", 2)
+    source = cohort(tmp_path / "cases", 12)
+    seen: list[Stage] = []
+
+    def observe(now: Stage, _added: Added) -> None:
+        seen.append(now)
+        if now == stage and seen.count("vectors") >= 3:
+            raise stop
+
+    with pytest.raises(stop):
+        add(source, encoder, observer=observe)
+    with Index.open() as index:
+        verified = verify(index)
+        assert not verified.faults
+        assert verified.vectors["image"] >= 4  # what was embedded before is kept
+        kept = dict(verified.vectors)
+    assert add(source, encoder).embedded["image"] == 10 - kept["image"]
 
 
 def test_an_encoder_that_made_no_vectors_cannot_be_used_and_a_moved_one_can(

@@ -11,7 +11,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from corpus.errors import IndexingError, IndexInUse
+from corpus.errors import OwnerGone, IndexInUse
 from corpus.settings import settings
 from corpus.sources import open_source
 from indexer.home import Home
@@ -102,7 +102,7 @@ def test_an_owner_that_ends_is_told_and_one_that_was_killed_is_in_nobodys_way(ho
         assert reached.collections() == []
         owner.kill()
         owner.wait()
-        with pytest.raises(IndexingError, match="has ended; run the command again"):
+        with pytest.raises(OwnerGone, match="has ended; run the command again"):
             reached.collections()
     owner.stdout.close()
     assert owner.stdin is not None
