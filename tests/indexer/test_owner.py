@@ -11,7 +11,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from corpus.errors import OwnerGone, IndexInUse
+from corpus.errors import IndexInUse, OwnerGone
 from corpus.settings import settings
 from corpus.sources import open_source
 from indexer.home import Home
