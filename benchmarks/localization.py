@@ -1,6 +1,6 @@
 """Where findings are: every localizer beside the baselines, on drawn and real pictures; how it refuses.
 
-    python -m benchmarks.localization --data ../shared/data --models ../shared/models
+    python -m benchmarks.localization --data ../shared/data
 
 Trains two encoders where they are not there yet, by one recipe (trainer/recipes/localize.toml): one on
 phantoms and on counterfactual films of the people who train, one on breast ultrasound (busi), the second
@@ -40,28 +40,28 @@ from trainer.seen import has_seen
 
 RECIPE = Path(__file__).resolve().parents[1] / "trainer" / "recipes" / "localize.toml"
 SHOWN = ("pointing", "dice", "nsd", "masked", "side_right")
-PHANTOMS = "phantom:500@11"
+PHANTOMS = "phantom:2000@11"
+BETWEEN = "phantom:300@55"
+"""To calibrate on: nobody of it trains, nobody of it is measured."""
 LEFT_OUT = "phantom:150@77"
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 def main() -> None:
     """Train what is not there, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--models", type=Path, help="default: models beside the data")
     parser.add_argument("--runs", type=Path, default=Path("runs/localization"), help="where encoders go")
     parser.add_argument("--method", action="append", help="measure these alone (repeat)")
     options = parser.parse_args()
     console = Console(width=150, highlight=False)
-    weights = (options.models or options.data.parent / "models") / "mobilenetv2_100-imagenet"
     methods = row_names(options.method or [])
     options.runs.mkdir(parents=True, exist_ok=True)
     nih = options.data / "nih-chestxray14"
-    drawn = {split: _draw_films(nih, options.runs / f"films-{split}", split) for split in ("train", "test")}
+    drawn = {split: _draw_films(nih, options.runs / f"films-{split}", split) for split in SPLITS}
     chest = _train(
         options.runs / "chest",
         [PHANTOMS, f"manifest:{drawn['train'] / 'manifest.csv'}"],
-        weights / "model.safetensors",
         {},
         console,
     )
@@ -69,25 +69,25 @@ def main() -> None:
     breast = _train(
         options.runs / "breast",
         [f"manifest:{_list_pictures(busi, options.runs / 'busi.csv')}"],
-        weights / "model.safetensors",
         {"loss.name": "infonce"},
         console,
     )
-    trusted = _calibrated(chest, methods, f"manifest:{drawn['train'] / 'manifest.csv'}")
-    sets: list[tuple[str, Encoder, Marks, Callable[[str], bool]]] = [
-        ("phantoms", chest, open_marks(LEFT_OUT, None, None, print), _nobody),
-        ("counterfactual films", chest, MaskFolder.open(drawn["test"]), _nobody),
-        ("covid-cxr-segmentation", chest, MaskFolder.open(options.data / "covid-cxr-segmentation"), _nobody),
+    listed = {split: f"manifest:{folder / 'manifest.csv'}" for split, folder in drawn.items()}
+    drawn_chests = _calibrated(chest, methods, BETWEEN)
+    films = _calibrated(chest, methods, listed["val"])
+    breasts = _calibrated(breast, methods, f"manifest:{options.runs / 'busi.csv'}")
+    sets: list[tuple[str, Encoder, Marks, Callable[[str], bool], Mapping[str, Calibration]]] = [
+        ("phantoms", chest, open_marks(LEFT_OUT, None, None, print), _nobody, drawn_chests),
+        ("counterfactual films", chest, MaskFolder.open(drawn["test"]), _nobody, films),
+        ("covid-cxr-segmentation", chest, MaskFolder.open(options.data / "covid-cxr-segmentation"), _nobody,
+         films),
         ("ChestX-ray14 boxes", chest, open_marks(None, nih / "BBox_List_2017.csv", nih, print),
-         partial(has_seen, chest.record)),
-        ("busi, left-out pictures", breast, MaskFolder.open(busi), _trains),
+         partial(has_seen, chest.record), films),
+        ("busi, left-out pictures", breast, MaskFolder.open(busi), _trains, breasts),
     ]  # fmt: skip
-    for title, encoder, marks, seen in sets:
+    for title, encoder, marks, seen, believed in sets:
         began = time.monotonic()
-        believed = trusted if encoder is chest else {}
-        rows = {
-            name: partial(localize, encoder, method=name, thresholds=believed.get(name)) for name in methods
-        }
+        rows = {name: partial(localize, encoder, method=name, thresholds=believed[name]) for name in methods}
         measured = measure_localizers(marks, rows, seen=seen)
         made = tabulate(measured, methods)
         for entry in made["structures"]:
@@ -96,8 +96,7 @@ def main() -> None:
             f"{measured.pictures} pictures of {len(measured.subjects)} people, {len(measured.seen_subjects)} "
             f"seen people left out, {time.monotonic() - began:.0f} s"
         )
-    films = {"phantoms": LEFT_OUT, "counterfactual films": f"manifest:{drawn['test'] / 'manifest.csv'}"}
-    console.print(_refusals(chest, methods, films | {"ChestX-ray14": f"nih-chestxray14:{nih}"}))
+    console.print(_refusals({"phantoms": drawn_chests, "counterfactual films": films, "busi": breasts}))
     console.print(describe_machine())
 
 
@@ -130,12 +129,10 @@ def _list_pictures(folder: Path, out: Path) -> Path:
     return out
 
 
-def _train(
-    out: Path, corpus: Sequence[str], weights: Path, overrides: Mapping[str, Any], console: Console
-) -> Encoder:
+def _train(out: Path, corpus: Sequence[str], overrides: Mapping[str, Any], console: Console) -> Encoder:
     if not (out / "encoder").is_dir():
         began = time.monotonic()
-        settings = {"corpus": tuple(corpus), "image_weights": str(weights), **overrides}
+        settings = {"corpus": tuple(corpus), **overrides}
         train(read_config(RECIPE, settings), out)
         console.print(f"{out.name} trained in {time.monotonic() - began:.0f} s")
     return Encoder.load(find_encoder(out))
@@ -156,13 +153,13 @@ def _calibrated(encoder: Encoder, methods: Sequence[str], source: str) -> dict[s
     return {method: calibrate(encoder, studies(lambda problem: None), method) for method in methods}
 
 
-def _refusals(encoder: Encoder, methods: Sequence[str], sources: Mapping[str, str]) -> Table:
-    """How often a mask is given where one is due and none where none is, on films not calibrated on."""
+def _refusals(fitted: Mapping[str, Mapping[str, Calibration]]) -> Table:
+    """How often a mask is given where one is due and none where none is, on films not fitted on."""
     columns = ("present: mask", "absent: none", "shuffled: none", "random vector: none")
     table = Table("", "films", *columns, title="Masks given and refused", title_justify="left")
-    for title, source in sources.items():
-        for method, fitted in _calibrated(encoder, methods, source).items():
-            kinds = (fitted.rates.get(kind) for kind in ("present", "absent", "shuffled", "random"))
+    for title, methods in fitted.items():
+        for method, calibration in methods.items():
+            kinds = (calibration.rates.get(kind) for kind in ("present", "absent", "shuffled", "random"))
             table.add_row(method, title, *("–" if rate is None else f"{rate:.2f}" for rate in kinds))
     return table
 

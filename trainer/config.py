@@ -157,6 +157,8 @@ class AugmentConfig:
     """Small random changes of a training picture; left stays left.
 
     `degrees` of rotation, `translate` and `scale` as shares, `brightness` and `contrast` as factors 1 ± x.
+    `hidden_patches`: share of a picture's patches that `loss.patches` does not see in a step, so that no part
+    of a finding can rely on its most telling one.
     """
 
     degrees: float = 5.0
@@ -164,6 +166,7 @@ class AugmentConfig:
     scale: float = 0.06
     brightness: float = 0.15
     contrast: float = 0.15
+    hidden_patches: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +243,7 @@ class TrainConfig:
             ("optimizer.average", self.optimizer.average),
             ("optimizer.keep_start", self.optimizer.keep_start),
             ("head.drop", self.head.drop),
+            ("augment.hidden_patches", self.augment.hidden_patches),
         ):
             if not 0 <= share < 1:
                 raise UsageError(f"{name} must lie in 0…1, below 1, not {share}")

@@ -64,6 +64,7 @@ class ImageSide:
         self._std = torch.tensor(preprocessing["std"], device=device).view(1, -1, 1, 1)
         self._device = device
         self._augment = augmentation(augment) if augment else None
+        self._hidden = augment.hidden_patches if augment else 0.0
         self._freeze = freeze
         visual: Any = model.visual
         self._visual = visual
@@ -125,6 +126,8 @@ class ImageSide:
     def with_patches(self, index: NDArray[np.int64]) -> Tensor:
         """(n, 1 + P, dim) unit features of the augmented pictures at `index`, their own first, then patches'.
 
+        Of the patches of each picture a random share is hidden: P are left, in no order.
+
         Raises:
             EncoderError: the tower gives no map of features.
         """
@@ -132,7 +135,7 @@ class ImageSide:
         grid = self._tower.map(activations)
         visual = self._visual
         whole = visual.head(visual.trunk.forward_head(grid))
-        patches = project_map(visual, grid).flatten(1, 2)
+        patches = self._seen_patches(project_map(visual, grid).flatten(1, 2))
         return F.normalize(torch.cat([whole[:, None], patches], dim=1).float(), dim=-1)
 
     def inputs(self, index: NDArray[np.int64], *, augment: bool = False) -> Tensor:
@@ -141,6 +144,15 @@ class ImageSide:
         if augment and self._augment is not None:
             pixels = torch.stack([self._augment(picture) for picture in pixels])
         return (pixels.expand(-1, 3, -1, -1) - self._mean) / self._std
+
+    def _seen_patches(self, patches: Tensor) -> Tensor:
+        """Of (n, P, dim) patches those that are not hidden, chosen anew for each picture."""
+        n, count, dim = patches.shape
+        seen = count - int(self._hidden * count)
+        if seen == count:
+            return patches
+        chosen = torch.rand(n, count).argsort(dim=1)[:, :seen].to(patches.device)
+        return patches.gather(1, chosen[:, :, None].expand(-1, -1, dim))
 
     def _activations(self, rows: NDArray[np.int64], *, training: bool) -> Tensor:
         """What the learning part of the tower takes of the pictures at `rows`."""

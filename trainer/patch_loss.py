@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from corpus.errors import TrainingError
 
-SHARPNESS = 20.0
+SHARPNESS = 10.0
 """How near the soft maximum over patches is to the best: a cosine lower by 0.1 weighs e⁻² as much."""
 
-THRESHOLD = 0.4
+THRESHOLD = 0.2
 """The cosine from which a patch shows what a text says."""
 
 SLOPE = 10.0

@@ -82,14 +82,21 @@ def test_another_grid_is_another_encoder_and_an_edited_one_is_told(fine: Path, t
         Encoder.load(edited, "cpu")
 
 
-def test_the_fine_architecture_is_the_usual_one_but_for_its_grid_and_dimensions() -> None:
-    fine, usual = find_architecture("mobilenetv2-minilm-fine"), find_architecture("mobilenetv2-minilm")
-    assert fine.image_trunk == {
-        "architecture": usual.model_cfg["vision_cfg"]["timm_model_name"],
-        "model_args": {"output_stride": 16},
-    }
-    same = {"timm_model_name": "", "embed_dim": 0}
-    assert {**fine.model_cfg, **same, "vision_cfg": {**fine.model_cfg["vision_cfg"], **same}} == {
-        **usual.model_cfg, **same, "vision_cfg": {**usual.model_cfg["vision_cfg"], **same},
-    }  # fmt: skip
-    assert (fine.text_weights, fine.preprocess_cfg) == (usual.text_weights, usual.preprocess_cfg)
+def test_a_patch_of_the_architecture_that_localizes_sees_its_surroundings_and_no_more() -> None:
+    """In pixels of the 256: what a patch says of a finding is said of its place."""
+    shape = find_architecture("bag-minilm")
+    assert shape.image_trunk is not None
+    trunk = timm.create_model(
+        shape.image_trunk["architecture"], **shape.image_trunk["model_args"], zero_init_last=False
+    ).eval()
+    pixels = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    grid = trunk.forward_features(pixels)
+    assert grid.shape[2:] == (32, 32)
+    grid[0, :, 16, 16].square().sum().backward()
+    assert pixels.grad is not None
+    seen = pixels.grad[0].abs().sum(dim=0) > 0
+    for side in (seen.any(dim=0), seen.any(dim=1)):
+        places = side.nonzero().flatten()
+        width = int(places[-1] - places[0]) + 1
+        assert 40 < width < 100
+        assert abs(float(places[0] + places[-1]) / 2 - 132) < 8  # around its own 8 × 8 pixels

@@ -10,9 +10,14 @@ from torch import Tensor, nn
 
 from corpus.errors import TrainingError
 from corpus.findings import from_sides
+from tests.encoders import tiny_shape
+from trainer.config import AugmentConfig, FreezeConfig
+from trainer.features import ImageSide
 from trainer.losses import InfoNCELoss
 from trainer.patch_loss import SHARPNESS, SLOPE, THRESHOLD, WithPatches, best_patches
+from trainer.registry import Architecture
 from trainer.targets import shown
+from trainer.towers import build_towers
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:
@@ -97,3 +102,27 @@ def test_what_a_film_shows_of_a_text_is_read_from_both_statuses() -> None:
     nan = np.nan
     wanted = [[1, 1, nan, nan], [0, 0, nan, nan], [nan, nan, nan, nan], [nan, nan, nan, nan]]
     np.testing.assert_array_equal(shown(films, texts), np.array(wanted, np.float32))
+
+
+def test_of_the_patches_a_share_is_hidden_and_another_one_each_time() -> None:
+    towers = build_towers(Architecture(name="tiny-test", **tiny_shape()), texts=lambda: ["no effusion"] * 3)
+    towers.model.eval()
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 64, 64), np.uint8)
+
+    def side(hidden: float) -> ImageSide:
+        augment = AugmentConfig(0.0, 0.0, 0.0, 0.0, 0.0, hidden)
+        preprocessing = towers.architecture.preprocess_cfg
+        return ImageSide(
+            towers.model, pixels, preprocessing, FreezeConfig(), augment, torch.device("cpu"), patches=True
+        )
+
+    torch.manual_seed(0)
+    with torch.no_grad():
+        whole, some, others = (side(share).with_patches(np.arange(2)) for share in (0.0, 0.5, 0.5))
+    assert some.shape[1] == 1 + (whole.shape[1] - 1) // 2
+    torch.testing.assert_close(some[:, 0], whole[:, 0])  # the picture itself is looked at whole
+    assert not torch.equal(some, others)
+    for picture in range(2):
+        likeness = some[picture, 1:] @ whole[picture, 1:].T
+        assert len(set(likeness.argmax(dim=1).tolist())) == len(likeness)  # each is one of them, none twice
+        torch.testing.assert_close(likeness.amax(dim=1), torch.ones(len(likeness)))
