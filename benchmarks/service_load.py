@@ -1,10 +1,11 @@
 """Searches under load: 16 clients, 20 searches a second, one localize and one draft running all the while.
 
-    python -m benchmarks.service_load [--encoder DIR] [--studies N] [--seconds S]
+    python -m benchmarks.service_load [--encoder DIR] [--studies N] [--seconds S] [--home DIR]
 
-The cohort is drawn and indexed by the given encoder (`make encoder` writes `runs/real`); every search is of
-another text, so that no answer is kept anywhere. Times are those of the client: from the moment a request was
-due, so that a service which falls behind is not spared.
+The cohort is drawn and indexed by the given encoder (`make encoder` writes `runs/real`); with `--home` the
+index is made there once, and used again by the next run. Every search is of another text, so that no answer
+is kept anywhere. Times are those of the client: from the moment a request was due, so that a service which
+falls behind is not spared.
 """
 
 import argparse
@@ -90,11 +91,13 @@ def main() -> None:
     parser.add_argument("--encoder", default="runs/real")
     parser.add_argument("--studies", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--home", type=Path, help="Where the index is, or is to be made.")
     parser.add_argument("--data", help="Not used: the cohort is drawn.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder) / "home"
-        _command(home, "index", "add", f"phantom:{options.studies}@1", "--encoder", options.encoder)
+        home = options.home or Path(folder) / "home"
+        if not (home / "catalog.sqlite").exists():
+            _command(home, "index", "add", f"phantom:{options.studies}@1", "--encoder", options.encoder)
         token = _command(home, "token", "create", "--role", "admin", "--name", "benchmark").strip()
         service = subprocess.Popen(
             [*PROGRAM, "serve", "--port", "0"],

@@ -120,6 +120,21 @@ class Catalog:
         studies = self.studies(ids.values())
         return {key: studies[study_id] for key, study_id in ids.items() if study_id in studies}
 
+    def images_of_studies(self, study_ids: Iterable[str]) -> dict[str, list[ImageRef]]:
+        """Study → its pictures, in the study's own order; an id that is not there is left out."""
+        found: dict[str, list[ImageRef]] = {}
+        columns = (ItemRow.item_id, ItemRow.location, ItemRow.view, ItemRow.modality)
+        pictures = sa.and_(ItemRow.study_id == StudyRow.study_id, ItemRow.kind == "image")
+        chosen = sa.select(StudyRow.study_id, *columns).outerjoin(ItemRow, pictures)
+        for chunk in chunks(study_ids):
+            for study_id, item_id, location, view, modality in self._rows(
+                chosen.order_by(ItemRow.position), StudyRow.study_id, chunk
+            ):
+                images = found.setdefault(study_id, [])
+                if item_id is not None:
+                    images.append(ImageRef(item_id, location or "", view, modality))
+        return found
+
     def study_ids_of_subject(self, subject_id: str) -> list[str]:
         """The studies of one person, newest first (those without a date last)."""
         newest_first = sa.select(StudyRow.study_id).where(StudyRow.subject_id == subject_id)

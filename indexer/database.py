@@ -64,7 +64,8 @@ def open_database(home: Home) -> sa.Engine:
 def make_engine(url: sa.URL) -> sa.Engine:
     """An engine with what each database needs: WAL and foreign keys on SQLite."""
     # Parameters are cases and names: they belong in no traceback and no log.
-    engine = sa.create_engine(url, hide_parameters=True)
+    # A server may have been restarted since a connection was used last: a file may not.
+    engine = sa.create_engine(url, hide_parameters=True, pool_pre_ping=url.get_backend_name() != "sqlite")
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine

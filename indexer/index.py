@@ -94,6 +94,7 @@ class Index:
         """
         pinned = Index(self.home, self.catalog, self.store, ExitStack())
         pinned._version = self.active_version
+        pinned.calibrations = self.calibrations
         pinned._encoders, pinned._loading = self._encoders, self._loading
         return pinned
 
@@ -126,11 +127,17 @@ class Index:
             if version.fingerprint not in self._encoders:
                 from trainer.encoder import Encoder  # late: takes seconds
 
+                self._encoders.clear()  # of another version: one in memory is enough
                 encoder = Encoder.load(version.folder, settings().device)
                 if encoder.fingerprint != version.fingerprint:
                     raise FingerprintMismatch(mismatch(version, encoder.name, encoder.fingerprint))
                 self._encoders[version.fingerprint] = encoder
             return self._encoders[version.fingerprint]
+
+    @property
+    def loaded(self) -> bool:
+        """Whether an encoder is in memory."""
+        return bool(self._encoders)
 
     def use(self, encoder: "Encoder") -> None:
         """Encode with this one, and search its version, whichever is active.
@@ -138,7 +145,7 @@ class Index:
         Raises:
             FingerprintMismatch: it made none of the vectors.
         """
-        active = self.catalog.active_version()
+        active = self._version or self.catalog.active_version()
         if active is not None and active.fingerprint != encoder.fingerprint:
             versions = {version.fingerprint: version for version in self.catalog.versions()}
             if encoder.fingerprint not in versions:

@@ -78,12 +78,17 @@ def write_concept(concept: Concept) -> str:
     )
 
 
+@lru_cache(maxsize=1 << 14)  # few are ever told, and a search reads those of every candidate
 def read_concept(text: str) -> Concept:
     """The concept that `write_concept` wrote."""
     finding, status, *place = text.split(":")
     side, zone, degree = (part or None for part in place)
     return Concept(
-        finding, Status(status), cast(Side | None, side), cast(Zone | None, zone), cast(Degree | None, degree)
+        finding,
+        Status(status),
+        cast("Side | None", side),
+        cast("Zone | None", zone),
+        cast("Degree | None", degree),
     )
 
 

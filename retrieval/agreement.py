@@ -7,6 +7,7 @@ the catalog for a single report.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from corpus.concepts import Concept
 from corpus.findings import VOCABULARY, Status
@@ -64,11 +65,13 @@ def agreement(asked: Asked, payload: Mapping[str, PayloadValue]) -> Agreement:
 
 
 def _findings(payload: Mapping[str, PayloadValue]) -> tuple[dict[str, Status], list[Concept]]:
-    statuses: dict[str, Status] = {}
-    for entry in listed(payload, "finding"):
-        name, _, status = entry.partition(":")
-        statuses[name] = Status(status) if status else Status.PRESENT
-    return statuses, told_concepts(payload)
+    return dict(map(_status, listed(payload, "finding"))), told_concepts(payload)
+
+
+@lru_cache(maxsize=1 << 10)  # the vocabulary in four statuses, read for every candidate
+def _status(entry: str) -> tuple[str, Status]:
+    name, _, status = entry.partition(":")
+    return name, Status(status) if status else Status.PRESENT
 
 
 def _shown(asked: Concept, statuses: Mapping[str, Status], placed: Sequence[Concept]) -> tuple[float, str]:
@@ -125,6 +128,7 @@ def _denied(asked: Concept, statuses: Mapping[str, Status], placed: Sequence[Con
     return (-_DOUBTED, f"possible {plain}") if status is Status.UNCERTAIN else (0.0, "")
 
 
+@lru_cache(maxsize=256)
 def descendants(finding: str) -> frozenset[str]:
     """A finding and all below it in the vocabulary's tree."""
     found = {finding}

@@ -107,7 +107,7 @@ def holders(connection: sa.Connection, points: Collection[UUID], most: int) -> d
             .join(StudyRow, StudyRow.study_id == SentenceUseRow.study_id)
             .where(SentenceUseRow.point_id.in_(rare))
         )
-        for point, key in connection.execute(statement):
+        for point, key in connection.execute(statement).all():
             held.setdefault(point, []).append(key)
     return held
 
@@ -131,7 +131,7 @@ def sentences_said(
             .where(SentenceUseRow.point_id.in_(part), SentenceUseRow.study_id.in_(list(study_ids)))
             .order_by(SentenceUseRow.position)
         )
-        for key, study_id, position, point, text in connection.execute(statement):
+        for key, study_id, position, point, text in connection.execute(statement).all():
             said.setdefault((key, point), Said(key, point, f"{study_id}#report.{position}", text))
     return list(said.values())
 
@@ -171,7 +171,7 @@ def _studies(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list[
         .order_by(StudyRow.study_id, ItemRow.position, ItemRow.item_id)
     )
     rows: dict[str, list[sa.Row[Any]]] = {}
-    for row in connection.execute(statement):
+    for row in connection.execute(statement).all():
         rows.setdefault(row.study_id, []).append(row)
     return [_known(of_study) for of_study in rows.values()]
 

@@ -7,6 +7,7 @@ study that shows what a wish denies is no answer, however near its vectors lie.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from indexer.payload import listed
 from indexer.vectors.conditions import PayloadValue
 from retrieval.agreement import Agreement, agreement
 from retrieval.asked import Asked
@@ -55,8 +56,14 @@ def judge(
         return [Judged(study, study.score) for study in ranked]
     weight = WISH_WEIGHT if asked.wished else LIKENESS_WEIGHT
     judged = []
+    # Many reports say the same: what they say is compared once.
+    known: dict[tuple[tuple[str, ...], ...], Agreement] = {}
     for study in ranked:
-        met = agreement(asked, payloads.get(study.study_id, {}))
+        payload = payloads.get(study.study_id, {})
+        says = tuple(listed(payload, "finding")), tuple(listed(payload, "concept"))
+        if says not in known:
+            known[says] = agreement(asked, payload)
+        met = known[says]
         if not met.excluded:
             score = (study.score + weight * met.score) / (1 + weight)
             judged.append(Judged(study, score, met, 1 / (1 + weight)))

@@ -19,12 +19,13 @@ class Picture:
     """A picture that was read.
 
     `pixels`: (height, width) float32 grey in [0, 1]. `content`: their hash (64 hex, `corpus.images`).
-    `patient`: the PatientID of a DICOM header; empty for any other picture.
+    `patient`: the PatientID of a DICOM header; empty for any other picture. `dicom`: whether it is DICOM.
     """
 
     pixels: NDArray[np.float32]
     content: str
     patient: str
+    dicom: bool = False
 
 
 def read_picture(location: str | Path) -> Picture:
@@ -41,8 +42,8 @@ def read_picture(location: str | Path) -> Picture:
     try:
         patient = _patient(read_header(location), quoted(location))
     except (UnreadableFile, Undecodable):
-        patient = ""
-    return Picture(pixels, content, patient)
+        return Picture(pixels, content, "")
+    return Picture(pixels, content, patient, dicom=True)
 
 
 def decode_picture(content: bytes, name: str, most: int) -> Picture:
@@ -57,8 +58,8 @@ def decode_picture(content: bytes, name: str, most: int) -> Picture:
     try:
         patient = _patient(parse_header(content), name)
     except Undecodable:
-        patient = ""
-    return Picture(pixels, digest, patient)
+        return Picture(pixels, digest, "")
+    return Picture(pixels, digest, patient, dicom=True)
 
 
 def _patient(header: Header, name: str) -> str:

@@ -6,9 +6,11 @@ and C.7.2.1, types 1 and 2); everything else in the source's header stays where 
 
 import copy
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pydicom import Dataset
 from pydicom.multival import MultiValue
@@ -53,6 +55,26 @@ class Source:
     columns: int
     spacing: Spacing | None
 
+    def as_json(self) -> dict[str, Any]:
+        """As it goes from the process that reads pictures to others; `from_json` reads it."""
+        return {
+            "header": self.header.to_json_dict(),
+            "rows": self.rows,
+            "columns": self.columns,
+            "spacing": None if self.spacing is None else asdict(self.spacing),
+        }
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> "Source":
+        """Read what `as_json` wrote."""
+        spacing = told["spacing"]
+        return cls(
+            Dataset.from_json(told["header"]),
+            told["rows"],
+            told["columns"],
+            None if spacing is None else Spacing(**spacing),
+        )
+
 
 def program_version() -> str:
     """The version of this program as it is installed."""
@@ -67,16 +89,29 @@ def read_source(path: str | Path) -> Source:
     """
     try:
         content = read_bytes(path, limit=settings().max_image_pixels * _MAX_BYTES_PER_PIXEL)
-        if not is_dicom(content):
-            raise ExportError(
-                f"{quoted(path)} is no DICOM file: DICOM SEG and Secondary Capture refer to a DICOM image by "
-                "its UIDs; of other pictures there are PNG and run lengths"
-            )
+    except UnreadableFile as reason:
+        raise ExportError(f"the source image {quoted(path)} {reason}") from reason
+    return source_of(content, quoted(path))
+
+
+def source_of(content: bytes, name: str) -> Source:
+    """The same of an image that is in memory.
+
+    Args:
+        content: the whole file.
+        name: what messages call it.
+    """
+    if not is_dicom(content):
+        raise ExportError(
+            f"{name} is no DICOM file: DICOM SEG and Secondary Capture refer to a DICOM image by its UIDs; "
+            "of other pictures there are PNG and run lengths"
+        )
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom warns of every oddity of a header
-            return _source_of(parse(content, max_bytes=_MAX_DEFLATED, stop_before_pixels=True), path)
-    except (UnreadableFile, Undecodable) as reason:
-        raise ExportError(f"the source image {quoted(path)} {reason}") from reason
+            return _source_of(parse(content, max_bytes=_MAX_DEFLATED, stop_before_pixels=True), name)
+    except Undecodable as reason:
+        raise ExportError(f"the source image {name} {reason}") from reason
 
 
 def pixel_spacing(path: str | Path) -> Spacing | None:
@@ -87,14 +122,14 @@ def pixel_spacing(path: str | Path) -> Spacing | None:
         return None
 
 
-def _source_of(dataset: Dataset, path: str | Path) -> Source:
+def _source_of(dataset: Dataset, name: str) -> Source:
     # Text is written as Unicode, whatever the source's character set: the phrase may need letters it lacks.
     header = Dataset()
     header.SpecificCharacterSet = _UNICODE
     for keyword in _IDENTITY:
         value = _text(dataset, keyword)
         if not value or not UID(value).is_valid:
-            raise ExportError(f"{quoted(path)} has no valid {keyword}, so that nothing can refer to it")
+            raise ExportError(f"{name} has no valid {keyword}, so that nothing can refer to it")
         setattr(header, keyword, value)
     for keyword in _REQUIRED:
         setattr(header, keyword, _required(dataset, keyword))
@@ -104,23 +139,23 @@ def _source_of(dataset: Dataset, path: str | Path) -> Source:
     try:
         header.Rows, header.Columns = rows, columns = int(dataset.Rows), int(dataset.Columns)
     except Exception as error:  # absent, or of a type that cannot be read
-        raise ExportError(f"{quoted(path)} does not say how many rows and columns it has") from error
+        raise ExportError(f"{name} does not say how many rows and columns it has") from error
     spacing = _spacing(dataset)
     if spacing is not None and not spacing.at_detector:
         header.PixelSpacing = [spacing.down, spacing.across]
     return Source(header, rows, columns, spacing)
 
 
-def _required(dataset: Dataset, keyword: str) -> str | DA | TM | None:
+def _required(dataset: Dataset, keyword: str) -> str:
     """An element that has to be there; empty where the source has none, or one that breaks the standard."""
     text = _text(dataset, keyword)
     try:
         if keyword == "PatientSex":
             return text if text in ("M", "F", "O") else ""
         if keyword.endswith("Date"):
-            return DA(text)
+            DA(text)  # raises where it is none
         if keyword.endswith("Time"):
-            return TM(text)
+            TM(text)
     except ValueError:
         return ""
     return text

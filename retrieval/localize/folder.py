@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.errors import ExportError
-from retrieval.export.dicom_seg import segmentation
-from retrieval.export.overlay import draw_overlay, png
-from retrieval.export.secondary_capture import secondary_capture
+from retrieval.export.forms import FILES, forms, render
+from retrieval.export.overlay import png
 from retrieval.export.side_by_side import draw_pairs
 from retrieval.export.source import Source, read_source
 from retrieval.export.writing import write_whole
@@ -47,21 +46,15 @@ def write_answers(
         ExportError: the disk does not take them.
     """
     source = _dicom(location)
-    spacing = None if source is None else source.spacing
     written = []
     for folder, answer in zip(_folders(out, answers), answers, strict=True):
-        overlay = draw_overlay(image, answer, heat=True, spacing=spacing)
-        contents = {"overlay": ("overlay.png", png(overlay)), "heat": ("heat.npy", npy(answer.heat))}
-        if answer.mask is not None:
-            contents["mask"] = ("mask.png", png(answer.mask))
-            if source is not None:
-                contents["dicom_seg"] = ("seg.dcm", segmentation(source, [answer], fingerprint))
-                captured = secondary_capture(source, overlay, answer.phrase)
-                contents["secondary_capture"] = ("overlay.dcm", captured)
-        for stale in {"mask.png", "seg.dcm", "overlay.dcm"} - {name for name, _ in contents.values()}:
-            (folder / stale).unlink(missing_ok=True)  # of an earlier answer to this question
+        there = forms(masked=answer.mask is not None, dicom=source is not None)
+        for form in FILES.keys() - there:
+            (folder / FILES[form]).unlink(missing_ok=True)  # of an earlier answer to this question
+        contents = {form: (FILES[form], render(form, image, answer, source, fingerprint)) for form in there}
+        files = {"heat": ("heat.npy", npy(answer.heat)), **contents}
         written.append(
-            {kind: str(write_whole(folder / name, content)) for kind, (name, content) in contents.items()}
+            {kind: str(write_whole(folder / name, content)) for kind, (name, content) in files.items()}
         )
     return written
 

@@ -1,5 +1,6 @@
 """The application: routes, problems and edge around one state."""
 
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -90,5 +91,8 @@ def openapi(app: FastAPI) -> dict[str, Any]:
 def _load(state: State) -> None:
     try:
         state.index()
+        # What is loaded now stays to the end: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
     except SimilarityError as error:
         log.warning("no encoder is loaded yet: %s", type(error).__name__)

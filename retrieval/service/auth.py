@@ -56,7 +56,8 @@ class Requires:
         if actor is None:
             if not (bearer or cookie or _SIGNATURE in request.headers):
                 raise _not_signed_in("Sign in first.")
-            state.failures.take(request.client.host if request.client else "local")
+            if bearer or _SIGNATURE in request.headers:  # no one guesses a session: it has ended
+                state.failures.take(request.client.host if request.client else "local")
             raise _not_signed_in("Sign in with a token that works: this one is wrong, expired or revoked.")
         request.state.actor = actor
         request.state.ask_again = lambda: _actor(state, request, shown, cookie)

@@ -20,6 +20,12 @@ NO_IMAGE = Refused(
     404, "no-image", "There is no such picture: its case may have been removed since you saw it."
 )
 
+IMAGE_CHANGED = Refused(
+    409,
+    "image-changed",
+    "The file of this picture has changed since it was indexed: whoever runs the service has to index its "
+    "source again.",
+)
 IMAGE_GONE = Refused(410, "image-gone", "The file of this picture is gone or broken since it was indexed.")
 
 
@@ -91,6 +97,20 @@ def read_image(state: State, image: str) -> Picture:
         raise IMAGE_GONE from None
 
 
+def require_unchanged(state: State, image: str, picture: Picture) -> None:
+    """See to it that a picture which was read is the one that was indexed.
+
+    Raises:
+        Refused: 404, it is not there any more; 409, its file has changed since.
+    """
+    point = UUID(hex=image)
+    item = state.catalog.items_of_points([point]).get(point)
+    if item is None:
+        raise NO_IMAGE
+    if item.content != picture.content:
+        raise IMAGE_CHANGED
+
+
 def pictures(home: Home, images: Iterable[ImageRef]) -> list[schemas.Picture]:
     """The pictures of a case with their opaque ids."""
     return [
@@ -106,7 +126,7 @@ def whole_case(state: State, study: Study) -> schemas.Case:
     known = state.catalog.studies(others)
     report = study.report
     return schemas.Case(
-        **_summary(home, study).model_dump(),
+        **dict(_summary(home, study)),
         age=study.age,
         sex=study.sex,
         date=study.date,
@@ -140,15 +160,15 @@ def _dated(study: Study) -> dict[str, str | float]:
 
 def summaries(state: State, cases: Sequence[told.Case]) -> dict[str, schemas.CaseSummary]:
     """Study → what an answer tells of it; a study that was removed meanwhile is left out."""
-    studies = state.catalog.studies(case.study_id for case in cases)
+    images = state.catalog.images_of_studies(case.study_id for case in cases)
     return {
         case.study_id: schemas.CaseSummary(
             id=study_key(state.home, case.study_id),
             **{name: value for name, value in case.as_json().items() if name != "path"},
-            images=pictures(state.home, studies[case.study_id].images),
+            images=pictures(state.home, images[case.study_id]),
         )
         for case in cases
-        if case.study_id in studies
+        if case.study_id in images
     }
 
 
@@ -160,7 +180,7 @@ def hit(home: Home, found: told.Hit, summary: schemas.CaseSummary) -> schemas.Hi
     ]
     shown = next((entry.image for entry in evidence if entry.image), None)
     return schemas.Hit(
-        **summary.model_dump(),
+        **dict(summary),
         rank=found.rank,
         score=round(found.score, 6),
         kind=found.kind,

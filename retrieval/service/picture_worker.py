@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from corpus.errors import NotAdmitted, SimilarityError
+from corpus.errors import ExportError, NotAdmitted, SimilarityError
+from corpus.files import read_bytes
 from corpus.images import read_image
+from retrieval.export.source import source_of
 from retrieval.picture import Picture, decode_picture, read_picture
 
 _MEMORY_BYTES = 4 << 30
@@ -51,12 +53,16 @@ def _answer(task: dict[str, Any], body: bytes, most: int) -> tuple[dict[str, Any
             return _told(decode_picture(body, task["name"], most))
         if task["op"] == "read":
             return _told(read_picture(task["location"]))
+        if task["op"] == "source":
+            return source_of(body or read_bytes(task["location"]), task["name"]).as_json(), b""
         sent = "location" not in task
         pixels = decode_picture(body, task["name"], most).pixels if sent else read_image(task["location"])
         height, width = pixels.shape
         return {"height": height, "width": width}, png(pixels, task)
     except NotAdmitted as error:
         return {"error": str(error), "state": "not-admitted"}, b""
+    except ExportError as error:
+        return {"error": str(error), "state": "no-source"}, b""
     except SimilarityError as error:
         return {"error": str(error), "state": "unreadable"}, b""
     except Exception as error:  # whatever a decoder raises, it concerns this picture alone
@@ -65,7 +71,13 @@ def _answer(task: dict[str, Any], body: bytes, most: int) -> tuple[dict[str, Any
 
 def _told(picture: Picture) -> tuple[dict[str, Any], bytes]:
     height, width = picture.pixels.shape
-    told = {"height": height, "width": width, "content": picture.content, "patient": picture.patient}
+    told = {
+        "height": height,
+        "width": width,
+        "content": picture.content,
+        "patient": picture.patient,
+        "dicom": picture.dicom,
+    }
     return told, np.ascontiguousarray(picture.pixels, np.float32).tobytes()
 
 

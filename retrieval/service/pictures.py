@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import queue
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -13,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from corpus.errors import NotAdmitted, UnreadableImage
+from corpus.errors import ExportError, NotAdmitted, SimilarityError, UnreadableImage
 from corpus.settings import settings
+from retrieval.export.source import Source
 from retrieval.picture import Picture
 from retrieval.service.picture_worker import work
 from retrieval.service.problems import Refused
@@ -94,6 +96,18 @@ class PicturePool:
         """A picture that was sent as a PNG; else as `decode`."""
         return self._shown({"name": name}, content, window)
 
+    def source(self, location: str, name: str) -> Source:
+        """What a DICOM made from a picture of the catalog repeats of it; `name`: what messages call it.
+
+        Raises:
+            ExportError: it is no DICOM, or lacks what such a file needs.
+        """
+        return Source.from_json(self._ask({"op": "source", "location": location, "name": name}, b"")[0])
+
+    def source_of_sent(self, content: bytes, name: str) -> Source:
+        """The same of a picture that was sent."""
+        return Source.from_json(self._ask({"op": "source", "name": name}, content)[0])
+
     def close(self) -> None:
         """End the processes."""
         with self._mutex:
@@ -140,8 +154,7 @@ class PicturePool:
         finally:
             self._free.put(worker)
         if "error" in told:
-            kind = NotAdmitted if told.get("state") == "not-admitted" else UnreadableImage
-            raise kind(str(told["error"]))
+            raise _ERRORS.get(str(told.get("state")), UnreadableImage)(str(told["error"]))
         return told, answer
 
     def _exchange(self, worker: _Worker, task: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
@@ -172,6 +185,9 @@ class PicturePool:
                 worker.end()
 
 
+_ERRORS: Mapping[str, type[SimilarityError]] = {"not-admitted": NotAdmitted, "no-source": ExportError}
+
+
 class _TooSlow(Exception):
     """No answer in time."""
 
@@ -182,4 +198,6 @@ def _picture(told: dict[str, Any], pixels: bytes) -> Picture:
     if grey.size != shape[0] * shape[1]:
         raise UnreadableImage("the picture cannot be read: it is damaged")
     # A copy: what was received may not be written to, which torch warns of.
-    return Picture(grey.reshape(shape).copy(), str(told["content"]), str(told["patient"]))
+    return Picture(
+        grey.reshape(shape).copy(), str(told["content"]), str(told["patient"]), bool(told["dicom"])
+    )

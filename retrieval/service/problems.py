@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from corpus.errors import (
     EmptyIndex,
+    ExportError,
     HomeError,
     IndexInUse,
     NotAdmitted,
@@ -49,6 +50,7 @@ _KINDS: tuple[tuple[type[SimilarityError], int, str], ...] = (
     (NotAdmitted, 422, "not-admitted"),
     (UnreadableImage, 422, "unreadable-image"),
     (UsageError, 422, "wrong-request"),
+    (ExportError, 422, "cannot-export"),
     (EmptyIndex, 409, "empty-index"),
     (IndexInUse, 503, "index-in-use"),
     (HomeError, 503, "storage"),
@@ -60,7 +62,7 @@ def of_error(error: SimilarityError) -> Refused:
     for kind, status, slug in _KINDS:
         if isinstance(error, kind):
             if kind is HomeError and "is full" in str(error):
-                return Refused(507, "disk-full", "The disk of the service is full: tell who runs it.")
+                return DISK_FULL
             if kind is HomeError:
                 return DATABASE_DOWN
             if kind is EmptyIndex:
@@ -70,6 +72,7 @@ def of_error(error: SimilarityError) -> Refused:
     return Refused(503, "unavailable", "The index cannot answer now: tell who runs the service.")
 
 
+DISK_FULL = Refused(507, "disk-full", "The disk of the service is full: tell who runs it.")
 DATABASE_DOWN = Refused(
     503,
     "database-down",
@@ -129,8 +132,17 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(sa.exc.OperationalError)
     async def database(request: Request, error: sa.exc.OperationalError) -> JSONResponse:
+        if _is_full(error):
+            log.error("the disk of the database is full")
+            return document(DISK_FULL, request_id(request))
         log.error("the database does not answer: %s", type(error.orig).__name__)
         return document(DATABASE_DOWN, request_id(request))
+
+
+def _is_full(error: sa.exc.OperationalError) -> bool:
+    """Whether a statement failed for want of room: SQLite's SQLITE_FULL, Postgres' class 53100."""
+    told = error.orig
+    return getattr(told, "sqlite_errorname", "") == "SQLITE_FULL" or getattr(told, "sqlstate", "") == "53100"
 
 
 _HTTP: Mapping[int, tuple[str, str]] = {

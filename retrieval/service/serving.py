@@ -1,14 +1,18 @@
 """Running the application: a socket, a server, and an orderly end."""
 
+import os
 import signal
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 
 from corpus.errors import HomeError
-from retrieval.service import logs
+from retrieval.service import logs, slow_worker
 from retrieval.service.app import create_app
+from retrieval.service.connections import Connection
+from retrieval.service.slow import half_the_cores
 from retrieval.service.state import State
 
 _PATIENCE_SECONDS = 20  # for requests under way, when the service is told to end
@@ -28,17 +32,20 @@ def run(host: str, port: int, on_wait: Callable[[str], None], on_ready: Callable
         IndexInUse: another process owns the vectors, and did not end in time.
     """
     logs.configure()
+    os.environ["OMP_NUM_THREADS"] = str(half_the_cores())  # read when torch is loaded
     listening = _listen(host, port)
     state = State.open(on_wait=on_wait)
     try:
         config = uvicorn.Config(
             create_app(state),
+            http=Connection,
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=_PATIENCE_SECONDS,
         )
+        state.slow.run(slow_worker.load)  # no one waits for it: the first map or draft has it ready
         address = listening.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         on_ready(f"http://{shown}:{address[1]}/")
@@ -46,10 +53,23 @@ def run(host: str, port: int, on_wait: Callable[[str], None], on_ready: Callable
             # The server ends on these, and then raises them anew for whoever stood there before: by then
             # everything is answered, and what is left to do is below.
             signal.signal(number, lambda *_: None)
-        uvicorn.Server(config).run(sockets=[listening])
+        _Server(config, state).run(sockets=[listening])
     finally:
         state.close()
         listening.close()
+
+
+class _Server(uvicorn.Server):
+    """A server that tells its state at once that it is to end, so that no event stream holds it up."""
+
+    def __init__(self, config: uvicorn.Config, state: State) -> None:
+        super().__init__(config)
+        self._state = state
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end."""
+        self._state.closing.set()
+        super().handle_exit(sig, frame)
 
 
 def _listen(host: str, port: int) -> socket.socket:

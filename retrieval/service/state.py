@@ -1,11 +1,9 @@
 """What all requests of one service share: the open index, its encoders, the people and the processes."""
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from corpus.errors import SimilarityError
 from corpus.settings import settings
@@ -28,11 +26,6 @@ from retrieval.service.searcher import Searcher
 from retrieval.service.slow import SlowLane
 from retrieval.service.thumbnails import Thumbnails
 
-if TYPE_CHECKING:
-    from trainer.encoder import Encoder
-
-log = logging.getLogger(__name__)
-
 _FAILURES_A_MINUTE = 30
 
 
@@ -48,14 +41,12 @@ class State:
         self.failures = RateLimit(_FAILURES_A_MINUTE)
         self.pictures = PicturePool()
         self.thumbnails = Thumbnails()
-        self.slow = SlowLane()
+        self.slow = SlowLane(home.folder)
         self.searcher = Searcher(self._search, self.metrics.batch.observe)
         self.jobs = Jobs(catalog.engine)
         self.closing = threading.Event()
         self._runner: Runner | None = None
-        self._encoders: dict[str, Encoder] = {}
-        self._loading = threading.Lock()
-        self._held = held
+        self._index = Index(home, catalog, store, held)
 
     @classmethod
     def open(cls, folder: Path | None = None, on_wait: Callable[[str], None] | None = None) -> "State":
@@ -92,24 +83,14 @@ class State:
             EmptyIndex: nothing was indexed yet.
             EncoderError: the encoder's folder is gone or broken.
         """
-        index = Index(self.home, self.catalog, self.store, ExitStack())
-        index.use(self._encoder(index))
+        index = self._index.pinned()
+        index.encoder  # noqa: B018  to load it is part of the start-up, not of a search
         return index
-
-    def _encoder(self, index: Index) -> "Encoder":
-        version = index.active_version
-        with self._loading:
-            if version.fingerprint not in self._encoders:
-                from trainer.encoder import Encoder  # late: takes seconds
-
-                log.info("loading the encoder of the active version")
-                self._encoders = {version.fingerprint: Encoder.load(version.folder, settings().device)}
-            return self._encoders[version.fingerprint]
 
     @property
     def loaded(self) -> bool:
         """Whether an encoder is ready."""
-        return bool(self._encoders)
+        return self._index.loaded
 
     def _search(self, queries: Sequence[Query]) -> Sequence[Answer | SimilarityError]:
         from retrieval.search import search_all
@@ -124,4 +105,4 @@ class State:
         self.slow.close()
         self.searcher.close()
         self.pictures.close()
-        self._held.close()
+        self._index.close()

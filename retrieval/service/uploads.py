@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -82,6 +82,20 @@ async def receive_as(request: Request, model: type[Asked]) -> tuple[Asked, bytes
         raise Refused(422, "wrong-request", sentence_of(error.errors())) from None
 
 
+class JsonBody(Generic[Asked]):
+    """A dependency: a JSON body as a model, bounded in size and in time as every body is."""
+
+    def __init__(self, model: type[Asked]) -> None:
+        self._model = model
+
+    async def __call__(self, request: Request) -> Asked:
+        """Read it; see `receive_as`."""
+        asked, picture = await receive_as(request, self._model)
+        if picture is not None:
+            raise Refused(415, "wrong-type", "Send application/json.")
+        return asked
+
+
 async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
     most = settings().upload_bytes
     too_large = Refused(
@@ -145,6 +159,13 @@ def body_of(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
     BODIES.append(model)
     asked = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "example": example}
     return {"requestBody": {"required": True, "content": {"application/json": asked, **_FORM}}}
+
+
+def json_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that takes a model as JSON, by `JsonBody`."""
+    BODIES.append(model)
+    asked = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+    return {"requestBody": {"required": True, "content": {"application/json": asked}}}
 
 
 def form_of(model: type[BaseModel]) -> dict[str, Any]:

@@ -14,9 +14,19 @@ class Lists extends EventTarget {
   #key = null;
   #kept = { current: FIRST, lists: { [FIRST]: [] } };
 
+  constructor() {
+    super();
+    // Another tab of this browser changed them.
+    window.addEventListener("storage", ({ key }) => key === this.#key && this.#read());
+  }
+
   /** Read what this browser keeps for a person. */
   open(owner) {
     this.#key = `similarity.lists.${owner}`;
+    this.#read();
+  }
+
+  #read() {
     try {
       const kept = JSON.parse(localStorage.getItem(this.#key));
       if (kept?.lists?.[kept.current]) this.#kept = kept;

@@ -2,6 +2,7 @@
 
 import { postJson } from "./api.js";
 import { announce, button, el, fill } from "./dom.js";
+import { exportButtons } from "./exporting.js";
 import { heatOf, outlineOf } from "./overlay.js";
 
 const COLOURS = [
@@ -84,6 +85,7 @@ export function showLocating(desk, view, section, panes) {
           show();
         }, { "aria-label": `Remove ${asked.words}` }),
       ),
+      told && exportButtons(films()[place], asked),
     );
   }
 

@@ -1,21 +1,20 @@
 """`POST /v1/draft`: a draft report of a film, with what each sentence rests on; and as text to take away."""
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from retrieval.draft.neighbours import VOTERS
-from retrieval.draft.wording import Draft
-from retrieval.service import cases, schemas
+from retrieval.service import cases, schemas, slow_worker
 from retrieval.service.access import Actor
 from retrieval.service.auth import Reader, RequestId, Shared
 from retrieval.service.problems import problems
 from retrieval.service.routes.search import picture_of
 from retrieval.service.state import State
-from retrieval.service.uploads import PICTURE, body_of, receive_as
+from retrieval.service.uploads import body_of, receive_as
 
 router = APIRouter(tags=["draft"])
 
@@ -112,43 +111,34 @@ async def export_draft(request: Request, actor: Reader, state: Shared, request_i
     made = await _draft(state, request)
     await run_in_threadpool(_record, state, actor, request_id, made, "export")
     return Response(
-        made.text(),
+        made["text"],
         media_type="text/plain; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="draft.txt"'},
     )
 
 
-async def _draft(state: State, request: Request) -> Draft:
-    from retrieval.draft import drafting
-
+async def _draft(state: State, request: Request) -> dict[str, Any]:
     asked, content = await receive_as(request, DraftRequest)
     picture = await run_in_threadpool(picture_of, state, asked.image, content)
-
-    def make() -> Draft:
-        index = state.index()
-        shows = drafting.localizer(index)
-        return drafting.draft(index, PICTURE, k=asked.k, where=asked.where, localizing=shows, picture=picture)
-
-    return await asyncio.wrap_future(state.slow.run(make))
+    drafting = state.slow.run(slow_worker.draft, picture, asked.k, asked.where)
+    return await asyncio.wrap_future(drafting)
 
 
-def _keys(state: State, made: Draft) -> dict[str, str]:
+def _keys(state: State, made: dict[str, Any]) -> dict[str, str]:
     """Study → the opaque id of every case that a draft rests on and that is still there."""
-    named = {source["study_id"] for sentence in made.as_json()["sentences"] for source in sentence["sources"]}
+    named = {source["study_id"] for sentence in made["sentences"] for source in sentence["sources"]}
     return {study: cases.study_key(state.home, study) for study in state.catalog.studies(named)}
 
 
-def _record(state: State, actor: Actor, request_id: str, made: Draft, action: str) -> dict[str, str]:
+def _record(state: State, actor: Actor, request_id: str, made: dict[str, Any], action: str) -> dict[str, str]:
     keys = _keys(state, made)
     state.audit.write(actor, action, request_id, keys.values(), {"what": "draft"})
     return keys
 
 
-def _answer(state: State, actor: Actor, request_id: str, made: Draft) -> DraftAnswer:
+def _answer(state: State, actor: Actor, request_id: str, made: dict[str, Any]) -> DraftAnswer:
     keys = _record(state, actor, request_id, made, "draft")
-    told = made.as_json()
-    told.pop("query")
-    for sentence in told["sentences"]:
+    for sentence in made["sentences"]:
         for source in sentence["sources"]:
             source["id"] = keys.get(source["study_id"])
-    return DraftAnswer(**told, text=made.text())
+    return DraftAnswer(**{name: told for name, told in made.items() if name != "query"})

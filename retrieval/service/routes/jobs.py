@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
@@ -18,6 +18,7 @@ from retrieval.service.jobs import Job, JobState
 from retrieval.service.problems import Refused, problems
 from retrieval.service.schemas import Asking
 from retrieval.service.state import State
+from retrieval.service.uploads import JsonBody, json_of
 
 router = APIRouter(tags=["jobs"])
 
@@ -79,10 +80,19 @@ class JobList(BaseModel):
 
 
 @router.post(
-    "/v1/jobs", operation_id="create_job", response_model=JobView, status_code=202, responses=problems()
+    "/v1/jobs",
+    operation_id="create_job",
+    response_model=JobView,
+    status_code=202,
+    responses=problems(408, 413, 415),
+    openapi_extra=json_of(JobRequest),
 )
 def create_job(
-    asked: JobRequest, response: Response, actor: Indexer, state: Shared, request_id: RequestId
+    actor: Indexer,
+    asked: Annotated[JobRequest, Depends(JsonBody(JobRequest))],
+    response: Response,
+    state: Shared,
+    request_id: RequestId,
 ) -> JobView:
     """Ask for work on the index; it goes on when nobody watches, and after the service was killed."""
     if asked.source is not None:

@@ -1,27 +1,22 @@
 """`POST /v1/localize` and `/v1/likeness`: where in a film a phrase is, and what of two films is alike."""
 
 import asyncio
-import base64
-from typing import Annotated, Literal
+from typing import Annotated
 
-import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from retrieval.localize.answer import Localization, Side
-from retrieval.localize.likeness import Pair
-from retrieval.service import cases, schemas
+from retrieval.export.forms import Form, forms
+from retrieval.localize.answer import Side
+from retrieval.service import cases, schemas, slow_worker
 from retrieval.service.auth import Reader, RequestId, Shared
-from retrieval.service.picture_worker import png
 from retrieval.service.problems import problems
 from retrieval.service.routes.search import picture_of
 from retrieval.service.uploads import body_of, receive_as
 
 router = APIRouter(tags=["localize"])
 
-_MAP_PIXELS = 512  # of a map's longer side: it is smooth, and a page stretches it
 Heat = Annotated[str, Field(description="A grey PNG in base64, 255 the hottest; stretch it over the film.")]
 Phrase = Annotated[str, Field(min_length=1, max_length=500, examples=["right pleural effusion"])]
 
@@ -31,7 +26,7 @@ class LocalizeRequest(schemas.Asking):
 
     image: schemas.Opaque | None = None
     phrases: Annotated[list[Phrase], Field(min_length=1, max_length=8)]
-    method: Literal["gscorecam", "gradcam", "m2ib", "patches"] = "gscorecam"
+    method: slow_worker.Method = "gscorecam"
 
 
 class RunLengths(BaseModel):
@@ -58,6 +53,7 @@ class Located(BaseModel):
     share: float | None
     words: str | None
     heat: Heat
+    forms: Annotated[list[Form], Field(description="What `/v1/exports/localization` makes of it.")]
 
 
 class LocalizeAnswer(BaseModel):
@@ -104,15 +100,10 @@ class LikenessAnswer(BaseModel):
 )
 async def localize(request: Request, actor: Reader, state: Shared, request_id: RequestId) -> LocalizeAnswer:
     """Show where phrases are in a film, or say why that cannot be shown."""
-    from retrieval.localize import localizing
-
     asked, content = await receive_as(request, LocalizeRequest)
     picture = await run_in_threadpool(picture_of, state, asked.image, content)
-
-    def look() -> list[Localization]:
-        return localizing.localize(state.index().encoder, picture.pixels, asked.phrases, method=asked.method)
-
-    found = await asyncio.wrap_future(state.slow.run(look))
+    looking = state.slow.run(slow_worker.localize, picture.pixels, asked.phrases, asked.method)
+    found = await asyncio.wrap_future(looking)
     shown = [] if asked.image is None else [await run_in_threadpool(cases.key_of_image, state, asked.image)]
     detail = {"phrases": asked.phrases, "method": asked.method}
     await run_in_threadpool(state.audit.write, actor, "localize", request_id, shown, detail)
@@ -120,7 +111,9 @@ async def localize(request: Request, actor: Reader, state: Shared, request_id: R
     return LocalizeAnswer(
         height=height,
         width=width,
-        localizations=[Located(**one.as_json(), heat=_heat(one.heat)) for one in found],
+        localizations=[
+            Located(**one, forms=forms(masked=one["mask"] is not None, dicom=picture.dicom)) for one in found
+        ],
     )
 
 
@@ -133,31 +126,12 @@ async def localize(request: Request, actor: Reader, state: Shared, request_id: R
 )
 async def likeness(request: Request, actor: Reader, state: Shared, request_id: RequestId) -> LikenessAnswer:
     """Show which part of one film is like which part of another."""
-    from retrieval.localize import likeness as matching
-
     asked, content = await receive_as(request, LikenessRequest)
     picture = await run_in_threadpool(picture_of, state, asked.image, content)
     other = await run_in_threadpool(cases.read_image, state, asked.hit)
-
-    def look() -> matching.Likeness:
-        return matching.likeness(state.index().encoder, picture.pixels, other.pixels)
-
-    alike = await asyncio.wrap_future(state.slow.run(look))
+    matching = state.slow.run(slow_worker.likeness, picture.pixels, other.pixels)
+    alike = await asyncio.wrap_future(matching)
     named = [image for image in (asked.image, asked.hit) if image is not None]
     shown = [await run_in_threadpool(cases.key_of_image, state, image) for image in named]
     await run_in_threadpool(state.audit.write, actor, "localize", request_id, shown, {"method": "likeness"})
-    return LikenessAnswer(
-        query_heat=_heat(alike.query),
-        hit_heat=_heat(alike.hit),
-        pairs=[_pair(pair) for pair in alike.pairs],
-        matches=[_pair(pair) for pair in alike.matches],
-    )
-
-
-def _pair(pair: Pair) -> LikePair:
-    return LikePair.model_validate(pair.as_json())
-
-
-def _heat(heat: NDArray[np.float32]) -> str:
-    task = {"low": 0.0, "high": 1.0, "longest": _MAP_PIXELS, "depth": 8}
-    return base64.b64encode(png(np.ascontiguousarray(heat, np.float32), task)).decode()
+    return LikenessAnswer.model_validate(alike)

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from retrieval.answer import Answer
@@ -26,21 +26,13 @@ router = APIRouter(tags=["search"])
     responses=problems(404, 408, 409, 413, 415, 507),
     openapi_extra=body_of(schemas.SearchRequest, {"text": "right pleural effusion", "for": "cases", "k": 5}),
 )
-async def search(
-    request: Request, actor: Reader, state: Shared, request_id: RequestId
-) -> schemas.SearchAnswer:
+async def search(request: Request, actor: Reader, state: Shared, request_id: RequestId) -> Response:
     """Find similar cases. A picture is sent as multipart form: `image` the file, `query` this JSON."""
     asked, content = await receive_as(request, schemas.SearchRequest)
-    return await answer_search(state, actor, request_id, asked, content)
-
-
-async def answer_search(
-    state: State, actor: Actor, request_id: str, asked: schemas.SearchRequest, content: bytes | None
-) -> schemas.SearchAnswer:
-    """Read what is to be read, search, record, and describe one page."""
     query, question, offset = await run_in_threadpool(_query, state, asked, content)
     answer = await asyncio.wrap_future(state.searcher.ask(query))
-    return await run_in_threadpool(_page, state, actor, request_id, asked, answer, question, offset)
+    page = await run_in_threadpool(_page, state, actor, request_id, asked, answer, question, offset)
+    return Response(page, media_type="application/json")
 
 
 def _query(state: State, asked: schemas.SearchRequest, content: bytes | None) -> tuple[Query, str, int]:
@@ -96,7 +88,8 @@ def _page(
     answer: Answer,
     question: str,
     offset: int,
-) -> schemas.SearchAnswer:
+) -> str:
+    """One page as JSON, written here, off the event loop."""
     hits = answer.hits[offset : offset + asked.k]
     more = len(answer.hits) > offset + asked.k
     shown = cases.summaries(state, [*(hit.case for hit in hits), *answer.own_studies])
@@ -117,7 +110,7 @@ def _page(
     state.audit.write(
         actor, "search", request_id, [case.id for case in shown.values()], _remembered(asked, told["query"])
     )
-    return page
+    return page.model_dump_json()
 
 
 def _remembered(asked: schemas.SearchRequest, query: dict[str, Any]) -> dict[str, Any]:

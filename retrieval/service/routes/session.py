@@ -3,21 +3,31 @@ script can read and that ends with the token."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Cookie, Request, Response
+from fastapi import APIRouter, Cookie, Depends, Request, Response
 
 from corpus.settings import settings
 from retrieval.service import schemas
 from retrieval.service.auth import COOKIE, Reader, RequestId, Shared, require_same_origin
 from retrieval.service.problems import Refused, problems
+from retrieval.service.uploads import JsonBody, json_of
 
 router = APIRouter(tags=["session"])
 
 
 @router.post(
-    "/v1/session", operation_id="sign_in", response_model=schemas.Me, responses=problems(), status_code=201
+    "/v1/session",
+    operation_id="sign_in",
+    response_model=schemas.Me,
+    responses=problems(408, 413, 415),
+    status_code=201,
+    openapi_extra=json_of(schemas.SignIn),
 )
 def sign_in(
-    asked: schemas.SignIn, request: Request, response: Response, state: Shared, request_id: RequestId
+    asked: Annotated[schemas.SignIn, Depends(JsonBody(schemas.SignIn))],
+    request: Request,
+    response: Response,
+    state: Shared,
+    request_id: RequestId,
 ) -> schemas.Me:
     """Sign a browser in with a token."""
     if "sec-fetch-site" in request.headers or "origin" in request.headers:

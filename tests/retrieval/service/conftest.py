@@ -31,7 +31,9 @@ def indexed_home(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path)
     folder = tmp_path_factory.mktemp("served") / "home"
     encoder = Encoder.load(encoder_folder, "cpu")
     with Index.open(folder, read_only=False) as index:
-        add_source(index, open_source(COHORT), encoder, origin=COHORT, folder=str(encoder_folder), workers=1)
+        source = open_source(COHORT)
+        folder_named = str(encoder_folder)
+        add_source(index, source, encoder, origin=COHORT, folder=folder_named, workers=1, patches=True)
     return folder
 
 

@@ -69,6 +69,25 @@ def test_who_guesses_tokens_is_slowed_down_and_nobody_else(
     assert anybody.get("/v1/session", headers=signed_in(state, Role.READER)).status_code == 200
 
 
+def test_a_session_that_ended_is_no_guess_however_many_thumbnails_ask_with_it(
+    anybody: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "failures", RateLimit(30))
+    browser = TestClient(anybody.app, headers=HERE, cookies={"similarity_session": "ended"})
+    answers = [browser.get(f"/v1/thumbnails/{'0' * 32}") for _ in range(12)]
+    assert {answer.status_code for answer in answers} == {401}
+    _, text = state.tokens.create(Role.READER, "a radiologist")
+    assert browser.post("/v1/session", json={"token": text}).status_code == 201
+
+
+def test_a_body_is_bounded_also_for_who_is_not_signed_in(
+    anybody: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings(), "upload_bytes", 1_000)
+    answer = anybody.post("/v1/session", json={"token": "x" * 2_000})
+    assert (answer.status_code, answer.json()["type"]) == (413, "urn:similarity:too-large")
+
+
 def test_secrets_are_kept_as_hashes_alone(state: State) -> None:
     _, text = state.tokens.create(Role.READER, "somebody")
     cookie = state.tokens.open_session(state.tokens.all()[0].token_id, 1)

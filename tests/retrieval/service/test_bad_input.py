@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import threading
 import time
 import zlib
@@ -18,8 +19,11 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from corpus.errors import HomeError, UnreadableImage
 from corpus.settings import settings
+from retrieval.service.access import Role
+from retrieval.service.app import create_app
 from retrieval.service.pictures import PicturePool, Window
 from retrieval.service.state import State
+from tests.retrieval.service.conftest import signed_in
 from tests.retrieval.service.test_search_http import film, search
 
 
@@ -190,6 +194,30 @@ def test_what_fails_inside_is_told_without_its_inside(
     assert says in told
     assert "secret" not in told
     assert "/home/x" not in told
+
+
+def test_on_a_full_disk_nothing_is_answered_that_cannot_be_recorded(
+    indexed_home: Path, tmp_path: Path
+) -> None:
+    """SQLite itself says that it is full: its file may not grow by a page."""
+    shutil.copytree(indexed_home, tmp_path / "home")
+    state = State.open(tmp_path / "home")
+    try:
+        with TestClient(create_app(state), raise_server_exceptions=False) as client:
+            client.headers.update(signed_in(state, Role.READER))
+            case = client.post("/v1/search", json={"text": "edema", "k": 1}).json()["hits"][0]["id"]
+            sa.event.listen(state.catalog.engine, "checkout", _allow_no_more_pages)
+            for _ in range(300):
+                answer = client.get(f"/v1/cases/{case}")
+                if answer.status_code != 200:
+                    break
+    finally:
+        state.close()
+    assert "disk of the service is full" in problem(answer, 507)
+
+
+def _allow_no_more_pages(connection: Any, _record: object, _proxy: object) -> None:
+    connection.execute("PRAGMA max_page_count = 1")  # never fewer than there are
 
 
 def test_a_picture_that_takes_too_long_costs_itself_alone() -> None:

@@ -81,6 +81,7 @@ def test_every_operation_succeeds_with_what_is_really_there(admin: TestClient, s
         "preview": ("POST", "/v1/previews", {"files": files}),
         "draft": ("POST", "/v1/draft", {"json": {**shown, "k": 5}}),
         "export_draft": ("POST", "/v1/exports/draft", {"json": {**shown, "k": 5}}),
+        "export_localization": ("POST", "/v1/exports/localization", {"json": {**shown, "phrase": "edema"}}),
         "export_list": ("POST", "/v1/exports/list", {"json": {"cases": [{"id": hit["id"]}]}}),
         "create_job": ("POST", "/v1/jobs", {"json": {"kind": "index-verify"}}),
         "get_job": ("GET", f"/v1/jobs/{job.job_id}", {}),

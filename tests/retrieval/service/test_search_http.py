@@ -82,6 +82,28 @@ def test_examples_and_findings_are_parts_of_a_question(reader: TestClient) -> No
     assert all("cardiomegaly" in hit["findings"]["present"] for hit in found["hits"])
 
 
+def test_a_box_of_a_film_finds_films_with_something_alike_in_a_box_of_theirs(
+    reader: TestClient, state: State
+) -> None:
+    image = state.catalog.items_of_studies(["phantom:5-3"])["phantom:5-3"][0].point_id.hex
+    box = [64, 64, 192, 192]
+    named = search(reader, image=image, region=box, **{"for": "images", "k": 5})
+    query = json.dumps({"region": box, "for": "images", "k": 5})
+    files = {"image": ("f", film("phantom://5/3"), "image/png")}
+    sent = reader.post("/v1/search", files=files, data={"query": query})
+    assert sent.status_code == 200, sent.text
+    assert [hit["id"] for hit in sent.json()["hits"]] == [hit["id"] for hit in named["hits"]]
+    assert "phantom:5-3" not in [hit["study_id"] for hit in named["hits"]]
+    for hit in named["hits"]:
+        (alike,) = (entry for entry in hit["evidence"] if entry["kind"] == "region")
+        shape = read_image(f"phantom://{hit['study_id'].removeprefix('phantom:').replace('-', '/')}").shape
+        assert 0 <= alike["box"]["left"] < alike["box"]["right"] <= shape[1]
+        assert 0 <= alike["box"]["top"] < alike["box"]["bottom"] <= shape[0]
+        assert alike["image"] == hit["image"]
+    outside = reader.post("/v1/search", json={"image": image, "region": [5_000, 5_000, 6_000, 6_000]})
+    assert outside.status_code == 422
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "says"),
     [

@@ -1,0 +1,116 @@
+"""The life of a process that makes maps and drafts for the service, and what it can be asked.
+
+It works on the index as a command does, through the service that owns it. Calls and answers are pickled:
+both ends are this program, and what others sent was turned into pixels elsewhere (`picture_worker`).
+"""
+
+import base64
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.index import Index
+from retrieval.export.forms import Form
+from retrieval.export.source import Source
+from retrieval.picture import Picture
+from retrieval.service import logs
+from retrieval.service.picture_worker import png
+from retrieval.service.uploads import PICTURE
+
+Method = Literal["gscorecam", "gradcam", "m2ib", "patches"]
+
+_NICE = 5
+_MAP_PIXELS = 512  # of a map's longer side: it is smooth, and a page stretches it
+
+
+def serve(connection: Connection, home: Path, threads: int) -> None:
+    """Answer calls until the other end closes.
+
+    A call is (function, args, kwargs); the function is given the index first. An answer is (True, what it
+    returned) or (False, what it raised).
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service says when to end
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.nice(_NICE)  # searches go first
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded, with the first call
+    logs.configure()
+    with ExitStack() as held, suppress(EOFError, OSError):
+        index: Index | None = None
+        while True:
+            call, args, kwargs = connection.recv()
+            try:
+                if index is None:
+                    index = held.enter_context(Index.open(home))
+                answer = True, call(index.pinned(), *args, **kwargs)
+            except Exception as error:  # handed on to whoever waits for it
+                answer = False, error
+            connection.send(answer)
+
+
+def load(index: Index) -> None:
+    """Load the active version's encoder, so that the first call is as fast as the next."""
+    index.encoder  # noqa: B018
+
+
+def localize(
+    index: Index, pixels: NDArray[np.float32], phrases: Sequence[str], method: Method
+) -> list[dict[str, Any]]:
+    """Where phrases are in a picture, each as the contract tells it, with its map as `heat`."""
+    from retrieval.localize import localizing
+
+    found = localizing.localize(index.encoder, pixels, phrases, method=method)
+    return [{**one.as_json(), "heat": _heat(one.heat)} for one in found]
+
+
+def export(
+    index: Index,
+    pixels: NDArray[np.float32],
+    phrase: str,
+    method: Method,
+    form: Form,
+    source: Source | None,
+) -> bytes:
+    """A file of where a phrase is in a picture; `source`: of a picture that is DICOM.
+
+    Raises:
+        ExportError: there is no such file of the answer, see `retrieval.export.forms.render`.
+    """
+    from retrieval.export.forms import render
+    from retrieval.localize import localizing
+
+    (found,) = localizing.localize(index.encoder, pixels, [phrase], method=method)
+    return render(form, pixels, found, source, index.active_version.fingerprint)
+
+
+def likeness(index: Index, pixels: NDArray[np.float32], other: NDArray[np.float32]) -> dict[str, Any]:
+    """What of one picture is like what of another."""
+    from retrieval.localize import likeness as matching
+
+    alike = matching.likeness(index.encoder, pixels, other)
+    return {
+        "query_heat": _heat(alike.query),
+        "hit_heat": _heat(alike.hit),
+        "pairs": [pair.as_json() for pair in alike.pairs],
+        "matches": [pair.as_json() for pair in alike.matches],
+    }
+
+
+def draft(index: Index, picture: Picture, k: int, where: str | None) -> dict[str, Any]:
+    """A draft as the contract tells it, and as `text`."""
+    from retrieval.draft import drafting
+
+    shows = drafting.localizer(index)
+    made = drafting.draft(index, PICTURE, k=k, where=where, localizing=shows, picture=picture)
+    return {**made.as_json(), "text": made.text()}
+
+
+def _heat(heat: NDArray[np.float32]) -> str:
+    task = {"low": 0.0, "high": 1.0, "longest": _MAP_PIXELS, "depth": 8}
+    return base64.b64encode(png(np.ascontiguousarray(heat, np.float32), task)).decode()

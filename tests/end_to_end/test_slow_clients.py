@@ -1,0 +1,129 @@
+"""Who sends a byte a second, and who listens for ever: neither keeps the service waiting."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from indexer.database import open_database
+from indexer.home import Home
+from retrieval.service.access import Role, Tokens
+from tests.end_to_end.served import serving
+
+PATIENCE_SECONDS = 3
+_MOST_SECONDS = 25.0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("slow") / "home"
+
+
+@pytest.fixture(scope="module")
+def token(home: Path) -> str:
+    return token_for(home)
+
+
+def token_for(home: Path) -> str:
+    engine = open_database(Home.open(home))
+    try:
+        return Tokens(engine).create(Role.ADMIN, "tests")[1]
+    finally:
+        engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def address(home: Path, token: str) -> Iterator[str]:
+    with serving(home, upload_seconds=str(PATIENCE_SECONDS)) as served:
+        yield served
+
+
+def drip(address: str, begin: bytes, drop: bytes) -> tuple[bytes, float]:
+    """Send a beginning at once and then a drop a second; what came back, and after how long it was over."""
+    place = urlsplit(address)
+    began = time.monotonic()
+    answered = b""
+    with socket.create_connection((place.hostname, place.port), timeout=0.5) as line:
+        line.sendall(begin)
+        while time.monotonic() - began < _MOST_SECONDS:
+            try:
+                received = line.recv(65536)
+                if not received:
+                    return answered, time.monotonic() - began
+                answered += received
+            except TimeoutError:
+                pass
+            except ConnectionError:
+                return answered, time.monotonic() - began
+            try:
+                line.sendall(drop)
+            except ConnectionError:
+                return answered, time.monotonic() - began
+            time.sleep(0.5)
+    raise AssertionError("the line was never closed")
+
+
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/session", "/v1/jobs", "/v1/localize"])
+def test_a_body_that_drips_is_ended_in_a_sentence(address: str, token: str, path: str) -> None:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
+    )
+    answered, seconds = drip(address, head.encode() + b'{"text": "', b"x")
+    assert seconds >= PATIENCE_SECONDS - 0.5
+    told = json.loads(answered.partition(b"\r\n\r\n")[2])
+    assert answered.startswith(b"HTTP/1.1 408")
+    assert b"application/problem+json" in answered
+    assert "did not arrive within 3 seconds" in told["detail"]
+
+
+@pytest.mark.parametrize(
+    "begin", [b"", b"POST /v1/search HTTP/1.1\r\nX: ", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /he"]
+)
+def test_a_head_that_drips_is_hung_up_on(address: str, begin: bytes) -> None:
+    answered, seconds = drip(address, begin, b"x")
+    assert seconds >= PATIENCE_SECONDS - 0.5
+    assert answered.startswith(b"HTTP/1.1 200" if b"healthz" in begin else b"")
+
+
+def test_whoever_sends_nothing_has_no_share_in_others_waiting(address: str) -> None:
+    place = urlsplit(address)
+    silent = [socket.create_connection((place.hostname, place.port)) for _ in range(50)]
+    try:
+        assert httpx.get(f"{address}healthz", timeout=20).status_code == 200
+    finally:
+        for line in silent:
+            line.close()
+
+
+def test_an_open_stream_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    lines: list[str] = []
+    headers = {"Authorization": f"Bearer {token_for(home)}"}
+    with Home.open(home).lock(name="writer"):  # the job waits for another writer
+        with serving(home) as address:
+            job = httpx.post(
+                f"{address}v1/jobs", headers=headers, timeout=60,
+                json={"kind": "index-add", "source": "phantom:3@1"},
+            ).json()["id"]  # fmt: skip
+
+            def listen() -> None:
+                with httpx.stream(
+                    "GET", f"{address}v1/jobs/{job}/events", headers=headers, timeout=60
+                ) as stream:
+                    lines.extend(stream.iter_lines())
+
+            listening = threading.Thread(target=listen)
+            listening.start()
+            time.sleep(2)
+            told = time.monotonic()
+        ended = time.monotonic() - told
+        listening.join(30)
+    assert lines[0] == "event: progress"
+    assert ended < 15, "the stream ended with the service; its patience for requests under way is 20 s"
