@@ -35,7 +35,8 @@ class Query:
     a study_id of the index, in place of an image. `region`: a box of the image, in pixels of it as read; what
     comes back then has something alike in it. `like`, `dislike`: cases (study_id) or pictures (file) to be
     near to and far from. `finding`: an expression of `retrieval.expression`, which every hit meets.
-    `diversify`: spread the hits over what there is instead of listing the most alike.
+    `diversify`: spread the hits over what there is instead of listing the most alike. `ahead`: how many of
+    the k only tell whether there are more, so that nothing is promised of them.
 
     `target`: what comes back. `k`: how many studies. `where`: an expression of `retrieval.where`.
     `subject`: the subject_id of the person asked about, whose own studies are not hits. `picture`: what
@@ -57,6 +58,7 @@ class Query:
     dislike: tuple[str, ...] = ()
     finding: str | None = None
     diversify: bool = False
+    ahead: int = 0
     picture: Picture | None = None
 
     def __post_init__(self) -> None:

@@ -108,7 +108,8 @@ def search_understood(index: Index, understood: Understood) -> Answer:
     with index.catalog.engine.connect() as connection:
         hits = describe_hits(connection, query.target, shown, _boxes(index, understood, shown))
         own = studies_of(connection, understood.subjects) if understood.subjects else []
-    abstained, promised = promise(index, query, [hit.case.findings for hit in hits])
+    told = [hit.case.findings for hit in hits[: query.k - query.ahead]]
+    abstained, promised = promise(index, query, told)
     asking += perf_counter() - chosen
     return Answer(
         query=_told(understood),

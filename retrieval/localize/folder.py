@@ -51,8 +51,9 @@ def write_answers(
         there = forms(masked=answer.mask is not None, dicom=source is not None)
         for form in FILES.keys() - there:
             (folder / FILES[form]).unlink(missing_ok=True)  # of an earlier answer to this question
-        contents = {form: (FILES[form], render(form, image, answer, source, fingerprint)) for form in there}
-        files = {"heat": ("heat.npy", npy(answer.heat)), **contents}
+        files: dict[str, tuple[str, bytes]] = {"heat": ("heat.npy", npy(answer.heat))}
+        for form in there:
+            files[form] = FILES[form], render(form, image, answer, source, fingerprint)
         written.append(
             {kind: str(write_whole(folder / name, content)) for kind, (name, content) in files.items()}
         )

@@ -51,6 +51,7 @@ def create_app(state: State) -> FastAPI:
         yield
         state.closing.set()
         await loading
+        gc.unfreeze()
 
     app = FastAPI(
         title="Similarity",

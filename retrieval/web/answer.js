@@ -2,7 +2,7 @@
 
 import { card, ownCard } from "./card.js";
 import { button, byId, el, fill } from "./dom.js";
-import { COSINES, counted } from "./labels.js";
+import { COSINES, counted, sentence } from "./labels.js";
 import { more, search } from "./searching.js";
 
 const SKELETONS = 9;
@@ -63,7 +63,7 @@ function withheld(answer) {
     "div",
     { class: "blank", role: "note" },
     el("h3", {}, "No cases are shown"),
-    el("p", {}, answer.reason || "Nothing in the index is near enough to say that it is alike."),
+    el("p", {}, sentence(answer.reason || "") || "Nothing in the index is near enough to say that it is alike."),
   );
 }
 
@@ -72,7 +72,7 @@ function nothing(desk) {
     "div",
     { class: "blank" },
     el("h3", {}, "No case was found"),
-    el("p", {}, desk.answer.reason || (desk.filters.length ? "None passes these filters." : "The index holds nothing of this kind.")),
+    el("p", {}, sentence(desk.answer.reason || "") || (desk.filters.length ? "None passes these filters." : "The index holds nothing of this kind.")),
     desk.filters.length > 0 &&
       button("Remove all filters", () => {
         desk.change({ filters: [] });

@@ -22,6 +22,11 @@ export function counted(number, one, many = `${one}s`) {
   return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 }
 
+/** A reason of the service as a sentence that stands by itself. */
+export function sentence(words) {
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
 const EVIDENCE = {
   image: "film",
   report: "report",

@@ -116,7 +116,7 @@ def tab(context: BrowserContext) -> Page:
 
 def test_where_no_hit_can_be_promised_that_is_said_before_the_cases(page: Page, served: Served) -> None:
     give(page, served.held)
-    told = page.get_by_role("note").filter(has_text="Nothing like this here: not one of these")
+    told = page.get_by_role("note").filter(has_text="Nothing like this here: not one of these 12 ")
     expect(told).to_be_visible()
     expect(case(page, 1)).to_be_visible()
     below, above = case(page, 1).bounding_box(), told.bounding_box()

@@ -45,12 +45,14 @@ def _query(state: State, asked: schemas.SearchRequest, content: bytes | None) ->
     if asked.cursor is not None:
         fingerprint = state.index().active_version.fingerprint
         offset = paging.offset_of(state.home, question, fingerprint, asked.cursor)
+    most = min(offset + asked.k + 1, schemas.MOST_PAGES_DEEP)
     query = Query(
         image=None if picture is None else PICTURE,
         text=asked.text,
         case=None if asked.case is None else cases.case_id(state, asked.case),
         target=asked.target,
-        k=min(offset + asked.k + 1, schemas.MOST_PAGES_DEEP),
+        k=most,
+        ahead=max(0, most - offset - asked.k),
         where=asked.where,
         region=None if asked.region is None else box_of(asked.region),
         # Only cases of the index are examples here: a file's name from outside is never opened.

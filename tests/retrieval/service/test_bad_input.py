@@ -200,7 +200,7 @@ def test_on_a_full_disk_nothing_is_answered_that_cannot_be_recorded(
     indexed_home: Path, tmp_path: Path
 ) -> None:
     """SQLite itself says that it is full: its file may not grow by a page."""
-    shutil.copytree(indexed_home, tmp_path / "home")
+    shutil.copytree(indexed_home, tmp_path / "home", ignore=shutil.ignore_patterns(".owner*"))
     state = State.open(tmp_path / "home")
     try:
         with TestClient(create_app(state), raise_server_exceptions=False) as client:
