@@ -120,7 +120,8 @@ class HeadConfig:
 
     `start`: `aligned` begins near what the labels say (`trainer.start`), `plain` at random. `image_ridge` and
     `text_ridge` damp that beginning, the fewer items for their features the more. `standardise`: learn on
-    standardised features (`trainer.heads`), of which a share `drop` is left out at each step.
+    standardised features (`trainer.heads`), of which a share `drop` is left out at each step. `normalise`:
+    the image side's are batch-normalised as it learns, for a trunk from scratch.
     """
 
     start: Start = "aligned"
@@ -128,6 +129,7 @@ class HeadConfig:
     text_ridge: float = 0.03
     standardise: bool = False
     drop: float = 0.0
+    normalise: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from corpus.errors import TrainingError
 from trainer.config import AugmentConfig, FreezeConfig
 from trainer.frozen import split_image_tower
-from trainer.patches import project_map
+from trainer.patches import project_whole_and_map
 from trainer.pictures import Pixels, Tick
 from trainer.tokens import WindowTokenizer
 
@@ -133,9 +133,8 @@ class ImageSide:
         """
         activations = self._activations(self._rows[index], training=True)
         grid = self._tower.map(activations)
-        visual = self._visual
-        whole = visual.head(visual.trunk.forward_head(grid))
-        patches = self._seen_patches(project_map(visual, grid).flatten(1, 2))
+        whole, places = project_whole_and_map(self._visual, grid)
+        patches = self._seen_patches(places.flatten(1, 2))
         return F.normalize(torch.cat([whole[:, None], patches], dim=1).float(), dim=-1)
 
     def inputs(self, index: NDArray[np.int64], *, augment: bool = False) -> Tensor:

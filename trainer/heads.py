@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from corpus.errors import TrainingError
+
 _LEAST_DEVIATION = 1e-3  # of the largest: a feature that hardly differs is not blown up
 
 
@@ -82,6 +84,40 @@ class StandardisedProjection(nn.Module):
         return linear
 
 
+class NormalisedProjection(nn.Module):
+    """A (dim, d) projection with a bias, trained on features that batch normalisation centres and scales.
+
+    For a trunk that learns from scratch, whose features have no settled scale: after its last activation all
+    of them are positive, all patches of all pictures lie close together, and a loss over cosines does not get
+    them apart. In evaluation it is one linear map, into which it folds.
+
+    Args:
+        linear: the layer whose place it takes, with a bias; its weights are the beginning.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.norm = nn.BatchNorm1d(linear.in_features, affine=False)
+        self.linear = linear
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, d) features → (n, dim)."""
+        projected: Tensor = self.linear(self.norm(features.float()))
+        return projected
+
+    def folded(self) -> nn.Linear:
+        """The plain linear layer that computes the same in evaluation."""
+        assert self.norm.running_mean is not None
+        assert self.norm.running_var is not None
+        scale = (self.norm.running_var.double() + self.norm.eps).rsqrt()
+        weight = self.linear.weight.detach().double() * scale
+        linear = nn.Linear(self.in_features, self.out_features)
+        linear.weight.data.copy_(weight)
+        linear.bias.data.copy_(self.linear.bias.detach().double() - weight @ self.norm.running_mean.double())
+        return linear
+
+
 def projections(model: nn.Module) -> dict[str, nn.Module]:
     """The last layers of both towers by name, `image` and `text`, where they have one."""
     holders = _holders(model)
@@ -96,12 +132,29 @@ def standardise_heads(model: nn.Module, drop: float) -> None:
             holder.proj = StandardisedProjection(projection, drop)
 
 
+def normalise_image_head(model: nn.Module) -> None:
+    """Put a `NormalisedProjection` in the place of the image tower's linear last layer.
+
+    Raises:
+        TrainingError: it has none, or one without a bias.
+    """
+    projection = projections(model)["image"]
+    if not isinstance(projection, nn.Linear) or projection.bias is None:
+        raise TrainingError(
+            "head.normalise needs an image tower that ends in a linear layer with a bias: give the "
+            "architecture timm_proj_bias, or leave the setting out"
+        )
+    _holders(model)["image"].proj = NormalisedProjection(projection)
+
+
 def fold_heads(model: nn.Module) -> None:
-    """Undo `standardise_heads`: the model computes the same with plain linear layers."""
+    """Undo what was put in the place of linear layers: the model computes the same with plain ones."""
     for side, holder in _holders(model).items():
         projection = projections(model)[side]
         if isinstance(projection, StandardisedProjection):
             holder.proj = projection.folded().to(projection.weight.device)
+        elif isinstance(projection, NormalisedProjection):
+            holder.proj = projection.folded().to(projection.linear.weight.device)
 
 
 def draw_heads(model: nn.Module, seed: int) -> None:

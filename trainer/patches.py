@@ -77,7 +77,28 @@ def whole_and_patches(model: nn.Module, pixels: torch.Tensor) -> tuple[torch.Ten
     """
     visual, trunk = timm_tower(model)
     features = trunk.forward_features(pixels)
-    return visual.head(trunk.forward_head(features)), project_map(visual, features)
+    return project_whole_and_map(visual, features)
+
+
+def project_whole_and_map(visual: Any, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Project what the trunk of an image tower gives before pooling, as a whole and place by place.
+
+    All goes through the head at once: a head that is normalised by its batch sees one batch.
+
+    Args:
+        visual, features: as `project_map`.
+
+    Returns:
+        (n, dim) and (n, gh, gw, dim), neither normalised.
+
+    Raises:
+        EncoderError: these are no map of features.
+    """
+    n, height, width, _ = feature_grid(visual.trunk, features).shape
+    pooled = visual.trunk.forward_head(features)
+    places = visual.trunk.forward_head(_single_places(visual.trunk, features))
+    projected: torch.Tensor = visual.head(torch.cat([pooled, places]))
+    return projected[:n], projected[n:].view(n, height, width, -1)
 
 
 def project_map(visual: Any, features: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from corpus.errors import TrainingError
 from trainer.averaging import WeightAverage
 from trainer.config import LossConfig, TrainConfig
 from trainer.frozen import set_modes
-from trainer.heads import projections, standardise_heads
+from trainer.heads import normalise_image_head, projections, standardise_heads
 from trainer.losses import DHNNCELoss, InfoNCELoss, MultiPositiveInfoNCELoss, SemanticMatchingLoss
 from trainer.monitor import Score, score_held_out
 from trainer.optimizer import build_optimizer, build_schedule
@@ -77,6 +77,8 @@ class Training:
     ) -> None:
         self.config, self.prepared, self.device, self.processes = config, prepared, device, processes
         self.model: Any = prepared.towers.model
+        if config.head.normalise:
+            normalise_image_head(self.model)
         if config.head.standardise:
             standardise_heads(self.model, config.head.drop)
         scale: Any = self.model.logit_scale

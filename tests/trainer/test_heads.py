@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.heads import StandardisedProjection, fold_heads, projections, standardise_heads
+from corpus.errors import TrainingError
+from trainer.heads import (
+    NormalisedProjection,
+    StandardisedProjection,
+    fold_heads,
+    normalise_image_head,
+    projections,
+    standardise_heads,
+)
 
 
 def loud_and_quiet(n: int = 500) -> torch.Tensor:
@@ -88,3 +96,27 @@ def test_other_last_layers_are_left_alone() -> None:
     model.text.proj = nn.Identity()
     standardise_heads(model, 0.0)
     assert not any(isinstance(layer, StandardisedProjection) for layer in projections(model).values())
+
+
+def test_a_normalised_projection_folds_into_one_linear_layer() -> None:
+    torch.manual_seed(0)
+    projection = NormalisedProjection(nn.Linear(6, 4))
+    features = torch.randn(64, 6) * torch.tensor([1e-2, 0.1, 1.0, 3.0, 10.0, 100.0]) + 5
+    projection.train()
+    for _ in range(200):
+        projection(features)
+    projection.eval()
+    torch.testing.assert_close(projection.folded()(features), projection(features), rtol=1e-4, atol=1e-4)
+    centred = projection(features) - projection.linear.bias
+    assert float(centred.detach().mean(dim=0).abs().max()) < 0.05  # what all features share is taken out
+
+
+def test_only_a_layer_with_a_bias_is_normalised() -> None:
+    model = Model()
+    with pytest.raises(TrainingError, match="timm_proj_bias"):
+        normalise_image_head(model)
+    model.visual.head.proj = nn.Linear(20, 8)
+    normalise_image_head(model)
+    assert isinstance(model.visual.head.proj, NormalisedProjection)
+    fold_heads(model)
+    assert isinstance(model.visual.head.proj, nn.Linear)
