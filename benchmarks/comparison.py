@@ -61,7 +61,7 @@ def rows() -> list[Row]:
     matched = {"sampling.pairing": "matched", "sampling.text_batch_size": 0}
     paired = {"sampling.pairing": "true", "sampling.text_batch_size": 0, "sampling.source_shares": []}
     return [
-        Row("classifier + labeler, by agreement", {}, rank_by_agreement),
+        Row("classifier + labeler, by agreement", PLAIN, rank_by_agreement),
         Row("InfoNCE, true pairs", {**PLAIN, **paired, "loss.name": "infonce"}),
         Row("InfoNCE, same-finding pairs", {**PLAIN, **matched, "loss.name": "infonce"}),
         Row("multi-positive InfoNCE", {**PLAIN, "loss.name": "multi-positive-infonce"}),
@@ -86,8 +86,9 @@ def rank_in_a_row(crossed: CrossValidation, config: TrainConfig) -> list[Ranking
 def _in_a_row(crossed: CrossValidation, members: Sequence[TrainConfig], fold: Fold) -> Ranking:
     pictures, texts = [], []
     for member in members:
-        with crossed.train(fold, member).exported():
-            asked, held = fold.held.encode()
+        training = crossed.train(fold, member)
+        with training.exported():
+            asked, held = training.encode(fold.held)
         pictures.append(asked)
         texts.append(held)
     scale = np.float32(len(members) ** -0.5)

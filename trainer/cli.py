@@ -171,8 +171,9 @@ class _Shown:
         if progress.stage == "epoch":
             self._bars.console.print(f"epoch {progress.done}/{progress.total} {progress.note}")
             return
-        name = progress.stage if progress.stage == "train" else f"{progress.stage} {progress.note}".strip()
+        learning = progress.stage in ("read", "train")  # what its note says changes as it goes on
+        name = progress.stage if learning else f"{progress.stage} {progress.note}".strip()
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=progress.total, note="")
-        note = progress.note if progress.stage == "train" else ""
+        note = progress.note if learning else ""
         self._bars.update(self._tasks[name], completed=progress.done, total=progress.total, note=note)

@@ -133,6 +133,23 @@ class HeadConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadingConfig:
+    """Whether and how the text tower first learns to read; see `trainer.reading`.
+
+    `epochs` of the texts, 0: it does not. `learning_rate` of its layers, `head_rate` of its projection, which
+    afterwards begins anew (`trainer.start`). `frozen_layers`: the embeddings and so many layers stay as they
+    are. `balance` as `sampling.balance`. The tower is then left as it reads: `freeze.text_layers` must be −1.
+    """
+
+    epochs: int = 0
+    learning_rate: float = 2e-4
+    head_rate: float = 1e-3
+    batch_size: int = 32
+    frozen_layers: int = 2
+    balance: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
 class OptimizerConfig:
     """AdamW with warm-up and a cosine to zero.
 
@@ -207,6 +224,7 @@ class TrainConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
@@ -226,6 +244,11 @@ class TrainConfig:
             ("freeze.views", self.freeze.views, 1),
             ("freeze.image_blocks", self.freeze.image_blocks, -1),
             ("freeze.text_layers", self.freeze.text_layers, -1),
+            ("reading.epochs", self.reading.epochs, 0),
+            ("reading.learning_rate", self.reading.learning_rate, 0),
+            ("reading.batch_size", self.reading.batch_size, 1),
+            ("reading.frozen_layers", self.reading.frozen_layers, 0),
+            ("reading.balance", self.reading.balance, 0),
             ("optimizer.learning_rate", self.optimizer.learning_rate, 0),
             ("optimizer.clip", self.optimizer.clip, 0),
         ):
@@ -239,6 +262,11 @@ class TrainConfig:
             raise UsageError(
                 "memory.chunk needs batch normalisation on frozen statistics: a piece's would stand for the "
                 "batch's; set freeze.batch_norm to frozen or memory.chunk to 0"
+            )
+        if self.reading.epochs and (self.freeze.text_layers >= 0 or not self.needs_labels):
+            raise UsageError(
+                "reading.epochs teaches the text tower findings, and then leaves it: set freeze.text_layers "
+                "to -1, and take a loss that goes by findings or matched pairs, or set reading.epochs to 0"
             )
         _ = self.sampling.shares
         for name, share in (

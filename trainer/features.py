@@ -210,6 +210,12 @@ class TextSide:
         some._cached = None if self._cached is None else [self._cached[row] for row in rows]
         return some
 
+    def afresh(self) -> "TextSide":
+        """The same side with nothing kept of what its tower gave before."""
+        same = copy.copy(self)
+        same._cached = None
+        return same
+
     def features(self, index: NDArray[np.int64]) -> Tensor:
         """(m, dim) unit features of the pool's texts at `index`."""
         owners = self.owners(index)
@@ -223,6 +229,10 @@ class TextSide:
             return features
         sums = torch.zeros(len(index), vectors.shape[1], device=self._device)
         return F.normalize(sums.index_add(0, torch.tensor(owners, device=self._device), vectors), dim=-1)
+
+    def lengths(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(m,) tokens in the longest window of each text at `index`."""
+        return np.array([max(map(len, self._windows[text])) for text in index])
 
     def tokens(self, index: NDArray[np.int64]) -> Tensor:
         """(windows, longest) int64: the windows of the texts at `index`, no longer than the longest."""

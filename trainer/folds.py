@@ -189,8 +189,9 @@ class CrossValidation:
             def tell(done: int, total: int, loss: float, number: int = number) -> None:
                 on_step(number * total + done, len(folds) * total, loss)
 
-            with self.train(fold, config, tell).exported():
-                rankings.append(fold.rank(*fold.held.encode()))
+            training = self.train(fold, config, tell)
+            with training.exported():
+                rankings.append(fold.rank(*training.encode(fold.held)))
         return rankings
 
     def score(self, rankings: Sequence[Ranking], seed: int = 0) -> dict[str, Any]:

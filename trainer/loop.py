@@ -76,7 +76,7 @@ def train(
         if resume:
             run.restore()
         else:
-            run.training.begin()
+            run.training.begin(lambda *told: tell(Progress("read", *told[:2], f"loss {told[2]:.3f}")))
         run.go_on()
         processes.from_first(lambda: run.export(tell))
         return folder.encoder

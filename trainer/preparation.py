@@ -36,7 +36,10 @@ _MONITORED = 2000  # more items than this do not make the score of an epoch sure
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run is: `done` of `total` in a stage (gather, decode, freeze, train, export), and a note."""
+    """Where a run is: `done` of `total` in a stage, and a note.
+
+    Stages: gather, decode, freeze, read, train, epoch, export.
+    """
 
     stage: str
     done: int

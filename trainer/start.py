@@ -102,7 +102,7 @@ def _means(rows: Tensor, owners: Sequence[int], count: int) -> Tensor:
 
 def aligned_weight(features: Tensor, labels: Tensor, dim: int, seed: int, ridge: float) -> Tensor:
     """A (dim, d) matrix that carries (n, d) features to where their (n, F) labels lie in `dim` dimensions."""
-    rotation, _ = torch.linalg.qr(_noise(dim, min(dim, labels.shape[1]), seed, labels))
+    rotation = label_directions(dim, labels, seed)
     gram = features.T @ features
     damping = ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
     regression = torch.linalg.solve(gram + damping, features.T @ labels)[:, : rotation.shape[1]]
@@ -111,6 +111,15 @@ def aligned_weight(features: Tensor, labels: Tensor, dim: int, seed: int, ridge:
     reach = (features @ told.T).norm() / (features @ free.T).norm().clamp(min=1e-12)
     weight: Tensor = told + _FREE * reach * free if bool(reach > 0) else free
     return weight
+
+
+def label_directions(dim: int, labels: Tensor, seed: int) -> Tensor:
+    """(dim, F) orthonormal columns: where each column of (n, F) labels lies in `dim` dimensions.
+
+    The same for all labels of one width and dtype; of more than `dim` columns the first.
+    """
+    directions, _ = torch.linalg.qr(_noise(dim, min(dim, labels.shape[1]), seed, labels))
+    return directions
 
 
 def spread_weight(features: Tensor, dim: int, seed: int) -> Tensor:

@@ -23,6 +23,7 @@ OFS: tuple[Of, ...] = ("findings", "concepts", "embedding")
 _LEAF = np.array([name in VOCABULARY.leaves for name in VOCABULARY.names])
 _NORMAL = VOCABULARY.names.index(NO_FINDING)
 _SHARE_FLOOR = 0.02  # a finding that nobody has does not weigh without bound
+_VARIANCE_FLOOR = 0.05  # nor does one that few have stand out without bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class TargetConfig:
     being normal beside one finding. `parents`: weight of a finding above leaves, which makes likeness
     graded: two opacities of different kinds are a little alike. `place`: weight of a concept's side, zone and
     degree beside its finding. `rarity`: how much more a rare finding
-    weighs; one that a share p of the items has weighs (p + 0.02)^−rarity.
+    weighs; one that a share p of the items has weighs (p + 0.02)^−rarity. `contrast`: how much what sets an
+    abnormal picture apart from other abnormal ones weighs beside what it shows (`contrasted`).
     """
 
     of: Of = "findings"
@@ -48,6 +50,7 @@ class TargetConfig:
     parents: float = 0.5
     place: float = 0.5
     rarity: float = 0.0
+    contrast: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -56,8 +59,9 @@ class TargetConfig:
             raise TrainingError(f"targets cannot be of {self.of!r}; known are {', '.join(OFS)}")
         if self.present <= 0 or self.absent > 0:
             raise TrainingError("a present finding must weigh more than 0 and an absent one at most 0")
-        if self.rarity < 0:
-            raise TrainingError(f"targets.rarity must be at least 0, not {self.rarity}")
+        for name, weight in (("rarity", self.rarity), ("contrast", self.contrast)):
+            if weight < 0:
+                raise TrainingError(f"targets.{name} must be at least 0, not {weight}")
 
 
 def finding_vectors(statuses: Sequence[Statuses], config: TargetConfig | None = None) -> NDArray[np.float32]:
@@ -103,6 +107,32 @@ def rarity_weights(
     """
     share = ((left > 0).mean(axis=0) + (right > 0).mean(axis=0)) / 2
     return np.asarray((share + _SHARE_FLOOR) ** -rarity, np.float32)
+
+
+def contrasted(
+    vectors: NDArray[np.float32], drawn: NDArray[np.int64], contrast: float
+) -> NDArray[np.float32]:
+    """Add to each abnormal item how it departs from the abnormal item in general, in standard deviations.
+
+    Where one finding is on nearly every abnormal picture, expected likeness is highest to whatever has that
+    finding, and the others are never told apart; a departure from the mean speaks of all findings alike.
+
+    Args:
+        vectors: (n, F) finding vectors, as `finding_vectors` makes them.
+        drawn: the items as training draws them, repeats included: mean and deviation are theirs.
+        contrast: weight of the departure beside the vector itself; 0 leaves the vectors as they are.
+
+    Returns:
+        (n, F) float32. Normal items, and the column of being normal, stay as they are.
+    """
+    normal = vectors[:, _NORMAL] > 0
+    abnormal = vectors[drawn[~normal[drawn]]]
+    if not contrast or not len(abnormal):
+        return vectors
+    departure = (vectors - abnormal.mean(axis=0)) / np.sqrt(abnormal.var(axis=0) + _VARIANCE_FLOOR)
+    departure[normal] = 0
+    departure[:, _NORMAL] = 0
+    return np.asarray(vectors + contrast * departure, np.float32)
 
 
 def label_similarity(

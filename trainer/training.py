@@ -2,12 +2,13 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from corpus.errors import TrainingError
@@ -19,13 +20,14 @@ from trainer.losses import DHNNCELoss, InfoNCELoss, MultiPositiveInfoNCELoss, Se
 from trainer.monitor import Score, score_held_out
 from trainer.optimizer import build_optimizer, build_schedule
 from trainer.patch_loss import WithPatches
-from trainer.preparation import Prepared
+from trainer.preparation import Prepared, Side
 from trainer.processes import ALONE, Processes
-from trainer.sampling import Batch, Sampler
-from trainer.start import start_projection
+from trainer.reading import learn_to_read
+from trainer.sampling import Batch, Sampler, rarity
+from trainer.start import label_directions, start_projection
 from trainer.step import Stepper
 from trainer.target_vectors import target_vectors
-from trainer.targets import label_similarity, rarity_weights, shown
+from trainer.targets import contrasted, label_similarity, rarity_weights, shown
 from trainer.towers import SCRATCH
 
 MAX_LOGIT_SCALE = 100.0
@@ -95,9 +97,14 @@ class Training:
             sampling.shares,
             sampling.texts_per_picture,
         )
-        self.steps_per_epoch = len(self.sampler.plan(0))
+        self.first = self.sampler.plan(0)
+        self.steps_per_epoch = len(self.first)
         self.image_targets, self.text_targets = target_vectors(side.pool, config.targets)
         self.rarity = rarity_weights(self.image_targets, self.text_targets, config.targets.rarity)
+        if config.targets.of != "embedding":
+            drawn = np.concatenate([batch.pictures for batch in self.first])
+            self.image_targets = contrasted(self.image_targets, drawn, config.targets.contrast)
+        self.texts, self.held_out = side.texts, prepared.val
         frozen = prepared.towers.image_start != SCRATCH or config.memory.chunk > 0
         self.live_norms = {"auto": not frozen, "frozen": False, "live": True}[config.freeze.batch_norm]
         self.optimizer = build_optimizer(self.model, config.optimizer)
@@ -108,7 +115,7 @@ class Training:
             side.images.with_patches
             if config.loss.patches
             else lambda index: side.images.features(index, training=True),
-            side.texts.features,
+            lambda index: self.texts.features(index),
             build_loss(config.loss),
             scale,
             device,
@@ -121,33 +128,71 @@ class Training:
         self.step = 0
         self._throw_dice()
 
-    def begin(self) -> None:
-        """Start linear projections where `trainer.start` puts them."""
+    def begin(self, tick: Callable[[int, int, float], None] = lambda done, total, loss: None) -> None:
+        """Let the text tower learn to read, and start linear projections where `trainer.start` puts them.
+
+        `tick` is called with steps of reading done, steps in all, and the loss.
+        """
         self.set_modes()
-        side, head, seed = self.prepared.train, self.config.head, self.config.seed
+        side, head = self.prepared.train, self.config.head
         centre = (self.image_targets.mean(axis=0) + self.text_targets.mean(axis=0)) / 2
-        last, first = projections(self.model), self.sampler.plan(0)
-        aligned = head.start == "aligned"
+        if self.config.reading.epochs:  # texts lie where their findings do, whatever other texts have
+            centre = np.zeros_like(centre)
+            self._read(tick)
+            self.processes.take_weights(self.model)
+            self._keep_what_was_read()
         start_projection(
-            last["image"],
+            projections(self.model)["image"],
             lambda index: side.images.features(index, training=False),
-            self.image_targets - centre if aligned else None,
-            np.concatenate([batch.pictures for batch in first]),
-            seed,
+            self.image_targets - centre if head.start == "aligned" else None,
+            np.concatenate([batch.pictures for batch in self.first]),
+            self.config.seed,
             head.image_ridge,
         )
-        start_projection(
-            last["text"],
-            side.texts.features,
-            self.text_targets - centre if aligned else None,
-            np.concatenate([batch.texts for batch in first]),
-            seed,
-            head.text_ridge,
-            side.texts.owners,
-        )
+        self._start_text(self.text_targets - centre if head.start == "aligned" else None)
         self.processes.take_weights(self.model)
         self.average = self._average()
         self._throw_dice()
+
+    def _start_text(self, targets: NDArray[np.float32] | None) -> None:
+        start_projection(
+            projections(self.model)["text"],
+            self.texts.features,
+            targets,
+            np.concatenate([batch.texts for batch in self.first]),
+            self.config.seed,
+            self.config.head.text_ridge,
+            self.texts.owners,
+        )
+
+    def _read(self, tick: Callable[[int, int, float], None]) -> None:
+        """Let the text tower learn to read, in every process alike."""
+        torch.manual_seed(self.config.seed)
+        side, config = self.prepared.train, self.config
+        self._start_text(self.text_targets)
+        targets = torch.from_numpy(self.text_targets * self.rarity)
+        dim = int(self.prepared.towers.architecture.model_cfg["embed_dim"])
+        directions = label_directions(dim, targets, config.seed)
+        learn_to_read(
+            side.texts.afresh(),
+            self.model.text,
+            (targets[:, : directions.shape[1]] @ directions.T).to(self.device),
+            rarity([text.statuses for text in side.pool.texts], config.reading.balance),
+            config.reading,
+            config.optimizer,
+            config.seed,
+            tick,
+        )
+
+    def _keep_what_was_read(self) -> None:
+        """Run the texts once through the tower that now reads; what was prepared stays as it was."""
+        self.model.eval()
+        self.texts = self.prepared.train.texts.afresh()
+        self.texts.fill_cache(lambda done, total: None)
+        if self.held_out is not None:
+            self.held_out = replace(self.held_out, texts=self.held_out.texts.afresh())
+            self.held_out.texts.fill_cache(lambda done, total: None)
+        self.set_modes()
 
     def set_modes(self) -> None:
         """Put what learns into training mode."""
@@ -189,7 +234,7 @@ class Training:
 
         All is None where nobody is held out.
         """
-        held_out = self.prepared.val
+        held_out = self.held_out
         if held_out is None:
             return Score(None, None, None)
         with self.exported():
@@ -200,6 +245,11 @@ class Training:
             [picture.statuses for picture in held_out.pool.pictures],
             [text.statuses for text in held_out.pool.texts],
         )
+
+    def encode(self, side: Side) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Vectors of a prepared side as `Side.encode`, its texts read by the tower as it reads now."""
+        texts = side.texts.afresh() if self.config.reading.epochs else side.texts
+        return replace(side, texts=texts).encode()
 
     @contextlib.contextmanager
     def exported(self) -> Iterator[None]:
@@ -234,6 +284,8 @@ class Training:
                 f"the run was begun with {len(state['random'])} processes; resume with as many"
             )
         self.model.load_state_dict(state["model"])
+        if self.config.reading.epochs:
+            self._keep_what_was_read()
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.average.restore(state["average"])

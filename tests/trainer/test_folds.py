@@ -83,10 +83,12 @@ def test_a_recipe_is_measured_and_no_encoder_is_made(make: Make, tmp_path: Path)
     assert done[-1][0] == done[-1][1]
 
 
+@pytest.mark.parametrize("reading", [{}, {"reading__epochs": 1, "reading__frozen_layers": 0}])
 def test_each_fold_begins_from_the_same_weights_whatever_was_trained_before(
-    make: Make, tmp_path: Path
+    make: Make, tmp_path: Path, reading: dict[str, Any]
 ) -> None:
-    config = make(epochs=1, head__standardise=True, optimizer__keep_start=0.3)
+    standard = {"head__standardise": True, "optimizer__keep_start": 0.3, "freeze__text_layers": -1}
+    config = make(epochs=1, **standard, **reading)
     crossed = CrossValidation(prepared(config, tmp_path), 2, torch.device("cpu"))
     first, second = crossed.rank(config), crossed.rank(config)
     for one, other in zip(first, second, strict=True):

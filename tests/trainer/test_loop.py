@@ -116,9 +116,18 @@ STANDARDISED = {
     "optimizer__keep_start": 0.3,
     "targets__rarity": 0.25,
 }
+READING = {
+    **STANDARDISED,
+    "targets__contrast": 0.8,
+    "freeze__text_layers": -1,
+    "reading__epochs": 2,
+    "reading__frozen_layers": 0,
+}
 
 
-@pytest.mark.parametrize("settings", [{}, STANDARDISED], ids=["plain", "standardised heads"])
+@pytest.mark.parametrize(
+    "settings", [{}, STANDARDISED, READING], ids=["plain", "standardised heads", "reading"]
+)
 def test_a_run_that_was_cut_off_goes_on_to_the_same_losses_and_the_same_encoder(
     make: Make, tmp_path: Path, settings: dict[str, Any]
 ) -> None:

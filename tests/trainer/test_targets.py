@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from corpus.errors import TrainingError
 from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses, from_sides
-from trainer.targets import KINDS, Kind, TargetConfig, finding_vectors, label_similarity, rarity_weights
+from trainer.targets import (
+    KINDS,
+    Kind,
+    TargetConfig,
+    contrasted,
+    finding_vectors,
+    label_similarity,
+    rarity_weights,
+)
 
 NORMAL: Statuses = from_sides([NO_FINDING])
 statuses = st.dictionaries(st.sampled_from(VOCABULARY.names), st.sampled_from(list(Status)), max_size=6)
@@ -82,6 +90,32 @@ def test_a_rare_finding_weighs_more_and_only_where_that_is_asked_for() -> None:
     assert rare / common == pytest.approx((0.92 / 0.12) ** 0.5)
 
 
+def test_contrast_speaks_of_what_sets_an_abnormal_picture_apart_from_the_others() -> None:
+    films = [["pneumonia"]] * 6 + [["pneumonia", "edema"]] * 2 + [["edema"]] + [["no_finding"]] * 3
+    plain = finding_vectors([from_sides(film) for film in films], TargetConfig(absent=0.0))
+    drawn = np.arange(len(films))
+    told = contrasted(plain, drawn, 1.0)
+    pneumonia, edema = (VOCABULARY.names.index(name) for name in ("pneumonia", "edema"))
+    np.testing.assert_array_equal(told[9:], plain[9:])  # normal films
+    np.testing.assert_allclose((told - plain)[:9].mean(axis=0), 0, atol=1e-6)  # departures cancel out
+    assert told[6, edema] > told[6, pneumonia] > told[0, pneumonia] - 1e-6  # the rarer says more of a film
+    assert max(told[0, edema], told[8, pneumonia]) < 0  # so does what nearly all others have
+    np.testing.assert_array_equal(contrasted(plain, drawn, 0.0), plain)
+    normal = drawn[9:]
+    np.testing.assert_array_equal(contrasted(plain, normal, 1.0), plain)  # no abnormal film to speak of
+
+
+def test_contrast_counts_pictures_as_they_are_drawn() -> None:
+    films = finding_vectors([from_sides([name]) for name in ("pneumonia", "edema")], TargetConfig(absent=0.0))
+    edema = VOCABULARY.names.index("edema")
+    often, seldom = (
+        contrasted(films, np.array(drawn), 1.0)[1, edema] for drawn in ([0, 1, 1, 1], [0, 0, 0, 1])
+    )
+    assert seldom > often
+
+
 def test_a_weight_below_nothing_is_refused() -> None:
     with pytest.raises(TrainingError, match="rarity"):
         TargetConfig(rarity=-1.0)
+    with pytest.raises(TrainingError, match="contrast"):
+        TargetConfig(contrast=-1.0)
