@@ -76,7 +76,7 @@ def train(
         if resume:
             run.restore()
         else:
-            run.training.begin(lambda *told: tell(Progress("read", *told[:2], f"loss {told[2]:.3f}")))
+            run.begin()
         run.go_on()
         processes.from_first(lambda: run.export(tell))
         return folder.encoder
@@ -92,6 +92,14 @@ class _Run:
         self.losses: list[float] = []  # of the present epoch
         self.epochs: list[dict[str, Any]] = []
         self.unwritten: list[tuple[Any, ...]] = []
+
+    def begin(self) -> None:
+        """Do what comes before the first step."""
+
+        def tell(done: int, total: int, loss: float) -> None:
+            self.on_progress(Progress("read", done, total, f"loss {loss:.3f}"))
+
+        self.training.begin(tell)
 
     def go_on(self) -> None:
         """Take every step that is still to be taken."""

@@ -118,7 +118,7 @@ def label_directions(dim: int, labels: Tensor, seed: int) -> Tensor:
 
     The same for all labels of one width and dtype; of more than `dim` columns the first.
     """
-    directions, _ = torch.linalg.qr(_noise(dim, min(dim, labels.shape[1]), seed, labels))
+    directions: Tensor = torch.linalg.qr(_noise(dim, min(dim, labels.shape[1]), seed, labels))[0]
     return directions
 
 

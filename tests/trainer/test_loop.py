@@ -419,3 +419,13 @@ def test_a_step_in_pieces_is_the_same_step(make: Make, tmp_path: Path) -> None:
         [float(row["loss"]) for row in rows(tmp_path / name / "steps.csv")] for name in ("whole", "pieces")
     )
     assert whole == pytest.approx(pieces, rel=1e-3)
+
+
+def test_a_run_whose_tower_reads_first_tells_how_far_it_has_read(make: Make, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    train(make(**READING, epochs=1), tmp_path / "run", seen.append)
+    read = [(progress.done, progress.total) for progress in seen if progress.stage == "read"]
+    assert read
+    assert [done for done, _ in read] == list(range(1, read[-1][1] + 1))
+    stages = [progress.stage for progress in seen]
+    assert stages.index("read") < stages.index("train")
