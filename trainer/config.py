@@ -139,6 +139,9 @@ class ReadingConfig:
     `epochs` of the texts, 0: it does not. `learning_rate` of its layers, `head_rate` of its projection, which
     afterwards begins anew (`trainer.start`). `frozen_layers`: the embeddings and so many layers stay as they
     are. `balance` as `sampling.balance`. The tower is then left as it reads: `freeze.text_layers` must be −1.
+    `shared`: how long, beside a finding, what all texts have in common is. Without it a text that is read as
+    half normal, half something else lies nearest to every picture that could be either; beside a shared part
+    it is merely short, and what is wholly the one or the other comes first.
     """
 
     epochs: int = 0
@@ -147,6 +150,7 @@ class ReadingConfig:
     batch_size: int = 32
     frozen_layers: int = 2
     balance: float = 0.5
+    shared: float = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +253,7 @@ class TrainConfig:
             ("reading.batch_size", self.reading.batch_size, 1),
             ("reading.frozen_layers", self.reading.frozen_layers, 0),
             ("reading.balance", self.reading.balance, 0),
+            ("reading.shared", self.reading.shared, 0),
             ("optimizer.learning_rate", self.optimizer.learning_rate, 0),
             ("optimizer.clip", self.optimizer.clip, 0),
         ):

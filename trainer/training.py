@@ -134,22 +134,27 @@ class Training:
         `tick` is called with steps of reading done, steps in all, and the loss.
         """
         self.set_modes()
-        side, head = self.prepared.train, self.config.head
-        centre = (self.image_targets.mean(axis=0) + self.text_targets.mean(axis=0)) / 2
+        side, head, seed = self.prepared.train, self.config.head, self.config.seed
+        pictures, texts = self.image_targets, self.text_targets
         if self.config.reading.epochs:  # texts lie where their findings do, whatever other texts have
-            centre = np.zeros_like(centre)
             self._read(tick)
             self.processes.take_weights(self.model)
             self._keep_what_was_read()
+            pictures = _with_column(pictures, 0.0)
+            texts = _with_column(texts, self.config.reading.shared)
+        else:
+            centre = (pictures.mean(axis=0) + texts.mean(axis=0)) / 2
+            pictures, texts = pictures - centre, texts - centre
+        aligned = head.start == "aligned"
         start_projection(
             projections(self.model)["image"],
             lambda index: side.images.features(index, training=False),
-            self.image_targets - centre if head.start == "aligned" else None,
+            pictures if aligned else None,
             np.concatenate([batch.pictures for batch in self.first]),
-            self.config.seed,
+            seed,
             head.image_ridge,
         )
-        self._start_text(self.text_targets - centre if head.start == "aligned" else None)
+        self._start_text(texts if aligned else None)
         self.processes.take_weights(self.model)
         self.average = self._average()
         self._throw_dice()
@@ -328,3 +333,8 @@ class Training:
     def _throw_dice(self) -> None:
         """Each process drops and augments by its own chance; all draw the same batches."""
         torch.manual_seed(self.config.seed + self.processes.rank * 100_003)
+
+
+def _with_column(vectors: NDArray[np.float32], value: float) -> NDArray[np.float32]:
+    """(n, F) vectors with one more column, (n, F + 1), that all have alike."""
+    return np.pad(vectors, ((0, 0), (0, 1)), constant_values=value)
