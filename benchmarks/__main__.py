@@ -9,6 +9,7 @@ EVERY = (
     "pipeline",
     "ingest",
     "search_vectors",
+    "hybrid_search",
     "text_search",
     "region_search",
     "throughput",

@@ -1,0 +1,190 @@
+"""Whole hybrid searches of 100,000 studies with films and reports: all that `search` does beyond encoding.
+
+Every study has a film and a report of its own: the findings of one Open-i report with the impression of
+another, read by the labeler as `index add` reads them. Vectors are made from real ones. Each query is asked
+once: a finding with degree and side, or a sentence of a report. Beside it the search of pictures by a vector
+alone, in the same run.
+
+python -m benchmarks.hybrid_search --data ../shared/data
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.cohort import FINGERPRINT, SOURCE, study_of
+from benchmarks.machine import describe_machine
+from benchmarks.realistic import Vectors, real_vectors, spread
+from corpus.errors import UsageError
+from corpus.findings import VOCABULARY
+from corpus.labeler import labeled
+from corpus.records import Report, Study
+from corpus.reports import sentences
+from corpus.sources import open_source
+from indexer.catalog import Version
+from indexer.embedding import Group, Picture, resolve
+from indexer.index import Index
+from indexer.ledger import FORMS, Key, KnownItem, Ledger, Step, collection_of
+from indexer.payload import digest
+from indexer.terms import document_terms
+from indexer.vectors.store import NO_VECTOR, Point
+from retrieval.asked import read_text
+from retrieval.query import Query, Target
+from retrieval.search import search_vector
+
+_STEP = 2_000
+_KINDS = ("image", "report", "sentence", "term")
+_DEGREES, _SIDES = ("", "small", "moderate", "large"), ("", "left", "right", "bilateral")
+
+
+@click.command()
+@click.option(
+    "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of real data."
+)
+@click.option("--count", default=100_000, show_default=True, help="Studies in the index.")
+@click.option("--queries", default=300, show_default=True, help="Distinct queries of each kind.")
+def main(data: Path, count: int, queries: int) -> None:
+    """Measure and print."""
+    images, texts = real_vectors(data)
+    reports = [
+        study.report
+        for study in open_source(f"openi:{data / 'openi'}").studies(lambda _: None)
+        if study.report
+    ]
+    asked = {"finding, degree, side": _phrases(queries), "sentence of a report": _sentences(reports, queries)}
+    read_text.cache_clear()  # each query is read as if for the first time
+    table = Table(title=f"{count:,} studies with film and report, ten hits, each query once")
+    for column in ("search for", "by", "queries", "p50 ms", "p95 ms", "times the vector search"):
+        table.add_column(column, justify="right")
+    with tempfile.TemporaryDirectory() as folder, Index.open(Path(folder) / "home", read_only=False) as index:
+        write_reported(index, reports, images, texts, count)
+        vectors = spread(texts, queries, seed=1)
+        plain = _time(index, ["bench"] * queries, vectors, "images")
+        table.add_row("images", "vector alone", str(queries), *_row(plain, plain))
+        targets: tuple[Target, ...] = ("reports", "cases")
+        for target in targets:
+            for name, phrases in asked.items():
+                table.add_row(
+                    target, name, str(len(phrases)), *_row(_time(index, phrases, vectors, target), plain)
+                )
+    Console(width=120).print(table)
+    Console().print(describe_machine())
+
+
+def write_reported(
+    index: Index, reports: Sequence[Report], images: Vectors, texts: Vectors, count: int
+) -> None:
+    """Write studies of a film and a report each, as `index add` does, with vectors in place of an encoder."""
+    ledger = Ledger(index.catalog.engine, index.home)
+    ledger.register(Version(FINGERPRINT, SOURCE, images.shape[1], "", "active"))
+    for kind in _KINDS:
+        form = FORMS.get(kind, "dense")
+        index.store.create(
+            collection_of(kind, FINGERPRINT), 0 if form == "terms" else images.shape[1], {}, form
+        )
+    studies = _studies(reports, count)
+    written: set[Key] = set()
+    seed = 10
+    while step := list(islice(studies, _STEP)):
+        known = [
+            (
+                study,
+                None,
+                tuple(
+                    Picture(image, None, KnownItem(digest(image.item_id), None, None), None)
+                    for image in study.images
+                ),
+            )
+            for study in step
+        ]
+        resolved = resolve(Group(tuple(known)), index.home, {}, FINGERPRINT)
+        new = {key: wanted for key, wanted in resolved.wanted.items() if key not in written}
+        for kind in _KINDS:
+            of = {point: wanted for (name, point), wanted in new.items() if name == kind}
+            seed += 1
+            if kind == "term":
+                points = [
+                    Point(point, NO_VECTOR, wanted.payload, document_terms(str(wanted.source)))
+                    for point, wanted in of.items()
+                ]
+            else:
+                vectors = spread(images if kind == "image" else texts, len(of), seed)
+                points = [
+                    Point(point, vector, wanted.payload)
+                    for (point, wanted), vector in zip(of.items(), vectors, strict=True)
+                ]
+            index.store.upsert(collection_of(kind, FINGERPRINT), points)
+            index.store.flush(collection_of(kind, FINGERPRINT))
+        done = {key: wanted.done for key, wanted in new.items()}
+        ledger.commit(Step([study for study, _ in resolved.new], done=done), FINGERPRINT, SOURCE)
+        written |= new.keys()
+    for kind in _KINDS:
+        index.store.optimize(collection_of(kind, FINGERPRINT))
+
+
+def _studies(reports: Sequence[Report], count: int) -> Iterator[Study]:
+    """Studies whose reports are distinct: the findings of one report, the impression of another."""
+    rng = np.random.default_rng(5)
+    ages = rng.random(count) * 100
+    pairs = rng.choice(len(reports) ** 2, count, replace=False)
+    for number, pair in enumerate(pairs):
+        one, other = (reports[part] for part in divmod(int(pair), len(reports)))
+        said = tuple(section for section in one.sections if section.name != "impression")
+        closed = tuple(section for section in other.sections if section.name == "impression")
+        study = study_of(number, ages[number])
+        report = Report(f"{study.study_id}#report", (*said, *closed))
+        yield labeled(replace(study, report=report, findings={}))
+
+
+def _phrases(most: int) -> list[str]:
+    """Findings with a degree and a side, in an order of chance."""
+    names = [name.replace("_", " ") for name in VOCABULARY.leaves if name != "no_finding"]
+    every = [
+        " ".join(filter(None, (degree, side, name)))
+        for name in names
+        for degree in _DEGREES
+        for side in _SIDES
+    ]
+    return [every[number] for number in np.random.default_rng(6).permutation(len(every))[:most]]
+
+
+def _sentences(reports: Sequence[Report], most: int) -> list[str]:
+    every = sorted({sentence for report in reports for sentence in sentences(report)})
+    order = np.random.default_rng(7).permutation(len(every))
+    return list(islice(filter(_can_be_asked, (every[number] for number in order)), most))
+
+
+def _can_be_asked(sentence: str) -> bool:
+    """Whether a search answers it: what asks for a finding and denies it is refused."""
+    try:
+        read_text(sentence)
+    except UsageError:
+        return False
+    return True
+
+
+def _time(index: Index, phrases: Sequence[str], vectors: Vectors, target: Target) -> list[float]:
+    """Seconds of each search."""
+    seconds = []
+    for phrase, vector in zip(phrases, vectors, strict=False):
+        began = time.perf_counter()
+        search_vector(index, Query(text=phrase, target=target), "text", vector)
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def _row(seconds: Sequence[float], plain: Sequence[float]) -> list[str]:
+    p50, p95 = np.percentile(seconds, (50, 95)) * 1e3
+    return [f"{p50:.1f}", f"{p95:.1f}", f"{p50 / 1e3 / float(np.median(plain)):.1f}"]
+
+
+if __name__ == "__main__":
+    main()
