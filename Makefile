@@ -44,7 +44,7 @@ encoder: $(READY)  ## train the real-data encoder into runs/real and print its e
 	  --corpus nih-chestxray14:$(DATA)/nih-chestxray14 --corpus openi:$(DATA)/openi \
 	  --corpus covid-chestxray:$(DATA)/covid-chestxray \
 	  --image-weights $(MODELS)/mobilenetv2_100-imagenet/model.safetensors \
-	  $(if $(wildcard runs/real),--resume)
+	  $(if $(wildcard runs/real/checkpoints/last.pt),--resume)
 	$(BIN)/similarity evaluate --encoder runs/real --queries nih-chestxray14:$(DATA)/nih-chestxray14 \
 	  --gallery openi:$(DATA)/openi --truth $(DATA)/openi-truth/openi_gold_std14.csv
 
