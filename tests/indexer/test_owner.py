@@ -10,6 +10,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
 from corpus.errors import IndexInUse, OwnerGone
 from corpus.settings import settings
@@ -17,11 +18,12 @@ from corpus.sources import open_source
 from indexer.home import Home
 from indexer.index import Index
 from indexer.owner import SOCKET, connect, embedded_store, owned_store
-from indexer.pipeline import add_source
+from indexer.pipeline import Added, Stage, add_source
 from indexer.reconcile import verify
 from indexer.removal import remove_study
 from indexer.vectors.store import Point
 from indexer.vectors.wire import pack, unpack
+from retrieval.cli import cli
 from trainer.encoder import Encoder
 
 SERVE = """
@@ -51,6 +53,27 @@ def test_jobs_and_readers_work_beside_an_owner_and_leave_a_sound_index(
     with Index.open() as index:
         assert not verify(index).faults
         assert index.catalog.counts()["studies"] == {"phantom": 5}
+
+
+def test_a_verification_takes_its_turn_beside_a_run(
+    home: Path, encoder: Encoder, encoder_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a run has written and not yet entered would look like a fault."""
+    monkeypatch.setenv("SIMILARITY_LOCK_WAIT_SECONDS", "0")
+    settings.cache_clear()
+    asked: list[Result] = []
+
+    def observe(stage: Stage, _added: Added) -> None:
+        if stage == "vectors":
+            asked.append(CliRunner().invoke(cli, ["index", "verify"]))
+
+    with owned_store(Home.open()), Index.open(read_only=False) as index:
+        source = open_source("phantom:6@4")
+        add_source(
+            index, source, encoder, origin="x", folder=str(encoder_folder), workers=1, observer=observe
+        )
+    assert isinstance(asked[0].exception, IndexInUse)
+    assert CliRunner().invoke(cli, ["index", "verify"]).exit_code == 0
 
 
 def test_the_socket_is_its_users_alone_and_goes_with_the_owner(home: Path) -> None:
