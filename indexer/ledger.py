@@ -277,6 +277,11 @@ class Ledger:
         with self._engine.connect() as session:
             return {p: Done(content, attributes) for p, content, attributes in session.execute(select)}
 
+    def forget(self, points: Iterable[UUID], fingerprint: str, kind: str) -> None:
+        """Count points of one kind as not done."""
+        with self._engine.begin() as session:
+            _forget(session, points, fingerprint, kind)
+
     def _insert(self, session: sa.Connection, step: Step, fingerprint: str) -> None:
         _put(session, StudyRow, [_study_row(new.study, self._home) for new in step.studies])
         _put(
@@ -301,14 +306,7 @@ class Ledger:
             ],
         )
         for kind in KINDS:
-            for chunk in chunks(point for made, point in step.done if made == kind):
-                session.execute(
-                    sa.delete(LedgerRow).where(
-                        LedgerRow.fingerprint == fingerprint,
-                        LedgerRow.kind == kind,
-                        LedgerRow.point_id.in_(chunk),
-                    )
-                )
+            _forget(session, (point for made, point in step.done if made == kind), fingerprint, kind)
         _put(
             session,
             LedgerRow,
@@ -323,6 +321,12 @@ class Ledger:
                 for (kind, point), done in step.done.items()
             ],
         )
+
+
+def _forget(session: sa.Connection, points: Iterable[UUID], fingerprint: str, kind: str) -> None:
+    of_kind = (LedgerRow.fingerprint == fingerprint) & (LedgerRow.kind == kind)
+    for chunk in chunks(points):
+        session.execute(sa.delete(LedgerRow).where(of_kind, LedgerRow.point_id.in_(chunk)))
 
 
 def _put(session: sa.Connection, table: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -27,7 +27,7 @@ from indexer.index import Index
 from indexer.ledger import FORMS, KINDS, Done, Key, Ledger, NewStudy, Step, collection_of
 from indexer.payload import fields_of, study_hash
 from indexer.readahead import read_ahead
-from indexer.reconcile import delete_orphans, forget_lost
+from indexer.reconcile import set_right
 from indexer.vectors.conditions import FieldType
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class _Job:
         self.ledger.register(Version(self.fingerprint, self.encoder.name, self.encoder.dim, folder, state))
         self._create_collections()
         self.ledger.bury(self.index.store)
-        forget_lost(self.index, self.fingerprint)
+        set_right(self.index, self.fingerprint)
 
     def run(self, source: Source, pool: DecodePool) -> None:
         """Read, embed and write the whole source."""
@@ -202,9 +202,8 @@ class _Job:
         self._commit()
 
     def finish(self) -> None:
-        """Forget problems that are no more, delete vectors of nothing, build the search graph if due."""
+        """Forget problems that are no more, build the search graph if due."""
         self.ledger.forget_problems(self.origin, self.seen)
-        delete_orphans(self.index, self.fingerprint)
         with self._clock("graph"):
             for kind in self._kinds():
                 self.index.store.optimize(collection_of(kind, self.fingerprint))

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from indexer.catalog import chunks
 from indexer.index import Index
 from indexer.ledger import KINDS, Done, Ledger, collection_of
-from indexer.models import ItemRow, LedgerRow, SentenceRow, TombstoneRow
+from indexer.models import ItemRow, SentenceRow, TombstoneRow
 from indexer.payload import (
     SENTENCE_ATTRIBUTES,
     SENTENCE_PAYLOAD,
@@ -81,43 +81,23 @@ def verify(index: Index) -> Verified:
     return verified
 
 
-def forget_lost(index: Index, fingerprint: str) -> int:
-    """Take out of the ledger what the store does not have (a lost disk, a folder deleted), so that the run
-    that follows makes it again; the number of points."""
-    lost = 0
+def set_right(index: Index, fingerprint: str) -> None:
+    """Make ledger and store agree, so that the run that follows makes again what is missing, even one that
+    is stopped before its end.
+
+    What the store does not have (a lost disk, a folder deleted) leaves the ledger; vectors that no ledger row
+    knows (a killed run wrote them and never committed) leave the store.
+    """
     ledger = Ledger(index.catalog.engine, index.home)
     held = index.store.collections()
     for kind in KINDS:
         collection = collection_of(kind, fingerprint)
-        with index.catalog.engine.begin() as session:
-            of_kind = (LedgerRow.fingerprint == fingerprint) & (LedgerRow.kind == kind)
-            stored = set(index.store.ids(collection)) if collection in held else set()
-            gone = ledger.points(fingerprint, kind).keys() - stored
-            for chunk in chunks(gone):
-                session.execute(sa.delete(LedgerRow).where(of_kind, LedgerRow.point_id.in_(chunk)))
-            lost += len(gone)
-    return lost
-
-
-def delete_orphans(index: Index, fingerprint: str) -> int:
-    """Delete vectors that no ledger row knows: a killed run wrote them, and their item has left the source
-    since; the number of points."""
-    deleted = 0
-    ledger = Ledger(index.catalog.engine, index.home)
-    held = index.store.collections()
-    for kind in KINDS:
-        collection = collection_of(kind, fingerprint)
-        if collection not in held:
-            continue
-        known = ledger.points(fingerprint, kind)
-        if index.store.count(collection) == len(known):
-            continue  # nothing is lost after `forget_lost`, so as many are the same ones
-        orphans = [point for point in index.store.ids(collection) if point not in known]
-        if orphans:
+        stored = set(index.store.ids(collection)) if collection in held else set()
+        known = ledger.points(fingerprint, kind).keys()
+        ledger.forget(known - stored, fingerprint, kind)
+        if orphans := stored - known:
             index.store.delete(collection, orphans)
             index.store.flush(collection)
-        deleted += len(orphans)
-    return deleted
 
 
 @dataclass(frozen=True, slots=True)

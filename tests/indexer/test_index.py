@@ -261,6 +261,34 @@ def test_a_run_that_is_stopped_in_order_leaves_nothing_half_done(
     assert add(source, encoder).embedded["image"] == 10 - kept["image"]
 
 
+def test_a_run_that_is_stopped_early_leaves_nothing_of_one_that_was_killed_before(
+    home: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "STEP_PICTURES", 2)
+    source = cohort(tmp_path / "cases", 12)
+
+    class Killed(BaseException):
+        """Nothing is put in order after it."""
+
+    def killed(stage: Stage, added: Added) -> None:
+        if stage == "vectors" and added.embedded["image"] >= 8:
+            raise Killed
+
+    def stopped(stage: Stage, added: Added) -> None:
+        if stage == "vectors" and added.embedded["image"] >= 4:
+            raise Stopped
+
+    with pytest.raises(Killed):
+        add(source, encoder, observer=killed)
+    with Index.open() as index:
+        assert {fault.fault for fault in verify(index).faults} == {"vector without ledger row"}
+    with pytest.raises(Stopped):
+        add(source, encoder, observer=stopped)
+    with Index.open() as index:
+        assert verify(index).faults == []
+        assert verify(index).vectors["image"] < 8
+
+
 def test_an_encoder_that_made_no_vectors_cannot_be_used_and_a_moved_one_can(
     home: Path, tmp_path: Path, encoder: Encoder
 ) -> None:
