@@ -85,9 +85,8 @@ class Catalog:
 
     def versions(self) -> list[Version]:
         """The encoders that the index holds vectors of, oldest first."""
-        with Session(self.engine) as session:
-            rows = session.scalars(sa.select(EncoderRow).order_by(EncoderRow.created)).all()
-            return [Version(r.fingerprint, r.name, r.dim, r.folder, r.state) for r in rows]
+        with self.engine.connect() as connection:
+            return [Version(*row) for row in connection.execute(_VERSIONS)]
 
     def active_version(self) -> Version | None:
         """The version that searches use; None before the first `index add`."""
@@ -250,6 +249,10 @@ class Catalog:
         with self.engine.connect() as connection:
             return connection.execute(select.where(column.in_(values))).all()
 
+
+_VERSIONS = sa.select(
+    EncoderRow.fingerprint, EncoderRow.name, EncoderRow.dim, EncoderRow.folder, EncoderRow.state
+).order_by(EncoderRow.created)
 
 _ITEM = sa.select(
     ItemRow.item_id, ItemRow.study_id, ItemRow.point_id, ItemRow.kind, ItemRow.location, ItemRow.content

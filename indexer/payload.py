@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, cast, get_args
 
@@ -99,8 +99,8 @@ def told_concepts(payload: Mapping[str, PayloadValue]) -> list[Concept]:
 
 def listed(payload: Mapping[str, PayloadValue], key: str) -> list[str]:
     """The entries of a payload's list of texts: an engine may give a list of one back as that one."""
-    held = payload.get(key, ())
-    return [held] if isinstance(held, str) else list(held) if isinstance(held, Sequence) else []
+    held = payload.get(key)
+    return [held] if isinstance(held, str) else list(held) if isinstance(held, list | tuple) else []
 
 
 def forms(concept: Concept, findings: Iterable[str]) -> tuple[str, ...]:

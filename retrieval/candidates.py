@@ -19,6 +19,7 @@ from retrieval.rank import Found, ItemKind, Ranking
 from retrieval.understand import Understood
 
 _SENTENCE_PLACES = 4  # sentences in studies that are looked at, for each study wanted
+_SENTENCES_AT_ONCE = 30  # whose studies are asked for: of sentences that many share, the first few suffice
 _RARE = 50  # a sentence of more studies than this tells none from the others
 
 _KINDS: Mapping[Target, tuple[ItemKind, ...]] = {
@@ -39,6 +40,9 @@ _WEIGHTS: Mapping[tuple[Side, ItemKind], float] = {
 best sentence."""
 TERMS_WEIGHT = 0.5
 REGION_WEIGHT = 1.0
+
+_BESIDE = ("study", "finding", "concept")
+"""What is read of the payloads: whose an item is and, where findings are asked for, what the study shows."""
 
 Payloads = dict[str, Mapping[str, PayloadValue]]
 
@@ -62,8 +66,9 @@ def find_candidates(index: Index, understood: Understood, where: Condition | Non
         where: what every study must meet, own studies and examples excluded.
         depth: studies that each list should hold.
     """
-    search = _Search(index, where, depth)
-    held = set(index.store.collections())
+    held = frozenset(index.store.collections())
+    beside = _BESIDE if understood.asked.concepts else _BESIDE[:1]
+    search = _Search(index, where, depth, held, beside)
     kinds = [kind for kind in _KINDS[understood.query.target] if index.collection(kind) in held]
     for number, probe in enumerate(understood.probes):
         for kind in kinds:
@@ -115,11 +120,16 @@ def _meets(concept: Concept) -> Condition:
 
 @dataclass(slots=True)
 class _Search:
-    """Lists under way, over one index and one condition."""
+    """Lists under way, over one index and one condition.
+
+    `held`: the collections that there are. `beside`: what of the payloads is wanted.
+    """
 
     index: Index
     where: Condition | None
     depth: int
+    held: frozenset[str]
+    beside: Sequence[str]
     rankings: list[Ranking] = field(default_factory=list)
     payloads: Payloads = field(default_factory=dict)
     whole: bool = True
@@ -142,7 +152,7 @@ class _Search:
         self, name: str, collection: str, query: Vector | Terms, kind: ItemKind, weight: float, part: str
     ) -> None:
         """Add the list of what is no plain vector: patches by a region, reports by their words."""
-        if self.index.collection(collection) not in self.index.store.collections():
+        if self.index.collection(collection) not in self.held:
             return
         found = self._nearest(kind, collection, query, self.where)
         if found:
@@ -161,7 +171,9 @@ class _Search:
         # The words of a report are told apart from its vector, though both are of one item.
         mark = "" if kind == collection else f"{kind}:"
         while True:
-            hits = self.index.store.search(self.index.collection(collection), query, limit, where)
+            hits = self.index.store.search(
+                self.index.collection(collection), query, limit, where, payload=self.beside
+            )
             self.payloads |= {str(hit.payload["study"]): hit.payload for hit in hits}
             found = tuple(
                 Found(f"{mark}{hit.id}", str(hit.payload["study"]), kind, hit.score) for hit in hits
@@ -181,14 +193,21 @@ class _Search:
         with a sentence is, so a filter that leaves few of its studies loses none. Sentences that very many
         studies share tell them apart from none and are passed over.
         """
-        hits = self.index.store.search(self.index.collection("sentence"), probe.vector, self.depth)
+        hits = self.index.store.search(
+            self.index.collection("sentence"), probe.vector, self.depth, payload=()
+        )
+        places = _SENTENCE_PLACES * self.depth
+        found: list[Found] = []
         with self.index.catalog.engine.connect() as connection:
-            held = holders(connection, [hit.id for hit in hits], _RARE)
-        found = [
-            Found(str(hit.id), key, "sentence", hit.score)
-            for hit in hits
-            for key in sorted(held.get(hit.id, ()))
-        ][: _SENTENCE_PLACES * self.depth]
+            for start in range(0, len(hits), _SENTENCES_AT_ONCE):
+                part = hits[start : start + _SENTENCES_AT_ONCE]
+                held = holders(connection, [hit.id for hit in part], _RARE)
+                for hit in part:
+                    name = str(hit.id)
+                    found += [Found(name, key, "sentence", hit.score) for key in sorted(held.get(hit.id, ()))]
+                if len(found) >= places:
+                    break
+        found = found[:places]
         if where is None:
             return tuple(found)
         passing = self._reports({item.study_id for item in found}, probe, where)
@@ -197,10 +216,10 @@ class _Search:
     def _reports(self, keys: set[str], probe: Probe, where: Condition | None) -> set[str]:
         """Those of the studies whose report passes the filter; what stands beside it is kept."""
         collection = self.index.collection("report")
-        if not keys or collection not in self.index.store.collections():
+        if not keys or collection not in self.held:
             return set()
         among: Condition = Comparison("study", "in", tuple(sorted(keys)))
         chosen = among if where is None else And((where, among))
-        hits = self.index.store.search(collection, probe.vector, len(keys), chosen)
+        hits = self.index.store.search(collection, probe.vector, len(keys), chosen, payload=self.beside)
         self.payloads |= {str(hit.payload["study"]): hit.payload for hit in hits}
         return {str(hit.payload["study"]) for hit in hits}

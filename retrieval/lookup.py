@@ -51,32 +51,99 @@ class Said:
     text: str
 
 
+def _values(name: str = "values") -> sa.BindParameter[Any]:
+    """The values that a statement is asked for."""
+    return sa.bindparam(name, expanding=True)
+
+
+# The statements are made once: to put one together takes longer than to answer it.
+_STUDIES = (
+    sa.select(
+        StudyRow.study_id,
+        StudyRow.study_key,
+        StudyRow.subject_id,
+        StudyRow.source,
+        StudyRow.age,
+        StudyRow.sex,
+        StudyRow.date,
+        StudyRow.diagnosis,
+        StudyRow.findings,
+        StudyRow.attributes,
+        StudyRow.sections,
+        ItemRow.item_id,
+        ItemRow.point_id,
+        ItemRow.kind,
+        ItemRow.location,
+        ItemRow.content.label("item_content"),
+        ItemRow.view,
+        ItemRow.modality,
+        ItemRow.height,
+        ItemRow.width,
+    )
+    .outerjoin(ItemRow, ItemRow.study_id == StudyRow.study_id)
+    .order_by(StudyRow.study_id, ItemRow.position, ItemRow.item_id)
+)
+_BY_KEY = _STUDIES.where(StudyRow.study_key.in_(_values()))
+_BY_ID = _STUDIES.where(StudyRow.study_id.in_(_values()))
+_BY_SUBJECT = _STUDIES.where(StudyRow.subject_id.in_(_values()))
+_ANY_STUDY = sa.select(StudyRow.study_id).limit(1)
+
+# Looks at no more than `most` uses of a sentence: to count those of one that half the index holds takes
+# longer than the rest of a search.
+_FURTHER = (
+    sa.select(SentenceUseRow.position)
+    .where(SentenceUseRow.point_id == SentenceRow.point_id)
+    .correlate(SentenceRow)
+    .limit(1)
+    .offset(sa.bindparam("most"))
+    .scalar_subquery()
+)
+# A row for each sentence, not for each use of it: of those there are hundreds.
+_HOLDERS = (
+    sa.select(SentenceUseRow.point_id, sa.func.aggregate_strings(StudyRow.study_key, " "))
+    .join(StudyRow, StudyRow.study_id == SentenceUseRow.study_id)
+    .where(
+        SentenceUseRow.point_id.in_(
+            sa.select(SentenceRow.point_id).where(SentenceRow.point_id.in_(_values()), _FURTHER.is_(None))
+        )
+    )
+    .group_by(SentenceUseRow.point_id)
+)
+_SAID = (
+    sa.select(
+        StudyRow.study_key,
+        SentenceUseRow.study_id,
+        SentenceUseRow.position,
+        SentenceRow.point_id,
+        SentenceRow.text,
+    )
+    .join(SentenceRow, SentenceRow.point_id == SentenceUseRow.point_id)
+    .join(StudyRow, StudyRow.study_id == SentenceUseRow.study_id)
+    .where(SentenceUseRow.point_id.in_(_values()), SentenceUseRow.study_id.in_(_values("studies")))
+    .order_by(SentenceUseRow.position)
+)
+
+
 def studies_by_key(connection: sa.Connection, keys: Collection[str]) -> dict[str, Known]:
     """The studies that these keys of the vector store stand for, with their pictures and reports."""
-    return {
-        known.key: known
-        for part in _parts(keys)
-        for known in _studies(connection, StudyRow.study_key.in_(part))
-    }
+    return {known.key: known for part in _parts(keys) for known in _studies(connection, _BY_KEY, part)}
 
 
 def study_by_id(connection: sa.Connection, study_id: str) -> Known | None:
     """One study by its id, or None."""
-    return next(iter(_studies(connection, StudyRow.study_id == study_id)), None)
+    return next(iter(_studies(connection, _BY_ID, [study_id])), None)
 
 
 def studies_of(connection: sa.Connection, subjects: Collection[str]) -> list[Known]:
     """The studies of these subjects, newest first; those without a date last."""
-    found = [
-        known for part in _parts(subjects) for known in _studies(connection, StudyRow.subject_id.in_(part))
-    ]
+    found = [known for part in _parts(subjects) for known in _studies(connection, _BY_SUBJECT, part)]
     by_id = sorted(found, key=lambda known: known.case.study_id)
     return sorted(by_id, key=lambda known: str(known.case.attributes.get("date", "")), reverse=True)
 
 
 def holds_studies(connection: sa.Connection) -> bool:
     """Whether there is any study at all."""
-    return connection.execute(sa.select(StudyRow.study_id).limit(1)).first() is not None
+    return connection.execute(_ANY_STUDY).first() is not None
 
 
 def owners_of(connection: sa.Connection, content: str) -> set[tuple[str, str]]:
@@ -95,25 +162,9 @@ def holders(connection: sa.Connection, points: Collection[UUID], most: int) -> d
     A sentence that more studies hold tells none of them from the others, and is left out.
     """
     held: dict[UUID, list[str]] = {}
-    # Looks at no more than `most` uses of a sentence: to count those of one that half the index holds takes
-    # longer than the rest of a search.
-    further = (
-        sa.select(SentenceUseRow.position)
-        .where(SentenceUseRow.point_id == SentenceRow.point_id)
-        .correlate(SentenceRow)
-        .limit(1)
-        .offset(most)
-        .scalar_subquery()
-    )
     for part in _parts(points):
-        rare = sa.select(SentenceRow.point_id).where(SentenceRow.point_id.in_(part), further.is_(None))
-        statement = (
-            sa.select(SentenceUseRow.point_id, StudyRow.study_key)
-            .join(StudyRow, StudyRow.study_id == SentenceUseRow.study_id)
-            .where(SentenceUseRow.point_id.in_(rare))
-        )
-        for point, key in connection.execute(statement).all():
-            held.setdefault(point, []).append(key)
+        rows = connection.execute(_HOLDERS, {"values": part, "most": most}).all()
+        held |= {point: keys.split() for point, keys in rows}
     return held
 
 
@@ -123,20 +174,8 @@ def sentences_said(
     """Where these studies say these sentences: each the first time."""
     said: dict[tuple[str, UUID], Said] = {}
     for part in _parts(points):
-        statement = (
-            sa.select(
-                StudyRow.study_key,
-                SentenceUseRow.study_id,
-                SentenceUseRow.position,
-                SentenceRow.point_id,
-                SentenceRow.text,
-            )
-            .join(SentenceRow, SentenceRow.point_id == SentenceUseRow.point_id)
-            .join(StudyRow, StudyRow.study_id == SentenceUseRow.study_id)
-            .where(SentenceUseRow.point_id.in_(part), SentenceUseRow.study_id.in_(list(study_ids)))
-            .order_by(SentenceUseRow.position)
-        )
-        for key, study_id, position, point, text in connection.execute(statement).all():
+        asked = {"values": part, "studies": list(study_ids)}
+        for key, study_id, position, point, text in connection.execute(_SAID, asked).all():
             said.setdefault((key, point), Said(key, point, f"{study_id}#report.{position}", text))
     return list(said.values())
 
@@ -147,36 +186,9 @@ def _parts(values: Collection[Any]) -> Iterable[list[Any]]:
     return (ordered[start : start + _MANY] for start in range(0, len(ordered), _MANY))
 
 
-def _studies(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list[Known]:
-    statement = (
-        sa.select(
-            StudyRow.study_id,
-            StudyRow.study_key,
-            StudyRow.subject_id,
-            StudyRow.source,
-            StudyRow.age,
-            StudyRow.sex,
-            StudyRow.date,
-            StudyRow.diagnosis,
-            StudyRow.findings,
-            StudyRow.attributes,
-            StudyRow.sections,
-            ItemRow.item_id,
-            ItemRow.point_id,
-            ItemRow.kind,
-            ItemRow.location,
-            ItemRow.content.label("item_content"),
-            ItemRow.view,
-            ItemRow.modality,
-            ItemRow.height,
-            ItemRow.width,
-        )
-        .outerjoin(ItemRow, ItemRow.study_id == StudyRow.study_id)
-        .where(chosen)
-        .order_by(StudyRow.study_id, ItemRow.position, ItemRow.item_id)
-    )
+def _studies(connection: sa.Connection, chosen: sa.Select[*tuple[Any, ...]], values: object) -> list[Known]:
     rows: dict[str, list[sa.Row[Any]]] = {}
-    for row in connection.execute(statement).all():
+    for row in connection.execute(chosen, {"values": values}).all():
         rows.setdefault(row.study_id, []).append(row)
     return [_known(of_study) for of_study in rows.values()]
 

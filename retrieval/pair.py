@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from indexer.payload import listed
 from indexer.vectors.conditions import PayloadValue
-from retrieval.agreement import Agreement, agreement
+from retrieval.agreement import Agreement, agreement, descendants
 from retrieval.asked import Asked
 from retrieval.rank import RankedStudy
 
@@ -55,15 +55,17 @@ def judge(
     if not asked.concepts:
         return [Judged(study, study.score) for study in ranked]
     weight = WISH_WEIGHT if asked.wished else LIKENESS_WEIGHT
+    about = tuple({name for concept in asked.concepts for name in descendants(concept.finding)})
     judged = []
-    # Many reports say the same: what they say is compared once.
-    known: dict[tuple[tuple[str, ...], ...], Agreement] = {}
+    # Of what is asked for, many reports say the same: what they say of it is compared once.
+    known: dict[tuple[str, ...], Agreement] = {}
     for study in ranked:
         payload = payloads.get(study.study_id, {})
-        says = tuple(listed(payload, "finding")), tuple(listed(payload, "concept"))
-        if says not in known:
-            known[says] = agreement(asked, payload)
-        met = known[says]
+        told = (*listed(payload, "finding"), *listed(payload, "concept"))
+        says = tuple([text for text in told if text.startswith(about)])
+        met = known.get(says)
+        if met is None:
+            met = known[says] = agreement(asked, payload)
         if not met.excluded:
             score = (study.score + weight * met.score) / (1 + weight)
             judged.append(Judged(study, score, met, 1 / (1 + weight)))

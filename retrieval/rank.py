@@ -7,7 +7,7 @@ vector store.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import fsum
 from typing import Literal
 
@@ -49,30 +49,45 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one list gave a study: `share` of its score, through `item_id`, at `place` (from 1)."""
+    """What one list gave a study: `share` of its score, at `place` (from 1).
+
+    `items`: what the list holds of the study, best first; the first is what the share was given for.
+    """
 
     part: str
-    item_id: str
     share: float
     place: int
+    items: tuple[Found, ...]
+
+    @property
+    def item_id(self) -> str:
+        """The item through which it was given."""
+        return self.items[0].item_id
 
 
 @dataclass(frozen=True, slots=True)
 class RankedStudy:
-    """A study with what brought it here, best first. `score`: higher is better, within one answer.
+    """A study with what brought it here. `score`: higher is better, within one answer.
 
     `shares`: list → what it gave; they add up to the score.
     """
 
     study_id: str
     score: float
-    evidence: tuple[Found, ...]
-    shares: Mapping[str, Share] = field(default_factory=dict)
+    shares: Mapping[str, Share]
 
     @property
-    def best(self) -> Found:
-        """The item that speaks for the study."""
-        return self.evidence[0]
+    def evidence(self) -> tuple[Found, ...]:
+        """The study's items, each once: by what their list gave the study, then by score.
+
+        Put in order when it is asked for: of hundreds of candidates a few are shown.
+        """
+        brought = [(told.share, item) for told in self.shares.values() for item in told.items]
+        ordered = sorted(brought, key=lambda pair: (-pair[0], -pair[1].score, pair[1].item_id))
+        seen: dict[str, Found] = {}
+        for _, item in ordered:
+            seen.setdefault(item.item_id, item)
+        return tuple(seen.values())
 
 
 def group(items: Iterable[Found]) -> dict[str, list[Found]]:
@@ -111,28 +126,22 @@ def rank_studies(rankings: Sequence[Ranking], k: int, *, constant: int = RANK_CO
         return []
     if len(filled) == 1:
         ranking, studies = filled[0]
+        name, part = ranking.name, ranking.part
         return [
-            RankedStudy(
-                study,
-                items[0].score,
-                tuple(items),
-                {ranking.name: Share(ranking.part, items[0].item_id, items[0].score, place)},
-            )
+            RankedStudy(study, items[0].score, {name: Share(part, items[0].score, place, tuple(items))})
             for (study, items), place in list(zip(studies.items(), _places(studies), strict=True))[:k]
         ]
     whole = sum(ranking.weight for ranking, _ in filled)
     shares: dict[str, dict[str, Share]] = {}
-    brought: dict[str, list[tuple[float, Found]]] = {}
     for ranking, studies in filled:
         for (study, items), place in zip(studies.items(), _places(studies), strict=True):
             share = ranking.weight * (1 + constant) / (place + constant) / whole
-            told = Share(ranking.part, items[0].item_id, share, place)
+            told = Share(ranking.part, share, place, tuple(items))
             shares.setdefault(study, {})[ranking.name] = told
-            brought.setdefault(study, []).extend((share, item) for item in items)
     # fsum: exact, so that the answer does not depend on the order of the rankings
     scores = {study: fsum(told.share for told in of.values()) for study, of in shares.items()}
     order = sorted(scores, key=lambda study: (-scores[study], study))[:k]
-    return [RankedStudy(study, scores[study], _evidence(brought[study]), shares[study]) for study in order]
+    return [RankedStudy(study, scores[study], shares[study]) for study in order]
 
 
 def _places(studies: Mapping[str, Sequence[Found]]) -> list[int]:
@@ -143,12 +152,3 @@ def _places(studies: Mapping[str, Sequence[Found]]) -> list[int]:
         if scores[at] == scores[at - 1]:
             places[at] = places[at - 1]
     return places
-
-
-def _evidence(brought: list[tuple[float, Found]]) -> tuple[Found, ...]:
-    """Order a study's items by what their list gave the study, then by score; each item once."""
-    ordered = sorted(brought, key=lambda pair: (-pair[0], -pair[1].score, pair[1].item_id))
-    seen: dict[str, Found] = {}
-    for _, item in ordered:
-        seen.setdefault(item.item_id, item)
-    return tuple(seen.values())

@@ -169,17 +169,14 @@ def _check_comparison(comparison: Comparison, fields: Mapping[str, FieldType]) -
 
 
 def _check_value(field: str, kind: FieldType, value: Scalar) -> None:
-    if kind is FieldType.DATE and isinstance(value, str):
-        stretch(value)
-        return
-    fits = {
-        FieldType.KEYWORD: isinstance(value, str),
-        FieldType.NUMBER: isinstance(value, int | float) and not isinstance(value, bool),
-        FieldType.BOOL: isinstance(value, bool),
-        FieldType.DATE: False,
-    }
-    if not fits[kind]:
+    if kind is FieldType.NUMBER:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+    else:
+        fits = isinstance(value, bool if kind is FieldType.BOOL else str)
+    if not fits:
         raise UsageError(f"{field} is a {kind}: {value!r} is not")
+    if kind is FieldType.DATE:
+        stretch(str(value))
 
 
 def matches(

@@ -117,8 +117,10 @@ class EdgeStore:
 
     def collections(self) -> list[str]:
         """See `VectorStore.collections`."""
-        folders = (path.parent.name for path in self._folder.glob("*/edge_config.json"))
-        return sorted(name for name in folders if "." not in name)  # not the copies of `graph`
+        folders = (
+            path for path in self._folder.iterdir() if "." not in path.name
+        )  # not the copies of `graph`
+        return sorted(path.name for path in folders if (path / "edge_config.json").exists())
 
     @_one_at_a_time
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
@@ -158,6 +160,7 @@ class EdgeStore:
         where: Condition | None = None,
         exclude_study_keys: Collection[str] = (),
         exact: bool = False,
+        payload: Collection[str] | None = None,
     ) -> list[Hit]:
         """See `VectorStore.search`."""
         shard = self._shard(collection)
@@ -175,7 +178,8 @@ class EdgeStore:
                     exact=exact,
                     quantization=engine.QuantizationSearchParams(rescore=True, oversampling=_RESCORED),
                 ),
-                with_payload=True,
+                # An empty list of keys would be read as none chosen, and bring all.
+                with_payload=True if payload is None else list(payload) or False,
             )
         )
         parts = 1 if isinstance(vector, Terms) else np.atleast_2d(vector).shape[0]

@@ -61,10 +61,18 @@ class OwnedStore:
         where: Condition | None = None,
         exclude_study_keys: Collection[str] = (),
         exact: bool = False,
+        payload: Collection[str] | None = None,
     ) -> list[Hit]:
         """See `VectorStore.search`."""
         hits: list[Hit] = self._ask(
-            "search", collection, vector, limit, where, tuple(exclude_study_keys), exact
+            "search",
+            collection,
+            vector,
+            limit,
+            where,
+            tuple(exclude_study_keys),
+            exact,
+            None if payload is None else tuple(payload),
         )
         return hits
 

@@ -132,6 +132,7 @@ class ServerStore:
         where: Condition | None = None,
         exclude_study_keys: Collection[str] = (),
         exact: bool = False,
+        payload: Collection[str] | None = None,
     ) -> list[Hit]:
         """See `VectorStore.search`."""
         self._know(collection)
@@ -150,7 +151,7 @@ class ServerStore:
                 exact=exact,
                 quantization=models.QuantizationSearchParams(rescore=True, oversampling=_RESCORED),
             ),
-            with_payload=True,
+            with_payload=True if payload is None else list(payload) or False,
         )
         parts = 1 if isinstance(vector, Terms) else np.atleast_2d(vector).shape[0]
         return [Hit(UUID(str(hit.id)), hit.score / parts, hit.payload or {}) for hit in found.points]

@@ -116,12 +116,14 @@ class VectorStore(Protocol):
         where: Condition | None = None,
         exclude_study_keys: Collection[str] = (),
         exact: bool = False,
+        payload: Collection[str] | None = None,
     ) -> list[Hit]:
         """The nearest points that meet the condition, best first.
 
         `vector`: (dim,) unit; for patches (n, dim) unit rows; for terms the words with a weight of 1 each, of
         which a point must hold one. `exclude_study_keys`: keyed hashes of studies that must not come back.
-        `exact`: compare with every vector rather than follow the graph.
+        `exact`: compare with every vector rather than follow the graph. `payload`: the keys that are wanted
+        of what stands beside each; None for all, which takes longer to read than the search itself.
 
         Raises:
             UsageError: the condition names an unknown field or a value of the wrong type.

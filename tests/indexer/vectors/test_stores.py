@@ -167,6 +167,17 @@ def test_excluded_studies_never_come_back(read_only: tuple[VectorStore, list[Poi
     assert {h.payload["study"] for h in hits} == {p.payload["study"] for p in points} - {"s0", "s7"}
 
 
+@pytest.mark.parametrize("keys", [(), ("study",), ("study", "finding", "attr_scanner")])
+def test_of_a_payload_only_what_is_wanted_comes_back(
+    read_only: tuple[VectorStore, list[Point]], keys: tuple[str, ...]
+) -> None:
+    store, points = read_only
+    whole = store.search(NAME, points[0].vector, 200)
+    hits = store.search(NAME, points[0].vector, 200, payload=keys)
+    assert [(h.id, h.score) for h in hits] == [(h.id, h.score) for h in whole]
+    assert [h.payload for h in hits] == [{k: h.payload[k] for k in keys if k in h.payload} for h in whole]
+
+
 @pytest.mark.parametrize(
     ("condition", "says"),
     [

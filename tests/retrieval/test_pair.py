@@ -1,0 +1,49 @@
+"""The pair score: each candidate is judged by what its own findings say to what was asked."""
+
+import random
+
+from corpus.concepts import Concept
+from corpus.findings import VOCABULARY, Status
+from indexer.payload import write_concept
+from indexer.vectors.conditions import PayloadValue
+from retrieval.agreement import agreement
+from retrieval.asked import read_text
+from retrieval.pair import judge
+from retrieval.rank import Found, Ranking, rank_studies
+
+ASKED = ("small right effusion", "nodule, no pneumothorax", "no lung opacity", "possible edema on the left")
+
+
+def drawn(count: int) -> dict[str, dict[str, PayloadValue]]:
+    """Payloads of studies that show this and that, some of them nothing."""
+    rng = random.Random(4)
+    made: dict[str, dict[str, PayloadValue]] = {}
+    for number in range(count):
+        told = [
+            Concept(
+                rng.choice(VOCABULARY.names),
+                rng.choice([Status.PRESENT, Status.ABSENT, Status.UNCERTAIN]),
+                rng.choice([None, "right", "left", "bilateral"]),
+                rng.choice([None, "upper", "lower"]),
+                rng.choice([None, "small", "large"]),
+            )
+            for _ in range(rng.randint(0, 9))
+        ]
+        statuses = {concept.finding: concept.status for concept in told}
+        made[f"s{number}"] = {
+            "finding": [n if s is Status.PRESENT else f"{n}:{s}" for n, s in statuses.items()],
+            "concept": [write_concept(concept) for concept in told],
+        }
+    return made
+
+
+def test_every_candidate_is_judged_as_it_would_be_alone() -> None:
+    payloads = drawn(500)
+    found = tuple(Found(study, study, "report", 0.5) for study in payloads)
+    ranked = rank_studies([Ranking("all", found)], len(payloads))
+    for text in ASKED:
+        asked = read_text(text)
+        alone = {study: agreement(asked, payload) for study, payload in payloads.items()}
+        judged = {candidate.study_id: candidate.agreement for candidate in judge(ranked, asked, payloads)}
+        assert judged == {study: met for study, met in alone.items() if not met.excluded}
+        assert len({met.score for met in alone.values()}) > 2
