@@ -108,7 +108,7 @@ def decode_with_hash(
 
     Args:
         content: the whole file.
-        name: what messages call it.
+        name: what messages call it, as it stands in a sentence.
         most: pixels it may have.
         admit: as in `read_image`.
     """
@@ -148,22 +148,22 @@ def _read(location: str | Path, admit: frozenset[str] | None) -> _Stored | NDArr
         raise UnreadableImage(f"{quoted(location)} {reason}") from reason
     except MemoryError as error:
         raise UnreadableImage(f"{quoted(location)} needs more memory than there is") from error
-    return _checked(content, location, most, admit)
+    return _checked(content, quoted(location), most, admit)
 
 
 def _checked(
-    content: bytes, name: str | Path, most: int, admit: frozenset[str] | None
+    content: bytes, name: str, most: int, admit: frozenset[str] | None
 ) -> _Stored | NDArray[np.float32]:
-    """Decode a whole file; errors call it by its name."""
+    """Decode a whole file; errors begin with its name as it is given."""
     try:
         pixels = _decode(content, most, admit)
         _require_picture(pixels.values if isinstance(pixels, _Stored) else pixels)
     except (_Refused, dicom.Undecodable) as reason:
-        raise UnreadableImage(f"{quoted(name)} {reason}") from reason
+        raise UnreadableImage(f"{name} {reason}") from reason
     except dicom.OtherModality as reason:
-        raise NotAdmitted(f"{quoted(name)} {reason}") from reason
+        raise NotAdmitted(f"{name} {reason}") from reason
     except MemoryError as error:
-        raise UnreadableImage(f"{quoted(name)} needs more memory than there is") from error
+        raise UnreadableImage(f"{name} needs more memory than there is") from error
     return pixels
 
 
