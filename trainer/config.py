@@ -104,7 +104,8 @@ class FreezeConfig:
     embeddings and so many layers; −1 the whole text tower but its projection. The activations of what is
     frozen are computed once and kept (float16) where they fit into `cache_gb`; `views` is how many
     augmented views of a picture are kept then. `batch_norm`: `auto` freezes the statistics of a trunk that
-    starts from weights.
+    starts from weights. `text_head`: the text tower's projection stays where it began, too. A trunk from
+    scratch has nothing to say at first; a projection that learns meanwhile draws all texts together.
     """
 
     image_blocks: int = 0
@@ -112,6 +113,7 @@ class FreezeConfig:
     views: int = 1
     cache_gb: float = 8.0
     batch_norm: BatchNorm = "auto"
+    text_head: bool = False
 
 
 @dataclass(frozen=True, slots=True)

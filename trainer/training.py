@@ -83,6 +83,7 @@ class Training:
             normalise_image_head(self.model)
         if config.head.standardise:
             standardise_heads(self.model, config.head.drop)
+        projections(self.model)["text"].requires_grad_(not config.freeze.text_head)
         scale: Any = self.model.logit_scale
         scale.requires_grad_(config.loss.learn_scale)
         sampling, side = config.sampling, prepared.train

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from pytorch_grad_cam import GradCAM
+from scipy.ndimage import gaussian_filter
 
 from corpus.errors import UsageError
 from retrieval.localize.gscorecam import CHANNELS, as_masks, score_masks, spread
 from retrieval.localize.maps import METHODS, raw_maps, scaled
+from retrieval.localize.patch_similarity import REACH, leaning
 from trainer.activations import last_map
 from trainer.encoder import Encoder
 
@@ -56,15 +58,28 @@ def test_gradcam_agrees_with_the_grad_cam_library(encoder: Encoder, films: list[
     assert compared >= 4
 
 
-def test_the_fast_map_is_the_cosine_of_the_encoders_patches(
+def test_the_fast_map_is_the_cosine_of_the_encoders_patches_with_their_neighbours(
     encoder: Encoder, films: list[np.ndarray]
 ) -> None:
     texts = encoder.encode_texts(TEXTS)
     patches = encoder.encode_patches(films)
     for film, maps in enumerate(raw_maps(encoder, films, texts, "patches")):
-        np.testing.assert_allclose(
-            maps.grids, np.einsum("hwd,pd->phw", patches.vectors[film], texts), atol=1e-5
-        )
+        cosines = np.einsum("hwd,pd->phw", patches.vectors[film], texts)
+        reach = [REACH * side for side in cosines.shape[1:]]
+        leaning = [gaussian_filter(cosine, reach, mode="nearest", truncate=3.0) for cosine in cosines]
+        np.testing.assert_allclose(maps.grids, leaning, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (32, 32), (16, 40), (1, 1)])
+def test_a_patch_leans_on_its_neighbours_within_a_share_of_the_picture(shape: tuple[int, int]) -> None:
+    maps = torch.randn(2, 3, *shape, generator=torch.Generator().manual_seed(0))
+    expected = [
+        [gaussian_filter(one, [REACH * side for side in shape], mode="nearest", truncate=3.0) for one in film]
+        for film in maps.numpy()
+    ]
+    np.testing.assert_allclose(leaning(maps).numpy(), expected, atol=1e-5)
+    if max(shape) <= 14:
+        np.testing.assert_allclose(leaning(maps).numpy(), maps.numpy(), atol=0.01)
 
 
 def test_m2ib_lets_pass_what_the_likeness_needs(encoder: Encoder, films: list[np.ndarray]) -> None:
