@@ -103,7 +103,9 @@ class NormalisedProjection(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(n, d) features → (n, dim)."""
-        projected: Tensor = self.linear(self.norm(features.float()))
+        # Under autocast, too: two or three digits are too few to tell patches of one picture apart.
+        with torch.autocast(features.device.type, enabled=False):
+            projected: Tensor = self.linear(self.norm(features.float()))
         return projected
 
     def folded(self) -> nn.Linear:
