@@ -98,6 +98,15 @@ def test_other_last_layers_are_left_alone() -> None:
     assert not any(isinstance(layer, StandardisedProjection) for layer in projections(model).values())
 
 
+def test_a_normalised_projection_keeps_its_digits_under_autocast() -> None:
+    projection = NormalisedProjection(nn.Linear(6, 4)).eval()
+    features = torch.randn(9, 6, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        halved = projection(features)
+    assert halved.dtype == torch.float32
+    torch.testing.assert_close(halved, projection(features))
+
+
 def test_a_normalised_projection_folds_into_one_linear_layer() -> None:
     torch.manual_seed(0)
     projection = NormalisedProjection(nn.Linear(6, 4))

@@ -147,6 +147,16 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_losses_and_the_same_encoder(
     assert Encoder.load(whole).fingerprint == Encoder.load(again).fingerprint
 
 
+def test_a_text_projection_that_is_kept_stays_where_it_began(make: Make, tmp_path: Path) -> None:
+    kept = {"freeze__text_layers": -1, "freeze__text_head": True, "head__standardise": True}
+    short = Encoder.load(train(make(epochs=1, **kept), tmp_path / "short"))
+    long = Encoder.load(train(make(epochs=3, **kept), tmp_path / "long"))
+    words = ["There is a large right pleural effusion.", "The heart is normal."]
+    np.testing.assert_allclose(short.encode_texts(words), long.encode_texts(words), atol=1e-6)
+    film = np.linspace(0, 1, 1600, dtype=np.float32).reshape(40, 40)
+    assert (short.encode_images([film]) @ long.encode_images([film]).T).item() < 0.999
+
+
 def test_the_record_names_the_data_and_no_person_and_no_place(make: Make, tmp_path: Path) -> None:
     folder = train(make(epochs=1), tmp_path / "run")
     text = (folder / "similarity.json").read_text()
