@@ -2,10 +2,10 @@
 
     python -m benchmarks.localization --data ../shared/data
 
-Trains two encoders where they are not there yet, by one recipe (trainer/recipes/localize.toml): one on
-phantoms and on counterfactual films of the people who train, one on breast ultrasound (busi), the second
-anatomy. Then every method is a row on: phantoms and counterfactual films of people left out, hand-drawn masks
-of covid-cxr-segmentation, the radiologists' boxes of ChestX-ray14, and busi's own left-out pictures.
+Trains three encoders where they are not there yet, by one recipe (trainer/recipes/localize.toml): on
+phantoms, on counterfactual films of the people who train, and on breast ultrasound (busi), the second
+anatomy. Then every method is a row on: phantoms and counterfactual films of people left out, hand-drawn masks of
+covid-cxr-segmentation, the radiologists' boxes of ChestX-ray14, and busi's own left-out pictures.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import csv
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,8 @@ from trainer.registry import find_encoder
 from trainer.seen import has_seen
 
 RECIPE = Path(__file__).resolve().parents[1] / "trainer" / "recipes" / "localize.toml"
+REFUSALS = ("", "films", "present: mask", "absent: none", "shuffled: none", "random vector: none")
 SHOWN = ("pointing", "dice", "nsd", "masked", "side_right")
-PHANTOMS = "phantom:1500@11"
-BETWEEN = "phantom:300@55"
-"""To calibrate on: nobody of it trains, nobody of it is measured."""
-LEFT_OUT = "phantom:150@77"
 PER_FILM: Mapping[Split, int] = {"train": 12, "val": 3, "test": 3}
 
 
@@ -53,72 +51,72 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--runs", type=Path, default=Path("runs/localization"), help="where encoders go")
     parser.add_argument("--method", action="append", help="measure these alone (repeat)")
+    parser.add_argument("--set", action="append", help=f"measure on these alone (repeat): {', '.join(SETS)}")
     options = parser.parse_args()
     console = Console(width=150, highlight=False)
     methods = row_names(options.method or [])
     options.runs.mkdir(parents=True, exist_ok=True)
-    nih = options.data / "nih-chestxray14"
-    drawn = {split: _draw_films(nih, options.runs / f"films-{split}", split) for split in PER_FILM}
-    chest = _train(
-        options.runs / "chest",
-        [PHANTOMS, f"manifest:{drawn['train'] / 'manifest.csv'}"],
-        {},
-        console,
-    )
-    busi = options.data / "busi"
-    breast = _train(
-        options.runs / "breast",
-        [f"manifest:{_list_pictures(busi, options.runs / 'busi.csv')}"],
-        # Two sentences tell all these pictures apart; they are few, and none is without a tumour.
-        {"loss.name": "infonce", "sampling.text_batch_size": 0, "epochs": 60},
-        console,
-    )
-    listed = {split: f"manifest:{folder / 'manifest.csv'}" for split, folder in drawn.items()}
-    drawn_chests = _calibrated(chest, methods, BETWEEN)
-    films = _calibrated(chest, methods, listed["val"])
-    breasts = _calibrated(breast, methods, f"manifest:{options.runs / 'busi.csv'}")
-    sets: list[tuple[str, Encoder, Marks, Callable[[str], bool], Mapping[str, Calibration]]] = [
-        ("phantoms", chest, open_marks(LEFT_OUT, None, None, print), _nobody, drawn_chests),
-        ("counterfactual films", chest, MaskFolder.open(drawn["test"]), _nobody, films),
-        ("covid-cxr-segmentation", chest, MaskFolder.open(options.data / "covid-cxr-segmentation"), _nobody,
-         films),
-        ("ChestX-ray14 boxes", chest, open_marks(None, nih / "BBox_List_2017.csv", nih, print),
-         partial(has_seen, chest.record), films),
-        ("busi, left-out pictures", breast, MaskFolder.open(busi), _trains, breasts),
-    ]  # fmt: skip
-    for title, encoder, marks, seen, believed in sets:
+    refusals = Table(*REFUSALS, title="Masks given and refused", title_justify="left")
+    for name in options.set or SETS:
+        measured, encoder = SETS[name], _encoder(SETS[name].encoder, options.data, options.runs, console)
+        calibrated = _calibrated(measured, encoder, methods, options.data, options.runs)
         began = time.monotonic()
-        rows = {name: partial(localize, encoder, method=name, thresholds=believed[name]) for name in methods}
-        measured = measure_localizers(marks, rows, seen=seen)
-        made = tabulate(measured, methods)
-        for entry in made["structures"]:
-            console.print(_table(title, entry))
+        rows = {
+            method: partial(localize, encoder, method=method, thresholds=calibrated.get(method))
+            for method in methods
+        }
+        marks = measured.marks(options.data, options.runs)
+        told = measure_localizers(marks, rows, seen=partial(measured.seen, encoder))
+        for entry in tabulate(told, methods)["structures"]:
+            console.print(_table(name, entry))
         console.print(
-            f"{measured.pictures} pictures of {len(measured.subjects)} people, {len(measured.seen_subjects)} "
+            f"{told.pictures} pictures of {len(told.subjects)} people, {len(told.seen_subjects)} "
             f"seen people left out, {time.monotonic() - began:.0f} s"
         )
-    console.print(_refusals({"phantoms": drawn_chests, "counterfactual films": films, "busi": breasts}))
+        if measured.fits_own_threshold:
+            _add_refusals(refusals, name, calibrated)
+    console.print(refusals)
     console.print(describe_machine())
 
 
-def _nobody(subject: str) -> bool:
-    return False
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One set of pictures with marks.
+
+    `encoder`: which of the three. `marks`: (data, runs) → the marks. `between`: (data, runs) → the source
+    that masks are calibrated on, None: what these pictures show is not in the vocabulary, masks are given by
+    the plain bar. `seen`: whether a person's pictures trained the encoder. `fits_own_threshold`: the rates of
+    the calibration are told with this set.
+    """
+
+    encoder: str
+    marks: Callable[[Path, Path], Marks]
+    between: Callable[[Path, Path], str] | None
+    seen: Callable[[Encoder, str], bool] = lambda encoder, subject: False
+    fits_own_threshold: bool = False
 
 
-def _trains(subject: str) -> bool:
-    return split_of(f"manifest:{subject}") != "test"
+def _films(split: Split) -> Callable[[Path, Path], Path]:
+    """Counterfactual films of one split's people, drawn once: (data, runs) → their folder."""
+
+    def draw(data: Path, runs: Path) -> Path:
+        out = runs / f"films-{split}"
+        if not out.is_dir():
+            nih = open_source(f"nih-chestxray14:{data / 'nih-chestxray14'}")
+            films = normal_films(nih, split, lambda problem: None)
+            write_counterfactuals(films, out, per_film=PER_FILM[split], seed=31)
+        return out
+
+    return draw
 
 
-def _draw_films(nih: Path, out: Path, split: Split) -> Path:
-    """Counterfactual films of one split's people, drawn once."""
-    if not out.is_dir():
-        films = normal_films(open_source(f"nih-chestxray14:{nih}"), split, lambda problem: None)
-        write_counterfactuals(films, out, per_film=PER_FILM[split], seed=31)
-    return out
+def _listed(split: Split) -> Callable[[Path, Path], str]:
+    return lambda data, runs: f"manifest:{_films(split)(data, runs) / 'manifest.csv'}"
 
 
-def _list_pictures(folder: Path, out: Path) -> Path:
-    """A mask folder's pictures as a manifest: each with the name of what is on it, and nothing of where."""
+def _breasts(data: Path, runs: Path) -> str:
+    """busi as a manifest: each picture with the name of what is on it, and nothing of where."""
+    folder, out = data / "busi", runs / "busi.csv"
     marks = MaskFolder.open(folder)
     with out.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
@@ -127,16 +125,57 @@ def _list_pictures(folder: Path, out: Path) -> Path:
             place = os.path.relpath(folder / "images" / name, out.parent)
             report = " ".join(f"{structure.capitalize()}." for structure in parts)
             table.writerow((name, marks.subjects[name], place, report))
-    return out
+    return f"manifest:{out}"
 
 
-def _train(out: Path, corpus: Sequence[str], overrides: Mapping[str, Any], console: Console) -> Encoder:
-    if not (out / "encoder").is_dir():
+def _boxes(data: Path, runs: Path) -> Marks:
+    nih = data / "nih-chestxray14"
+    return open_marks(None, nih / "BBox_List_2017.csv", nih, print)
+
+
+SETS: Mapping[str, Measured] = {
+    "phantoms": Measured(
+        "phantoms",
+        lambda data, runs: open_marks("phantom:150@77", None, None, print),
+        lambda data, runs: "phantom:300@55",
+        fits_own_threshold=True,
+    ),
+    "films": Measured(
+        "films",
+        lambda data, runs: MaskFolder.open(_films("test")(data, runs)),
+        _listed("val"),
+        fits_own_threshold=True,
+    ),
+    "covid-cxr-segmentation": Measured(
+        "films", lambda data, runs: MaskFolder.open(data / "covid-cxr-segmentation"), _listed("val")
+    ),
+    "nih-boxes": Measured(
+        "films", _boxes, _listed("val"), lambda encoder, subject: has_seen(encoder.record, subject)
+    ),
+    "busi": Measured(
+        "breast",
+        lambda data, runs: MaskFolder.open(data / "busi"),
+        None,
+        lambda encoder, subject: split_of(f"manifest:{subject}") != "test",
+    ),
+}
+TRAINED: Mapping[str, tuple[Callable[[Path, Path], str], Mapping[str, Any]]] = {
+    "phantoms": (lambda data, runs: "phantom:1500@11", {}),
+    "films": (_listed("train"), {}),
+    # Two sentences tell all these pictures apart; they are few, and none is without a tumour.
+    "breast": (_breasts, {"loss.name": "infonce", "sampling.text_batch_size": 0, "epochs": 60}),
+}
+"""By encoder: what it learns from, and where it departs from the recipe."""
+
+
+def _encoder(name: str, data: Path, runs: Path, console: Console) -> Encoder:
+    """An encoder, trained where it is not there."""
+    source, departing = TRAINED[name]
+    if not (runs / name / "encoder").is_dir():
         began = time.monotonic()
-        settings = {"corpus": tuple(corpus), **overrides}
-        train(read_config(RECIPE, settings), out)
-        console.print(f"{out.name} trained in {time.monotonic() - began:.0f} s")
-    return Encoder.load(find_encoder(out))
+        train(read_config(RECIPE, {"corpus": (source(data, runs),), **departing}), runs / name)
+        console.print(f"{name} trained in {time.monotonic() - began:.0f} s")
+    return Encoder.load(find_encoder(runs / name))
 
 
 def _table(title: str, entry: Mapping[str, Any]) -> Table:
@@ -148,21 +187,21 @@ def _table(title: str, entry: Mapping[str, Any]) -> Table:
     return table
 
 
-def _calibrated(encoder: Encoder, methods: Sequence[str], source: str) -> dict[str, Calibration]:
+def _calibrated(
+    measured: Measured, encoder: Encoder, methods: Sequence[str], data: Path, runs: Path
+) -> Mapping[str, Calibration]:
     """When each method's maps are believed, fitted on films whose findings are known."""
-    studies = open_source(source).studies
+    if measured.between is None:
+        return {}
+    studies = open_source(measured.between(data, runs)).studies
     return {method: calibrate(encoder, studies(lambda problem: None), method) for method in methods}
 
 
-def _refusals(fitted: Mapping[str, Mapping[str, Calibration]]) -> Table:
+def _add_refusals(table: Table, name: str, fitted: Mapping[str, Calibration]) -> None:
     """How often a mask is given where one is due and none where none is, on films not fitted on."""
-    columns = ("present: mask", "absent: none", "shuffled: none", "random vector: none")
-    table = Table("", "films", *columns, title="Masks given and refused", title_justify="left")
-    for title, methods in fitted.items():
-        for method, calibration in methods.items():
-            kinds = (calibration.rates.get(kind) for kind in ("present", "absent", "shuffled", "random"))
-            table.add_row(method, title, *("–" if rate is None else f"{rate:.2f}" for rate in kinds))
-    return table
+    for method, calibration in fitted.items():
+        kinds = (calibration.rates.get(kind) for kind in ("present", "absent", "shuffled", "random"))
+        table.add_row(method, name, *("–" if rate is None else f"{rate:.2f}" for rate in kinds))
 
 
 if __name__ == "__main__":

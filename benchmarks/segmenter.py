@@ -56,16 +56,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs/localization"), help="encoders chest and breast"
+        "--runs", type=Path, default=Path("runs/localization"), help="encoders phantoms, films and breast"
     )
-    parser.add_argument("--encoder", type=Path, default=Path("runs/phantom"), help="where chest is not there")
+    parser.add_argument(
+        "--encoder", type=Path, default=Path("runs/phantom"), help="where phantoms is not there"
+    )
     parser.add_argument("--method", default="patches")
     parser.add_argument("--phantoms", type=int, default=420)
     parser.add_argument("--epochs", type=int, default=60)
     options = parser.parse_args()
-    chest, breast = options.runs / "chest", options.runs / "breast"
+    drawn_chests, chest, breast = (options.runs / name for name in ("phantoms", "films", "breast"))
     sets = {
-        "phantoms": (chest if chest.is_dir() else options.encoder, phantoms(options.phantoms)),
+        "phantoms": (
+            drawn_chests if drawn_chests.is_dir() else options.encoder,
+            phantoms(options.phantoms),
+        ),
         "covid-cxr-segmentation": (chest, drawn(options.data / "covid-cxr-segmentation", DRAWN, in_half)),
         "busi": (breast, drawn(options.data / "busi", {"": TUMOUR}, trains)),
     }
