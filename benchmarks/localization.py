@@ -4,8 +4,8 @@
 
 Trains three encoders where they are not there yet, by one recipe (trainer/recipes/localize.toml): on
 phantoms, on counterfactual films of the people who train, and on breast ultrasound (busi), the second
-anatomy. Then every method is a row on: phantoms and counterfactual films of people left out, hand-drawn masks of
-covid-cxr-segmentation, the radiologists' boxes of ChestX-ray14, and busi's own left-out pictures.
+anatomy. Then every method is a row on: phantoms and counterfactual films of people left out, hand-drawn
+masks of covid-cxr-segmentation, the boxes of ChestX-ray14, and left-out pictures of busi.
 """
 
 import argparse
