@@ -31,11 +31,22 @@ def clean_masks(image: NDArray[np.float32], heats: Sequence[NDArray[np.float32]]
     """
     if not heats:
         return []
-    maps = torch.from_numpy(np.stack(heats))
+    raised = [above_background(heat) for heat in heats]
+    maps = torch.from_numpy(np.stack(raised))
     inside = refine_maps(torch.from_numpy(np.ascontiguousarray(image)), maps).numpy() >= LEVEL
     return [
-        drop_specks(mask if mask.any() else heat >= LEVEL) for mask, heat in zip(inside, heats, strict=True)
+        drop_specks(mask if mask.any() else heat >= LEVEL) for mask, heat in zip(inside, raised, strict=True)
     ]
+
+
+def above_background(heat: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A map in [0, 1] with its median as zero, the largest value as it was: what half of a picture exceeds is
+    background, however far below it the map falls elsewhere. One that is level above its median is left."""
+    middle, high = float(np.median(heat)), float(heat.max())
+    if not high - middle > 1e-6:
+        return heat
+    raised: NDArray[np.float32] = np.clip((heat - np.float32(middle)) / np.float32(high - middle), 0, 1)
+    return raised * np.float32(high)
 
 
 def drop_specks(mask: Mask) -> Mask:
