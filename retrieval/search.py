@@ -5,8 +5,9 @@ lists that come back are fused (`retrieval.rank`), judged by what the studies' f
 (`retrieval.pair`), and cleared of near-duplicates; the catalog is asked for what is shown.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from typing import Any
 from uuid import UUID
@@ -57,17 +58,33 @@ def search_all(index: Index, queries: Sequence[Query]) -> list[Answer | Similari
     Raises:
         EmptyIndex: nothing is indexed.
     """
-    _require_something(index)
-    index = index.pinned()  # another version may be activated meanwhile
     answers: list[Answer | SimilarityError] = []
-    for understood in understand(index, queries):
+    for answering in prepare(index, queries):
         try:
-            if isinstance(understood, SimilarityError):
-                raise understood
-            answers.append(search_understood(index, understood))
+            answers.append(answering())
         except SimilarityError as error:
             answers.append(error)
     return answers
+
+
+def prepare(index: Index, queries: Sequence[Query]) -> list[Callable[[], Answer]]:
+    """Decode and encode several queries together: what is left of each is to be searched.
+
+    Returns:
+        For each query what gives its answer, or raises what is wrong with it.
+
+    Raises:
+        EmptyIndex: nothing is indexed.
+    """
+    _require_something(index)
+    index = index.pinned()  # another version may be activated meanwhile
+    return [partial(_search_prepared, index, understood) for understood in understand(index, queries)]
+
+
+def _search_prepared(index: Index, understood: Understood | SimilarityError) -> Answer:
+    if isinstance(understood, SimilarityError):
+        raise understood
+    return search_understood(index, understood)
 
 
 def search_vector(index: Index, query: Query, side: Side, vector: Vector) -> Answer:

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from types import FrameType
 
@@ -14,6 +15,10 @@ from retrieval.service.app import create_app
 from retrieval.service.connections import Connection
 from retrieval.service.slow import half_the_cores
 from retrieval.service.state import State
+
+_SWITCH_SECONDS = 0.0005
+"""How long a thread keeps the interpreter while another waits for it. A network lets it go at each of its
+layers; at Python's 5 ms it would wait for as long at each."""
 
 _PATIENCE_SECONDS = 20  # for requests under way, when the service is told to end
 
@@ -34,6 +39,7 @@ def run(host: str, port: int, on_wait: Callable[[str], None], on_ready: Callable
     logs.configure()
     os.environ["OMP_NUM_THREADS"] = str(half_the_cores())  # read when torch is loaded
     listening = _listen(host, port)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     state = State.open(on_wait=on_wait)
     try:
         config = uvicorn.Config(

@@ -26,7 +26,7 @@ from retrieval.service.uploads import PICTURE
 
 Method = Literal["gscorecam", "gradcam", "m2ib", "patches"]
 
-_NICE = 5
+_NICE = 19
 _MAP_PIXELS = 512  # of a map's longer side: it is smooth, and a page stretches it
 
 

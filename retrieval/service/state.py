@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from corpus.errors import SimilarityError
 from corpus.settings import settings
 from indexer.catalog import Catalog
 from indexer.database import open_database
@@ -42,7 +41,7 @@ class State:
         self.pictures = PicturePool()
         self.thumbnails = Thumbnails()
         self.slow = SlowLane(home.folder)
-        self.searcher = Searcher(self._search, self.metrics.batch.observe)
+        self.searcher = Searcher(self._prepare, self.metrics.batch.observe)
         self.jobs = Jobs(catalog.engine)
         self.closing = threading.Event()
         self._runner: Runner | None = None
@@ -92,10 +91,10 @@ class State:
         """Whether an encoder is ready."""
         return self._index.loaded
 
-    def _search(self, queries: Sequence[Query]) -> Sequence[Answer | SimilarityError]:
-        from retrieval.search import search_all
+    def _prepare(self, queries: Sequence[Query]) -> Sequence[Callable[[], Answer]]:
+        from retrieval.search import prepare
 
-        return search_all(self.index(), queries)
+        return prepare(self.index(), queries)
 
     def close(self) -> None:
         """Answer what waits, end the processes, let go of the index."""

@@ -1,0 +1,90 @@
+"""One thread reads queries, another searches: order, errors and ends."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from retrieval.answer import Answer
+from retrieval.query import Query
+from retrieval.service.searcher import AT_ONCE, Searcher
+
+
+def answer(query: Query) -> Answer:
+    return Answer(query=query.as_json(), encoder={}, hits=(), own_studies=())
+
+
+def asking(text: str) -> Query:
+    return Query(text=text)
+
+
+def prepared(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
+    return [lambda query=query: answer(query) for query in queries]  # type: ignore[misc]
+
+
+def test_each_query_gets_its_own_answer_though_many_are_read_together() -> None:
+    sizes: list[int] = []
+    held = threading.Event()
+
+    def preparing(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
+        held.wait(10)
+        return prepared(queries)
+
+    searcher = Searcher(preparing, sizes.append)
+    futures = [searcher.ask(asking(str(number))) for number in range(40)]
+    held.set()
+    told = [future.result(10).query["text"] for future in futures]
+    searcher.close()
+    assert told == [str(number) for number in range(40)]
+    assert sum(sizes) == 40
+    assert max(sizes) == AT_ONCE
+
+
+def test_the_next_query_is_read_while_one_is_searched() -> None:
+    read = threading.Event()
+    searched = threading.Event()
+
+    def preparing(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
+        if any(query.text == "second" for query in queries):
+            read.set()
+        return [lambda query=query: search(query) for query in queries]  # type: ignore[misc]
+
+    def search(query: Query) -> Answer:
+        if query.text == "first":
+            searched.set()
+            assert read.wait(10)
+        return answer(query)
+
+    searcher = Searcher(preparing, lambda size: None)
+    first = searcher.ask(asking("first"))
+    assert searched.wait(10)
+    second = searcher.ask(asking("second"))
+    assert [first.result(10).query["text"], second.result(10).query["text"]] == ["first", "second"]
+    searcher.close()
+
+
+def test_an_error_is_that_of_whoever_asked_and_the_rest_is_answered() -> None:
+    def preparing(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
+        if any(query.text == "unreadable" for query in queries):
+            raise ValueError("unreadable")
+        return [lambda query=query: search(query) for query in queries]  # type: ignore[misc]
+
+    def search(query: Query) -> Answer:
+        if query.text == "unanswerable":
+            raise LookupError("unanswerable")
+        return answer(query)
+
+    searcher = Searcher(preparing, lambda size: None)
+    with pytest.raises(ValueError, match="unreadable"):
+        searcher.ask(asking("unreadable")).result(10)
+    with pytest.raises(LookupError, match="unanswerable"):
+        searcher.ask(asking("unanswerable")).result(10)
+    assert searcher.ask(asking("good")).result(10).query["text"] == "good"
+    searcher.close()
+
+
+def test_what_waits_when_it_closes_is_answered() -> None:
+    searcher = Searcher(prepared, lambda size: None)
+    futures = [searcher.ask(asking(str(number))) for number in range(50)]
+    searcher.close()
+    assert all(future.done() for future in futures)
