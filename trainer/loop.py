@@ -229,6 +229,7 @@ class _Run:
             self.config,
             prepared.corpus,
             {"image": prepared.towers.image_start, "text": prepared.towers.text_start},
+            prepared.towers.earlier,
             self.epochs,
             kept,
             prepared.problems,

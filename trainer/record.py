@@ -8,7 +8,7 @@ import torch
 
 from trainer.config import TrainConfig, config_table, public_name, without_places
 from trainer.dataset import Gathered, SourceCount
-from trainer.seen import subjects_record
+from trainer.seen import lists_of_subjects, subjects_record
 
 _LICENCES = {
     "covid-chestxray": "a licence for each picture, in the set's metadata",
@@ -22,6 +22,7 @@ def run_record(
     config: TrainConfig,
     corpus: Gathered,
     starts: Mapping[str, str],
+    earlier: Mapping[str, Any],
     scores: Sequence[Mapping[str, Any]],
     kept: Mapping[str, Any],
     problems: Mapping[str, int],
@@ -33,6 +34,7 @@ def run_record(
         config: the run's settings.
         corpus: what it learned from.
         starts: what the towers began from.
+        earlier: the record of the encoder whose image trunk it began with, empty: of none.
         scores: one row an epoch.
         kept: the row of the epoch whose weights are exported.
         problems: items that could not be read, by state.
@@ -41,6 +43,7 @@ def run_record(
     return {
         "data": [_source_row(count) for count in corpus.sources],
         "subjects": subjects_record(corpus.subjects),
+        "earlier_subjects": lists_of_subjects(earlier),
         "starts": {side: public_name(start) for side, start in starts.items()},
         "config": config_table(without_places(config)),
         "metrics": {"held_out_for_tuning": dict(kept)},

@@ -1,7 +1,8 @@
 """Which people an encoder has learned from, written down without saying who they are.
 
 The encoder's record keeps keyed hashes of the subjects it saw, `"subjects": {"salt": hex, "hashes": [hex…]}`,
-so that an evaluation can count the people who were already in its training.
+so that an evaluation can count the people who were already in its training. An encoder that began with the
+image trunk of another has that one's lists beside its own, `"earlier_subjects": [{"salt", "hashes"}…]`.
 """
 
 import hashlib
@@ -70,18 +71,35 @@ def seen_among(record: Mapping[str, Any], ids: Iterable[str]) -> frozenset[str]:
     Raises:
         EncoderError: the `subjects` entry is there and is not a salt and a list of hashes.
     """
-    entry = record.get("subjects")
-    if entry is None:
-        return frozenset()
-    if not (
+    asked = set(ids)
+    seen: set[str] = set()
+    for entry in lists_of_subjects(record):
+        known = set(entry["hashes"])
+        seen |= {i for i in asked - seen if hash_subjects(entry["salt"], [i])[0] in known}
+    return frozenset(seen)
+
+
+def lists_of_subjects(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The lists of an encoder's record: its own people, and those of the encoders it began with.
+
+    Raises:
+        EncoderError: as `seen_among`.
+    """
+    earlier = record.get("earlier_subjects", [])
+    lists = [record.get("subjects"), *(earlier if isinstance(earlier, list) else [earlier])]
+    held = [entry for entry in lists if entry is not None]
+    if not all(map(_is_list, held)):
+        raise EncoderError("the encoder's record has a damaged list of subjects; export the encoder again")
+    return held
+
+
+def _is_list(entry: Any) -> bool:
+    return (
         isinstance(entry, Mapping)
         and isinstance(entry.get("salt"), str)
         and isinstance(entry.get("hashes"), list)
         and all(isinstance(h, str) and _HASH.fullmatch(h) for h in entry["hashes"])
-    ):
-        raise EncoderError("the encoder's record has a damaged list of subjects; export the encoder again")
-    known = set(entry["hashes"])
-    return frozenset(i for i in set(ids) if hash_subjects(entry["salt"], [i])[0] in known)
+    )
 
 
 def has_seen(record: Mapping[str, Any], subject_id: str) -> bool:

@@ -2,14 +2,14 @@
 
 Weights are named in a few words: a FILE or FOLDER, `package:NAME/folder` for weights inside an installed
 package, `timm:NAME` for an image trunk and a hub name for a text tower, both only from the local hub cache.
-The network is never reached for.
+For an image trunk a FOLDER is an encoder's or its run's. The network is never reached for.
 """
 
 import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 from corpus.errors import EncoderError
 from trainer.checkpoints.reading import compare_keys, read_weights
 from trainer.encoder import build_model
-from trainer.folder import with_paths, write_trunk
+from trainer.folder import WEIGHTS, locate, verify, with_paths, write_trunk
 from trainer.registry import Architecture
 from trainer.vocabulary import learn_tokenizer
 
@@ -35,13 +35,18 @@ SCRATCH = "scratch"
 
 @dataclass(frozen=True, slots=True)
 class Towers:
-    """A model to be trained, with its tokenizer. `image_start` and `text_start` say what they begin from."""
+    """A model to be trained, with its tokenizer.
+
+    `image_start` and `text_start` say what they begin from. `earlier`: the record of the encoder whose image
+    trunk it is, where it is one's.
+    """
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     architecture: Architecture
     image_start: str
     text_start: str
+    earlier: Mapping[str, Any] = field(default_factory=dict)
 
 
 def build_towers(
@@ -70,9 +75,14 @@ def build_towers(
         model, tokenizer = _with_new_text_tower(architecture, texts)
     else:
         model, tokenizer = _with_text_tower_of(architecture, text_start)
-    if image_start != SCRATCH:
-        _load_trunk(model, architecture, image_start)
-    return Towers(model, tokenizer, architecture, image_start, text_start)
+    earlier: Mapping[str, Any] = {}
+    folder = locate(Path(image_start).expanduser())
+    if image_start != SCRATCH and folder.is_dir():
+        earlier = verify(folder)
+        _load_trunk(model, architecture, image_start, _trunk_of(folder))
+    elif image_start != SCRATCH:
+        _load_trunk(model, architecture, image_start, _read_trunk(image_start))
+    return Towers(model, tokenizer, architecture, image_start, text_start, earlier)
 
 
 def _with_new_text_tower(
@@ -140,18 +150,15 @@ def _text_folder(spec: str) -> Path:
         ) from error
 
 
-def _load_trunk(model: nn.Module, architecture: Architecture, spec: str) -> None:
+def _load_trunk(
+    model: nn.Module, architecture: Architecture, spec: str, state: Mapping[str, torch.Tensor]
+) -> None:
     """Load image weights into the trunk; the classifier that they come with is dropped."""
     trunk = getattr(model.visual, "trunk", None)
     if not isinstance(trunk, nn.Module):
         raise EncoderError(
             f"the architecture {architecture.name!r} has no timm image trunk to load weights into"
         )
-    file = _trunk_file(spec)
-    try:
-        state: Mapping[str, torch.Tensor] = read_weights(file)
-    except EncoderError as error:
-        raise EncoderError(f"the image weights {spec!r} cannot be read: {error}") from error
     heads = _classifier(trunk, architecture)
     dropped = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
     state = {key: value for key, value in state.items() if not (dropped and key.startswith(dropped))}
@@ -161,6 +168,21 @@ def _load_trunk(model: nn.Module, architecture: Architecture, spec: str) -> None
             f"the image weights {spec!r} do not fit the trunk of {architecture.name!r}: {report.brief()}"
         )
     trunk.load_state_dict(state, strict=True)
+
+
+def _read_trunk(spec: str) -> Mapping[str, torch.Tensor]:
+    file = _trunk_file(spec)
+    try:
+        return read_weights(file)
+    except EncoderError as error:
+        raise EncoderError(f"the image weights {spec!r} cannot be read: {error}") from error
+
+
+def _trunk_of(encoder: Path) -> Mapping[str, torch.Tensor]:
+    """The weights of an encoder's image trunk, without its projection."""
+    prefix = "visual.trunk."
+    weights = read_weights(encoder / WEIGHTS)
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
 def _classifier(trunk: Any, architecture: Architecture) -> Any:
@@ -175,7 +197,9 @@ def _trunk_file(spec: str) -> Path:
     if not spec.startswith("timm:"):
         path = Path(spec).expanduser()
         if not path.is_file():
-            raise EncoderError(f"the image weights {spec!r} are no file; give a file or timm:NAME")
+            raise EncoderError(
+                f"the image weights {spec!r} are no file or folder; give a file, an encoder or timm:NAME"
+            )
         return path
     name = spec.removeprefix("timm:")
     cfg = timm.get_pretrained_cfg(name)

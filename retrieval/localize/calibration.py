@@ -23,7 +23,7 @@ from retrieval.localize.evidence import STATISTICS, References
 from retrieval.localize.maps import METHODS
 
 FOLDER = "calibrations"
-REFUSED = 0.92
+REFUSED = 0.95
 """Share of each kind of map without a finding that the threshold refuses while fitting."""
 _CLIP = 8.0  # deviations beyond which a statistic says no more
 _RIDGE = 1.0

@@ -19,6 +19,7 @@ from trainer.registry import (
     find_encoder,
     list_architectures,
 )
+from trainer.seen import lists_of_subjects, seen_among, subjects_record
 from trainer.towers import build_towers
 from trainer.vocabulary import learn_tokenizer
 
@@ -151,6 +152,21 @@ def test_image_weights_fill_the_trunk_and_their_classifier_is_dropped(
         build_towers(tiny, image_weights=str(file), texts=lambda: ["a"])
 
 
+def test_an_encoder_gives_its_image_trunk_and_the_people_it_saw(tiny: Architecture, tmp_path: Path) -> None:
+    first = build_towers(tiny, texts=lambda: ["a"])
+    torch.nn.init.constant_(first.model.visual.trunk.conv_stem.weight, 0.25)  # type: ignore[union-attr, arg-type]
+    record = {"subjects": subjects_record(["ann"]), "earlier_subjects": [subjects_record(["bob"])]}
+    folder = export_encoder(first.model, first.tokenizer, tiny, record, tmp_path / "run" / "encoder")
+    for named in (folder, folder.parent):
+        towers = build_towers(tiny, image_weights=str(named), texts=lambda: ["a"])
+        assert bool((towers.model.visual.trunk.conv_stem.weight == 0.25).all())  # type: ignore[union-attr]
+        later = {"subjects": subjects_record(["cyd"]), "earlier_subjects": lists_of_subjects(towers.earlier)}
+        assert seen_among(later, ["ann", "bob", "cyd", "dan"]) == {"ann", "bob", "cyd"}
+    (folder / "open_clip_model.safetensors").write_bytes(b"")
+    with pytest.raises(EncoderError, match="not the file that was exported"):
+        build_towers(tiny, image_weights=str(folder), texts=lambda: ["a"])
+
+
 @pytest.mark.parametrize("name", ["page.bin", "page.safetensors"])
 def test_weights_that_are_an_html_page_are_refused(tiny: Architecture, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("<!doctype html><html>404</html>")
@@ -235,4 +251,4 @@ def test_the_real_towers_start_from_their_weights(models: Path, tmp_path: Path) 
     assert effusion @ fluid > effusion @ bone + 0.2
     state = load_file(weights)
     trunk = encoder.model.visual.trunk  # type: ignore[union-attr]
-    torch.testing.assert_close(trunk.conv_stem.weight.cpu(), state["conv_stem.weight"])  # type: ignore[union-attr, operator]
+    torch.testing.assert_close(trunk.conv_stem.weight.cpu(), state["conv_stem.weight"])  # type: ignore[union-attr]

