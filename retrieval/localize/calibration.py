@@ -2,8 +2,9 @@
 
 A logistic regression over the statistics of `retrieval.localize.evidence` tells maps of findings that are
 there from maps of findings that are not, of random vectors, and of films whose rows were shuffled; the
-threshold lets through at most a tenth of any of these three. The films of the calibration stay beside it as
-vectors, to ask every later phrase on; so it lies in the home, with what belongs to nobody else.
+threshold lets through a thirtieth of each of these three, to stay under a tenth on other films. The films of
+the calibration stay beside it as vectors, to ask every later phrase on; so it lies in the home, with what
+belongs to nobody else.
 """
 
 import io
@@ -23,7 +24,7 @@ from retrieval.localize.evidence import STATISTICS, References
 from retrieval.localize.maps import METHODS
 
 FOLDER = "calibrations"
-REFUSED = 0.95
+REFUSED = 0.97
 """Share of each kind of map without a finding that the threshold refuses while fitting."""
 _CLIP = 8.0  # deviations beyond which a statistic says no more
 _RIDGE = 1.0

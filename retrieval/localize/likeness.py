@@ -2,8 +2,9 @@
 
 All chests are alike, so that most patches find a partner for their place in the body alone. What counts is
 what two patches share beyond it: from each is taken what films usually show at its place, where the encoder
-is calibrated (`retrieval.localize.calibration`), else the mean patch of both pictures; and two mutual
-nearest neighbours are as strong as what is left of them agrees.
+is calibrated (`retrieval.localize.calibration`), else the mean patch of both pictures. A patch chooses the
+one with which most of that agrees, and two that choose one another are as strong as it does: the direction
+alone of the little that is left of usual tissue is noise.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ Map = NDArray[np.float32]
 
 PAIRS = 3
 _APART = 2.0  # cells between the centres of two pairs, in each picture
-_SMOOTH = 0.7  # deviation, in cells, by which patches lean on their neighbours, and maps are softened
+_LEANING = 1 / 16  # deviation, as a share of the map's side, by which patches lean on their neighbours
+_SMOOTH = 0.7  # deviation, in cells, by which maps are softened
 _REACH = 1.0  # cells from a patch's centre to the edge of its box
 
 
@@ -91,7 +93,8 @@ def _match(patches: Patches, references: References | None) -> tuple[Map, Map, N
     Padding pairs with none: its cosines are −inf.
     """
     own = patches.vectors if references is None else references.residuals(patches.vectors)
-    smooth = ndimage.gaussian_filter(own, (0, _SMOOTH, _SMOOTH, 0), mode="nearest")
+    leaning = [_LEANING * cells for cells in own.shape[1:3]]
+    smooth = ndimage.gaussian_filter(own, (0, *leaning, 0), mode="nearest")
     inside = [patches.inside(side).ravel() for side in (0, 1)]
     flat = smooth.reshape(2, -1, smooth.shape[-1])
     if references is None:
@@ -101,9 +104,11 @@ def _match(patches: Patches, references: References | None) -> tuple[Map, Map, N
     cosines = units[0] @ units[1].T
     cosines[~inside[0]] = -np.inf
     cosines[:, ~inside[1]] = -np.inf
-    mutual = (cosines == cosines.max(axis=1, keepdims=True)) & (cosines == cosines.max(axis=0, keepdims=True))
-    strength: Map = np.maximum(one @ other.T, 0).astype(np.float32)
-    return cosines, strength, mutual & np.isfinite(cosines) & (strength > 0)
+    strength: Map = np.where(np.isfinite(cosines), np.maximum(one @ other.T, 0), 0).astype(np.float32)
+    mutual = (strength == strength.max(axis=1, keepdims=True)) & (
+        strength == strength.max(axis=0, keepdims=True)
+    )
+    return cosines, strength, mutual & (strength > 0)
 
 
 def _grid_of(strength: Map, mutual: NDArray[np.bool_], patches: Patches, side: int) -> Map:
