@@ -145,13 +145,14 @@ def print_sides(encoder: "Encoder", folder: str) -> None:
 
     asked = 0
     told: list[bool | None] = []  # right, wrong, or told of a finding that is not there
-    believing = calibrate_maps(encoder, open_source("phantom:140@43").studies(lambda _: None), "gscorecam")
+    believing = calibrate_maps(encoder, open_source("phantom:140@43").studies(lambda _: None), "patches")
+    showing = partial(localize, method="patches", thresholds=believing)
     with tempfile.TemporaryDirectory() as home, Index.open(Path(home), read_only=False) as index:
         add_source(index, open_source("phantom:600@41"), encoder, origin="phantoms", folder=folder)
         index.use(encoder)
         calibrate(index)
         for number in range(PHANTOMS):
-            made = draft(index, f"phantom://47/{number}", localizing=partial(localize, thresholds=believing))
+            made = draft(index, f"phantom://47/{number}", localizing=showing)
             for statement in made.statements:
                 finding, placed = statement.sentence.finding, statement.sentence.placed
                 asked += "side" in placed.questions

@@ -34,9 +34,6 @@ Localizing = Callable[["Encoder", NDArray[np.float32], Sequence[str]], Sequence[
 each.
 """
 
-_METHOD = "gscorecam"
-"""Whose maps settle sides and zones: those that `similarity localize` makes unless told otherwise."""
-
 _READ = 40
 """Reports with a finding whose sentences are read for it, beside those of the voters."""
 
@@ -106,15 +103,15 @@ def draft(
 def localizer(index: Index) -> Localizing | None:
     """What shows findings in the pictures that are drafted for, or None while nothing it shows is believed.
 
-    An encoder that was not calibrated for localization (`similarity localize --calibrate SOURCE`) gives only
-    masks with a reservation, which settle no side: to make them would be time lost.
+    Of the methods that the encoder was calibrated for (`similarity localize --calibrate SOURCE`) the one that
+    gives most findings a mask. Without any there would be only masks with a reservation, which settle no
+    side: to make them would be time lost.
     """
-    from retrieval.localize.calibration import find_calibration  # late: takes seconds
+    from retrieval.localize.calibration import best_method  # late: takes seconds
     from retrieval.localize.localizing import localize
 
-    if find_calibration(index.active_version.fingerprint, _METHOD) is None:
-        return None
-    return partial(localize, method=_METHOD)
+    method = best_method(index.active_version.fingerprint)
+    return None if method is None else partial(localize, method=method)
 
 
 _NOTHING_PASSED = "No draft: the neighbours agree on no finding, and on no absence of one, surely enough."

@@ -121,6 +121,19 @@ def find_calibration(fingerprint: str, method: str) -> Calibration | None:
         ) from error
 
 
+def best_method(fingerprint: str) -> str | None:
+    """The method whose calibration gives most present findings a mask, or None where there is no calibration.
+
+    All refuse alike what is not there. Of equal ones the first of `METHODS`.
+
+    Raises:
+        EncoderError: as `find_calibration`.
+    """
+    found = {method: find_calibration(fingerprint, method) for method in METHODS}
+    given = {method: held.rates.get("present", 0.0) for method, held in found.items() if held is not None}
+    return max(given, key=lambda method: given[method], default=None)
+
+
 def find_references(fingerprint: str) -> References | None:
     """The films of an encoder's calibration by any method, or None where there is none.
 

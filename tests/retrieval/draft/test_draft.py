@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -128,9 +129,13 @@ def test_maps_are_only_made_for_a_draft_where_their_word_would_count(index: Inde
     assert localizer(index) is None
     count, dim = len(STATISTICS), index.active_version.dim
     films = References(np.zeros((1, 2, 2, dim), np.float32), np.zeros((1, dim), np.float32))
-    bar = MapCalibration(np.ones(count + 1), np.zeros(count), np.ones(count), 0.5, films, {})
-    keep(bar, index.active_version.fingerprint, "gscorecam")
-    assert localizer(index) is not None
+    for method, present in (("gscorecam", 0.5), ("patches", 0.9), ("gradcam", 0.2)):
+        rates = {"present": present}
+        bar = MapCalibration(np.ones(count + 1), np.zeros(count), np.ones(count), 0.5, films, rates)
+        keep(bar, index.active_version.fingerprint, method)
+    shows = localizer(index)
+    assert isinstance(shows, partial)
+    assert shows.keywords == {"method": "patches"}
 
 
 def test_the_pictures_own_subject_votes_on_nothing(calibrated: Index) -> None:
