@@ -215,7 +215,7 @@ def negation_table(index: Index, truth: Truth) -> Table:
                     for hit in denied.hits
                 ]
             ),
-            min(1.0, sum(stating) / TOP),
+            np.minimum(1, np.sum(stating) / TOP),
             np.mean([_shows(truth, hit, finding) for hit in denied.hits]),
             np.mean(stating),
             np.mean([_shows(truth, hit, finding) for hit in shown.hits]),
