@@ -331,7 +331,9 @@ def test_the_labelled_sets_are_told_from_each_other_and_from_others(
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x1f\x8b\x08\x00broken", b"no gzip at all", gzip.compress(b"a,b\n1,2\n")[:-6]]
+    "content",
+    [b"\x1f\x8b\x08\x00broken", b"no gzip at all", gzip.compress(b"a,b\n1,2\n", mtime=0)[:-6]],
+    ids=["broken", "no gzip", "cut off"],
 )
 def test_a_gzipped_table_that_is_not_whole_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(CorpusError, match=r"'t\.csv\.gz' is no whole gzip file"):
