@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,7 @@ def _write_study(
 ) -> Sequence[str]:
     """Write one study's film and masks; return its row of the manifest."""
     drawn = drawn_scene(seed, number)
+    drawn = replace(drawn, lesions=film.as_seen(drawn.lesions))
     name = f"{number:05d}"
     _write_picture(out / "images" / f"{name}.png", film.with_lesions(drawn.lesions))
     sure = [lesion for lesion in drawn.lesions if not lesion.faint]

@@ -30,6 +30,9 @@ _LARGEST_RATIO = 2.0  # of the right lung's area to the left's; the heart takes 
 _LEAST_RATIO = 0.6
 _NOTCH = 8  # pixels of the square: ribs that cut into a field are no wider
 _RIM = 3  # so far beyond the threshold's outline a lung's border lies
+_WHITE = (
+    0.95  # of the grey scale: a film half of whose border is whiter is framed, and its frame has dark gaps
+)
 _LEAST_ABREAST = 70  # rows of the square that both lungs reach
 
 
@@ -53,6 +56,8 @@ def find_lungs(image: Picture) -> Lungs | None:
     Returns:
         The lungs, or None where no pair is formed like lungs.
     """
+    if _is_framed_in_white(image):
+        return None
     framing = Framing(_SIZE)
     square = _stretched(framing.apply(image))
     smooth = ndimage.gaussian_filter(square, 2.0)
@@ -62,10 +67,18 @@ def find_lungs(image: Picture) -> Lungs | None:
     best = max((pair for pair in pairs if pair is not None), key=lambda pair: pair[0], default=None)
     if best is None:
         return None
+    closed = [_closed(mask) for mask in best[1:]]
+    if max(mask.mean() for mask in closed) > _LARGEST_AREA:  # a dark frame around the film was closed over
+        return None
     place = framing.place(*image.shape)
     inside = np.s_[place.top : place.top + place.height, place.left : place.left + place.width]
-    right, left = (_resized(_closed(mask)[inside], image.shape) for mask in best[1:])
+    right, left = (_resized(mask[inside], image.shape) for mask in closed)
     return Lungs(right, left)
+
+
+def _is_framed_in_white(image: Picture) -> bool:
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    return bool((border > _WHITE).mean() >= 0.5)
 
 
 def _stretched(square: Picture) -> Picture:

@@ -1,6 +1,7 @@
 """Which subjects train, which tune, which are left out: decided by a hash of the subject, nowhere stored.
 
-All pictures and reports of one person fall on the same side, in every run and on every machine.
+All pictures and reports of one person fall on the same side, in every run and on every machine; so do films
+made of theirs (`corpus counterfactual`), which a manifest reads with its own name before the person's id.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ _TRAIN_SHARE, _VAL_SHARE = 70, 10  # per cent; the rest is test
 
 def split_of(subject_id: str) -> Split:
     """Return the split of a subject: 70 % train, 10 % val, 20 % test, by SHA-256 of its id."""
-    bucket = _bucket(subject_id, 100)
+    bucket = _bucket(_person(subject_id), 100)
     if bucket < _TRAIN_SHARE:
         return "train"
     return "val" if bucket < _TRAIN_SHARE + _VAL_SHARE else "test"
@@ -22,7 +23,13 @@ def split_of(subject_id: str) -> Split:
 
 def fold_of(subject_id: str, folds: int) -> int:
     """Return which of `folds` parts (from 0) a subject is in, apart from its split."""
-    return _bucket(f"fold {subject_id}", folds)
+    return _bucket(f"fold {_person(subject_id)}", folds)
+
+
+def _person(subject_id: str) -> str:
+    """The id that a person has in its own source: a manifest's subject may be one of another source's."""
+    of_manifest = subject_id.removeprefix("manifest:")
+    return of_manifest if ":" in of_manifest else subject_id
 
 
 def _bucket(name: str, count: int) -> int:

@@ -315,4 +315,6 @@ def build_model(model_cfg: Mapping[str, Any], *, pretrained_text: bool = False) 
     model: nn.Module = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**cfg)
     if custom:
         keep_hidden_states(model)
+    # Convolutions over pixels whose channels lie together take half the time on a CPU; the numbers stay.
+    model.visual.to(memory_format=torch.channels_last)
     return model

@@ -45,6 +45,9 @@ same film with each finding in turn and without any, the one with the finding as
 removal: the film fits the phrase less than with the lesion.
 """
 
+_TRIES = 20
+"""Lesions drawn, at most, until the film hides neither one nor its like in the other lung."""
+
 OVERLAP = 0.2
 """Dice from which a mask lies over a lesion."""
 
@@ -130,7 +133,7 @@ def _stress_film(
 ) -> None:
     """One film with every finding in turn."""
     lesions = {
-        finding: _draw(finding, np.random.default_rng([seed, number, place]))
+        finding: _draw(finding, film, np.random.default_rng([seed, number, place]))
         for place, finding in enumerate(INSERTED)
     }
     changed = {
@@ -165,10 +168,17 @@ def _stress_film(
             stress.note("removed", "ranking", finding, bool(falls), subject)
 
 
-def _draw(finding: str, random: np.random.Generator) -> Lesion:
-    side = "right" if random.random() < 0.5 else "left"
-    zone = ("upper", "mid", "lower")[int(random.integers(3))] if finding in (CONSOLIDATION, NODULE) else None
-    return draw_lesion(random, finding, side, zone, faint=False)  # type: ignore[arg-type]  # the words are
+def _draw(finding: str, film: NormalFilm, random: np.random.Generator) -> Lesion:
+    """A lesion that a reader of the film could be sure of, on either side; after `_TRIES` the last drawn."""
+    for _ in range(_TRIES):
+        side = "right" if random.random() < 0.5 else "left"
+        zone = (
+            ("upper", "mid", "lower")[int(random.integers(3))] if finding in (CONSOLIDATION, NODULE) else None
+        )
+        lesion = draw_lesion(random, finding, side, zone, faint=False)  # type: ignore[arg-type]  # the words are
+        if not film.hides(lesion) and not film.hides(moved(lesion)):
+            break
+    return lesion
 
 
 def _check_present(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from corpus.counterfactual import NormalFilm, drawn_scene, moved, normal_films
+from corpus.counterfactual import LUNG_TO_MEDIASTINUM, NormalFilm, drawn_scene, moved, normal_films
 from corpus.errors import CorpusError
 from corpus.findings import is_normal, present_leaves
 from corpus.labeler import labeled
@@ -18,7 +18,7 @@ from corpus.phantom.lesions import CARDIOMEGALY, CONSOLIDATION, EFFUSION, NODULE
 from corpus.records import Problem
 from corpus.sources import open_source
 from corpus.sources.phantom import PhantomSource
-from corpus.splits import split_of
+from corpus.splits import fold_of, split_of
 from retrieval.cli import cli
 
 
@@ -69,6 +69,13 @@ def test_no_lungs_are_found_where_there_are_none(shape: tuple[int, int]) -> None
             NormalFilm.of(picture)
 
 
+def test_no_lungs_are_found_on_a_film_printed_in_a_white_frame() -> None:
+    picture = render(bodies(1)[0])
+    framed = np.pad(np.pad(picture, 12, constant_values=0.0), 12, constant_values=1.0)
+    assert find_lungs(picture) is not None
+    assert find_lungs(framed) is None
+
+
 def test_a_film_of_other_proportions_keeps_its_shape() -> None:
     found = 0
     for body in bodies(4):
@@ -93,6 +100,46 @@ def test_only_the_lesions_place_changes_and_by_what_the_lesion_is(film: NormalFi
     fainter = film.with_lesions([replace(one, contrast=one.contrast / 2)])
     assert abs(float((fainter - film.image)[mask].mean())) < abs(change)
     assert film.masks([moved(one)])[finding][:, : film.image.shape[1] // 2].sum() == 0
+
+
+def test_a_lesion_as_dense_as_the_mediastinum_looks_like_it() -> None:
+    body = bodies(1)[0]
+    film = NormalFilm.of(render(body))
+    dark = film.image[film.right.mask]
+    white = 1 - (1 - dark) * np.exp(-film.rate * LUNG_TO_MEDIASTINUM)
+    heart = film.image[organs(body)["heart"]]
+    assert abs(float(np.median(white)) - float(np.median(heart))) < 0.12
+    one = replace(lesion(NODULE), contrast=LUNG_TO_MEDIASTINUM)
+    core = film.masks([replace(one, size=2.0)])[NODULE]  # where its rays are longest
+    assert np.allclose(
+        film.with_lesions([one])[core],
+        (1 - (1 - film.image) * np.exp(-film.rate * one.contrast))[core],
+        atol=0.03,
+    )
+
+
+def test_what_a_film_hides_is_told_as_doubtful(film: NormalFilm) -> None:
+    plain = replace(lesion(NODULE), contrast=0.95)
+    noise = np.random.default_rng(0).normal(0, 0.12, film.image.shape).astype(np.float32)
+    noisy = replace(film, image=np.clip(film.image + noise, 0, 1))
+    assert not film.hides(plain)
+    assert noisy.hides(plain)
+    assert film.as_seen([plain]) == (plain,)
+    assert noisy.as_seen([plain])[0].faint
+    other = lesion(EFFUSION)
+    dim = replace(moved(other), contrast=0.05)
+    assert [one.faint for one in film.as_seen([plain, other, dim])] == [False, True, True]
+    empty = replace(film, right=replace(film.right, mask=np.zeros_like(film.right.mask)))
+    with pytest.raises(CorpusError, match="empty"):
+        empty.hides(plain)
+
+
+def test_films_made_of_a_persons_stay_on_that_persons_side() -> None:
+    for number in range(40):
+        person = f"nih-chestxray14:{number}"
+        assert split_of(f"manifest:{person}") == split_of(person)
+        assert fold_of(f"manifest:{person}", 5) == fold_of(person, 5)
+    assert {split_of(f"manifest:p{n}") for n in range(60)} == {"train", "val", "test"}
 
 
 def test_a_mirrored_film_has_its_lungs_exchanged(film: NormalFilm) -> None:
@@ -131,14 +178,17 @@ def test_the_command_writes_a_source_to_train_on_and_the_truth_to_measure_with(t
     studies = list(open_source(f"manifest:{out / 'manifest.csv'}").studies(print))
     assert str(len(studies)) in done.stdout
     marks = {picture.name: picture for picture in MaskFolder.open(out).read(print)}
+    told = 0
     for number, study in enumerate(studies):
-        sure = {one.finding for one in drawn_scene(5, number).lesions if not one.faint}
-        assert present_leaves(labeled(study).findings) == sure
+        scene_sure = {one.finding for one in drawn_scene(5, number).lesions if not one.faint}
+        sure = present_leaves(labeled(study).findings)
+        assert sure <= scene_sure
         name = Path(study.images[0].location).name
-        drawn = set(marks[name].structures) if name in marks else set()
-        assert drawn <= sure
+        assert (set(marks[name].structures) if name in marks else set()) == sure
+        told += len(sure)
         if name in marks:
             assert f"manifest:{marks[name].subject_id}" == study.subject_id
+    assert told
     again = CliRunner().invoke(cli, words)
     assert isinstance(again.exception, CorpusError)
     assert "new folder" in str(again.exception)
