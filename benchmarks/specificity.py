@@ -4,7 +4,7 @@
 
 A calibration is fitted on a part of the source's films and its rates are of the others. On phantoms, pairs of
 films that share a finding are matched too: the strongest pair of boxes counts where both centres lie on the
-same finding; beside it the baseline of the two patches with the largest activation.
+same finding (or as near as the pointing game allows); beside it the baseline of the two patches with the largest activation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from scipy import ndimage
 
 from benchmarks.machine import describe_machine
 
@@ -117,12 +118,20 @@ def _largest(encoder: "Encoder", films: Sequence[NDArray[np.float32]]) -> list[N
 
 
 def _centred(box: "Box", mask: NDArray[np.bool_]) -> bool:
-    return bool(mask[(box.top + box.bottom) // 2, (box.left + box.right) // 2])
+    return _near((box.top + box.bottom) // 2, (box.left + box.right) // 2, mask)
 
 
 def _on(place: NDArray[np.float64], mask: NDArray[np.bool_]) -> bool:
     row, column = (place * mask.shape).astype(int)
-    return bool(mask[row, column])
+    return _near(row, column, mask)
+
+
+def _near(row: int, column: int, mask: NDArray[np.bool_]) -> bool:
+    """Whether a place lies in a mask, or as near to it as the pointing game lets a maximum lie."""
+    from retrieval.localize.measure import tolerance_in_pixels
+
+    away = float(ndimage.distance_transform_edt(~mask)[row, column])
+    return away <= tolerance_in_pixels(mask.shape)
 
 
 if __name__ == "__main__":
