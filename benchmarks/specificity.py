@@ -4,7 +4,8 @@
 
 A calibration is fitted on a part of the source's films and its rates are of the others. On phantoms, pairs of
 films that share a finding are matched too: the strongest pair of boxes counts where both centres lie on the
-same finding (or as near as the pointing game allows); beside it the baseline of the two patches with the largest activation.
+same finding, or as near to it as the pointing game allows; beside it the baseline of the two patches with the
+largest activation.
 """
 
 from collections.abc import Mapping, Sequence
