@@ -138,7 +138,7 @@ def test_image_weights_fill_the_trunk_and_their_classifier_is_dropped(
     tiny: Architecture, tmp_path: Path
 ) -> None:
     trunk = build_towers(tiny, texts=lambda: ["a"]).model.visual.trunk  # type: ignore[union-attr]
-    state = {name: tensor.clone() + 0 for name, tensor in trunk.state_dict().items()}  # type: ignore[union-attr, operator]
+    state = {name: tensor.clone().contiguous() for name, tensor in trunk.state_dict().items()}  # type: ignore[union-attr, operator]
     state["conv_stem.weight"] = torch.full_like(state["conv_stem.weight"], 0.25)
     state["classifier.weight"], state["classifier.bias"] = torch.zeros(10, 256), torch.zeros(10)
     file = tmp_path / "trunk.safetensors"
