@@ -2,10 +2,11 @@
 
     python -m benchmarks.segmenter --data ../shared/data
 
-The teacher is a localizer asked only for what a film is known to show, as its report would say; its masks
-are all that the segmenter learns from. True masks score, and make the mean mask: that of the training films,
-at the level that is best on them, which the segmenter never had. The teachers' encoders are those that
-`benchmarks.localization` trains; without them phantoms alone are measured, with `--encoder`.
+The teacher is a localizer asked only for what a film is known to show, as its report would say; its masks,
+each as sure as its calibration believes it, are all that the segmenter learns from. True masks score, and
+make the mean mask: that of the training films, at the level that is best on them, which the segmenter never
+had. The teachers' encoders are those that `benchmarks.localization` trains; without them phantoms alone are
+measured, with `--encoder`.
 """
 
 import argparse
@@ -27,10 +28,15 @@ from corpus.framing import Framing
 from corpus.images import read_image
 from corpus.phantom import masks as drawn_masks
 from corpus.phantom import scene
+from corpus.sources import open_source
 from corpus.splits import split_of
-from retrieval.localize.maps import raw_maps, scaled
+from retrieval.localize.calibrating import calibrate
+from retrieval.localize.calibration import Calibration
+from retrieval.localize.evidence import Contrasts, measure
+from retrieval.localize.maps import scaled
 from retrieval.localize.regions import clean_masks
 from trainer.encoder import Encoder
+from trainer.registry import find_encoder
 from trainer.segmenter import Segmenter, Shape, canonical
 from trainer.segmenter_loop import SegmenterConfig, train_segmenter
 
@@ -39,6 +45,8 @@ Mask = NDArray[np.bool_]
 PHANTOMS = ("consolidation", "pleural_effusion", "nodule")
 DRAWN = {"Ground Glass Opacities": "ground_glass", "Consolidation": "consolidation"}
 TUMOUR = "breast tumour"
+SURE = 0.8
+"""How much is believed what no calibration can tell: a denial, a mask in a set all of whose films show it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +70,7 @@ def main() -> None:
         "--encoder", type=Path, default=Path("runs/phantom"), help="where phantoms is not there"
     )
     parser.add_argument("--method", default="patches")
+    parser.add_argument("--set", action="append", help="measure on these alone (repeat)")
     parser.add_argument("--phantoms", type=int, default=420)
     parser.add_argument("--epochs", type=int, default=60)
     options = parser.parse_args()
@@ -70,19 +79,26 @@ def main() -> None:
         "phantoms": (
             drawn_chests if drawn_chests.is_dir() else options.encoder,
             phantoms(options.phantoms),
+            "phantom:300@55",
         ),
-        "covid-cxr-segmentation": (chest, drawn(options.data / "covid-cxr-segmentation", DRAWN, in_half)),
-        "busi": (breast, drawn(options.data / "busi", {"": TUMOUR}, trains)),
+        "covid-cxr-segmentation": (
+            chest,
+            drawn(options.data / "covid-cxr-segmentation", DRAWN, in_half),
+            f"manifest:{options.runs / 'films-val' / 'manifest.csv'}",
+        ),
+        "busi": (breast, drawn(options.data / "busi", {"": TUMOUR}, trains), None),
     }
     config = SegmenterConfig(shape=Shape(), epochs=options.epochs, cycles=4)
     table = Table(title=f"Dice, 95 % intervals over films; teacher: {options.method}")
     for heading in ("", "structure", "films", "teacher", "mean mask", "segmenter", "segmenter − teacher"):
         table.add_column(heading, justify="left" if heading in ("", "structure") else "right")
-    for name, (encoder, cases) in sets.items():
+    for name, (encoder, cases, between) in sets.items():
+        if options.set and name not in options.set:
+            continue
         if not encoder.is_dir():
             print(f"{name} left out: there is no encoder {encoder}")
             continue
-        for row in compare(list(cases), Encoder.load(encoder), options.method, config):
+        for row in compare(list(cases), Teacher.of(encoder, options.method, between), config):
             table.add_row(name, *row)
     Console(width=150).print(table)
     print(describe_machine())
@@ -126,11 +142,38 @@ def drawn(folder: Path, structures: dict[str, str], learns: Callable[[str], bool
             yield Case(str(folder / "images" / image), structure, truth, learns(image))
 
 
-def compare(cases: Sequence[Case], teacher: Encoder, method: str, config: SegmenterConfig) -> list[list[str]]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Teacher:
+    """A localizer that is told that a structure is there: it gives a mask always, and how sure it is."""
+
+    encoder: Encoder
+    method: str
+    calibration: Calibration | None
+    contrasts: Contrasts
+
+    @classmethod
+    def of(cls, folder: Path, method: str, between: str | None) -> "Teacher":
+        """Calibrated on films whose findings are known, where there are some."""
+        encoder = Encoder.load(find_encoder(folder))
+        fitted = None
+        if between is not None:
+            fitted = calibrate(encoder, open_source(between).studies(lambda problem: None), method)
+        return cls(encoder, method, fitted, Contrasts(encoder))
+
+    def ask(self, image: NDArray[np.float32], structure: str) -> tuple[Mask, float]:
+        """The mask, and in [0, 1] how much it is believed."""
+        texts = self.encoder.encode_texts([structure.replace("_", " ")])
+        references = None if self.calibration is None else self.calibration.references
+        maps, statistics = measure(self.encoder, image, texts, self.method, self.contrasts, references)
+        [mask] = clean_masks(image, [scaled(maps.over(0))])
+        return mask, SURE if self.calibration is None else float(self.calibration.believe(statistics)[0])
+
+
+def compare(cases: Sequence[Case], teacher: Teacher, config: SegmenterConfig) -> list[list[str]]:
     """Train on the teacher's masks of one part, and score all three on the other; a row a structure."""
     with tempfile.TemporaryDirectory() as scratch:
         weak = Path(scratch) / "masks"
-        teach([case for case in cases if case.training], teacher, method, weak)
+        teach([case for case in cases if case.training], teacher, weak)
         folder = train_segmenter(weak, Path(scratch) / "run", config, lambda *_: None)
         segmenter = Segmenter.load(folder)
     rows = []
@@ -138,7 +181,7 @@ def compare(cases: Sequence[Case], teacher: Encoder, method: str, config: Segmen
         mean = mean_mask([c for c in cases if c.training and c.structure == structure])
         scores = [
             (
-                dice(ask(teacher, method, image, structure), truth),
+                dice(teacher.ask(image, structure)[0], truth),
                 dice(over(mean, image.shape), truth),
                 dice(draw(segmenter, image, structure), truth),
             )
@@ -151,7 +194,7 @@ def compare(cases: Sequence[Case], teacher: Encoder, method: str, config: Segmen
     return rows
 
 
-def teach(cases: Sequence[Case], teacher: Encoder, method: str, folder: Path) -> None:
+def teach(cases: Sequence[Case], teacher: Teacher, folder: Path) -> None:
     """Write the folder that a localizer hands on. A film known to lack a structure has an empty mask."""
     folder.mkdir()
     with (folder / "masks.csv").open("w", newline="") as file:
@@ -164,30 +207,23 @@ def teach(cases: Sequence[Case], teacher: Encoder, method: str, folder: Path) ->
                         Path(case.location).absolute() if "://" not in case.location else case.location,
                         "",
                         case.structure,
-                        0.8,
+                        SURE,
                     ]
                 )
                 continue
-            mask = ask(teacher, method, read_image(case.location), case.structure)
+            mask, sure = teacher.ask(read_image(case.location), case.structure)
             if mask.any():
                 name = f"{number}.png"
                 Image.fromarray(mask).save(folder / name)
                 place = case.location if "://" in case.location else str(Path(case.location).absolute())
-                writer.writerow([place, name, case.structure, 0.8])
-
-
-def ask(teacher: Encoder, method: str, image: NDArray[np.float32], structure: str) -> Mask:
-    """The teacher's mask. That the structure is there is known, so it is never refused."""
-    text = teacher.encode_texts([structure.replace("_", " ")])
-    [maps] = raw_maps(teacher, [image], text, method)
-    [mask] = clean_masks(image, [scaled(maps.over(0))])
-    return mask
+                writer.writerow([place, name, case.structure, f"{sure:.4f}"])
 
 
 def draw(segmenter: Segmenter, image: NDArray[np.float32], structure: str) -> Mask:
     """The segmenter's mask."""
     [drawn_] = segmenter.segment([image])
-    inside: Mask = drawn_.probability[segmenter.structures.index(canonical(structure))] > 0.5
+    channel = segmenter.structures.index(canonical(structure))
+    inside: Mask = drawn_.probability[channel] >= segmenter.cuts[channel]
     return inside
 
 

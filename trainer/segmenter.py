@@ -23,6 +23,7 @@ from corpus.errors import EncoderError
 from corpus.findings import VOCABULARY
 from corpus.framing import Framing
 from trainer.device import choose_device
+from trainer.segmenter_cuts import PLAIN
 from trainer.unet import ResidualUNet
 
 WEIGHTS = "segmenter.safetensors"
@@ -51,12 +52,16 @@ class Segmentation:
 
 
 class Segmenter:
-    """Draws structures into pictures. Frozen, in evaluation mode; threads may share it."""
+    """Draws structures into pictures. Frozen, in evaluation mode; threads may share it.
+
+    `structures`: what it has learned; `cuts`: from which probability a pixel is inside each of them.
+    """
 
     def __init__(
         self,
         members: Sequence[ResidualUNet],
         structures: Sequence[str],
+        cuts: Sequence[float],
         size: int,
         *,
         name: str,
@@ -68,6 +73,7 @@ class Segmenter:
         self.fingerprint = fingerprint
         self.record = record
         self.structures = tuple(structures)
+        self.cuts = tuple(cuts)
         self.framing = Framing(size)
         self.device = device
         self._members = [member.to(device).eval().requires_grad_(False) for member in members]
@@ -86,6 +92,9 @@ class Segmenter:
         try:
             shape = Shape(**record["shape"])
             structures = [str(name) for name in record["structures"]]
+            cuts = [float(cut) for cut in record.get("cuts", [PLAIN] * len(structures))]
+            if len(cuts) != len(structures) or not all(0 < cut < 1 for cut in cuts):
+                raise ValueError("its cuts are not one for each structure")
             digest = hash_weights(path)
             state = load_file(path / WEIGHTS)
             members = _members(state, int(record["members"]), len(structures), shape)
@@ -99,9 +108,10 @@ class Segmenter:
         return cls(
             members,
             structures,
+            cuts,
             shape.size,
             name=str(record.get("name", path.name)),
-            fingerprint=fingerprint(digest, structures, shape),
+            fingerprint=fingerprint(digest, structures, cuts, shape),
             record=record,
             device=choose_device(device),
         )
@@ -148,9 +158,9 @@ def canonical(structure: str) -> str:
     return VOCABULARY.find(structure) or " ".join(structure.lower().replace("_", " ").split())
 
 
-def fingerprint(weights_sha256: str, structures: Sequence[str], shape: Shape) -> str:
-    """What a segmenter is, as 64 hex digits: weights, structures, pictures."""
-    decisive = [weights_sha256, list(structures), shape.size, "pad-to-square/bicubic; v1"]
+def fingerprint(weights_sha256: str, structures: Sequence[str], cuts: Sequence[float], shape: Shape) -> str:
+    """What a segmenter is, as 64 hex digits: weights, structures, cuts, pictures."""
+    decisive = [weights_sha256, list(structures), list(cuts), shape.size, "pad-to-square/bicubic; v2"]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 

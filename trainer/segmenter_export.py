@@ -18,6 +18,7 @@ from trainer.segmenter import RECORD, WEIGHTS, Shape, fingerprint, hash_weights
 def export_segmenter(
     members: Sequence[Mapping[str, Tensor]],
     structures: Sequence[str],
+    cuts: Sequence[float],
     shape: Shape,
     record: Mapping[str, Any],
     folder: Path,
@@ -27,6 +28,7 @@ def export_segmenter(
     Args:
         members: state dicts of `trainer.unet.ResidualUNet`, one or more.
         structures: what its channels are.
+        cuts: from which probability a pixel is inside, one a structure.
         shape: of each member.
         record: what goes into `segmenter.json` besides.
         folder: where it goes.
@@ -48,9 +50,10 @@ def export_segmenter(
             whole = {
                 "name": folder.name,
                 "structures": list(structures),
+                "cuts": list(cuts),
                 "shape": asdict(shape),
                 "members": len(members),
-                "fingerprint": fingerprint(digest, structures, shape),
+                "fingerprint": fingerprint(digest, structures, cuts, shape),
                 "weights_sha256": digest,
                 "licence": "Learned from pictures and masks of others; their licences bind its use.",
                 **record,

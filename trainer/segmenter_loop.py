@@ -4,7 +4,8 @@ Each picture and structure counts as much as its mask is sure of itself. The lea
 and rises again, several times; where it has fallen the weights are kept, and these checkpoints answer
 together (Huang et al., ICLR 2017). From the second cycle on a mask is met half-way: its target is mixed with
 what the network, from all masks, makes of the picture (Reed et al., arXiv 1412.6596), so that errors which
-one mask makes alone are not learned by heart.
+one mask makes alone are not learned by heart. At the end each structure's probability is cut where that
+agrees best with its masks (`trainer.segmenter_cuts`).
 
 The run's folder: `config.json`, `steps.csv`, `checkpoints/last.pt`, and `segmenter/`, what was exported.
 """
@@ -26,6 +27,7 @@ from trainer.checkpointing import LAST, RunFolder, owned
 from trainer.device import choose_device
 from trainer.folder import write_text_atomic
 from trainer.segmenter import Shape
+from trainer.segmenter_cuts import BestCuts
 from trainer.segmenter_export import export_segmenter
 from trainer.unet import ResidualUNet
 from trainer.weak_masks import WeakMasks, read_weak_masks
@@ -36,8 +38,10 @@ EXPORTED = "segmenter"
 
 _INSIDE = 4.0  # how much more a pixel inside counts than one outside, of which there are many more
 
+_CHUNK = 32  # pictures that are looked at together
+
 OnProgress = Callable[[str, int, int, str], None]
-"""Told the stage (read, train), what is done of it, how much there is, and a note."""
+"""Told the stage (read, train, cut), what is done of it, how much there is, and a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,11 @@ def train_segmenter(
         while run.epoch < config.epochs:
             row = run.train_epoch()
             on_progress("train", run.epoch, config.epochs, f"loss {row['loss']:.4f}")
-        return export_segmenter(run.members, data.structures, config.shape, run.record(), path / EXPORTED)
+        on_progress("cut", 0, 1, "")
+        cuts = run.cuts()
+        return export_segmenter(
+            run.members, data.structures, cuts, config.shape, run.record(), path / EXPORTED
+        )
 
 
 def _check_history(folder: RunFolder, config: SegmenterConfig, resume: bool) -> None:
@@ -279,6 +287,24 @@ class _Run:
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise TrainingError(f"the checkpoint does not fit this run: {reason}; train anew") from error
+
+    def cuts(self) -> tuple[float, ...]:
+        """From which probability a pixel is inside, by the masks that were learned from."""
+        members = []
+        for state in self.members:
+            member = ResidualUNet(
+                len(self.data.structures), self.config.shape.width, self.config.shape.levels
+            )
+            member.load_state_dict(state)
+            members.append(member.to(self.device).eval())
+        best = BestCuts(len(self.data.structures))
+        for at in range(0, len(self.data.names), _CHUNK):
+            some = slice(at, at + _CHUNK)
+            pixels = torch.from_numpy(self.data.pictures[some]).to(self.device)[:, None].float() / 255
+            with torch.inference_mode():
+                drawn = torch.stack([member(pixels).sigmoid() for member in members]).mean(0)
+            best.add(drawn.cpu().numpy(), self.data.masks[some], self.data.weights[some])
+        return best.choose()
 
     def record(self) -> dict[str, Any]:
         """What the exported folder tells of the training; no path and no name of a picture."""

@@ -12,10 +12,9 @@ from retrieval.localize.question import Question, read_question
 from retrieval.localize.refining import Refiner
 from retrieval.localize.whereabouts import Lungs
 from trainer.segmenter import Segmenter
+from trainer.segmenter_cuts import PLAIN
 
 METHOD = "segmenter"
-LEVEL = 0.5
-"""Probability from which a pixel is inside."""
 _DOUBTFUL = 0.25  # mean disagreement of the checkpoints within a mask from which the answer says so
 
 
@@ -38,7 +37,7 @@ def segment_phrases(
 
     Returns:
         An answer to each phrase, in order. `heat` is the probability; `specificity` its largest value; where
-        that is below one half, or the segmenter has not learned the structure, there is a reason and no mask.
+        that is below the structure's cut, or the segmenter has not learned it, there is a reason and no mask.
 
     Raises:
         UsageError: a phrase is empty or a report, or the picture is blank or tiny.
@@ -52,13 +51,14 @@ def segment_phrases(
     for question in questions:
         channel = _channel(segmenter, question)
         heat = np.zeros(image.shape, np.float32) if channel is None else drawn.probability[channel]
-        mask = heat >= LEVEL
+        cut = PLAIN if channel is None else segmenter.cuts[channel]
+        mask = heat >= cut
         refusal = question.refusal or _unknown(segmenter, question, channel)
         if refusal is None and not mask.any():
-            refusal = "No mask: nowhere in the picture does the segmenter think it likelier than not."
+            refusal = "No mask: nowhere in the picture does the segmenter think it likely enough."
         refusal = refusal or unusable(question, mask)
         found = Localization(
-            question.phrase, question.finding, METHOD, None, heat, None, refusal, float(heat.max()), LEVEL
+            question.phrase, question.finding, METHOD, None, heat, None, refusal, float(heat.max()), cut
         )
         if refusal is None and channel is not None:
             doubt = float(drawn.uncertainty[channel][mask].mean())

@@ -37,7 +37,7 @@ def seeing_bright_spots(folder: Path, biases: tuple[float, ...] = (-6.0,)) -> Pa
             net.head.weight[0, 0, 0, 0] = BRIGHT
             net.head.bias[0], net.head.bias[1] = bias, -9.0
         members.append(net.state_dict())
-    return export_segmenter(members, ["nodule", "left lung"], Shape(64, 8, 1), {}, folder)
+    return export_segmenter(members, ["nodule", "left lung"], [0.5, 0.3], Shape(64, 8, 1), {}, folder)
 
 
 def film(spots: list[tuple[int, int]]) -> np.ndarray:
@@ -90,7 +90,7 @@ def test_a_picture_without_it_has_no_mask(segmenter: Segmenter) -> None:
     image[0, 0] = 0.2
     [found] = segment_phrases(segmenter, image, ["nodule"])
     assert found.mask is None
-    assert "likelier than not" in (found.reason or "")
+    assert "likely enough" in (found.reason or "")
     with pytest.raises(UsageError, match="blank"):
         segment_phrases(segmenter, film([]), ["nodule"])
 
