@@ -2,8 +2,8 @@
 
     python -m benchmarks.localization --data ../shared/data
 
-Trains three encoders where they are not there yet, by one recipe (trainer/recipes/localize.toml): on
-phantoms, on counterfactual films of the people who train, and on breast ultrasound (busi), the second
+Trains three encoders where they are not there yet, by one recipe in two halves (localize.toml and
+localize-films.toml in trainer/recipes): on phantoms, from there on counterfactual films of the people who train, and on breast ultrasound (busi), the second
 anatomy. Then every method is a row on: phantoms and counterfactual films of people left out, hand-drawn
 masks of covid-cxr-segmentation, the boxes of ChestX-ray14, and left-out pictures of busi.
 """
@@ -13,7 +13,7 @@ import csv
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from trainer.loop import train
 from trainer.registry import find_encoder
 from trainer.seen import has_seen
 
-RECIPE = Path(__file__).resolve().parents[1] / "trainer" / "recipes" / "localize.toml"
+RECIPES = Path(__file__).resolve().parents[1] / "trainer" / "recipes"
 REFUSALS = ("", "films", "present: mask", "absent: none", "shuffled: none", "random vector: none")
 SHOWN = ("pointing", "dice", "nsd", "masked", "side_right")
 PER_FILM: Mapping[Split, int] = {"train": 24, "val": 10, "test": 6}
@@ -159,27 +159,43 @@ SETS: Mapping[str, Measured] = {
         lambda encoder, subject: split_of(f"manifest:{subject}") != "test",
     ),
 }
-TRAINED: Mapping[str, tuple[Callable[[Path, Path], str], Mapping[str, Any]]] = {
-    "phantoms": (lambda data, runs: "phantom:2500@11", {}),
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How an encoder comes to be: a recipe, what it learns from, where it departs from the recipe, and the
+    encoder whose image trunk it begins with."""
+
+    recipe: str
+    corpus: Callable[[Path, Path], str]
+    departing: Mapping[str, Any] = field(default_factory=dict)
+    begins_with: str | None = None
+
+
+TRAINED: Mapping[str, Training] = {
+    "phantoms": Training("localize.toml", lambda data, runs: "phantom:1500@11"),
     # Small shadows on people's bones are found only from what was learned on drawings: 24 rounds from scratch
     # point no better than chance.
-    "films": (_listed("train"), {"image_weights": "phantoms"}),
+    "films": Training("localize-films.toml", _listed("train"), begins_with="phantoms"),
     # Two sentences tell all these pictures apart; they are few, and none is without a tumour.
-    "breast": (_breasts, {"loss.name": "infonce", "sampling.text_batch_size": 0, "epochs": 60}),
+    "breast": Training(
+        "localize-films.toml",
+        _breasts,
+        {"loss.name": "infonce", "sampling.text_batch_size": 0, "epochs": 60},
+    ),
 }
-"""By encoder: what it learns from, and where it departs from the recipe; weights are another encoder's."""
 
 
 def _encoder(name: str, data: Path, runs: Path, console: Console) -> Encoder:
     """An encoder, trained where it is not there."""
-    source, departing = TRAINED[name]
+    training = TRAINED[name]
     if not (runs / name / "encoder").is_dir():
-        if "image_weights" in departing:
-            beginning = departing["image_weights"]
-            _encoder(beginning, data, runs, console)
-            departing = {**departing, "image_weights": str(runs / beginning)}
+        departing = {"corpus": (training.corpus(data, runs),), **training.departing}
+        if training.begins_with is not None:
+            _encoder(training.begins_with, data, runs, console)
+            departing["image_weights"] = str(runs / training.begins_with)
         began = time.monotonic()
-        train(read_config(RECIPE, {"corpus": (source(data, runs),), **departing}), runs / name)
+        train(read_config(RECIPES / training.recipe, departing), runs / name)
         console.print(f"{name} trained in {time.monotonic() - began:.0f} s")
     return Encoder.load(find_encoder(runs / name))
 
