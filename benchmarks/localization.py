@@ -3,9 +3,10 @@
     python -m benchmarks.localization --data ../shared/data
 
 Trains three encoders where they are not there yet, by one recipe in two halves (localize.toml and
-localize-films.toml in trainer/recipes): on phantoms, from there on counterfactual films of the people who train, and on breast ultrasound (busi), the second
-anatomy. Then every method is a row on: phantoms and counterfactual films of people left out, hand-drawn
-masks of covid-cxr-segmentation, the boxes of ChestX-ray14, and left-out pictures of busi.
+localize-films.toml in trainer/recipes): on phantoms, from there on counterfactual films of the people who
+train, and on breast ultrasound (busi), the second anatomy. Then every method is a row on: phantoms and
+counterfactual films of people left out, hand-drawn masks of covid-cxr-segmentation, the boxes of
+ChestX-ray14, and left-out pictures of busi.
 """
 
 import argparse
