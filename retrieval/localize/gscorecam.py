@@ -5,8 +5,8 @@ picture as a mask, and scored by the masked picture's cosine with the text; the 
 the softmax of the scores in the encoder's own scale.
 
 Scored one by one, that is hundreds of forward passes a text. But the score of a mask is a smooth function of
-the mask, and a map has only so many cells: a few masks, spread over those of all channels, tell the rest by
-Gaussian-process regression. They are chosen without the text, so every text about a picture shares one pass.
+the mask, and a map has only so many cells: a few masks, spread over those of the channels that count for any
+of the texts, tell the rest by Gaussian-process regression. So all texts about a picture share one pass.
 `benchmarks.saliency` compares with the plain loop over the same channels.
 """
 
@@ -22,7 +22,8 @@ TOKEN_CHANNELS = 100
 """The same in a plain transformer, where fewer channels serve better."""
 SCORED = 32
 """Masks that are scored by a forward pass; the others' scores are told from theirs."""
-_NOISE = 1e-3  # of the regression, against the kernel's own 1
+_WIDTH = 1.5  # of the kernel, in median distances between masks
+_NOISE = 5e-4  # of the regression, against the kernel's own 1
 _BATCH = 8  # masked pictures that go through the network at once
 
 
@@ -39,12 +40,15 @@ def gscorecam(encoder: Encoder, pixels: torch.Tensor, texts: torch.Tensor) -> to
     """
     held = last_map(encoder.model, pixels)
     gradients = held.gradients(texts).mean(dim=(2, 3))
+    most = TOKEN_CHANNELS if held.activations.ndim == 3 else CHANNELS
     maps = []
     for picture, grid, ranks in zip(pixels, held.grid, gradients, strict=True):
         channels = grid.permute(2, 0, 1)
-        scores = _scores(encoder, picture, as_masks(channels), texts)
-        most = TOKEN_CHANNELS if held.activations.ndim == 3 else CHANNELS
-        maps.append(torch.stack([_combine(channels, s, r, most) for s, r in zip(scores, ranks, strict=True)]))
+        first = ranks.topk(min(most, len(channels)), dim=1).indices
+        counting = first.unique()
+        scores = torch.zeros_like(ranks)
+        scores[:, counting] = _scores(encoder, picture, as_masks(channels[counting]), texts)
+        maps.append(torch.stack([_combine(channels, s, f) for s, f in zip(scores, first, strict=True)]))
     return torch.stack(maps)
 
 
@@ -86,7 +90,7 @@ def spread(points: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor
     """Choose points that tell most of all others, and how each is told from them.
 
     Greedily the one with the largest variance left by those before it (pivoted Cholesky), under a Gaussian
-    kernel as wide as the points' median distance.
+    kernel whose width is `_WIDTH` times the points' median distance.
 
     Args:
         points: (c, d).
@@ -97,7 +101,7 @@ def spread(points: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor
     """
     points = points.double()
     squared = torch.cdist(points, points).square()
-    kernel = torch.exp(-squared / (2 * squared.median().clamp(min=1e-12)))
+    kernel = torch.exp(-squared / (2 * _WIDTH**2 * squared.median().clamp(min=1e-12)))
     factor = torch.zeros(len(points), count, dtype=points.dtype, device=points.device)
     left = torch.ones(len(points), dtype=points.dtype, device=points.device)
     chosen: list[int] = []
@@ -113,7 +117,6 @@ def spread(points: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor
     return torch.tensor(chosen, device=points.device), weights.float()
 
 
-def _combine(channels: torch.Tensor, scores: torch.Tensor, ranks: torch.Tensor, most: int) -> torch.Tensor:
-    """(gh, gw): the channels that rank first, weighed by the softmax of their scores."""
-    first = ranks.topk(min(most, len(ranks))).indices
+def _combine(channels: torch.Tensor, scores: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+    """(gh, gw): the channels that count, weighed by the softmax of their scores."""
     return torch.einsum("c,chw->hw", scores[first].softmax(dim=0), channels[first]).clamp(min=0)
