@@ -5,6 +5,10 @@ what two patches share beyond it: from each is taken what films usually show at 
 is calibrated (`retrieval.localize.calibration`), else the mean patch of both pictures. A patch chooses the
 one with which most of that agrees, and two that choose one another are as strong as it does: the direction
 alone of the little that is left of usual tissue is noise.
+
+Where the encoder is calibrated, what both say of a finding comes first: how far each passes what films say of
+it at their most telling place, in the middle of all films. Only where no finding stands out in both pictures
+the rest decides.
 """
 
 from collections.abc import Iterator
@@ -17,7 +21,7 @@ from scipy import ndimage
 
 from retrieval.localize.answer import Box
 from retrieval.localize.calibration import find_references
-from retrieval.localize.evidence import References
+from retrieval.localize.evidence import Contrasts, References
 from retrieval.localize.maps import scaled
 from trainer.encoder import Encoder, Patches
 
@@ -26,6 +30,8 @@ Map = NDArray[np.float32]
 PAIRS = 3
 _APART = 2.0  # cells between the centres of two pairs, in each picture
 _LEANING = 1 / 16  # deviation, as a share of the map's side, by which patches lean on their neighbours
+_REST = 0.02  # how much the rest counts, at most, beside findings that stand out by a deviation in both
+_FLOOR = 1e-3  # of a deviation of cosines
 _SMOOTH = 0.7  # deviation, in cells, by which maps are softened
 _REACH = 1.0  # cells from a patch's centre to the edge of its box
 
@@ -76,7 +82,9 @@ def likeness(encoder: Encoder, query: Map, hit: Map, *, references: References |
         EncoderError: a picture cannot be encoded, or the encoder has no map of features.
     """
     patches = encoder.encode_patches([query, hit])
-    cosines, strength, mutual = _match(patches, references or find_references(encoder.fingerprint))
+    references = references or find_references(encoder.fingerprint)
+    findings = None if references is None else Contrasts(encoder).findings
+    cosines, strength, mutual = _match(patches, references, findings)
     grids = [_grid_of(strength, mutual, patches, side) for side in (0, 1)]
     maps = [
         scaled(encoder.framing.undo(grid, *image.shape))
@@ -87,14 +95,15 @@ def likeness(encoder: Encoder, query: Map, hit: Map, *, references: References |
     return Likeness(maps[0], maps[1], pairs, tuple(_matches(cosines, patches, shapes)))
 
 
-def _match(patches: Patches, references: References | None) -> tuple[Map, Map, NDArray[np.bool_]]:
+def _match(
+    patches: Patches, references: References | None, findings: NDArray[np.float32] | None
+) -> tuple[Map, Map, NDArray[np.bool_]]:
     """(cells, cells) cosines and strengths of every pair, and which choose one another.
 
     Padding pairs with none: its cosines are −inf.
     """
     own = patches.vectors if references is None else references.residuals(patches.vectors)
-    leaning = [_LEANING * cells for cells in own.shape[1:3]]
-    smooth = ndimage.gaussian_filter(own, (0, *leaning, 0), mode="nearest")
+    smooth = _leaning(own)
     inside = [patches.inside(side).ravel() for side in (0, 1)]
     flat = smooth.reshape(2, -1, smooth.shape[-1])
     if references is None:
@@ -104,11 +113,36 @@ def _match(patches: Patches, references: References | None) -> tuple[Map, Map, N
     cosines = units[0] @ units[1].T
     cosines[~inside[0]] = -np.inf
     cosines[:, ~inside[1]] = -np.inf
-    strength: Map = np.where(np.isfinite(cosines), np.maximum(one @ other.T, 0), 0).astype(np.float32)
+    agreed = np.maximum(one @ other.T, 0)
+    if references is not None and findings is not None:
+        mine, theirs = _standing_out(patches, references, findings)
+        agreed = mine @ theirs.T + _REST * agreed / max(float(agreed.max()), 1e-12)
+    strength: Map = np.where(np.isfinite(cosines), agreed, 0).astype(np.float32)
     mutual = (strength == strength.max(axis=1, keepdims=True)) & (
         strength == strength.max(axis=0, keepdims=True)
     )
     return cosines, strength, mutual & (strength > 0)
+
+
+def _standing_out(
+    patches: Patches, references: References, findings: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(2, cells, findings): how far a patch's cosine with a finding passes the highest of the middle film.
+
+    In deviations of the films' highest cosines, at least 0.
+    """
+    highest = _leaning(references.patches @ findings.T).max(axis=(1, 2))
+    said = _leaning(patches.vectors @ findings.T).reshape(2, -1, len(findings))
+    usual, spread = np.median(highest, axis=0), np.maximum(highest.std(axis=0), _FLOOR)
+    passing: NDArray[np.float32] = np.maximum((said - usual) / spread, 0)
+    return passing
+
+
+def _leaning(maps: Map) -> Map:
+    """(n, gh, gw, …) maps, each place a Gaussian mean of itself and its neighbours."""
+    deviations = (0.0, *(_LEANING * cells for cells in maps.shape[1:3]), 0.0)
+    leaning: Map = ndimage.gaussian_filter(maps, deviations, mode="nearest")
+    return leaning
 
 
 def _grid_of(strength: Map, mutual: NDArray[np.bool_], patches: Patches, side: int) -> Map:

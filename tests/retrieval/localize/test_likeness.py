@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from corpus.phantom import render, scene
-from retrieval.localize.likeness import PAIRS, likeness
-from trainer.encoder import Encoder
+from retrieval.localize.evidence import Contrasts, References, look_at
+from retrieval.localize.likeness import PAIRS, _match, likeness
+from trainer.encoder import Encoder, Patches
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -46,3 +47,33 @@ def test_boxes_and_maps_are_in_each_pictures_own_pixels(encoder: Encoder) -> Non
         for box, picture in ((pair.query, one), (pair.hit, other)):
             assert 0 <= box.left < box.right <= picture.shape[1]
             assert 0 <= box.top < box.bottom <= picture.shape[0]
+
+
+def test_what_both_films_say_of_a_finding_comes_before_what_else_they_share(encoder: Encoder) -> None:
+    looks = look_at(encoder, [render(scene(2, number), 200) for number in range(12)])
+    references = References(
+        np.stack([look.patches for look in looks]), np.stack([look.vector for look in looks])
+    )
+    finding = Contrasts(encoder).findings[0]
+    usual = references.patches.mean(axis=0)
+    size = usual.shape[0]
+    odd = np.random.default_rng(0).standard_normal(encoder.dim).astype(np.float32)
+    odd -= (odd @ finding) * finding
+
+    def picture(shown: tuple[int, int], strange: tuple[int, int]) -> np.ndarray:
+        grid = usual.copy()
+        grid[strange] = odd / np.linalg.norm(odd)
+        grid[shown] = finding
+        return grid
+
+    place = encoder.framing.place(200, 200)
+    grids = np.stack([picture((1, 1), (size - 2, 1)), picture((1, size - 2), (size - 2, size - 2))])
+    patches = Patches(grids, [place, place], encoder.image_size)
+
+    def strongest(findings: np.ndarray | None) -> list[tuple[int, ...]]:
+        strength = _match(patches, references, findings)[1]
+        cells = np.unravel_index(int(strength.argmax()), strength.shape)
+        return [tuple(int(at) for at in np.unravel_index(int(cell), (size, size))) for cell in cells]
+
+    assert strongest(None) == [(size - 2, 1), (size - 2, size - 2)]
+    assert strongest(Contrasts(encoder).findings) == [(1, 1), (1, size - 2)]
