@@ -30,9 +30,7 @@ _LARGEST_RATIO = 2.0  # of the right lung's area to the left's; the heart takes 
 _LEAST_RATIO = 0.6
 _NOTCH = 8  # pixels of the square: ribs that cut into a field are no wider
 _RIM = 3  # so far beyond the threshold's outline a lung's border lies
-_WHITE = (
-    0.95  # of the grey scale: a film half of whose border is whiter is framed, and its frame has dark gaps
-)
+_WHITE = 0.95  # of the grey scale: with half of its border whiter a film is framed, and frames have dark gaps
 _LEAST_ABREAST = 70  # rows of the square that both lungs reach
 
 

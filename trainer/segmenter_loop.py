@@ -41,7 +41,7 @@ _INSIDE = 4.0  # how much more a pixel inside counts than one outside, of which 
 _CHUNK = 32  # pictures that are looked at together
 
 OnProgress = Callable[[str, int, int, str], None]
-"""Told the stage (read, train, cut), what is done of it, how much there is, and a note."""
+"""Told the stage (read, train), what is done of it, how much there is, and a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,6 @@ def train_segmenter(
         while run.epoch < config.epochs:
             row = run.train_epoch()
             on_progress("train", run.epoch, config.epochs, f"loss {row['loss']:.4f}")
-        on_progress("cut", 0, 1, "")
         cuts = run.cuts()
         return export_segmenter(
             run.members, data.structures, cuts, config.shape, run.record(), path / EXPORTED
