@@ -22,7 +22,7 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return choose_device("cuda")
         name = "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
@@ -31,7 +31,19 @@ def choose_device(name: str) -> torch.device:
         raise EncoderError(f"the device {name!r} cannot be used: {error}") from error
     if device.type == "cpu":
         keep_freed_memory()
+    elif device.type == "cuda":
+        compute_in_float32()
     return device
+
+
+def compute_in_float32() -> None:
+    """Have an Nvidia GPU compute with the digits that its numbers have.
+
+    By default its convolutions round to TF32, ten bits of mantissa: vectors would differ from those that a CPU
+    gives, and gradients of a trunk that learns patches from scratch need more (`trainer.recipes`, float32).
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 @cache

@@ -22,11 +22,13 @@ from trainer.tokens import WindowTokenizer
 _CHUNK = 32  # items that go through a frozen tower at once
 
 
-def augmentation(config: AugmentConfig) -> v2.Transform:
-    """Small affine and brightness changes for one (1, height, width) picture in [0, 1].
+def augmentation(config: AugmentConfig) -> v2.Transform | None:
+    """Small affine and brightness changes for one (1, height, width) picture in [0, 1]; None: there are none.
 
     There is no flip: it would turn left into right, which reports tell apart.
     """
+    if not any((config.degrees, config.translate, config.scale, config.brightness, config.contrast)):
+        return None
     return v2.Compose(
         [
             v2.RandomAffine(

@@ -35,14 +35,14 @@ class StandardisedProjection(nn.Module):
 
     def __init__(self, linear: nn.Linear, drop: float = 0.0) -> None:
         super().__init__()
-        width = linear.in_features
+        width, device = linear.in_features, linear.weight.device
         self.in_features, self.out_features = width, linear.out_features
         self.weight = nn.Parameter(linear.weight.detach().clone())
-        self.shared = nn.Parameter(torch.zeros(linear.out_features))
+        self.shared = nn.Parameter(torch.zeros(linear.out_features, device=device))
         self.drop = nn.Dropout(drop)
-        self.register_buffer("direction", torch.zeros(width))
-        self.register_buffer("deviation", torch.ones(width))
-        self.register_buffer("level", torch.ones(()))
+        self.register_buffer("direction", torch.zeros(width, device=device))
+        self.register_buffer("deviation", torch.ones(width, device=device))
+        self.register_buffer("level", torch.ones((), device=device))
 
     def forward(self, features: Tensor) -> Tensor:
         """(n, d) features → (n, dim)."""
@@ -98,7 +98,7 @@ class NormalisedProjection(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.norm = nn.BatchNorm1d(linear.in_features, affine=False)
+        self.norm = nn.BatchNorm1d(linear.in_features, affine=False, device=linear.weight.device)
         self.linear = linear
 
     def forward(self, features: Tensor) -> Tensor:
