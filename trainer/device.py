@@ -39,8 +39,8 @@ def choose_device(name: str) -> torch.device:
 def compute_in_float32() -> None:
     """Have an Nvidia GPU compute with the digits that its numbers have.
 
-    By default its convolutions round to TF32, ten bits of mantissa: vectors would differ from those that a CPU
-    gives, and gradients of a trunk that learns patches from scratch need more (`trainer.recipes`, float32).
+    By default its convolutions round to TF32, ten bits of mantissa: vectors would differ from those of a CPU,
+    and gradients of a trunk that learns patches from scratch need more (localize.toml).
     """
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

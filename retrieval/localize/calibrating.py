@@ -1,7 +1,7 @@
 """Fit a calibration on films whose findings are known: by labels or reports, no mask is needed."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +11,19 @@ from corpus.findings import NO_FINDING, SUPPORT_DEVICES, VOCABULARY, Status, Sta
 from corpus.images import read_image
 from corpus.labeler import labeled
 from corpus.records import Study
-from retrieval.localize.calibration import Calibration, fit, rates_of
-from retrieval.localize.evidence import Contrasts, References, look_at, measure, random_vectors
+from retrieval.localize.calibration import Calibration, fit
+from retrieval.localize.evidence import Contrasts, Look, References, look_at, measure, random_vectors
 from trainer.encoder import Encoder
 
 MOST_FILMS = 160
-FITTED = 0.6
-"""Share of the films that are fitted on; the rates are of the others."""
+MOST_REFERENCES = 96
+"""Films at most that phrases are also asked on; more cost each later answer time."""
+FOLDS = 5
+"""Parts of the people: what is measured of one part's films is measured beside the others'."""
 BANDS = 8
 """Bands of rows that a shuffled film is cut into."""
-_FEWEST = 5  # maps of each kind, among films fitted on and among the others
+_FEWEST = 10  # films with a finding present, and with one absent
+_FEWEST_FOLDS = 3  # that have such films: of these one is left out twice
 _SEED = 0
 
 OnProgress = Callable[[int, int], None]
@@ -31,6 +34,7 @@ _ASKED = tuple(name for name in VOCABULARY.leaves if name not in (NO_FINDING, SU
 class _Film:
     """A film with a finding that it shows, if any, and one that it does not."""
 
+    subject: str
     location: str
     present: str | None
     absent: str | None
@@ -57,38 +61,63 @@ def calibrate(
         EvaluationError: too few films show a finding, or none is known to be without one.
     """
     films = list(_films(studies, most))
-    random = np.random.default_rng(_SEED)
-    order = random.permutation(len(films))
-    fitted = set(order[: round(FITTED * len(films))].tolist())
-    references = _references(encoder, [films[place] for place in sorted(fitted)])
+    folds = _folds(films)
+    looks = [look_at(encoder, [read_image(film.location)])[0] for film in films]
     contrasts = Contrasts(encoder)
     rows: list[NDArray[np.float64]] = []
     kinds: list[str] = []
-    on_fit: list[bool] = []
-    for place, film in enumerate(films):
-        on_progress(place, len(films))
-        image = read_image(film.location)
-        noise = random_vectors(1, encoder.dim, _SEED + 1 + place)
-        asked = {kind: name for kind in ("present", "absent") if (name := getattr(film, kind)) is not None}
-        words = [name.replace("_", " ") for name in asked.values()]
-        texts = np.concatenate([encoder.encode_texts(words), noise])
-        rows.append(measure(encoder, image, texts, method, contrasts, references)[1])
-        kinds += [*asked, "random"]
-        if film.present is not None:
-            torn = shuffle_rows(image, np.random.default_rng([_SEED, place]))
-            rows.append(measure(encoder, torn, texts[:1], method, contrasts, references)[1])
-            kinds.append("shuffled")
-        on_fit += [place in fitted] * (len(kinds) - len(on_fit))
-    statistics, named, fits = np.concatenate(rows), np.array(kinds), np.array(on_fit)
-    for part in (fits, ~fits):
-        for kind in ("present", "absent"):
-            if (count := int((named[part] == kind).sum())) < _FEWEST:
-                raise EvaluationError(
-                    f"a calibration needs at least {_FEWEST} films with a finding {kind} in each part, "
-                    f"not {count}: give a larger source whose findings are labelled or reported"
-                )
-    fitting = fit(statistics[fits], named[fits], references)
-    return replace(fitting, rates=rates_of(fitting, statistics[~fits], named[~fits]))
+    parts: list[int] = []
+    for fold in range(FOLDS):
+        references = _references([look for look, other in zip(looks, folds, strict=True) if other != fold])
+        for place in np.flatnonzero(folds == fold):
+            on_progress(len(rows), len(films))
+            measured, asked = _measured(encoder, films[place], int(place), method, contrasts, references)
+            rows.append(measured)
+            kinds += asked
+            parts += [fold] * len(asked)
+    return fit(np.concatenate(rows), np.array(kinds), np.array(parts), _references(looks))
+
+
+def _measured(
+    encoder: Encoder,
+    film: _Film,
+    number: int,
+    method: str,
+    contrasts: Contrasts,
+    references: References,
+) -> tuple[NDArray[np.float64], list[str]]:
+    """The statistics of a film's maps, a row each, and of which kind each map is."""
+    image = read_image(film.location)
+    asked = {kind: name for kind in ("present", "absent") if (name := getattr(film, kind)) is not None}
+    noise = random_vectors(1, encoder.dim, _SEED + 1 + number)
+    texts = np.concatenate([encoder.encode_texts([name.replace("_", " ") for name in asked.values()]), noise])
+    rows = [measure(encoder, image, texts, method, contrasts, references)[1]]
+    kinds = [*asked, "random"]
+    if film.present is not None:
+        torn = shuffle_rows(image, np.random.default_rng([_SEED, number]))
+        rows.append(measure(encoder, torn, texts[:1], method, contrasts, references)[1])
+        kinds.append("shuffled")
+    return np.concatenate(rows), kinds
+
+
+def _folds(films: Sequence[_Film]) -> NDArray[np.int64]:
+    """(n,) the part of the people that each film is of.
+
+    Raises:
+        EvaluationError: there is too little to learn from.
+    """
+    people = list(dict.fromkeys(film.subject for film in films))
+    dealt = np.random.default_rng(_SEED).permutation(len(people)) % FOLDS
+    part = dict(zip(people, dealt.tolist(), strict=True))
+    folds = np.array([part[film.subject] for film in films], dtype=np.int64)
+    for kind in ("present", "absent"):
+        of_kind = [fold for fold, film in zip(folds, films, strict=True) if getattr(film, kind) is not None]
+        if len(of_kind) < _FEWEST or len(set(of_kind)) < _FEWEST_FOLDS:
+            raise EvaluationError(
+                f"a calibration needs at least {_FEWEST} films of {FOLDS} people with a finding {kind}, not "
+                f"{len(of_kind)}: give a larger source whose findings are labelled or reported"
+            )
+    return folds
 
 
 def shuffle_rows(image: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
@@ -110,7 +139,7 @@ def _films(studies: Iterable[Study], most: int) -> Iterator[_Film]:
         for image in study.images[:1]:
             if image.view == "lateral" or (shown is None and absent is None) or not _readable(image.location):
                 continue
-            yield _Film(image.location, shown, absent)
+            yield _Film(study.subject_id, image.location, shown, absent)
             found += 1
         if found >= most:
             return
@@ -134,8 +163,7 @@ def _readable(location: str) -> bool:
     return True
 
 
-def _references(encoder: Encoder, films: Sequence[_Film]) -> References:
-    looks = [look_at(encoder, [read_image(film.location)])[0] for film in films]
-    if not looks:
-        raise EvaluationError("the source has no readable film whose findings are known: nothing to fit on")
-    return References(np.stack([look.patches for look in looks]), np.stack([look.vector for look in looks]))
+def _references(looks: Sequence[Look]) -> References:
+    chosen = np.random.default_rng(_SEED).permutation(len(looks))[:MOST_REFERENCES]
+    some = [looks[place] for place in chosen]
+    return References(np.stack([look.patches for look in some]), np.stack([look.vector for look in some]))

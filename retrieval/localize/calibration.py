@@ -1,16 +1,17 @@
 """When a map is to be believed: fitted per encoder and method, kept in the home, found by fingerprint.
 
 A logistic regression over the statistics of `retrieval.localize.evidence` tells maps of findings that are
-there from maps of findings that are not, of random vectors, and of films whose rows were shuffled; the
-threshold lets through a thirtieth of each of these three, to stay under a tenth on other films. The films of
-the calibration stay beside it as vectors, to ask every later phrase on; so it lies in the home, with what
-belongs to nobody else.
+there from maps of findings that are not, of random vectors, and of films whose rows were shuffled. The
+threshold lets through a twentieth of each of these three, to stay under a tenth on other films, by what a
+regression of other people's films says of them (cross-fitting): all films count, and none speaks for itself.
+Films of the calibration stay beside it as vectors, to ask every later phrase on; so it lies in the home, with
+what belongs to nobody else.
 """
 
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -24,8 +25,8 @@ from retrieval.localize.evidence import STATISTICS, References
 from retrieval.localize.maps import METHODS
 
 FOLDER = "calibrations"
-REFUSED = 0.97
-"""Share of each kind of map without a finding that the threshold refuses while fitting."""
+REFUSED = 0.95
+"""Share of each kind of map without a finding that the threshold refuses, of people not fitted on."""
 _CLIP = 8.0  # deviations beyond which a statistic says no more
 _RIDGE = 1.0
 _STEPS = 50
@@ -39,8 +40,8 @@ class Calibration:
     """When a map is to be believed.
 
     `weights`: (len(STATISTICS) + 1,) of the standardised statistics, then the constant. `centre`, `spread`:
-    by which they are standardised. `threshold`: of the probability. `rates`: on films not fitted on, the
-    share of masks given to present findings and refused to each other kind.
+    by which they are standardised. `threshold`: of the probability. `rates`: of people fitted neither weights
+    nor threshold on, the share of masks given to present findings and refused to each other kind.
     """
 
     weights: NDArray[np.float64]
@@ -61,36 +62,60 @@ class Calibration:
         return STATISTICS[int((standard * self.weights[:-1]).argmin())]
 
 
-def fit(statistics: NDArray[np.float64], kinds: NDArray[np.str_], references: References) -> Calibration:
-    """Fit on maps of known kind; `rates` is left empty.
+def fit(
+    statistics: NDArray[np.float64],
+    kinds: NDArray[np.str_],
+    folds: NDArray[np.int64],
+    references: References,
+) -> Calibration:
+    """Fit on maps of known kind.
 
     Args:
         statistics: (m, len(STATISTICS)).
         kinds: (m,) "present", "absent", "random", "shuffled".
+        folds: (m,) which part of the people each map is of, at least three parts; every kind is in at least
+            three of them.
         references: kept with it.
     """
+    right = np.empty(len(kinds), dtype=bool)
+    for fold in np.unique(folds):
+        own, rest = folds == fold, folds != fold
+        apart = _weighed(statistics[rest], kinds[rest], references)
+        bar = _threshold(statistics[rest], kinds[rest], folds[rest], references)
+        right[own] = (apart.believe(statistics[own]) >= bar) == (kinds[own] == "present")
+    return replace(
+        _weighed(statistics, kinds, references),
+        threshold=_threshold(statistics, kinds, folds, references),
+        rates={str(kind): float(right[kinds == kind].mean()) for kind in np.unique(kinds)},
+    )
+
+
+def _threshold(
+    statistics: NDArray[np.float64],
+    kinds: NDArray[np.str_],
+    folds: NDArray[np.int64],
+    references: References,
+) -> float:
+    """The probability that refuses `REFUSED` of each kind without a finding, each map by the other folds."""
+    believed = np.empty(len(kinds))
+    for fold in np.unique(folds):
+        own, rest = folds == fold, folds != fold
+        believed[own] = _weighed(statistics[rest], kinds[rest], references).believe(statistics[own])
+    others = set(kinds.tolist()) - {"present"}
+    return max(float(np.quantile(believed[kinds == kind], REFUSED)) for kind in others)
+
+
+def _weighed(statistics: NDArray[np.float64], kinds: NDArray[np.str_], references: References) -> Calibration:
+    """The regression alone, without threshold and rates."""
     clipped = _clipped(statistics)
     centre, spread = clipped.mean(axis=0), np.maximum(clipped.std(axis=0), 1e-6)
     design = np.column_stack([(clipped - centre) / spread, np.ones(len(clipped))])
-    present = kinds == "present"
     # Each kind counts the same, and all that is refused as much as what is not.
     counts = {kind: int((kinds == kind).sum()) for kind in np.unique(kinds)}
     others = max(1, len(counts) - 1)
     importance = np.array([len(kinds) / (2 * counts[k] * (1 if k == "present" else others)) for k in kinds])
-    weights = _logistic(design, present, importance)
-    believed = _sigmoid(design @ weights)
-    refused = [np.quantile(believed[kinds == kind], REFUSED) for kind in counts if kind != "present"]
-    return Calibration(weights, centre, spread, float(max(refused)), references, {})
-
-
-def rates_of(
-    calibration: Calibration, statistics: NDArray[np.float64], kinds: NDArray[np.str_]
-) -> dict[str, float]:
-    """Share of maps of each kind that are treated rightly: present ones believed, all others refused."""
-    believed = calibration.believe(statistics) >= calibration.threshold
-    return {
-        str(kind): float((believed[kinds == kind] == (kind == "present")).mean()) for kind in np.unique(kinds)
-    }
+    weights = _logistic(design, kinds == "present", importance)
+    return Calibration(weights, centre, spread, 1.0, references, {})
 
 
 def place_of(fingerprint: str, method: str, home: Path | None = None) -> Path:

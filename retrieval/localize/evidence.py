@@ -31,7 +31,8 @@ STATISTICS = ("peak", "excess", "likeness", "contrast", "focus", "sameness", "fa
 - `focus`: the share of the map's heat in its hottest tenth;
 - `sameness`: the largest correlation of the map with those of an absent finding, the opposite, and a random
   vector;
-- `familiarity`: how like the reference films' patches at the same places this picture's are, in deviations.
+- `familiarity`: the mean cosine of this picture's patches with the reference films' at the same places, less
+  what those share at all places.
 """
 
 RANDOM_VECTORS = 4
@@ -62,10 +63,20 @@ class References:
         return left
 
     def familiarity(self, patches: Vectors) -> float:
-        """How like the films' mean patches at their places a picture's (gh, gw, dim) are, in deviations."""
+        """The mean cosine of a picture's (gh, gw, dim) patches with the films' at the same places.
+
+        What the films' patches share at all places is taken out: a film whose parts lie in another order has
+        it, too.
+        """
         usual = self.patches.mean(axis=0)
-        own = np.einsum("nhwd,hwd->n", self.patches, usual) / usual[..., 0].size
-        return _deviations(float(np.einsum("hwd,hwd->", patches, usual)) / usual[..., 0].size, own)
+        shared = usual.mean(axis=(0, 1))
+        own, theirs = _unit(patches - shared), _unit(usual - shared)
+        return float((own * theirs).sum(axis=-1).mean())
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), _FLOOR)
+    return unit
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,6 @@ from retrieval.localize.calibration import (
     find_calibration,
     fit,
     keep,
-    rates_of,
 )
 from retrieval.localize.evidence import STATISTICS, Contrasts, References, look_at, measure
 from retrieval.localize.localizing import NOT_CALIBRATED, localize
@@ -41,6 +40,17 @@ def _made_up(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(rows), np.array(kinds)
 
 
+def _in_folds(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `_made_up`, and of which fifth of the people each map is."""
+    statistics, kinds = _made_up(count, seed)
+    return statistics, kinds, np.arange(len(kinds)) % 5
+
+
+def _rates(calibration: Calibration, statistics: np.ndarray, kinds: np.ndarray) -> dict[str, float]:
+    right = (calibration.believe(statistics) >= calibration.threshold) == (kinds == "present")
+    return {kind: float(right[kinds == kind].mean()) for kind in KINDS}
+
+
 def _accepting(references: References, threshold: float) -> Calibration:
     zeros = np.zeros(len(STATISTICS))
     return Calibration(np.zeros(len(STATISTICS) + 1), zeros, zeros + 1, threshold, references, {})
@@ -52,18 +62,37 @@ def references(encoder: Encoder, films: list[np.ndarray]) -> References:
 
 
 def test_a_fit_lets_present_findings_through_and_refuses_each_other_kind(references: References) -> None:
-    fitted = fit(*_made_up(150, 0), references)
-    rates = rates_of(fitted, *_made_up(400, 1))
-    assert rates.keys() == set(KINDS)
+    rates = _rates(fit(*_in_folds(150, 0), references), *_made_up(400, 1))
     assert all(rates[kind] >= 0.87 for kind in ("absent", "random", "shuffled"))
     assert rates["present"] >= 0.8
+
+
+def test_the_rates_told_are_those_of_people_not_fitted_on(references: References) -> None:
+    """Over many small fits they are what the same fits do on new maps: neither better nor worse."""
+    told, seen = [], []
+    for seed in range(40):
+        fitted = fit(*_in_folds(25, seed), references)
+        told.append([fitted.rates[kind] for kind in KINDS])
+        seen.append(list(_rates(fitted, *_made_up(400, 1000 + seed)).values()))
+    np.testing.assert_allclose(np.mean(told, axis=0), np.mean(seen, axis=0), atol=0.03)
+
+
+def test_a_fold_with_the_others_labels_changes_the_threshold_but_not_its_own_belief(
+    references: References,
+) -> None:
+    """Each map is judged by the other folds: one fold that is all noise cannot praise itself."""
+    statistics, kinds, folds = _in_folds(60, 0)
+    noise = statistics.copy()
+    noise[folds == 0] = np.random.default_rng(9).normal(0, 1, (int((folds == 0).sum()), len(STATISTICS)))
+    spoiled = fit(noise, kinds, folds, references)
+    assert spoiled.rates["present"] < fit(statistics, kinds, folds, references).rates["present"] - 0.1
 
 
 @pytest.mark.usefixtures("home")
 def test_a_calibration_is_found_again_by_encoder_and_method_alone(
     encoder: Encoder, references: References
 ) -> None:
-    fitted = fit(*_made_up(60, 0), references)
+    fitted = fit(*_in_folds(60, 0), references)
     statistics = _made_up(5, 3)[0]
     assert find_calibration(encoder.fingerprint, "patches") is None
     path = keep(fitted, encoder.fingerprint, "patches")
@@ -200,6 +229,6 @@ def test_a_source_with_too_little_to_learn_from_is_refused(encoder: Encoder) -> 
 def test_calibrating_gives_rates_on_films_that_were_not_fitted_on(encoder: Encoder) -> None:
     fitted = calibrate(encoder, PhantomSource(40, 3).studies(lambda problem: None), "patches")
     assert fitted.rates.keys() == set(KINDS)
-    assert len(fitted.references.patches) == 24
+    assert len(fitted.references.patches) == 40
     # Torn films are unlike all others even to an encoder that has learned nothing.
     assert fitted.rates["shuffled"] >= 0.8
