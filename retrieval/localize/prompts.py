@@ -53,10 +53,11 @@ def regions_of(heat: NDArray[np.float32], mask: NDArray[np.bool_], boxes: Sequen
         inside[rows, columns] = mask[rows, columns]
         if not inside.any():
             continue
-        y, x = np.unravel_index(np.argmax(np.where(inside, heat, -np.inf)), mask.shape)
+        warmth = np.where(mask[rows, columns], heat[rows, columns], -np.inf)
+        y, x = np.unravel_index(np.argmax(warmth), warmth.shape)
         height, width = mask.shape
         cut = Box(columns.start, rows.start, min(box.right, width), min(box.bottom, height))
-        regions.append(Region(inside, cut, (float(x), float(y))))
+        regions.append(Region(inside, cut, (float(columns.start + x), float(rows.start + y))))
     return regions
 
 

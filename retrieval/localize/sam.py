@@ -152,12 +152,59 @@ class SamRefiner:
             dense_prompt_embeddings=dense,
             multimask_output=False,
         )
-        return _to_image(drawn, frame, shape)
+        return to_image(drawn, (frame.height, frame.width), shape)
 
 
-def _to_image(logits: Tensor, frame: _Frame, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """From the low resolution to the image's pixels: enlarge to the square, cut the padding off, fit."""
+def to_image(logits: Tensor, frame: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """From SAM's low resolution to the image's pixels: enlarge to the square, cut the padding off, fit.
+
+    The last step is done around each mask alone: a film has twenty times the pixels of what is found on it.
+
+    Args:
+        logits: (n, 1, LOW, LOW).
+        frame: height and width of the image in the square.
+        shape: height and width of the image.
+
+    Returns:
+        (n, height, width) bool.
+    """
     square = F.interpolate(logits, (SQUARE, SQUARE), mode="bilinear", align_corners=False)
-    inside = square[..., : frame.height, : frame.width]
-    fitted = F.interpolate(inside, (shape[0], shape[1]), mode="bilinear", align_corners=False)
-    return (fitted[:, 0] > 0).cpu().numpy()
+    planes = square[:, 0, : frame[0], : frame[1]]
+    masks = np.zeros((len(planes), *shape), dtype=np.bool_)
+    for plane, mask in zip(planes, masks, strict=True):
+        drawn = plane > 0
+        if bool(drawn.any()):
+            rows = _around(drawn.any(dim=1), shape[0])
+            columns = _around(drawn.any(dim=0), shape[1])
+            stretched = columns.between(rows.between(plane[rows.samples, columns.samples], 0), 1)
+            mask[rows.pixels, columns.pixels] = (stretched > 0).cpu().numpy()
+    return masks
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Pixels, the samples of a line that they lie between, and where: at `below`, `share` of the way on."""
+
+    pixels: slice
+    samples: slice
+    below: Tensor
+    share: Tensor
+
+    def between(self, samples: Tensor, dim: int) -> Tensor:
+        """The samples along a dimension of a plane → the pixels."""
+        low = samples.index_select(dim, self.below)
+        high = samples.index_select(dim, (self.below + 1).clamp(max=samples.shape[dim] - 1))
+        return torch.lerp(low, high, self.share[:, None] if dim == 0 else self.share)
+
+
+def _around(positive: Tensor, pixels: int) -> _Stretch:
+    """The pixels of a line that one of its positive samples has a say in, as `F.interpolate` lays them."""
+    scale = len(positive) / pixels
+    found = positive.nonzero()
+    first = max(0, math.floor((int(found[0]) - 0.5) / scale - 0.5))
+    last = min(pixels, math.ceil((int(found[-1]) + 1.5) / scale - 0.5) + 1)
+    at = (torch.arange(first, last, dtype=torch.float64, device=positive.device) + 0.5) * scale - 0.5
+    at = at.clamp(0, len(positive) - 1)
+    below = at.floor().long()
+    samples = slice(int(below[0]), min(int(below[-1]) + 2, len(positive)))
+    return _Stretch(slice(first, last), samples, below - samples.start, (at - below).float())

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from segment_anything import SamPredictor, sam_model_registry
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ from retrieval.localize.embedding_cache import EmbeddingCache
 from retrieval.localize.mobile_sam import TinyVitEncoder, published_to_ours
 from retrieval.localize.prompts import PromptKind
 from retrieval.localize.refining import open_refiner
-from retrieval.localize.sam import SamRefiner
+from retrieval.localize.sam import SamRefiner, to_image
 from retrieval.localize.sam_checkpoint import Checkpoint, load_checkpoint
 from tests.retrieval.localize.published_sam import (
     decoder_state,
@@ -185,6 +186,24 @@ def test_the_mask_is_what_segment_anythings_own_predictor_draws(
     assert (ours != theirs).mean() < 2e-4  # embeddings are kept in half precision
     elsewhere = SamRefiner(glancing, "own", prompts, kept()).refine(image, heat[::-1], mask[::-1], [])
     assert (ours != elsewhere).mean() > 2e-4
+
+
+@pytest.mark.parametrize("shape", [(60, 97), (700, 512), (1600, 1500), (1024, 1024)])
+def test_masks_are_enlarged_as_interpolation_of_the_whole_film_would(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    coarse = torch.randn(3, 1, 12, 12)
+    coarse[1, 0, 3:] = -5  # found at the film's upper border alone
+    coarse[2] = -5  # nothing found
+    logits = F.interpolate(coarse, (256, 256), mode="bicubic")
+    frame = tuple(max(1, round(side * 1024 / max(shape))) for side in shape)
+    square = F.interpolate(logits, (1024, 1024), mode="bilinear")[..., : frame[0], : frame[1]]
+    whole = F.interpolate(square, shape, mode="bilinear")[:, 0].numpy()
+    masks = to_image(logits, (frame[0], frame[1]), shape)
+    sure = np.abs(whole) > 1e-4  # the two round otherwise
+    np.testing.assert_array_equal(masks[sure], whole[sure] > 0)
+    assert masks[0].any()
+    assert masks[1].any()
+    assert not masks[2].any()
 
 
 def test_a_mask_prompt_is_taken_and_changes_the_answer(
