@@ -1,5 +1,6 @@
 """From a map to a mask: threshold, the dense random field, specks dropped, components boxed."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,8 +13,9 @@ from retrieval.localize.crf import refine_maps
 
 Mask = NDArray[np.bool_]
 
-LEVEL = 0.5
-"""Of a map scaled to [0, 1], or of a probability: what lies above is inside."""
+LEVEL = 0.6
+"""Of a map between its background and its peak: a place so warm is as likely inside as outside. Small
+findings, whose maps reach beyond them, want it higher, broad ones lower."""
 LEAST_SHARE = 0.1
 """A component smaller than this share of the largest is a speck."""
 _NEIGHBOURS = np.ones((3, 3), dtype=bool)  # corners touch
@@ -32,8 +34,8 @@ def clean_masks(image: NDArray[np.float32], heats: Sequence[NDArray[np.float32]]
     if not heats:
         return []
     raised = [above_background(heat) for heat in heats]
-    maps = torch.from_numpy(np.stack(raised))
-    inside = refine_maps(torch.from_numpy(np.ascontiguousarray(image)), maps).numpy() >= LEVEL
+    likely = torch.from_numpy(np.stack(raised)) ** (math.log(0.5) / math.log(LEVEL))
+    inside = refine_maps(torch.from_numpy(np.ascontiguousarray(image)), likely).numpy() >= 0.5
     return [
         drop_specks(mask if mask.any() else heat >= LEVEL) for mask, heat in zip(inside, raised, strict=True)
     ]
