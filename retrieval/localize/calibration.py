@@ -25,6 +25,7 @@ from retrieval.localize.evidence import STATISTICS, References
 from retrieval.localize.maps import METHODS
 
 FOLDER = "calibrations"
+_MEASURED = "v2"  # of how the statistics are measured: weights fitted to others mean nothing
 REFUSED = 0.95
 """Share of each kind of map without a finding that the threshold refuses, of people not fitted on."""
 _CLIP = 8.0  # deviations beyond which a statistic says no more
@@ -120,7 +121,7 @@ def _weighed(statistics: NDArray[np.float64], kinds: NDArray[np.str_], reference
 
 def place_of(fingerprint: str, method: str, home: Path | None = None) -> Path:
     """Where the calibration of an encoder and method lies."""
-    return (home or settings().home_folder) / FOLDER / f"{fingerprint[:16]}-{method}.npz"
+    return (home or settings().home_folder) / FOLDER / f"{fingerprint[:16]}-{method}-{_MEASURED}.npz"
 
 
 def find_calibration(fingerprint: str, method: str) -> Calibration | None:

@@ -77,9 +77,7 @@ def test_the_rates_told_are_those_of_people_not_fitted_on(references: References
     np.testing.assert_allclose(np.mean(told, axis=0), np.mean(seen, axis=0), atol=0.03)
 
 
-def test_a_fold_with_the_others_labels_changes_the_threshold_but_not_its_own_belief(
-    references: References,
-) -> None:
+def test_people_of_whom_nothing_can_be_told_lower_the_rates(references: References) -> None:
     """Each map is judged by the other folds: one fold that is all noise cannot praise itself."""
     statistics, kinds, folds = _in_folds(60, 0)
     noise = statistics.copy()
