@@ -43,7 +43,7 @@ from trainer.seen import has_seen
 RECIPES = Path(__file__).resolve().parents[1] / "trainer" / "recipes"
 REFUSALS = ("", "films", "present: mask", "absent: none", "shuffled: none", "random vector: none")
 SHOWN = ("pointing", "dice", "nsd", "masked", "side_right")
-PER_FILM: Mapping[Split, int] = {"train": 24, "val": 10, "test": 6}
+PER_FILM: Mapping[Split, int] = {"train": 72, "val": 7, "test": 6}
 
 
 def main() -> None:
@@ -174,7 +174,7 @@ class Training:
 
 
 TRAINED: Mapping[str, Training] = {
-    "phantoms": Training("localize.toml", lambda data, runs: "phantom:1500@11"),
+    "phantoms": Training("localize.toml", lambda data, runs: "phantom:5000@11"),
     # Small shadows on people's bones are found only from what was learned on drawings: 24 rounds from scratch
     # point no better than chance.
     "films": Training("localize-films.toml", _listed("train"), begins_with="phantoms"),
