@@ -2,9 +2,11 @@
 
     python -m benchmarks.sam
 
-Weights are random: the architecture decides the time. The first question embeds the film; the later ones
-read the kept embedding, and ask prompt encoder and decoder alone. Beside them the random walker. The last
-column is processor time, all cores together: what the answer takes on a machine that does other things, too.
+Weights are random: the architecture decides the time, but for masks all over the film, which such weights
+draw: they take longer to bring to a large film's pixels than those of a finding. The first question embeds
+the film; the later ones read the kept embedding, and ask prompt encoder and decoder alone. Beside them the
+random walker. The last column is processor time, all cores together: what the answer takes on a machine that
+does other things, too.
 """
 
 import argparse
