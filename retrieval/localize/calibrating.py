@@ -111,11 +111,13 @@ def _folds(films: Sequence[_Film]) -> NDArray[np.int64]:
     part = dict(zip(people, dealt.tolist(), strict=True))
     folds = np.array([part[film.subject] for film in films], dtype=np.int64)
     for kind in ("present", "absent"):
-        of_kind = [fold for fold, film in zip(folds, films, strict=True) if getattr(film, kind) is not None]
-        if len(of_kind) < _FEWEST or len(set(of_kind)) < _FEWEST_FOLDS:
+        shown = [(film.subject, fold) for fold, film in zip(folds, films, strict=True) if getattr(film, kind)]
+        parts = {fold for _, fold in shown}
+        if len(shown) < _FEWEST or len(parts) < _FEWEST_FOLDS:
             raise EvaluationError(
                 f"a calibration needs at least {_FEWEST} films of {FOLDS} people with a finding {kind}, not "
-                f"{len(of_kind)}: give a larger source whose findings are labelled or reported"
+                f"{len(shown)} of {len(dict(shown))}: give a larger source whose findings are labelled or "
+                "reported"
             )
     return folds
 
