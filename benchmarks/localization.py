@@ -34,6 +34,7 @@ from retrieval.localize.evaluate import measure_localizers, tabulate
 from retrieval.localize.intervals import show_mean
 from retrieval.localize.localizers import row_names
 from retrieval.localize.localizing import localize
+from retrieval.localize.refining import open_refiner
 from trainer.config import read_config
 from trainer.encoder import Encoder
 from trainer.loop import train
@@ -53,9 +54,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/localization"), help="where encoders go")
     parser.add_argument("--method", action="append", help="measure these alone (repeat)")
     parser.add_argument("--set", action="append", help=f"measure on these alone (repeat): {', '.join(SETS)}")
+    parser.add_argument("--refine", help="what follows the edges of masks (default: as localize has it)")
     options = parser.parse_args()
     console = Console(width=150, highlight=False)
-    methods = row_names(options.method or [])
+    methods, refiner = row_names(options.method or []), open_refiner(options.refine)
     options.runs.mkdir(parents=True, exist_ok=True)
     refusals = Table(*REFUSALS, title="Masks given and refused", title_justify="left")
     for name in options.set or SETS:
@@ -63,7 +65,9 @@ def main() -> None:
         calibrated = _calibrated(measured, encoder, methods, options.data, options.runs)
         began = time.monotonic()
         rows = {
-            method: partial(localize, encoder, method=method, thresholds=calibrated.get(method))
+            method: partial(
+                localize, encoder, method=method, refine=refiner, thresholds=calibrated.get(method)
+            )
             for method in methods
         }
         marks = measured.marks(options.data, options.runs)
@@ -72,7 +76,8 @@ def main() -> None:
             console.print(_table(name, entry))
         console.print(
             f"{told.pictures} pictures of {len(told.subjects)} people, {len(told.seen_subjects)} "
-            f"seen people left out, {time.monotonic() - began:.0f} s"
+            f"seen people left out, masks refined by {refiner.name if refiner else 'none'}, "
+            f"{time.monotonic() - began:.0f} s"
         )
         if measured.fits_own_threshold:
             _add_refusals(refusals, name, calibrated)

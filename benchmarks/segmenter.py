@@ -34,7 +34,8 @@ from retrieval.localize.calibrating import calibrate
 from retrieval.localize.calibration import Calibration
 from retrieval.localize.evidence import Contrasts, measure
 from retrieval.localize.maps import scaled
-from retrieval.localize.regions import clean_masks
+from retrieval.localize.refining import Refiner, open_refiner
+from retrieval.localize.regions import boxes_of, clean_masks
 from trainer.encoder import Encoder
 from trainer.registry import find_encoder
 from trainer.segmenter import Segmenter, Shape, canonical
@@ -70,6 +71,7 @@ def main() -> None:
         "--encoder", type=Path, default=Path("runs/phantom"), help="where phantoms is not there"
     )
     parser.add_argument("--method", default="patches")
+    parser.add_argument("--refine", help="what follows the edges of its masks (default: as localize has it)")
     parser.add_argument("--set", action="append", help="measure on these alone (repeat)")
     parser.add_argument("--phantoms", type=int, default=420)
     parser.add_argument("--epochs", type=int, default=60)
@@ -98,7 +100,7 @@ def main() -> None:
         if not encoder.is_dir():
             print(f"{name} left out: there is no encoder {encoder}")
             continue
-        for row in compare(list(cases), Teacher.of(encoder, options.method, between), config):
+        for row in compare(list(cases), Teacher.of(encoder, options.method, options.refine, between), config):
             table.add_row(name, *row)
     Console(width=150).print(table)
     print(describe_machine())
@@ -150,22 +152,26 @@ class Teacher:
     method: str
     calibration: Calibration | None
     contrasts: Contrasts
+    refiner: Refiner | None
 
     @classmethod
-    def of(cls, folder: Path, method: str, between: str | None) -> "Teacher":
+    def of(cls, folder: Path, method: str, refine: str | None, between: str | None) -> "Teacher":
         """Calibrated on films whose findings are known, where there are some."""
         encoder = Encoder.load(find_encoder(folder))
         fitted = None
         if between is not None:
             fitted = calibrate(encoder, open_source(between).studies(lambda problem: None), method)
-        return cls(encoder, method, fitted, Contrasts(encoder))
+        return cls(encoder, method, fitted, Contrasts(encoder), open_refiner(refine))
 
     def ask(self, image: NDArray[np.float32], structure: str) -> tuple[Mask, float]:
         """The mask, and in [0, 1] how much it is believed."""
         texts = self.encoder.encode_texts([structure.replace("_", " ")])
         references = None if self.calibration is None else self.calibration.references
         maps, statistics = measure(self.encoder, image, texts, self.method, self.contrasts, references)
-        [mask] = clean_masks(image, [scaled(maps.over(0))])
+        heat = scaled(maps.over(0))
+        [mask] = clean_masks(image, [heat])
+        if self.refiner is not None and mask.any():
+            mask = self.refiner.refine(image, heat, mask, boxes_of(mask))
         return mask, SURE if self.calibration is None else float(self.calibration.believe(statistics)[0])
 
 

@@ -28,6 +28,11 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         default=120_000_000, gt=0, description="Pictures with more pixels than this are refused unread."
     )
+    refine: str = Field(
+        default="sam",
+        description="What follows the film's edges in masks: sam (a checkpoint that is here, else the random "
+        "walker), sam:NAME, sam:FILE, random-walker or none.",
+    )
     sam_cache_mb: int = Field(
         default=1024, ge=0, description="Most megabytes of SAM's image embeddings (2 MB a film) in the home."
     )

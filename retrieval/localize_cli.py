@@ -39,8 +39,9 @@ METHODS = ("gradcam", "gscorecam", "m2ib", "patches")
 @click.option("--like", metavar="STUDY_ID", help="Show what of the film is like what of that case.")
 @click.option("--method", type=click.Choice(METHODS), default="gscorecam", show_default=True)
 @click.option(
-    "--refine", default="none", show_default=True, metavar="R",
-    help="Follow edges: sam, sam:NAME, sam:FILE, random-walker or none.",
+    "--refine", metavar="R",
+    help="Follow edges: sam, sam:NAME, sam:FILE, random-walker or none (default: SIMILARITY_REFINE, "
+    "else sam; where none of SAM's checkpoints is, the random walker).",
 )  # fmt: skip
 @click.option("--encoder", metavar="DIR|NAME", help="By this encoder, also without an index.")
 @click.option(
@@ -56,7 +57,7 @@ def localize(
     findings: tuple[str, ...],
     like: str | None,
     method: str,
-    refine: str,
+    refine: str | None,
     encoder: str | None,
     segmenter: str | None,
     out: Path | None,
@@ -157,7 +158,7 @@ def _localizer(
     encoder: str | None,
     segmenter: str | None,
     method: str,
-    refine: str,
+    refine: str | None,
     findings: "Sequence[str]",
 ) -> "Localizer":
     """What is asked: the segmenter where one is named, else the encoder's maps."""
@@ -179,7 +180,7 @@ def _named(by: "Encoder | Localizer") -> dict[str, str]:
     return {"name": by.name, "fingerprint": by.fingerprint}
 
 
-def _refiner(choice: str) -> "Refiner | None":
+def _refiner(choice: str | None) -> "Refiner | None":
     from corpus.settings import settings
     from retrieval.localize.refining import open_refiner
 

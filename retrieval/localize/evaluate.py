@@ -208,12 +208,18 @@ def _macro(table: Sequence[Mapping[str, Any]], place: int, metric: str) -> float
 
 
 def record(
-    measured: Measured, methods: Sequence[str], encoder: Mapping[str, str], seed: int, seconds: float
+    measured: Measured,
+    methods: Sequence[str],
+    encoder: Mapping[str, str],
+    refined_by: str,
+    seed: int,
+    seconds: float,
 ) -> dict[str, Any]:
     """The whole evaluation in the shape of `docs/contracts/evaluate-localization.schema.json`."""
     states = Counter(problem.state for problem in measured.problems)
     return {
         "encoder": dict(encoder),
+        "refined_by": refined_by,
         "marks": measured.marks,
         "pictures": measured.pictures,
         "subjects": len(measured.subjects),

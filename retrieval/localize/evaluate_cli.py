@@ -36,6 +36,12 @@ and masks/. Boxes are the NIH table, in pixels of the 1024 px originals; picture
     metavar="DIR",
     help="What `train-segmenter` made, a row as well (repeat).",
 )
+@click.option(
+    "--refine",
+    default=None,
+    metavar="R",
+    help="What follows the edges of masks (default: as localize has it).",
+)
 @click.option("--structure", "structures", multiple=True, metavar="NAME", help="Only this one (repeat).")
 @click.option("--allow-seen", is_flag=True, help="Also measure on people whom the encoder was trained on.")
 @click.option(
@@ -55,6 +61,7 @@ def evaluate_localization(
     encoder_name: str,
     methods: tuple[str, ...],
     segmenters: tuple[str, ...],
+    refine: str | None,
     structures: tuple[str, ...],
     allow_seen: bool,
     seed: int,
@@ -86,13 +93,15 @@ def evaluate_localization(
 
     from retrieval.localize.evaluate import measure_localizers, record
     from retrieval.localize.localizers import localizers_of, row_names, segmenter_rows
+    from retrieval.localize.refining import open_refiner
     from trainer.encoder import Encoder
     from trainer.seen import has_seen
 
     device = device or settings().device
-    learned = segmenter_rows(segmenters, device)
+    refiner = open_refiner(refine, device)
+    learned = segmenter_rows(segmenters, device, refiner)
     encoder = Encoder.load(folder, device)
-    localizers = {**localizers_of(encoder, row_names(methods)), **learned}
+    localizers = {**localizers_of(encoder, row_names(methods), refiner), **learned}
     began = time.monotonic()
     with counting_bars() as on_progress:
         measured = measure_localizers(
@@ -106,7 +115,8 @@ def evaluate_localization(
         )
     measured.problems[:0] = problems
     told = {"name": encoder.name, "fingerprint": encoder.fingerprint}
-    made = record(measured, list(localizers), told, seed, time.monotonic() - began)
+    by = refiner.name if refiner else "none"
+    made = record(measured, list(localizers), told, by, seed, time.monotonic() - began)
     if as_json:
         click.echo(json.dumps(made, indent=2, allow_nan=False))
     else:
@@ -141,7 +151,8 @@ def _print_tables(made: dict[str, Any]) -> None:
         console.print(table)
     percent = 100 * made["tolerance"]
     console.print(
-        f"{made['pictures']} pictures of {made['subjects']} people; 95 % intervals over people "
+        f"{made['pictures']} pictures of {made['subjects']} people; "
+        f"masks refined by {made['refined_by']}; 95 % intervals over people "
         f"({made['bootstrap_draws']} draws, seed {made['seed']}); a place may be off by {percent:.0f} % of "
         f"the longer side; {made['seconds']:.0f} s"
     )

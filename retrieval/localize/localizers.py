@@ -7,6 +7,7 @@ from corpus.errors import UsageError
 from retrieval.localize.evaluate import Localizer
 from retrieval.localize.localizing import localize
 from retrieval.localize.maps import METHODS
+from retrieval.localize.refining import Refiner
 from retrieval.localize.segmenting import segment_phrases
 from trainer.encoder import Encoder
 from trainer.segmenter import Segmenter
@@ -24,16 +25,23 @@ def row_names(asked: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(asked)) or list(METHODS)
 
 
-def localizers_of(encoder: Encoder, names: Sequence[str]) -> Mapping[str, Localizer]:
-    """Each method as a localizer of this encoder."""
-    return {name: partial(localize, encoder, method=name) for name in names}
+def localizers_of(
+    encoder: Encoder, names: Sequence[str], refine: Refiner | None = None
+) -> Mapping[str, Localizer]:
+    """Each method as a localizer of this encoder; `refine` follows the edges of all masks."""
+    return {name: partial(localize, encoder, method=name, refine=refine) for name in names}
 
 
-def segmenter_rows(folders: Sequence[str], device: str) -> dict[str, Localizer]:
+def segmenter_rows(
+    folders: Sequence[str], device: str, refine: Refiner | None = None
+) -> dict[str, Localizer]:
     """Each segmenter as a localizer, `segmenter NAME`.
 
     Raises:
         EncoderError: a folder holds no whole segmenter.
     """
     segmenters = [Segmenter.load(folder, device) for folder in folders]
-    return {f"segmenter {segmenter.name}": partial(segment_phrases, segmenter) for segmenter in segmenters}
+    return {
+        f"segmenter {segmenter.name}": partial(segment_phrases, segmenter, refine=refine)
+        for segmenter in segmenters
+    }

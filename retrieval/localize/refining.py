@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.errors import UsageError
+from corpus.settings import settings
 from retrieval.localize.answer import Box
 
 CHOICES = "sam, sam:NAME, sam:FILE, random-walker or none"
@@ -46,19 +47,20 @@ class Refiner(Protocol):
         ...
 
 
-def open_refiner(choice: str, device: str = "auto") -> Refiner | None:
+def open_refiner(choice: str | None = None, device: str = "auto") -> Refiner | None:
     """Make the refiner that a user names.
 
     Args:
         choice: `none`; `random-walker`; `sam:NAME`, one of `trainer.known`, fetched if need be; `sam:FILE`, a
             checkpoint; or `sam`, whichever known checkpoint is on this machine already, the lightest first,
-            and the random walker where there is none.
+            and the random walker where there is none. None: what `SIMILARITY_REFINE` says, else `sam`.
         device: where SAM runs: auto or a torch device name.
 
     Raises:
         UsageError: it is none of these.
         EncoderError: the checkpoint cannot be had, or does not fit.
     """
+    choice = settings().refine if choice is None else choice
     kind, _, which = choice.strip().partition(":")
     if (kind, which) == ("none", ""):
         return None
@@ -69,7 +71,7 @@ def open_refiner(choice: str, device: str = "auto") -> Refiner | None:
         if checkpoint is not None:
             return SamRefiner.load(checkpoint, device=device)
     elif (kind, which) != ("random-walker", ""):
-        raise UsageError(f"--refine takes {CHOICES}, not {choice[:80]!r}")
+        raise UsageError(f"--refine and SIMILARITY_REFINE take {CHOICES}, not {choice[:80]!r}")
     from retrieval.localize.random_walker import RandomWalkerRefiner
 
     return RandomWalkerRefiner()

@@ -200,7 +200,13 @@ def _check_removed(stress: Stress, finding: str, answer: Localization, truth: Ma
 
 
 def as_record(
-    stress: Stress, encoder: Mapping[str, str], method: str, films: str, seed: int, seconds: float
+    stress: Stress,
+    encoder: Mapping[str, str],
+    method: str,
+    refined_by: str,
+    films: str,
+    seed: int,
+    seconds: float,
 ) -> dict[str, Any]:
     """The outcome in the shape of `docs/contracts/stress.schema.json`."""
     checks = []
@@ -213,6 +219,7 @@ def as_record(
     return {
         "encoder": dict(encoder),
         "method": method,
+        "refined_by": refined_by,
         "source": films,
         "films": stress.films,
         "subjects": len(stress.subjects),

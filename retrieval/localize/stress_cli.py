@@ -30,6 +30,12 @@ which no two clear lungs are found are passed over."""
     help="Whose films: people of this split.",
 )
 @click.option("--method", default=None, metavar="NAME", help="The localizer (default: as localize has it).")
+@click.option(
+    "--refine",
+    default=None,
+    metavar="R",
+    help="What follows the edges of masks (default: as localize has it).",
+)
 @click.option("--limit", type=click.IntRange(min=1), default=40, show_default=True, help="Films at most.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn."
@@ -41,6 +47,7 @@ def stress(
     films: str,
     split: str,
     method: str | None,
+    refine: str | None,
     limit: int,
     seed: int,
     device: str | None,
@@ -65,12 +72,14 @@ def stress(
     source = open_source(films)
 
     from retrieval.localize.localizers import localizers_of, row_names
+    from retrieval.localize.refining import open_refiner
     from retrieval.localize.stress import Stress, as_record, stress_films
     from trainer.encoder import Encoder
     from trainer.seen import has_seen
 
     (name,) = row_names([method] if method else [])[:1]
-    encoder = Encoder.load(folder, device or settings().device)
+    device = device or settings().device
+    encoder, refiner = Encoder.load(folder, device), open_refiner(refine, device)
     began = time.monotonic()
     outcome = Stress()
     whose = None if split == "all" else split
@@ -83,7 +92,7 @@ def stress(
     with counting_bars() as on_progress:
         stress_films(
             drawn,
-            localizers_of(encoder, [name])[name],
+            localizers_of(encoder, [name], refiner)[name],
             encoder,
             outcome,
             limit=limit,
@@ -91,7 +100,8 @@ def stress(
             on_progress=on_progress,
         )
     told = {"name": encoder.name, "fingerprint": encoder.fingerprint}
-    made = as_record(outcome, told, name, source.name, seed, time.monotonic() - began)
+    by = refiner.name if refiner else "none"
+    made = as_record(outcome, told, name, by, source.name, seed, time.monotonic() - began)
     if as_json:
         click.echo(json.dumps(made, indent=2, allow_nan=False))
     else:
@@ -114,7 +124,8 @@ def _print_table(made: dict[str, Any]) -> None:
     console = Console(width=None if Console().is_terminal else 140, highlight=False)
     console.print(table)
     console.print(
-        f"{made['method']} on {made['films']} films of {made['subjects']} people of {made['source']}; "
+        f"{made['method']}, masks refined by {made['refined_by']}, "
+        f"on {made['films']} films of {made['subjects']} people of {made['source']}; "
         f"95 % intervals over people ({made['bootstrap_draws']} draws, seed {made['seed']}); "
         f"{made['seconds']:.0f} s"
     )

@@ -9,13 +9,15 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.settings import settings
 from indexer.index import Index
 from retrieval.export.forms import Form
 from retrieval.export.source import Source
@@ -23,6 +25,9 @@ from retrieval.picture import Picture
 from retrieval.service import logs
 from retrieval.service.picture_worker import png
 from retrieval.service.uploads import PICTURE
+
+if TYPE_CHECKING:
+    from retrieval.localize.refining import Refiner
 
 Method = Literal["gscorecam", "gradcam", "m2ib", "patches"]
 
@@ -65,7 +70,7 @@ def localize(
     """Where phrases are in a picture, each as the contract tells it, with its map as `heat`."""
     from retrieval.localize import localizing
 
-    found = localizing.localize(index.encoder, pixels, phrases, method=method)
+    found = localizing.localize(index.encoder, pixels, phrases, method=method, refine=_refiner())
     return [{**one.as_json(), "heat": _heat(one.heat)} for one in found]
 
 
@@ -85,8 +90,16 @@ def export(
     from retrieval.export.forms import render
     from retrieval.localize import localizing
 
-    (found,) = localizing.localize(index.encoder, pixels, [phrase], method=method)
+    (found,) = localizing.localize(index.encoder, pixels, [phrase], method=method, refine=_refiner())
     return render(form, pixels, found, source, index.active_version.fingerprint)
+
+
+@cache
+def _refiner() -> "Refiner | None":
+    """What follows the edges of masks here: opened once, for a checkpoint takes seconds."""
+    from retrieval.localize.refining import open_refiner
+
+    return open_refiner(None, settings().device)
 
 
 def likeness(index: Index, pixels: NDArray[np.float32], other: NDArray[np.float32]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def refuses(image: Image, phrases: Sequence[str]) -> list[Localization]:
 @pytest.fixture(scope="module")
 def made(marks: Held) -> dict[str, Any]:
     measured = measure_localizers(marks, {"told": Told(marks), "silent": refuses}, seed=3)
-    return record(measured, ["told", "silent"], {"name": "e", "fingerprint": "f"}, 3, 1.0)
+    return record(measured, ["told", "silent"], {"name": "e", "fingerprint": "f"}, "none", 3, 1.0)
 
 
 def rows(made: dict[str, Any], structure: str) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from segment_anything import SamPredictor, sam_model_registry
 from torch import Tensor, nn
 
 from corpus.errors import EncoderError, UsageError
+from corpus.settings import settings
 from retrieval.localize.answer import Box
 from retrieval.localize.embedding_cache import EmbeddingCache
 from retrieval.localize.mobile_sam import TinyVitEncoder, published_to_ours
@@ -329,12 +330,16 @@ def test_a_computation_that_fails_fails_for_all_who_wait_and_may_be_tried_again(
     assert (cache.get("a", lambda: np.ones(3, np.float32)) == 1).all()
 
 
-def test_without_a_checkpoint_the_random_walker_serves(home: Path) -> None:
+def test_without_a_checkpoint_the_random_walker_serves(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_refiner("none") is None
     chosen = open_refiner("sam")
     assert chosen is not None
     assert chosen.name == "random-walker"
     assert open_refiner("random-walker").name == "random-walker"  # type: ignore[union-attr]
+    assert open_refiner().name == "random-walker"  # type: ignore[union-attr]
+    monkeypatch.setenv("SIMILARITY_REFINE", "none")
+    settings.cache_clear()
+    assert open_refiner() is None
 
 
 @pytest.mark.parametrize("choice", ["", "sam:", "walker", "none:x", "random-walker:9"])

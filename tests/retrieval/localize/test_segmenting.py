@@ -122,15 +122,18 @@ def test_the_command_asks_a_segmenter_without_any_encoder_or_index(home: Path, t
     path = tmp_path / "film.png"
     Image.fromarray(np.rint(film([(90, 30)]) * 255).astype(np.uint8)).save(path)
     words = ["localize", "--image", str(path), "--finding", "nodule", "--segmenter", str(folder)]
-    done = CliRunner().invoke(
-        cli, [*words, "--refine", "random-walker", "--out", str(tmp_path / "out"), "--json"]
-    )
-    assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    validate(told, json.loads(SCHEMA.read_text("utf-8")))
-    [answer] = told["answers"]
-    assert (answer["method"], answer["refined_by"]) == ("segmenter", "random-walker")
+    answers = {}
+    for choice in ((), ("--refine", "none")):
+        done = CliRunner().invoke(cli, [*words, *choice, "--out", str(tmp_path / "out"), "--json"])
+        assert done.exit_code == 0, done.output
+        told = json.loads(done.stdout)
+        validate(told, json.loads(SCHEMA.read_text("utf-8")))
+        [answers[choice]] = told["answers"]
+    answer = answers[()]
+    assert (answer["method"], answer["refined_by"]) == ("segmenter", "random-walker"), "no checkpoint is here"
     assert Path(answer["files"]["mask"]).is_file()
+    assert answers["--refine", "none"]["refined_by"] is None
+    assert answers["--refine", "none"]["mask"] != answer["mask"]
     both = CliRunner().invoke(cli, [*words, "--encoder", "any", "--out", str(tmp_path / "out")])
     assert isinstance(both.exception, UsageError)
 
