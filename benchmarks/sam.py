@@ -27,6 +27,7 @@ from retrieval.localize.embedding_cache import EmbeddingCache
 from retrieval.localize.mobile_sam import TinyVitEncoder
 from retrieval.localize.random_walker import RandomWalkerRefiner
 from retrieval.localize.refining import Refiner
+from retrieval.localize.regions import boxes_of
 from retrieval.localize.sam import SamRefiner
 from retrieval.localize.sam_checkpoint import Checkpoint, assemble
 
@@ -63,7 +64,8 @@ def _measured(refiner: Refiner, size: tuple[int, int]) -> list[str]:
     times, spent = [], []
     for _ in range(ROUNDS + 1):
         began, busy = time.perf_counter(), time.process_time()
-        refiner.refine(film, heat, heat > 0.5, [])
+        mask = heat > 0.5
+        refiner.refine(film, heat, mask, boxes_of(mask))
         times.append(1000 * (time.perf_counter() - began))
         spent.append(1000 * (time.process_time() - busy))
     first, later = times[0], sorted(times[1:])

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from retrieval.localize.answer import Box
+from retrieval.localize.regions import boxes_of
 
 PromptKind = Literal["box", "point", "mask"]
 
@@ -33,7 +33,8 @@ class Region:
 
 
 def regions_of(heat: NDArray[np.float32], mask: NDArray[np.bool_], boxes: Sequence[Box]) -> list[Region]:
-    """Take the regions of a mask that boxes name, in their order; without boxes, all components.
+    """Take the regions of a mask that boxes name, in their order; without boxes, all components, that of
+    most pixels first.
 
     Args:
         heat: (height, width) float32.
@@ -41,13 +42,8 @@ def regions_of(heat: NDArray[np.float32], mask: NDArray[np.bool_], boxes: Sequen
         boxes: in pixels of the image; what reaches out of it is cut, one without a pixel of the mask is left
             out.
     """
-    labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-    found = [
-        Box(columns.start, rows.start, columns.stop, rows.stop)
-        for rows, columns in ndimage.find_objects(labels)
-    ]
     regions = []
-    for box in boxes or found:
+    for box in boxes or boxes_of(mask):
         rows, columns = slice(max(box.top, 0), max(box.bottom, 0)), slice(max(box.left, 0), max(box.right, 0))
         inside = np.zeros_like(mask)
         inside[rows, columns] = mask[rows, columns]

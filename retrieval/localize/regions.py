@@ -64,13 +64,15 @@ def drop_specks(mask: Mask) -> Mask:
 
 def boxes_of(mask: Mask) -> tuple[Box, ...]:
     """The boxes of a mask's components, that of most pixels first."""
-    labels, count = ndimage.label(mask, structure=_NEIGHBOURS)
-    if not count:
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
         return ()
+    top, left = int(rows[0]), int(columns[0])
+    # A film has many times the pixels of what is found on it: only the rectangle around it is labelled.
+    labels, _ = ndimage.label(mask[top : rows[-1] + 1, left : columns[-1] + 1], structure=_NEIGHBOURS)
     sizes = np.bincount(labels.ravel())[1:]
-    found = ndimage.find_objects(labels)
-    order = sorted(range(count), key=lambda place: -int(sizes[place]))
-    return tuple(
-        Box(found[place][1].start, found[place][0].start, found[place][1].stop, found[place][0].stop)
-        for place in order
-    )
+    boxes = [
+        Box(left + across.start, top + down.start, left + across.stop, top + down.stop)
+        for down, across in ndimage.find_objects(labels)
+    ]
+    return tuple(boxes[place] for place in np.argsort(-sizes, kind="stable"))
