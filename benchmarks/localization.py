@@ -44,7 +44,7 @@ from trainer.seen import has_seen
 RECIPES = Path(__file__).resolve().parents[1] / "trainer" / "recipes"
 REFUSALS = ("", "films", "present: mask", "absent: none", "shuffled: none", "random vector: none")
 SHOWN = ("pointing", "dice", "nsd", "masked", "side_right")
-PER_FILM: Mapping[Split, int] = {"train": 72, "val": 7, "test": 6}
+PER_FILM: Mapping[Split, int] = {"train": 72, "val": 7, "test": 12}
 
 
 def main() -> None:
@@ -142,7 +142,7 @@ def _boxes(data: Path, runs: Path) -> Marks:
 SETS: Mapping[str, Measured] = {
     "phantoms": Measured(
         "phantoms",
-        lambda data, runs: open_marks("phantom:150@78", None, None, print),
+        lambda data, runs: open_marks("phantom:300@78", None, None, print),
         lambda data, runs: "phantom:300@55",
         fits_own_threshold=True,
     ),
