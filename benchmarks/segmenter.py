@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
+from corpus.findings import VOCABULARY
 from corpus.framing import Framing
 from corpus.images import read_image
 from corpus.phantom import masks as drawn_masks
@@ -169,7 +170,7 @@ class Teacher:
         references = None if self.calibration is None else self.calibration.references
         maps, statistics = measure(self.encoder, image, texts, self.method, self.contrasts, references)
         heat = scaled(maps.over(0))
-        [mask] = clean_masks(image, [heat])
+        [mask] = clean_masks(image, [heat], [VOCABULARY.find(structure)])
         if self.refiner is not None and mask.any():
             mask = self.refiner.refine(image, heat, mask, boxes_of(mask))
         return mask, SURE if self.calibration is None else float(self.calibration.believe(statistics)[0])

@@ -31,13 +31,15 @@ class Finding:
     """One entry of the vocabulary.
 
     `cuis`: UMLS concept identifiers that mean it. `aliases`: other names that label tables use, compared
-    blind to case and separators.
+    blind to case and separators. `largest_mm`: the diameter that it has at most by its definition, None where
+    the word sets no bound.
     """
 
     name: str
     parent: str | None = None
     cuis: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    largest_mm: float | None = None
 
 
 NO_FINDING = "no_finding"
@@ -95,6 +97,10 @@ class Vocabulary:
     def parent(self, name: str) -> str | None:
         """The finding directly above `name`."""
         return next(f.parent for f in self.findings if f.name == name)
+
+    def largest_mm(self, name: str | None) -> float | None:
+        """The diameter of the largest that is still `name`, None where nothing bounds it."""
+        return next((f.largest_mm for f in self.findings if f.name == name), None)
 
     def find(self, alias: str) -> str | None:
         """Return the finding that an outside name means, or None."""
@@ -162,7 +168,14 @@ VOCABULARY = Vocabulary(
             ("devices",),
         ),
         Finding("infiltration", "lung_opacity", ("C0235896", "C0332448"), ("infiltrate",)),
-        Finding("nodule", "lung_lesion", ("C0034079", "C0028259"), ("pulmonary nodule", "lung nodule")),
+        # What is larger is a mass (Fleischner Society's glossary, Radiology 246, 2008).
+        Finding(
+            "nodule",
+            "lung_lesion",
+            ("C0034079", "C0028259"),
+            ("pulmonary nodule", "lung nodule"),
+            largest_mm=30.0,
+        ),
         Finding("mass", "lung_lesion", ("C0149726", "C0577559"), ("lung mass",)),
         Finding("emphysema", None, ("C0034067", "C0013990")),
         Finding("fibrosis", None, ("C0034069", "C0016059"), ("pulmonary fibrosis",)),

@@ -73,7 +73,7 @@ def localize(
     references = None if calibration is None else calibration.references
     maps, statistics = measure(encoder, image, texts, method, Contrasts(encoder), references)
     heats = [scaled(maps.over(place)) for place in range(len(questions))]
-    masks = clean_masks(image, heats)
+    masks = clean_masks(image, heats, [question.finding for question in questions])
     if calibration is None:
         believed, threshold = statistics[:, _CONTRAST], UNCALIBRATED
     else:

@@ -1,4 +1,4 @@
-"""From a map to a mask: threshold, the dense random field, specks dropped, components boxed."""
+"""From a map to a mask: threshold, random field, no specks, none larger than its finding can be; boxes."""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corpus.findings import VOCABULARY
 from retrieval.localize.answer import Box
 from retrieval.localize.crf import refine_maps
 
@@ -16,17 +17,23 @@ Mask = NDArray[np.bool_]
 LEVEL = 0.6
 """Of a map between its background and its peak: a place so warm is as likely inside as outside. Small
 findings, whose maps reach beyond them, want it higher, broad ones lower."""
+FILM_MM = 380.0
+"""What the longer side of a film is taken to show, where a size in mm is needed: an adult's chest."""
 LEAST_SHARE = 0.1
 """A component smaller than this share of the largest is a speck."""
 _NEIGHBOURS = np.ones((3, 3), dtype=bool)  # corners touch
 
 
-def clean_masks(image: NDArray[np.float32], heats: Sequence[NDArray[np.float32]]) -> list[Mask]:
+def clean_masks(
+    image: NDArray[np.float32], heats: Sequence[NDArray[np.float32]], findings: Sequence[str | None]
+) -> list[Mask]:
     """Cut masks out of maps of one picture.
 
     Args:
         image: (height, width) float32 grey in [0, 1].
         heats: (height, width) float32 in [0, 1] each.
+        findings: what each map is of, None for what is not in the vocabulary. Where a finding is of a certain
+            size at most, so are its regions.
 
     Returns:
         (height, width) bool each; the map's own peak is in it where the random field leaves nothing.
@@ -36,9 +43,27 @@ def clean_masks(image: NDArray[np.float32], heats: Sequence[NDArray[np.float32]]
     raised = [above_background(heat) for heat in heats]
     likely = torch.from_numpy(np.stack(raised)) ** (math.log(0.5) / math.log(LEVEL))
     inside = refine_maps(torch.from_numpy(np.ascontiguousarray(image)), likely).numpy() >= 0.5
-    return [
-        drop_specks(mask if mask.any() else heat >= LEVEL) for mask, heat in zip(inside, raised, strict=True)
-    ]
+    masks = []
+    for mask, heat, finding in zip(inside, raised, findings, strict=True):
+        cut = drop_specks(mask if mask.any() else heat >= LEVEL)
+        largest = VOCABULARY.largest_mm(finding)
+        masks.append(cut if largest is None else _within(cut, heat, largest / FILM_MM * max(image.shape)))
+    return masks
+
+
+def _within(mask: Mask, heat: NDArray[np.float32], diameter: float) -> Mask:
+    """The mask with the warmest part alone of each component that covers more than a disc so wide (pixels).
+
+    A map of patches is as wide over a small finding as a patch sees.
+    """
+    most = max(1, round(math.pi / 4 * diameter**2))
+    labels, count = ndimage.label(mask, structure=_NEIGHBOURS)
+    kept = mask.copy()
+    for number in range(1, count + 1):
+        warmth = np.where(labels == number, heat, -np.inf)
+        if int(np.isfinite(warmth).sum()) > most:
+            kept &= (labels != number) | (warmth >= np.partition(warmth, -most, axis=None)[-most])
+    return kept
 
 
 def above_background(heat: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from retrieval.localize.regions import above_background, clean_masks
+from retrieval.localize.regions import FILM_MM, above_background, clean_masks
 
 
 def test_what_half_of_a_picture_exceeds_is_background_however_low_the_map_falls_elsewhere() -> None:
@@ -14,9 +14,24 @@ def test_what_half_of_a_picture_exceeds_is_background_however_low_the_map_falls_
     assert raised[5, 5] == 0.0
     assert raised[32, 32] == 1.0
     noise = np.random.default_rng(0).random((64, 64), dtype=np.float32)
-    mask = clean_masks(noise, [heat])[0]
+    mask = clean_masks(noise, [heat], [None])[0]
     assert mask[32, 32]
     assert mask.mean() < 0.05
+
+
+def test_a_finding_that_is_small_by_its_definition_has_no_larger_mask() -> None:
+    rows, columns = np.mgrid[:256, :256]
+    heat = np.exp(-((rows - 100) ** 2 + (columns - 70) ** 2) / 2 / 30**2).astype(np.float32)
+    film = np.random.default_rng(0).random((256, 256), dtype=np.float32)
+    nodule, consolidation, anything = clean_masks(film, [heat] * 3, ["nodule", "consolidation", None])
+    disc = np.pi / 4 * (30 / FILM_MM * 256) ** 2
+    assert consolidation.sum() > 2 * disc
+    assert (consolidation == anything).all()
+    assert nodule[100, 70]
+    assert 0.95 * disc <= nodule.sum() <= 1.05 * disc
+    assert heat[nodule].min() >= heat[consolidation & ~nodule].max()
+    small = np.exp(-((rows - 100) ** 2 + (columns - 70) ** 2) / 2 / 4**2).astype(np.float32)
+    assert np.array_equal(*clean_masks(film, [small] * 2, ["nodule", None])), "a smaller one is left"
 
 
 def test_a_map_that_is_level_is_left_as_it_is() -> None:
