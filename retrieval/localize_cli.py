@@ -37,7 +37,10 @@ METHODS = ("gradcam", "gscorecam", "m2ib", "patches")
 @click.option("--calibrate", metavar="SOURCE", help="Fit when to believe maps, on films of known findings.")
 @click.option("--finding", "findings", multiple=True, metavar="TEXT", help="What to find; may be repeated.")
 @click.option("--like", metavar="STUDY_ID", help="Show what of the film is like what of that case.")
-@click.option("--method", type=click.Choice(METHODS), default="gscorecam", show_default=True)
+@click.option(
+    "--method", type=click.Choice(METHODS),
+    help="How maps are made (default: as the encoder is calibrated for, else gscorecam).",
+)  # fmt: skip
 @click.option(
     "--refine", metavar="R",
     help="Follow edges: sam, sam:NAME, sam:FILE, random-walker or none (default: SIMILARITY_REFINE, "
@@ -56,7 +59,7 @@ def localize(
     calibrate: str | None,
     findings: tuple[str, ...],
     like: str | None,
-    method: str,
+    method: str | None,
     refine: str | None,
     encoder: str | None,
     segmenter: str | None,
@@ -157,7 +160,7 @@ def _localizer(
     index: "Index | None",
     encoder: str | None,
     segmenter: str | None,
-    method: str,
+    method: str | None,
     refine: str | None,
     findings: "Sequence[str]",
 ) -> "Localizer":
@@ -167,7 +170,10 @@ def _localizer(
 
     refiner = _refiner(refine)
     if segmenter is None:
-        return Localizer.by_maps(_encoder(index, encoder), method, refiner)
+        from retrieval.localize.calibration import method_for
+
+        asked = _encoder(index, encoder)
+        return Localizer.by_maps(asked, method_for(asked.fingerprint, method), refiner)
     from retrieval.localize.segmenting import require_known
     from trainer.segmenter import Segmenter
 
@@ -307,11 +313,12 @@ def _kept(answer: "Localization") -> dict[str, Any]:
     return told
 
 
-def _calibrate(encoder: "Encoder", source: str, method: str) -> dict[str, Any]:
+def _calibrate(encoder: "Encoder", source: str, asked: str | None) -> dict[str, Any]:
     from corpus.sources import open_source
     from retrieval.localize.calibrating import calibrate
-    from retrieval.localize.calibration import keep
+    from retrieval.localize.calibration import keep, method_for
 
+    method = method_for(encoder.fingerprint, asked)
     fitted = calibrate(encoder, open_source(source).studies(lambda problem: None), method)
     path = keep(fitted, encoder.fingerprint, method)
     return {

@@ -10,9 +10,11 @@ what belongs to nobody else.
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -32,6 +34,8 @@ _CLIP = 8.0  # deviations beyond which a statistic says no more
 _RIDGE = 1.0
 _STEPS = 50
 
+UNTRAINED = "gscorecam"
+"""The method where none is calibrated: patches tell where only in an encoder that learned to."""
 UNCALIBRATED = 0.9
 """Without calibration, the share of other findings and random vectors that a peak has to beat for a mask."""
 
@@ -133,13 +137,20 @@ def find_calibration(fingerprint: str, method: str) -> Calibration | None:
     path = place_of(fingerprint, method)
     if not path.is_file():
         return None
+    with _opened(path) as held:
+        told = json.loads(str(held["told"]))
+        return Calibration(
+            held["weights"], held["centre"], held["spread"], float(told["threshold"]),
+            References(held["patches"].astype(np.float32), held["vectors"]), told["rates"],
+        )  # fmt: skip
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """What a calibration's file holds, each part read when it is asked for."""
     try:
         with np.load(path, allow_pickle=False) as held:
-            told = json.loads(str(held["told"]))
-            return Calibration(
-                held["weights"], held["centre"], held["spread"], float(told["threshold"]),
-                References(held["patches"].astype(np.float32), held["vectors"]), told["rates"],
-            )  # fmt: skip
+            yield held
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise EncoderError(
             f"the calibration {path} is damaged: remove it, or calibrate anew with "
@@ -155,9 +166,22 @@ def best_method(fingerprint: str) -> str | None:
     Raises:
         EncoderError: as `find_calibration`.
     """
-    found = {method: find_calibration(fingerprint, method) for method in METHODS}
-    given = {method: held.rates.get("present", 0.0) for method, held in found.items() if held is not None}
+    given: dict[str, float] = {}
+    for method in METHODS:
+        path = place_of(fingerprint, method)
+        if path.is_file():
+            with _opened(path) as held:  # its films, which are most of it, are left alone
+                given[method] = float(json.loads(str(held["told"]))["rates"].get("present", 0.0))
     return max(given, key=lambda method: given[method], default=None)
+
+
+def method_for(fingerprint: str, asked: str | None) -> str:
+    """The method that is asked for, else the `best_method`, else that which needs no training of its own.
+
+    Raises:
+        EncoderError: as `find_calibration`.
+    """
+    return asked or best_method(fingerprint) or UNTRAINED
 
 
 def find_references(fingerprint: str) -> References | None:

@@ -71,15 +71,18 @@ def stress(
     folder = find_encoder(encoder_name)
     source = open_source(films)
 
+    from retrieval.localize.calibration import method_for
     from retrieval.localize.localizers import localizers_of, row_names
     from retrieval.localize.refining import open_refiner
     from retrieval.localize.stress import Stress, as_record, stress_films
     from trainer.encoder import Encoder
     from trainer.seen import has_seen
 
-    (name,) = row_names([method] if method else [])[:1]
+    if method is not None:
+        row_names([method])
     device = device or settings().device
     encoder, refiner = Encoder.load(folder, device), open_refiner(refine, device)
+    name = method_for(encoder.fingerprint, method)
     began = time.monotonic()
     outcome = Stress()
     whose = None if split == "all" else split

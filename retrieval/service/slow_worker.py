@@ -27,6 +27,7 @@ from retrieval.service.picture_worker import png
 from retrieval.service.uploads import PICTURE
 
 if TYPE_CHECKING:
+    from retrieval.localize.answer import Localization
     from retrieval.localize.refining import Refiner
 
 Method = Literal["gscorecam", "gradcam", "m2ib", "patches"]
@@ -65,12 +66,10 @@ def load(index: Index) -> None:
 
 
 def localize(
-    index: Index, pixels: NDArray[np.float32], phrases: Sequence[str], method: Method
+    index: Index, pixels: NDArray[np.float32], phrases: Sequence[str], method: Method | None
 ) -> list[dict[str, Any]]:
     """Where phrases are in a picture, each as the contract tells it, with its map as `heat`."""
-    from retrieval.localize import localizing
-
-    found = localizing.localize(index.encoder, pixels, phrases, method=method, refine=_refiner())
+    found = _localized(index, pixels, phrases, method)
     return [{**one.as_json(), "heat": _heat(one.heat)} for one in found]
 
 
@@ -78,7 +77,7 @@ def export(
     index: Index,
     pixels: NDArray[np.float32],
     phrase: str,
-    method: Method,
+    method: Method | None,
     form: Form,
     source: Source | None,
 ) -> bytes:
@@ -88,10 +87,19 @@ def export(
         ExportError: there is no such file of the answer, see `retrieval.export.forms.render`.
     """
     from retrieval.export.forms import render
-    from retrieval.localize import localizing
 
-    (found,) = localizing.localize(index.encoder, pixels, [phrase], method=method, refine=_refiner())
+    (found,) = _localized(index, pixels, [phrase], method)
     return render(form, pixels, found, source, index.active_version.fingerprint)
+
+
+def _localized(
+    index: Index, pixels: NDArray[np.float32], phrases: Sequence[str], method: Method | None
+) -> "list[Localization]":
+    from retrieval.localize.calibration import method_for
+    from retrieval.localize.localizing import localize as find
+
+    by = method_for(index.active_version.fingerprint, method)
+    return find(index.encoder, pixels, phrases, method=by, refine=_refiner())
 
 
 @cache

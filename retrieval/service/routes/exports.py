@@ -85,7 +85,10 @@ class LocalizationRequest(schemas.Asking):
 
     image: schemas.Opaque | None = None
     phrase: Phrase
-    method: slow_worker.Method = "gscorecam"
+    method: Annotated[
+        slow_worker.Method | None,
+        Field(description="Without one that which the encoder is calibrated for, else gscorecam."),
+    ] = None
     form: Form = "overlay"
 
 

@@ -26,7 +26,10 @@ class LocalizeRequest(schemas.Asking):
 
     image: schemas.Opaque | None = None
     phrases: Annotated[list[Phrase], Field(min_length=1, max_length=8)]
-    method: slow_worker.Method = "gscorecam"
+    method: Annotated[
+        slow_worker.Method | None,
+        Field(description="Without one that which the encoder is calibrated for, else gscorecam."),
+    ] = None
 
 
 class RunLengths(BaseModel):
@@ -105,7 +108,7 @@ async def localize(request: Request, actor: Reader, state: Shared, request_id: R
     looking = state.slow.run(slow_worker.localize, picture.pixels, asked.phrases, asked.method)
     found = await asyncio.wrap_future(looking)
     shown = [] if asked.image is None else [await run_in_threadpool(cases.key_of_image, state, asked.image)]
-    detail = {"phrases": asked.phrases, "method": asked.method}
+    detail = {"phrases": asked.phrases, "method": found[0]["method"]}
     await run_in_threadpool(state.audit.write, actor, "localize", request_id, shown, detail)
     height, width = picture.pixels.shape
     return LocalizeAnswer(

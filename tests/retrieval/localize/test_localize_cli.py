@@ -218,3 +218,5 @@ def test_a_calibration_is_made_by_the_command_and_used_from_then_on(
     words = ("--image", "phantom://3/4", "--finding", "nodule", *encoder, "--out", str(tmp_path / "out"))
     told = _json(localize(*words, "--json"), "localize")
     assert told["answers"][0]["threshold"] == pytest.approx(fitted["threshold"], abs=1e-6)
+    unsaid = _json(CliRunner().invoke(cli, ["localize", *words, "--json"]), "localize")
+    assert unsaid["answers"][0]["method"] == "patches", "the method that the encoder is calibrated for"
