@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--method", default="patches")
     parser.add_argument("--refine", help="what follows the edges of its masks (default: as localize has it)")
     parser.add_argument("--set", action="append", help="measure on these alone (repeat)")
-    parser.add_argument("--phantoms", type=int, default=420)
+    parser.add_argument("--phantoms", type=int, default=1_500)
     parser.add_argument("--epochs", type=int, default=60)
     options = parser.parse_args()
     drawn_chests, chest, breast = (options.runs / name for name in ("phantoms", "films", "breast"))
@@ -171,8 +171,7 @@ class Teacher:
         maps, statistics = measure(self.encoder, image, texts, self.method, self.contrasts, references)
         heat = scaled(maps.over(0))
         [mask] = clean_masks(image, [heat], [VOCABULARY.find(structure)])
-        if self.refiner is not None and mask.any():
-            mask = self.refiner.refine(image, heat, mask, boxes_of(mask))
+        mask = refined(mask, image, heat, self.refiner)
         return mask, SURE if self.calibration is None else float(self.calibration.believe(statistics)[0])
 
 
@@ -190,7 +189,7 @@ def compare(cases: Sequence[Case], teacher: Teacher, config: SegmenterConfig) ->
             (
                 dice(teacher.ask(image, structure)[0], truth),
                 dice(over(mean, image.shape), truth),
-                dice(draw(segmenter, image, structure), truth),
+                dice(draw(segmenter, image, structure, teacher.refiner), truth),
             )
             for case in cases
             if not case.training and case.structure == structure and (truth := case.truth) is not None
@@ -226,12 +225,20 @@ def teach(cases: Sequence[Case], teacher: Teacher, folder: Path) -> None:
                 writer.writerow([place, name, case.structure, f"{sure:.4f}"])
 
 
-def draw(segmenter: Segmenter, image: NDArray[np.float32], structure: str) -> Mask:
-    """The segmenter's mask."""
+def draw(segmenter: Segmenter, image: NDArray[np.float32], structure: str, refiner: Refiner | None) -> Mask:
+    """The segmenter's mask, as `localize --segmenter` draws it where the structure is there."""
     [drawn_] = segmenter.segment([image])
     channel = segmenter.structures.index(canonical(structure))
-    inside: Mask = drawn_.probability[channel] >= segmenter.cuts[channel]
-    return inside
+    heat = drawn_.probability[channel]
+    inside: Mask = heat >= segmenter.cuts[channel]
+    return refined(inside, image, heat, refiner)
+
+
+def refined(
+    mask: Mask, image: NDArray[np.float32], heat: NDArray[np.float32], refiner: Refiner | None
+) -> Mask:
+    """The mask along the film's edges, where there is one and something that follows them."""
+    return mask if refiner is None or not mask.any() else refiner.refine(image, heat, mask, boxes_of(mask))
 
 
 def mean_mask(cases: Sequence[Case]) -> NDArray[np.float32]:
