@@ -57,12 +57,13 @@ def _within(mask: Mask, heat: NDArray[np.float32], diameter: float) -> Mask:
     A map of patches is as wide over a small finding as a patch sees.
     """
     most = max(1, round(math.pi / 4 * diameter**2))
-    labels, count = ndimage.label(mask, structure=_NEIGHBOURS)
+    labels, _ = ndimage.label(mask, structure=_NEIGHBOURS)
     kept = mask.copy()
-    for number in range(1, count + 1):
-        warmth = np.where(labels == number, heat, -np.inf)
-        if int(np.isfinite(warmth).sum()) > most:
-            kept &= (labels != number) | (warmth >= np.partition(warmth, -most, axis=None)[-most])
+    for number, around in enumerate(ndimage.find_objects(labels), 1):
+        component, near = labels[around] == number, heat[around]
+        warmth = near[component]
+        if len(warmth) > most:
+            kept[around] &= ~component | (near >= np.partition(warmth, -most)[-most])
     return kept
 
 
