@@ -52,19 +52,19 @@ def clean_masks(
 
 
 def _within(mask: Mask, heat: NDArray[np.float32], diameter: float) -> Mask:
-    """The mask with the warmest part alone of each component that covers more than a disc so wide (pixels).
+    """The mask at the lowest level from which no component covers more than a disc so wide (pixels).
 
-    A map of patches is as wide over a small finding as a patch sees.
+    A map of patches is as wide over a small finding as a patch sees. What does not reach that level elsewhere
+    is no second one.
     """
     most = max(1, round(math.pi / 4 * diameter**2))
     labels, _ = ndimage.label(mask, structure=_NEIGHBOURS)
-    kept = mask.copy()
+    level = 0.0
     for number, around in enumerate(ndimage.find_objects(labels), 1):
-        component, near = labels[around] == number, heat[around]
-        warmth = near[component]
+        warmth = heat[around][labels[around] == number]
         if len(warmth) > most:
-            kept[around] &= ~component | (near >= np.partition(warmth, -most)[-most])
-    return kept
+            level = max(level, float(np.partition(warmth, -most)[-most]))
+    return drop_specks(mask & (heat >= level))
 
 
 def above_background(heat: NDArray[np.float32]) -> NDArray[np.float32]:

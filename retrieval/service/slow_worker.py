@@ -61,8 +61,9 @@ def serve(connection: Connection, home: Path, threads: int) -> None:
 
 
 def load(index: Index) -> None:
-    """Load the active version's encoder, so that the first call is as fast as the next."""
+    """Load the active version's encoder and the refiner, so that the first call is as fast as the next."""
     index.encoder  # noqa: B018
+    _refiner()
 
 
 def localize(

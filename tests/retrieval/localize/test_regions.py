@@ -30,6 +30,10 @@ def test_a_finding_that_is_small_by_its_definition_has_no_larger_mask() -> None:
     assert nodule[100, 70]
     assert 0.95 * disc <= nodule.sum() <= 1.05 * disc
     assert heat[nodule].min() >= heat[consolidation & ~nodule].max()
+    weaker = np.maximum(heat, 0.9 * heat[:, ::-1])
+    both, alone = (clean_masks(film, [weaker], [name])[0] for name in ("consolidation", "nodule"))
+    assert both[:, 128:].any()
+    assert not alone[:, 128:].any(), "what is less warm than all of the nodule is no second one"
     small = np.exp(-((rows - 100) ** 2 + (columns - 70) ** 2) / 2 / 4**2).astype(np.float32)
     assert np.array_equal(*clean_masks(film, [small] * 2, ["nodule", None])), "a smaller one is left"
 
