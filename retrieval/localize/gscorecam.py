@@ -6,24 +6,25 @@ the softmax of the scores in the encoder's own scale.
 
 Scored one by one, that is hundreds of forward passes a text. But the score of a mask is a smooth function of
 the mask, and a map has only so many cells: a few masks, spread over those of the channels that count for any
-of the texts, tell the rest by Gaussian-process regression. So all texts about a picture share one pass.
-`benchmarks.saliency` compares with the plain loop over the same channels.
+of the texts and more among those that vary more, tell the rest by Gaussian-process regression. So all texts
+about a picture share the passes. `benchmarks.saliency` compares with the plain loop over the same channels.
 """
 
 import torch
 import torch.nn.functional as F
 
 from trainer.activations import last_map
+from trainer.device import quick_precision
 from trainer.encoder import Encoder
 
 CHANNELS = 300
 """Channels of a convolutional or windowed trunk that count for a text."""
 TOKEN_CHANNELS = 100
 """The same in a plain transformer, where fewer channels serve better."""
-SCORED = 32
+SCORED = 48
 """Masks that are scored by a forward pass; the others' scores are told from theirs."""
 _WIDTH = 1.5  # of the kernel, in median distances between masks
-_NOISE = 5e-4  # of the regression, against the kernel's own 1
+_NOISE = 1e-3  # of the regression, against the kernel's own 1
 _BATCH = 8  # masked pictures that go through the network at once
 
 
@@ -38,18 +39,21 @@ def gscorecam(encoder: Encoder, pixels: torch.Tensor, texts: torch.Tensor) -> to
     Returns:
         (n, p, gh, gw), at least 0.
     """
-    held = last_map(encoder.model, pixels)
-    gradients = held.gradients(texts).mean(dim=(2, 3))
+    # One by one: beside others the last digits of a picture differ, and with them which masks are chosen.
+    return torch.stack([_of_one(encoder, picture, texts) for picture in pixels])
+
+
+def _of_one(encoder: Encoder, picture: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+    """(p, gh, gw) maps of a (channels, size, size) picture."""
+    held = last_map(encoder.model, picture[None])
+    [ranks] = held.gradients(texts).mean(dim=(2, 3))
+    channels = held.grid[0].permute(2, 0, 1)
     most = TOKEN_CHANNELS if held.activations.ndim == 3 else CHANNELS
-    maps = []
-    for picture, grid, ranks in zip(pixels, held.grid, gradients, strict=True):
-        channels = grid.permute(2, 0, 1)
-        first = ranks.topk(min(most, len(channels)), dim=1).indices
-        counting = first.unique()
-        scores = torch.zeros_like(ranks)
-        scores[:, counting] = _scores(encoder, picture, as_masks(channels[counting]), texts)
-        maps.append(torch.stack([_combine(channels, s, f) for s, f in zip(scores, first, strict=True)]))
-    return torch.stack(maps)
+    first = ranks.topk(min(most, len(channels)), dim=1).indices
+    counting = first.unique()
+    scores = torch.zeros_like(ranks)
+    scores[:, counting] = _scores(encoder, picture, channels[counting], texts)
+    return torch.stack([_combine(channels, s, f) for s, f in zip(scores, first, strict=True)])
 
 
 def as_masks(channels: torch.Tensor) -> torch.Tensor:
@@ -60,61 +64,91 @@ def as_masks(channels: torch.Tensor) -> torch.Tensor:
 
 
 def score_masks(
-    encoder: Encoder, picture: torch.Tensor, masks: torch.Tensor, texts: torch.Tensor
+    encoder: Encoder,
+    picture: torch.Tensor,
+    masks: torch.Tensor,
+    texts: torch.Tensor,
+    precision: torch.dtype = torch.float32,
 ) -> torch.Tensor:
     """(p, m) scaled cosines of one picture, masked by each of (m, gh, gw), with texts."""
+    quick = torch.autocast(picture.device.type, precision, enabled=precision != torch.float32)
     scale = encoder.model.logit_scale.exp()  # type: ignore[operator]
     rows = []
     with torch.inference_mode():
         for start in range(0, len(masks), _BATCH):
             some = masks[start : start + _BATCH, None]
             over = F.interpolate(some, picture.shape[1:], mode="bilinear", align_corners=False)
-            vectors = encoder.model.encode_image(picture * over)  # type: ignore[operator]
+            with quick:
+                vectors = encoder.model.encode_image(picture * over)  # type: ignore[operator]
             rows.append(F.normalize(vectors.float(), dim=-1) @ texts.T)
     return scale * torch.cat(rows).T
 
 
 def _scores(
-    encoder: Encoder, picture: torch.Tensor, masks: torch.Tensor, texts: torch.Tensor
+    encoder: Encoder, picture: torch.Tensor, channels: torch.Tensor, texts: torch.Tensor
 ) -> torch.Tensor:
-    """(p, c) scores of every mask, those of `SCORED` of them measured."""
+    """(p, c) scores of (c, gh, gw) channels as masks, `SCORED` of them measured."""
+    masks = as_masks(channels)
     if len(masks) <= SCORED:
         return score_masks(encoder, picture, masks, texts)
-    chosen, weights = spread(masks.flatten(1), SCORED)
-    measured = score_masks(encoder, picture, masks[chosen], texts)
-    mean = measured.mean(dim=1, keepdim=True)
-    return mean + (measured - mean) @ weights.T
+    kernel = alikeness(masks.flatten(1))
+    chosen = spread(kernel, channels.flatten(1).std(dim=1), SCORED)
+    measured = score_masks(encoder, picture, masks[chosen], texts, quick_precision(encoder.device))
+    return tell(kernel, chosen, measured)
 
 
-def spread(points: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose points that tell most of all others, and how each is told from them.
+def alikeness(points: torch.Tensor) -> torch.Tensor:
+    """(c, c) float64: how much the value at one of (c, d) points says of that at another, 1 at itself.
 
-    Greedily the one with the largest variance left by those before it (pivoted Cholesky), under a Gaussian
-    kernel whose width is `_WIDTH` times the points' median distance.
+    The Matérn 5/2 kernel, whose width is `_WIDTH` times the points' median distance.
+    """
+    squared = torch.cdist(points.double(), points.double()).square()
+    reach = (5 * squared / squared.median().clamp(min=1e-12)).sqrt() / _WIDTH
+    return (1 + reach + reach.square() / 3) * torch.exp(-reach)
+
+
+def spread(kernel: torch.Tensor, strengths: torch.Tensor, count: int) -> torch.Tensor:
+    """Choose points that tell most of all others.
+
+    Greedily the one with the most left to tell after those before it (pivoted Cholesky).
 
     Args:
-        points: (c, d).
+        kernel: (c, c), as `alikeness` makes it.
+        strengths: (c,) above 0; how much it matters to be right about each.
         count: how many to choose, fewer than c.
 
     Returns:
-        (count,) places of the chosen, and (c, count) weights of their values in each point's.
+        (count,) places of the chosen.
     """
-    points = points.double()
-    squared = torch.cdist(points, points).square()
-    kernel = torch.exp(-squared / (2 * _WIDTH**2 * squared.median().clamp(min=1e-12)))
-    factor = torch.zeros(len(points), count, dtype=points.dtype, device=points.device)
-    left = torch.ones(len(points), dtype=points.dtype, device=points.device)
+    factor = kernel.new_zeros(len(kernel), count)
+    left = kernel.diagonal().clone()
+    weights = strengths.to(kernel).square()
     chosen: list[int] = []
     for step in range(count):
-        at = int(left.argmax())
+        at = int((left * weights).argmax())
         chosen.append(at)
         column = kernel[:, at] - factor[:, :step] @ factor[at, :step]
         factor[:, step] = column / left[at].clamp(min=1e-12).sqrt()
         left = (left - factor[:, step].square()).clamp(min=0)
         left[at] = 0
-    among = kernel[chosen][:, chosen] + _NOISE * torch.eye(count, dtype=points.dtype, device=points.device)
-    weights = torch.linalg.solve(among, kernel[chosen]).T
-    return torch.tensor(chosen, device=points.device), weights.float()
+    return torch.tensor(chosen, device=kernel.device)
+
+
+def tell(kernel: torch.Tensor, chosen: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """(p, c): what (p, m) values at the (m,) chosen points tell of all, around their generalised mean.
+
+    At the chosen points it is what was measured there.
+    """
+    held = values.to(kernel)
+    among = kernel[chosen][:, chosen] + _NOISE * torch.eye(
+        len(chosen), dtype=kernel.dtype, device=kernel.device
+    )
+    solved = torch.linalg.solve(among, torch.cat([torch.ones_like(held[:1]), held]).T)
+    mean = solved[:, 1:].sum(dim=0) / solved[:, 0].sum()
+    told = mean[:, None] + (solved[:, 1:] - solved[:, :1] * mean).T @ kernel[chosen]
+    told[:, chosen] = held
+    found: torch.Tensor = told.to(values)
+    return found
 
 
 def _combine(channels: torch.Tensor, scores: torch.Tensor, first: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from pytorch_grad_cam import GradCAM
 from scipy.ndimage import gaussian_filter
 
 from corpus.errors import UsageError
-from retrieval.localize.gscorecam import CHANNELS, as_masks, score_masks, spread
+from retrieval.localize.gscorecam import CHANNELS, alikeness, as_masks, score_masks, spread, tell
 from retrieval.localize.maps import METHODS, raw_maps, scaled
 from retrieval.localize.patch_similarity import REACH, leaning
 from trainer.activations import last_map
@@ -120,10 +120,21 @@ def test_gscorecam_is_the_map_of_the_plain_loop_over_the_same_channels(
 def test_the_chosen_points_tell_themselves_and_the_rest() -> None:
     points = torch.rand(80, 3, generator=torch.Generator().manual_seed(0))
     values = torch.sin(3 * points[:, 0]) + points[:, 1] * points[:, 2]
-    chosen, weights = spread(points, 30)
+    kernel = alikeness(points)
+    chosen = spread(kernel, torch.ones(80), 30)
     assert len(set(chosen.tolist())) == 30
-    told = weights @ values[chosen]
-    torch.testing.assert_close(told[chosen], values[chosen], atol=0.02, rtol=0)
+    [told] = tell(kernel, chosen, values[None, chosen])
+    assert (told[chosen] == values[chosen]).all()
     rest = torch.ones(80, dtype=torch.bool)
     rest[chosen] = False
     assert (told - values)[rest].abs().mean() < 0.1 * values.std()
+    level = tell(kernel, chosen, torch.full((2, 30), 0.7))
+    torch.testing.assert_close(level, torch.full((2, 80), 0.7))
+
+
+def test_what_matters_more_is_chosen_first() -> None:
+    kernel = alikeness(torch.rand(40, 2, generator=torch.Generator().manual_seed(1)))
+    strengths = torch.full((40,), 0.1)
+    strengths[7] = 1.0
+    chosen = spread(kernel, strengths, 5)
+    assert int(chosen[0]) == 7
