@@ -72,7 +72,9 @@ def main() -> None:
         "--encoder", type=Path, default=Path("runs/phantom"), help="where phantoms is not there"
     )
     parser.add_argument("--method", default="patches")
-    parser.add_argument("--refine", help="what follows the edges of its masks (default: as localize has it)")
+    parser.add_argument(
+        "--refine", help="what follows the edges of all masks but the mean (default: as localize has it)"
+    )
     parser.add_argument("--set", action="append", help="measure on these alone (repeat)")
     parser.add_argument("--phantoms", type=int, default=1_500)
     parser.add_argument("--epochs", type=int, default=60)

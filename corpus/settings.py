@@ -3,8 +3,10 @@
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from corpus.errors import UsageError
 
 
 class Settings(BaseSettings):
@@ -30,6 +32,7 @@ class Settings(BaseSettings):
     )
     refine: str = Field(
         default="sam",
+        pattern=r"^(sam(:.+)?|random-walker|none)$",
         description="What follows the film's edges in masks: sam (a checkpoint that is here, else the random "
         "walker), sam:NAME, sam:FILE, random-walker or none.",
     )
@@ -94,5 +97,18 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """Return the settings of this process, read once (`settings.cache_clear()` reads them anew)."""
-    return Settings()
+    """Return the settings of this process, read once (`settings.cache_clear()` reads them anew).
+
+    Raises:
+        UsageError: the surroundings hold a value that a setting cannot have; the value is not repeated.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = {str(one["loc"][0]): one["msg"] for one in error.errors() if one["loc"]}
+        told = (f"SIMILARITY_{name.upper()} ({_meaning(name)}): {why}" for name, why in wrong.items())
+        raise UsageError(f"a setting cannot be used: {'; '.join(told)}") from None
+
+
+def _meaning(name: str) -> str:
+    return (Settings.model_fields[name].description or "").rstrip(".")

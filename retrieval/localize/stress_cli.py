@@ -81,7 +81,7 @@ def stress(
     if method is not None:
         row_names([method])
     device = device or settings().device
-    encoder, refiner = Encoder.load(folder, device), open_refiner(refine, device)
+    refiner, encoder = open_refiner(refine, device), Encoder.load(folder, device)
     name = method_for(encoder.fingerprint, method)
     began = time.monotonic()
     outcome = Stress()

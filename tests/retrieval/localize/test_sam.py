@@ -340,6 +340,12 @@ def test_without_a_checkpoint_the_random_walker_serves(home: Path, monkeypatch: 
     monkeypatch.setenv("SIMILARITY_REFINE", "none")
     settings.cache_clear()
     assert open_refiner() is None
+    monkeypatch.setenv("SIMILARITY_REFINE", "magic")
+    settings.cache_clear()
+    with pytest.raises(
+        UsageError, match=r"a setting cannot be used: SIMILARITY_REFINE \(What follows the film's edges"
+    ):
+        open_refiner()
 
 
 @pytest.mark.parametrize("choice", ["", "sam:", "walker", "none:x", "random-walker:9"])
