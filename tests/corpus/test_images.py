@@ -168,10 +168,10 @@ def test_reading_pictures_and_sources_imports_no_model_and_no_database() -> None
     ("folder", "count"),
     [
         ("covid-chestxray/images", 524),
-        ("nih-chestxray14/images", 876),
+        ("nih-chestxray14/images", 2358),
         ("openi/images", 4),
         ("covid-cxr-segmentation/images", 70),
-        ("busi/images", 261),
+        ("busi/images", 361),
         ("not-radiographs", 38),
         ("dicom", 2),
     ],
