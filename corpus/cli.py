@@ -278,6 +278,13 @@ def _print_inspection(counted: dict[str, Any]) -> None:
     if counted["decoded"] is not None:
         facts.append(("decoded", counted["decoded"]))
     _print_table(console, counted["source"], ("", "count"), [(name, f"{n:,}") for name, n in facts])
+    near = counted["near_equal_ids"]
+    if near["count"]:
+        told = "; ".join(one_line(", ".join(group)) for group in near["examples"])
+        console.print(Text(f"patient ids that may be one patient's: {near['count']:,} groups ({told})"))
+        console.print(
+            Text("SIMILARITY_MATCH_PADDED_PATIENT_IDS=true matches those that differ by leading zeros")
+        )
     for name in ("views", "modalities", "sexes", "diagnoses", "attributes"):
         if counted[name]:
             told = ", ".join(f"{value} {n:,}" for value, n in list(counted[name].items())[:12])

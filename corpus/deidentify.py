@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from corpus.records import Report, Section, Study
+from corpus.subjects import patient_id_of
 
 BLANK = "XXXX"
 
@@ -239,8 +240,8 @@ def taken(study: Study, around: int = 40) -> Iterator[Taken]:
 
 
 def _known(study: Study) -> list[str]:
-    subject = study.subject_id.partition(":")[2]
-    return [value for value in (study.accession, study.study_uid, subject) if value]
+    subject = patient_id_of(study.subject_id)
+    return [value for value in (study.accession, study.study_uid, subject, *study.identifiers) if value]
 
 
 def _name(match: re.Match[str]) -> Span | None:

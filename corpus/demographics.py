@@ -19,13 +19,17 @@ _SEXES: dict[str, Sex] = {
     "m": "M", "male": "M", "man": "M",
     "o": "O", "other": "O",
 }  # fmt: skip
-_VIEWS: dict[str, View] = {
-    "pa": "pa", "postero anterior": "pa", "posteroanterior": "pa", "pa erect": "pa", "frontal pa": "pa",
-    "ap": "ap", "antero posterior": "ap", "anteroposterior": "ap", "ap erect": "ap", "frontal ap": "ap",
-    "ap supine": "ap_supine", "supine": "ap_supine", "ap semi erect": "ap",
-    "l": "lateral", "lat": "lateral", "lateral": "lateral", "ll": "lateral", "rl": "lateral",
-    "left lateral": "lateral", "right lateral": "lateral",
-}  # fmt: skip
+# The words of a view. Any other word ("decubitus", "oblique", "lordotic") makes another view.
+_PA = frozenset({"pa", "posteroanterior"})
+_AP = frozenset({"ap", "anteroposterior"})
+_LATERAL = frozenset({"lateral", "lat", "l", "ll", "rl", "llat", "rlat", "laterolateral"})
+_SIDES = frozenset({"left", "right", "lt", "rt", "l", "r"})
+_LYING = frozenset({"supine", "recumbent"})
+_UPRIGHT = frozenset(
+    {"erect", "upright", "standing", "sitting", "seated", "semierect", "semiupright", "semi"}
+)
+_NO_VIEW = frozenset({"chest", "thorax", "cxr", "portable", "mobile", "bedside", "view", "projection"})
+_FRONTAL: dict[View, frozenset[str]] = {"pa": _PA, "ap": _AP}
 _PLAIN_FILMS = frozenset({"xray", "xr", "radiograph", "radiography", "cxr", "plainfilm"})
 _UNKNOWN = frozenset({"", "u", "unknown", "na", "nan", "none", "null", "n/a", "?"})
 _DATE_FORMATS = (
@@ -100,12 +104,29 @@ def year_of(written: str | None) -> int | None:
 
 
 def parse_view(written: str | None) -> View | None:
-    """Return the view; None where none is written or it is only called frontal, `other` for the rest."""
+    """Return the view; None where none is written or it is only called frontal, `other` for the rest.
+
+    Dots, hyphens and the order of the words do not matter: "P.A.", "A-P", "CHEST PA", "AP SITTING", "LATERAL
+    LEFT". A view that is told by halves ("PA LAT") or in other words too ("lateral decubitus") is `other`.
+    """
     text = _told(written)
     if text is None:
         return None
-    words = re.sub(r"[\s_\-/]+", " ", text.lower()).strip()
-    return None if words == "frontal" else _VIEWS.get(words, "other")
+    plain = re.sub(r"[\s_\-/,;()]+", " ", text.lower().replace(".", "")).strip()
+    plain = re.sub(r"\b(p a|postero anterior)\b", "pa", plain)
+    plain = re.sub(r"\b(a p|antero posterior)\b", "ap", plain)
+    words = frozenset(plain.replace("latero lateral", "lateral").split()) - _NO_VIEW
+    if words & _LATERAL:
+        return "lateral" if words <= _LATERAL | _SIDES | _LYING | _UPRIGHT else "other"
+    words -= {"frontal"}
+    if words & _LYING:
+        return "ap_supine" if words <= _LYING | _AP else "other"
+    if words <= _UPRIGHT:
+        return None
+    for view, names in _FRONTAL.items():
+        if words <= names | _UPRIGHT:
+            return view
+    return "other"
 
 
 def parse_modality(written: str | None) -> str | None:

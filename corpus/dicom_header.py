@@ -3,21 +3,29 @@
 import io
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from corpus.dicom import Undecodable, is_dicom, parse
 from corpus.files import open_regular, read_bytes
+from corpus.view_codes import ViewCode
 
 _TAGS = (
     "StudyInstanceUID", "SOPInstanceUID", "PatientID", "AccessionNumber", "Modality", "BodyPartExamined",
-    "ViewPosition", "StudyDate", "PatientAge", "PatientBirthDate", "PatientSex", "MediaStorageSOPClassUID",
+    "ViewPosition", "ViewCodeSequence", "StudyDate", "PatientAge", "PatientBirthDate", "PatientSex",
+    "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "MediaStorageSOPClassUID",
+)  # fmt: skip
+# Those of them that have one value by the standard (PS3.6), and are texts that a backslash can cut in two.
+_SINGLE = (
+    "PatientID", "Modality", "BodyPartExamined", "ViewPosition", "StudyDate", "PatientAge",
+    "PatientBirthDate", "PatientSex", "IssuerOfPatientID",
 )  # fmt: skip
 _MAX_DEFLATED = 1 << 30
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
@@ -36,18 +44,31 @@ _CHEST = re.compile(r"CHEST|THORAX|LUNG|RIB|HEART|STERN|CLAVICLE")
 class Header:
     """The elements that a study is made of, as written, empty where absent.
 
-    `age` is `PatientAge`, or the years between `PatientBirthDate` and `StudyDate` where it is absent.
+    An element that the standard gives one value and the file several is its first value; `repeated` names
+    such elements. `accessions` are all values. `age` is `PatientAge`, or the years between `PatientBirthDate`
+    and `StudyDate` where it is absent. `issuer` is IssuerOfPatientID, else the universal entity id of its
+    qualifiers (PS3.3 10.14). The repr names nobody.
     """
 
     study_uid: str
-    patient_id: str
-    accession: str
+    instance_uid: str
+    patient_ids: tuple[str, ...] = field(repr=False)
+    issuer: str = field(repr=False)
+    accessions: tuple[str, ...] = field(repr=False)
     modality: str
     body_part: str
     view: str
-    date: str
-    age: str
-    sex: str
+    view_codes: tuple[ViewCode, ...]
+    date: str = field(repr=False)
+    age: str = field(repr=False)
+    sex: str = field(repr=False)
+    birth_date: str = field(repr=False)
+    repeated: tuple[str, ...] = ()
+
+    @property
+    def patient_id(self) -> str:
+        """The patient id: the first, where a file has several."""
+        return next(iter(self.patient_ids), "")
 
 
 def read_header(path: str | Path) -> Header:
@@ -105,27 +126,55 @@ def _read_tags(file: BinaryIO) -> Dataset:
 
 
 def _header_of(dataset: Dataset) -> Header:
-    study_date = _text(dataset, "StudyDate")
+    study_date, born = _text(dataset, "StudyDate"), _text(dataset, "PatientBirthDate")
     return Header(
-        study_uid=_text(dataset, "StudyInstanceUID"),
-        patient_id=_text(dataset, "PatientID"),
-        accession=_text(dataset, "AccessionNumber"),
+        study_uid="\\".join(_values(dataset, "StudyInstanceUID")),  # two of them are none
+        instance_uid="\\".join(_values(dataset, "SOPInstanceUID")),
+        patient_ids=_values(dataset, "PatientID"),
+        issuer=_issuer(dataset),
+        accessions=_values(dataset, "AccessionNumber"),
         modality=_text(dataset, "Modality").upper(),
         body_part=_text(dataset, "BodyPartExamined"),
         view=_text(dataset, "ViewPosition"),
+        view_codes=tuple(
+            ViewCode(*(_text(item, f"Code{part}") for part in ("Value", "ingSchemeDesignator", "Meaning")))
+            for item in _items(dataset, "ViewCodeSequence")
+        ),
         date=study_date,
-        age=_text(dataset, "PatientAge") or _age_between(_text(dataset, "PatientBirthDate"), study_date),
+        age=_text(dataset, "PatientAge") or _age_between(born, study_date),
         sex=_text(dataset, "PatientSex"),
+        birth_date=born,
+        repeated=tuple(name for name in _SINGLE if len(_values(dataset, name)) > 1),
     )
 
 
+def _issuer(dataset: Dataset) -> str:
+    qualifiers = _items(dataset, "IssuerOfPatientIDQualifiersSequence")
+    named = (_text(item, "UniversalEntityID") for item in qualifiers)
+    return _text(dataset, "IssuerOfPatientID") or next(filter(None, named), "")
+
+
 def _text(dataset: Dataset, keyword: str) -> str:
-    """An element's text without padding; empty where it is absent or cannot be read."""
+    """An element's first value without padding; empty where it is absent or cannot be read."""
+    return next(iter(_values(dataset, keyword)), "")
+
+
+def _values(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """An element's values (PS3.5 6.4) without padding, those that are empty left out."""
     try:
         value = dataset.get(keyword)
-        return "" if value is None else str(value).strip(" \0")
+        values = value if isinstance(value, MultiValue) else () if value is None else (value,)
+        return tuple(text for one in values if (text := str(one).strip(" \0")))
     except Exception:  # an element of a wrong type is as good as none
-        return ""
+        return ()
+
+
+def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; none where it is absent or cannot be read."""
+    try:
+        return list(dataset.get(keyword) or ())
+    except Exception:  # as above
+        return []
 
 
 def _age_between(born: str, seen: str) -> str:

@@ -11,6 +11,7 @@ from corpus.findings import VOCABULARY, Status
 from corpus.images import read_image
 from corpus.labeler import labeled
 from corpus.records import ImageRef, ItemState, Problem, Source, Study
+from corpus.subjects import PATIENT_SOURCES, near_equal_ids
 
 _REASONS = 10
 _EXAMPLES = 3
@@ -44,6 +45,7 @@ def inspect(
         "source": source.name,
         "studies": len(studies),
         "subjects": len({study.subject_id for study in studies}),
+        "near_equal_ids": _near_equal(studies),
         "images": len(images),
         "reports": sum(study.report is not None for study in studies),
         "pairs": sum(study.report is not None and bool(study.images) for study in studies),
@@ -85,6 +87,13 @@ def _reasons(problems: Iterable[Problem]) -> list[dict[str, Any]]:
         items.setdefault(problem.reason.removeprefix(name), []).append(problem.item_id)
     commonest = sorted(items.items(), key=lambda entry: -len(entry[1]))[:_REASONS]
     return [{"reason": reason, "count": len(ids), "examples": ids[:_EXAMPLES]} for reason, ids in commonest]
+
+
+def _near_equal(studies: Iterable[Study]) -> dict[str, Any]:
+    """Patient ids that may be one patient's: how many groups of them, and a few."""
+    named = {s.subject_id for s in studies if s.source in PATIENT_SOURCES and s.subject_id != s.study_id}
+    groups = near_equal_ids(named)
+    return {"count": len(groups), "examples": groups[:_EXAMPLES]}
 
 
 def _decode(images: list[ImageRef], problems: list[Problem], step: Callable[[str, int], None]) -> int:

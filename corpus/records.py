@@ -23,13 +23,15 @@ class ImageRef:
 
     `location` is where its pixels come from: an absolute file path, or `phantom://SEED/NUMBER` for a
     picture that is drawn rather than stored. `corpus.images.read_image(location)` gives the pixels.
-    `item_id` is `<study_id>#<image file stem>`: unique in its study, with no folder in it.
+    `item_id` is `<study_id>#<image file stem>`: unique in its study, with no folder in it. `instance_uid`:
+    the SOPInstanceUID of a DICOM file, which one image bears; in the index its keyed hash.
     """
 
     item_id: str
     location: str
     view: View | None = None
     modality: str | None = None
+    instance_uid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,9 @@ class Study:
 
     `findings` is what the film shows (present, absent, uncertain; what is not in it is unmentioned);
     `diagnosis` is what it turned out to be, and stays apart. `age` in years; `date` is ISO 8601.
-    `attributes` are a table's own columns, kept for filters.
+    `attributes` are a table's own columns, kept for filters. `birth_date` (ISO 8601) stays
+    with the source: the index has `birth_key`, a keyed hash of it, to tell apart patients of one patient id.
+    `identifiers`: further ids of its record that a report may repeat (de-identification takes them out).
     """
 
     study_id: str
@@ -91,6 +95,9 @@ class Study:
     accession: str | None = None
     study_uid: str | None = None
     attributes: Mapping[str, AttributeValue] = field(default_factory=lambda: MappingProxyType({}))
+    birth_date: str | None = field(default=None, repr=False)
+    birth_key: str | None = field(default=None, repr=False)
+    identifiers: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
         default=30.0, ge=0, description="How long a job waits for another that owns the index."
     )
 
+    match_padded_patient_ids: bool = Field(
+        default=False, description="Patient ids of digits that differ by leading zeros name one patient."
+    )
     deidentify: bool = Field(
         default=True,
         description="Take names, dates and numbers out of report texts before they are indexed.",

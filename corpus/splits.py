@@ -7,6 +7,8 @@ made of theirs (`corpus counterfactual`), which a manifest reads with its own na
 import hashlib
 from typing import Literal, get_args
 
+from corpus.subjects import key_of
+
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -27,9 +29,14 @@ def fold_of(subject_id: str, folds: int) -> int:
 
 
 def _person(subject_id: str) -> str:
-    """The id that a person has in its own source: a manifest's subject may be one of another source's."""
-    of_manifest = subject_id.removeprefix("manifest:")
-    return of_manifest if ":" in of_manifest else subject_id
+    """The id that a person has in its own source: a manifest's subject may be one of another source's.
+
+    Subjects that are kept apart under one patient id share a side: an error of a header must not spread one
+    patient over two.
+    """
+    key = key_of(subject_id)
+    of_manifest = key.removeprefix("manifest:")
+    return of_manifest if ":" in of_manifest else key
 
 
 def _bucket(name: str, count: int) -> int:

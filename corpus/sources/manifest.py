@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from corpus.dicom_header import read_header
 from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, quoted, read_bytes
 from corpus.findings import VOCABULARY, Status, Statuses
-from corpus.records import AttributeValue, ImageRef, Problem, ProblemSink, Study
+from corpus.records import AttributeValue, ImageRef, Problem, ProblemSink, Sex, Study
 from corpus.sources.dicom import refuse_header
 from corpus.sources.parts import cell, image_ids, parsed, refuse_modality, report_bad_rows
 from corpus.sources.reports_table import one_report, report_text
+from corpus.subjects import Patient, Subject, assign_subjects, matched_id, names_nobody
 from corpus.tables import Table, nearest, read_table
 
 NAME = "manifest"
@@ -36,7 +37,7 @@ _Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ManifestSource:
-    """Studies are `manifest:<study_id>`, subjects `manifest:<subject_id>` (the study, where none is)."""
+    """Studies are `manifest:<study_id>`, subjects `manifest:<subject_id>` (the study, if it names none)."""
 
     table: Path
     admit: frozenset[str]
@@ -74,10 +75,14 @@ class ManifestSource:
             else:
                 on_problem(Problem(f"{NAME}:row{number}", "failed", f"row {number} has no study_id"))
         shared = _shared_accessions(studies)
+        subjects = _subjects(studies)
         for study_id, rows in studies.items():
             study = self._study(study_id, rows, shared, attributes, on_problem)
             if study is not None:
-                yield study
+                subject = subjects[study_id]
+                if subject.warning is not None and any(cell(row.get("subject_id")) for row in rows):
+                    on_problem(Problem(f"{study_id}#subject", "skipped", subject.warning))
+                yield replace(study, subject_id=subject.subject_id)
 
     def _study(
         self,
@@ -102,14 +107,14 @@ class ManifestSource:
         def one(column: str) -> str | None:
             return _agreed(study_id, rows, column, on_problem)
 
-        subject, accession = one("subject_id"), one("accession")
+        accession = one("accession")
         if accession in shared:
             reason = "its accession belongs to more than one subject: the study is kept without it"
             on_problem(Problem(f"{study_id}#accession", "failed", reason))
             accession = None
         return Study(
             study_id=study_id,
-            subject_id=f"{NAME}:{subject}" if subject else study_id,
+            subject_id=study_id,
             source=NAME,
             images=images,
             report=report,
@@ -149,6 +154,35 @@ class ManifestSource:
                 on_problem(Problem(item_id, "skipped", refused, str(path)))
                 continue
             yield ImageRef(item_id, str(path), parse_view(cell(row.get("view"))), modality)
+
+
+def _subjects(studies: Mapping[str, Sequence[_Row]]) -> dict[str, Subject]:
+    """The subject of each study: `manifest:<subject_id>`, those of one id and other sexes kept apart.
+
+    Placeholders name nobody, but for the 0 of a table that counts its subjects from there.
+    """
+    named = {
+        study_id: next((name for row in rows if (name := cell(row.get("subject_id")))), "")
+        for study_id, rows in studies.items()
+    }
+    counted = "1" in named.values()
+    return assign_subjects(
+        {
+            study_id: Patient(
+                f"{NAME}:{matched_id(name)}" if not names_nobody(name) or (counted and name == "0") else "",
+                _sex(studies[study_id]),
+            )
+            for study_id, name in named.items()
+        }
+    )
+
+
+def _sex(rows: Sequence[_Row]) -> Sex | None:
+    written = next((text for row in rows if (text := cell(row.get("sex")))), None)
+    try:
+        return parse_sex(written)
+    except ValueError:
+        return None
 
 
 def _is_there(path: Path) -> bool:

@@ -161,3 +161,19 @@ def test_a_drawn_cohort_is_inspected_and_labelled() -> None:
     jsonschema.validate(counted, schema("corpus-inspect"))
     assert counted["decoded"] == counted["pairs"] == 4
     assert len(run("label", "phantom:4@1").stdout.splitlines()) == 4
+
+
+def test_inspect_reports_ids_that_may_be_one_patients(tmp_path: Path) -> None:
+    rows = "study_id,subject_id,report\na,0003003,Clear.\nb,3003,Clear.\nc,A-1,Clear.\nd,a1,Clear.\n"
+    (tmp_path / "m.csv").write_text(rows)
+    told = run("inspect", f"manifest:{tmp_path / 'm.csv'}", "--json")
+    counted = json.loads(told.stdout)
+    jsonschema.validate(counted, schema("corpus-inspect"))
+    assert counted["subjects"] == 4
+    assert counted["near_equal_ids"] == {
+        "count": 2,
+        "examples": [["manifest:0003003", "manifest:3003"], ["manifest:A-1", "manifest:a1"]],
+    }
+    printed = " ".join(run("inspect", f"manifest:{tmp_path / 'm.csv'}").stdout.split())
+    assert "2 groups (manifest:0003003, manifest:3003; " in printed
+    assert "SIMILARITY_MATCH_PADDED_PATIENT_IDS" in printed

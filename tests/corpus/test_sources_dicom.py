@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import Dataset
 
+from corpus.deidentify import deidentify
 from corpus.errors import CorpusError
 from corpus.images import read_image
 from corpus.records import Problem, Study
 from corpus.sources import open_source
+from corpus.subjects import key_of
 
 
 def read(folder: Path, **options: object) -> tuple[dict[str, Study], list[Problem]]:
@@ -159,6 +162,198 @@ def test_a_study_of_two_patients_is_left_out_and_names_neither(films: Path, make
 def test_a_study_without_patient_is_its_own_subject(films: Path, make_dicom) -> None:
     make_dicom(films / "a.dcm", PatientID=None)
     assert read(films)[0]["dicom:1.2.3"].subject_id == "dicom:1.2.3"
+
+
+# whose a study is
+
+
+def problem_reasons(problems: list[Problem], name: str) -> dict[str, str]:
+    return {p.item_id: p.reason for p in problems if p.item_id.endswith(name)}
+
+
+def test_two_sites_ids_are_two_subjects_by_their_issuer(films: Path, make_dicom) -> None:
+    make_dicom(films / "a.dcm", StudyInstanceUID="1.1", PatientID="1001", IssuerOfPatientID="NORTH")
+    make_dicom(films / "b.dcm", StudyInstanceUID="1.2", PatientID="1001", IssuerOfPatientID="SOUTH")
+    qualifier = Dataset()
+    qualifier.UniversalEntityID, qualifier.UniversalEntityIDType = "1.2.276.7", "ISO"
+    make_dicom(
+        films / "c.dcm",
+        StudyInstanceUID="1.3",
+        PatientID="1001",
+        IssuerOfPatientIDQualifiersSequence=[qualifier],
+    )
+    make_dicom(films / "d.dcm", StudyInstanceUID="1.4", PatientID="1001")
+    studies, problems = read(films)
+    assert [study.subject_id for study in studies.values()] == [
+        "dicom:NORTH::1001",
+        "dicom:SOUTH::1001",
+        "dicom:1.2.276.7::1001",
+        "dicom:1001",
+    ]
+    assert not problems
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"PatientSex": "F"}, {"PatientSex": "M"}),
+        ({"PatientBirthDate": "19500102"}, {"PatientBirthDate": "19600102"}),
+    ],
+)
+def test_patients_of_one_id_who_contradict_are_kept_apart_and_recorded(
+    films: Path, make_dicom, one: dict, other: dict
+) -> None:
+    make_dicom(films / "a.dcm", StudyInstanceUID="1.1", PatientID="SECRET", **one)
+    make_dicom(films / "b.dcm", StudyInstanceUID="1.2", PatientID="SECRET", **other)
+    studies, problems = read(films)
+    first, second = (study.subject_id for study in studies.values())
+    assert first != second
+    assert key_of(first) == key_of(second) == "dicom:SECRET"
+    told = problem_reasons(problems, "#subject")
+    assert list(told) == ["dicom:1.1#subject", "dicom:1.2#subject"]
+    assert all("another sex or birth date" in reason and "SECRET" not in reason for reason in told.values())
+
+
+def test_a_placeholder_makes_each_study_its_own_subject_with_a_warning(films: Path, make_dicom) -> None:
+    for number, name in enumerate(["ANONYMOUS", "ANONYMOUS", "0", None]):
+        make_dicom(films / f"{number}.dcm", StudyInstanceUID=f"1.{number}", PatientID=name)
+    studies, problems = read(films)
+    assert [study.subject_id for study in studies.values()] == list(studies)
+    assert len(problem_reasons(problems, "#subject")) == 4
+
+
+def test_a_study_whose_files_contradict_each_other_is_left_out(films: Path, make_dicom) -> None:
+    make_dicom(films / "a.dcm", PatientBirthDate="19500102")
+    make_dicom(films / "b.dcm", PatientBirthDate="19600102")
+    make_dicom(films / "c.dcm", StudyInstanceUID="1.4", IssuerOfPatientID="NORTH")
+    make_dicom(films / "d.dcm", StudyInstanceUID="1.4", IssuerOfPatientID="SOUTH")
+    make_dicom(films / "e.dcm", StudyInstanceUID="1.5", IssuerOfPatientID="SOUTH")
+    make_dicom(films / "f.dcm", StudyInstanceUID="1.5")
+    studies, problems = read(films)
+    assert list(studies) == ["dicom:1.5"]
+    assert studies["dicom:1.5"].subject_id == "dicom:SOUTH::P1", "what a file leaves out contradicts nothing"
+    assert [p.state for p in problems] == ["failed"] * 4
+
+
+def test_an_accession_of_two_sites_is_never_joined(films: Path, tmp_path: Path, make_dicom) -> None:
+    for uid, issuer in (("1.1", "NORTH"), ("1.2", "SOUTH")):
+        make_dicom(films / f"{uid}.dcm", StudyInstanceUID=uid, AccessionNumber="A1", IssuerOfPatientID=issuer)
+    studies, problems = read(films, reports=table(tmp_path, "accession,subject_id,report\nA1,P1,Whose?\n"))
+    assert all(study.report is None for study in studies.values())
+    assert {p.state for p in problems} == {"failed"}
+
+
+# elements of several values
+
+
+@pytest.mark.parametrize("listed", ["A100", "A101", "A100\\A101", "A7\\A101"])
+def test_a_report_joins_on_any_of_the_accessions(
+    films: Path, tmp_path: Path, make_dicom, listed: str
+) -> None:
+    make_dicom(films / "a.dcm", AccessionNumber=["A100", "A101"])
+    studies, problems = read(films, reports=table(tmp_path, f"accession,report\n{listed},Joined.\n"))
+    assert list(studies) == ["dicom:1.2.3"]
+    assert studies["dicom:1.2.3"].report.described == "Joined."  # type: ignore[union-attr]
+    assert studies["dicom:1.2.3"].accession == "A100"
+    assert not problems
+
+
+def test_two_reports_of_two_accessions_are_told_as_two_reports_of_one_are(
+    films: Path, tmp_path: Path, make_dicom
+) -> None:
+    make_dicom(films / "a.dcm", AccessionNumber=["A100", "A101"])
+    studies, problems = read(
+        films, reports=table(tmp_path, "accession,report\nA100,One.\nA101,Two.\nA101,One.\n")
+    )
+    assert studies["dicom:1.2.3"].report.described == "One."  # type: ignore[union-attr]
+    assert [(p.item_id, p.state) for p in problems] == [("dicom:1.2.3#report~2", "failed")]
+
+
+def test_an_element_of_one_value_gives_its_first_and_the_rest_is_recorded(films: Path, make_dicom) -> None:
+    make_dicom(
+        films / "a.dcm",
+        PatientID=["P2", "OLD7"],
+        PatientAge=["045Y", "046Y"],
+        PatientSex=["F", "F"],
+        StudyDate=["20200131", "20200201"],
+        Modality=["DX", "CR"],
+        BodyPartExamined=["CHEST", "RIB"],
+        ViewPosition=["PA", "LL"],
+    )
+    studies, problems = read(films)
+    study = studies["dicom:1.2.3"]
+    assert (study.subject_id, study.age, study.sex, study.date) == ("dicom:P2", 45.0, "F", "2020-01-31")
+    assert (study.images[0].view, study.images[0].modality) == ("pa", "DX")
+    assert {p.item_id.partition("#")[2] for p in problems} == {
+        "PatientID", "PatientAge", "PatientSex", "StudyDate", "Modality", "BodyPartExamined", "ViewPosition",
+    }  # fmt: skip
+    assert all("several values" in p.reason and "OLD7" not in p.reason for p in problems)
+    assert deidentify("Seen as OLD7 and P2XY before.", study.identifiers) == "Seen as XXXX and P2XY before."
+
+
+def test_two_study_uids_are_none(films: Path, make_dicom) -> None:
+    make_dicom(films / "a.dcm", StudyInstanceUID=["1.2", "1.3"])
+    studies, problems = read(films)
+    assert not studies
+    assert "malformed StudyInstanceUID" in problems[0].reason
+
+
+# views
+
+
+def test_a_view_code_stands_in_for_an_empty_position(films: Path, make_dicom) -> None:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "R-10206", "SRT", "antero-posterior"
+    make_dicom(films / "a.dcm", ViewCodeSequence=[code], ViewPosition="")
+    make_dicom(films / "b.dcm", ViewCodeSequence=[code], ViewPosition="PA")
+    studies, problems = read(films)
+    assert [image.view for image in studies["dicom:1.2.3"].images] == ["ap", "pa"]
+    assert [(p.item_id, p.state) for p in problems] == [("dicom:1.2.3#b@view", "skipped")]
+
+
+# one SOPInstanceUID twice
+
+OTHER = np.zeros((32, 32), np.uint16)
+
+
+def test_a_copy_of_a_file_is_one_image(films: Path, make_dicom) -> None:
+    make_dicom(films / "a.dcm", SOPInstanceUID="1.9")
+    make_dicom(films / "b.dcm", SOPInstanceUID="1.9", SeriesDescription="sent again")
+    studies, problems = read(films)
+    assert [image.item_id for image in studies["dicom:1.2.3"].images] == ["dicom:1.2.3#a"]
+    assert [(p.item_id, p.state) for p in problems] == [("dicom:1.2.3#b", "skipped")]
+
+
+@pytest.mark.parametrize("study_uid", ["1.2.3", "1.2.4"])
+def test_other_pixels_under_one_uid_are_a_conflict(films: Path, make_dicom, study_uid: str) -> None:
+    make_dicom(films / "a.dcm", SOPInstanceUID="1.9")
+    make_dicom(films / "b.dcm", OTHER, SOPInstanceUID="1.9", StudyInstanceUID=study_uid)
+    make_dicom(films / "c.dcm", OTHER, StudyInstanceUID=study_uid)
+    studies, problems = read(films)
+    assert {i.item_id for s in studies.values() for i in s.images} == {
+        "dicom:1.2.3#a",
+        f"dicom:{study_uid}#c",
+    }
+    assert [(p.item_id, p.state) for p in problems] == [(f"dicom:{study_uid}#b", "failed")]
+    assert "other pixels" in problems[0].reason
+
+
+def test_one_image_of_two_patients_is_a_conflict_though_its_pixels_are_equal(films: Path, make_dicom) -> None:
+    make_dicom(films / "a.dcm", SOPInstanceUID="1.9", PatientID="P1")
+    make_dicom(films / "b.dcm", SOPInstanceUID="1.9", PatientID="SECRET", StudyInstanceUID="1.2.4")
+    studies, problems = read(films)
+    assert list(studies) == ["dicom:1.2.3"]
+    assert [(p.item_id, p.state) for p in problems] == [("dicom:1.2.4#b", "failed")]
+    assert "another patient" in problems[0].reason
+    assert "SECRET" not in problems[0].reason
+
+
+def test_one_image_in_two_studies_of_a_patient_stays_in_both(films: Path, make_dicom) -> None:
+    make_dicom(films / "a.dcm", SOPInstanceUID="1.9")
+    make_dicom(films / "b.dcm", SOPInstanceUID="1.9", StudyInstanceUID="1.2.4")
+    studies, problems = read(films)
+    assert len(studies) == 2
+    assert not problems
 
 
 # reports beside the films

@@ -339,3 +339,31 @@ def test_views_modalities_and_sexes_have_one_name_each() -> None:
     assert [parse_modality(m) for m in ("X-ray", "CXR", "dx", "CT", None)] == ["XR", "XR", "DX", "CT", None]
     assert [parse_sex(s) for s in ("F", "male", "O", "U", None)] == ["F", "M", "O", None, None]
     assert Status("present") is Status.PRESENT
+
+
+def test_placeholders_and_contradicting_sexes_never_merge_two_patients(tmp_path: Path) -> None:
+    rows = (
+        "study_id,subject_id,sex,report\n"
+        "a,unknown,F,Clear.\nb,unknown,F,Clear.\nc,0,F,Clear.\nd,p1,F,Clear.\ne,p1,M,Clear.\nf,p1,,Clear.\n"
+        "g,p2,F,Clear.\nh,p2,O,Clear.\ni,,F,Clear.\n"
+    )
+    (tmp_path / "m.csv").write_text(rows)
+    problems: list[Problem] = []
+    source = open_source(f"manifest:{tmp_path / 'm.csv'}")
+    subjects = {s.study_id[-1]: s.subject_id for s in source.studies(problems.append)}
+    assert [subjects[name] for name in "abc"] == ["manifest:a", "manifest:b", "manifest:c"]
+    assert subjects["d"] == "manifest:p1"
+    assert subjects["e"].startswith("manifest:p1~")
+    assert subjects["f"] == "manifest:f", "nothing tells which of the two it is"
+    assert subjects["g"] == subjects["h"] == "manifest:p2"
+    assert {p.item_id[9] for p in problems} == set("abcdef"), "an empty cell is no placeholder"
+
+
+def test_a_table_may_count_its_subjects_from_0(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("study_id,subject_id,report\na,0,Clear.\nb,0,Clear.\nc,1,Clear.\n")
+    source = open_source(f"manifest:{tmp_path / 'm.csv'}")
+    assert [study.subject_id for study in source.studies([].append)] == [
+        "manifest:0",
+        "manifest:0",
+        "manifest:1",
+    ]

@@ -1,0 +1,84 @@
+"""Files of one SOPInstanceUID: copies of one image, or two images of which one bears the other's name."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from corpus.errors import CorpusError
+from corpus.files import UnreadableFile, read_bytes
+from corpus.images import content_hash
+from corpus.records import Problem
+
+COPY = "is a copy of another file of its study (same SOPInstanceUID, same pixels), which is kept"
+OTHER_PIXELS = (
+    "its SOPInstanceUID is that of another image with other pixels: it is left out; give it a UID of its own"
+)
+OTHER_PATIENT = (
+    "its SOPInstanceUID is that of an image of another patient: it is left out; find out whose it is"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A file that says which image it is. `subject_id`: None where its study names nobody."""
+
+    item_id: str
+    study_id: str
+    subject_id: str | None
+    instance_uid: str
+    path: Path
+
+
+def repeated_instances(instances: Iterable[Instance]) -> dict[str, Problem]:
+    """Return the files that are left out because an earlier one has their UID, by item id.
+
+    Only files whose UID repeats are read. One image in two studies of a patient stays in both.
+    """
+    named: dict[str, list[Instance]] = defaultdict(list)
+    for instance in instances:
+        if instance.instance_uid:
+            named[instance.instance_uid].append(instance)
+    refused: dict[str, Problem] = {}
+    for same in named.values():
+        kept: list[Instance] = []
+        contents: dict[Path, str] = {}
+        for instance in same if len(same) > 1 else ():
+            problem = next(filter(None, (_refused(instance, other, contents) for other in kept)), None)
+            if problem is None:
+                kept.append(instance)
+            else:
+                refused[instance.item_id] = problem
+    return refused
+
+
+def _refused(instance: Instance, other: Instance, contents: dict[Path, str]) -> Problem | None:
+    whose = (instance.subject_id, other.subject_id)
+    location = str(instance.path)
+    if None not in whose and whose[0] != whose[1]:
+        return Problem(instance.item_id, "failed", OTHER_PATIENT, location)
+    if not _same_pixels(instance.path, other.path, contents):
+        return Problem(instance.item_id, "failed", OTHER_PIXELS, location)
+    same_study = instance.study_id == other.study_id
+    return Problem(instance.item_id, "skipped", COPY, location) if same_study else None
+
+
+def _same_pixels(one: Path, other: Path, contents: dict[Path, str]) -> bool:
+    """Equal files have equal pixels; others are decoded, and what cannot be is another image."""
+    if _file_hash(one) == _file_hash(other):
+        return True
+    for path in (one, other):
+        if path not in contents:
+            try:
+                contents[path] = content_hash(path)
+            except CorpusError:
+                contents[path] = str(path)
+    return contents[one] == contents[other]
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except UnreadableFile:
+        return str(path)

@@ -1,0 +1,251 @@
+"""Who a study is of: the key of a subject, ids that name nobody, and patients who share no more than an id.
+
+A source and a query ask the same functions, so that a patient has one subject wherever an image comes from.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+from corpus.records import Sex
+from corpus.settings import settings
+
+_NOBODY = frozenset({
+    "anonymous", "anonymized", "anonymised", "anon", "deidentified", "removed", "redacted", "unknown", "unk",
+    "unidentified", "undefined", "unassigned", "none", "null", "nil", "na", "nan", "noid", "noname", "test",
+    "testpatient", "patient", "dummy", "default",
+})  # fmt: skip
+_FILLER = re.compile(r"0+|9{4,}|x{2,}")
+_APART = re.compile(r"~[0-9a-f]{8}$")
+_UID = re.compile(r"[0-9]+(\.[0-9]+){3,}")
+_SIGNS = re.compile(r"[\W_]+")
+_NO_BIRTH_DATE = date(1900, 1, 1)
+"""What anonymizers write for a birth date is this day or an earlier one."""
+
+PATIENT_SOURCES = frozenset({"dicom", "manifest"})
+"""Sources whose patient ids a hospital or a table gave; those of published sets are their makers' care."""
+
+SHARED_BY = 3
+"""An id on every study of a source names nobody where so many patients stand under it who contradict each
+other, or two in `SHARED_STUDIES` studies: two studies of one patient are a folder like any other."""
+SHARED_STUDIES = 10
+_YEARS_APART = 2.0  # an age is in whole years on two study dates
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """Whom a record names, as far as it says.
+
+    `key`: `subject_key`, or empty where the id is absent or a placeholder. `birth_date`: ISO 8601, or in the
+    index the keyed hash that stands for it; it is compared, never shown. `birth_year`: study date less age.
+    """
+
+    key: str = field(repr=False)
+    sex: Sex | None = field(default=None, repr=False)
+    birth_date: str | None = field(default=None, repr=False)
+    birth_year: float | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The subject of a study. `warning`: why the patient id alone did not decide it, in a clause."""
+
+    subject_id: str
+    warning: str | None = None
+
+
+NAMES_NOBODY = "its patient id is absent or a placeholder: the study is a subject of its own"
+ON_EVERY_STUDY = (
+    "one patient id stands on every study, of patients of different sex or age: each study is a subject of "
+    "its own"
+)
+KEPT_APART = "its patient id is also that of a patient of another sex or birth date: they are kept apart"
+UNDECIDED = (
+    "its patient id is that of several patients and it has neither sex nor birth date to tell which: "
+    "the study is a subject of its own"
+)
+
+
+def names_nobody(patient_id: str) -> bool:
+    """Whether a patient id is a placeholder: empty, ANON, UNKNOWN, N/A, TEST, 000, 9999, XXXX, dashes."""
+    plain = _SIGNS.sub("", unicodedata.normalize("NFKC", patient_id).casefold())
+    return not plain or plain in _NOBODY or _FILLER.fullmatch(plain) is not None
+
+
+def matched_id(patient_id: str) -> str:
+    """Return the id by which a patient is found: as written, or by a setting without leading zeros."""
+    padded = settings().match_padded_patient_ids and patient_id.isascii() and patient_id.isdigit()
+    return patient_id.lstrip("0") if padded else patient_id
+
+
+def subject_key(source: str, patient_id: str, issuer: str = "") -> str:
+    """Return the key of a patient: `<source>:<id>`, or `<source>:<issuer>::<id>`; no two patients have one.
+
+    Args:
+        source: the kind of source; where nobody is named as issuer it stands for one.
+        patient_id: DICOM's (0010,0020), no placeholder.
+        issuer: DICOM's (0010,0021); empty where absent.
+    """
+    name = matched_id(patient_id)
+    if issuer:
+        return f"{source}:{_escaped(issuer, ':')}::{_escaped(name, ':')}"
+    # As written wherever nothing could be mistaken for an issuer, for a mark of ours or for an escape.
+    return f"{source}:{_escaped(name, ':') if re.search(r'::|[~%]', name) else name}"
+
+
+def patient_id_of(subject_id: str) -> str:
+    """Return the patient id that a key was made of."""
+    name = key_of(subject_id).partition(":")[2]
+    return re.sub(r"%(25|3A|7E)", lambda code: chr(int(code[1], 16)), name.rpartition("::")[2])
+
+
+def key_of(subject_id: str) -> str:
+    """Return the key that a subject shares with those who are kept apart from it."""
+    return _APART.sub("", subject_id)
+
+
+def matching_subjects(subject_id: str) -> set[str]:
+    """The ids that mean a subject: as named, and as patient ids are matched."""
+    source, _, name = subject_id.partition(":")
+    issuer, colons, patient_id = name.rpartition("::")
+    return {subject_id, f"{source}:{issuer}{colons}{matched_id(patient_id)}"}
+
+
+def apart(key: str, study_id: str) -> str:
+    """Return the id of a subject that is kept apart from others of its key, by its first study."""
+    return f"{key}~{hashlib.sha256(study_id.encode()).hexdigest()[:8]}"
+
+
+def read_birth_date(written: str, study_date: str | None) -> str | None:
+    """Return a birth date (DICOM's DA) in ISO 8601; None where it is absent, a filler or after the study."""
+    try:
+        born = date.fromisoformat(written)
+    except ValueError:
+        return None
+    if born <= _NO_BIRTH_DATE or born.isoformat() > (study_date or "2100"):
+        return None
+    return born.isoformat()
+
+
+def contradict(one: Patient, other: Patient) -> bool:
+    """Whether two records cannot be of one patient: F and M, or two birth dates.
+
+    What is missing contradicts nothing, nor does the sex O: it is what many systems write for unknown.
+    """
+    births = {one.birth_date, other.birth_date} - {None}
+    return {one.sex, other.sex} == {"F", "M"} or len(births) > 1
+
+
+def agreement(one: Patient, other: Patient) -> int:
+    """How much speaks for one patient: 2 for a birth date, 1 for a sex."""
+    birth = one.birth_date is not None and one.birth_date == other.birth_date
+    return 2 * birth + (one.sex is not None and one.sex == other.sex)
+
+
+def pick(
+    patient: Patient, known: Mapping[str, Sequence[Patient]], *, before: str | None = None
+) -> tuple[str, ...]:
+    """Return which subjects of a key a patient can be: those that nothing contradicts and most speaks for.
+
+    Args:
+        patient: whom a record names.
+        known: subject → the patients of its other records.
+        before: the subject that this record had; it stays where as much speaks for it.
+
+    Returns:
+        None for a patient who is new, several where the record does not say enough.
+    """
+    speaks = {
+        subject: max((agreement(patient, record) for record in records), default=0)
+        for subject, records in known.items()
+        if not any(contradict(patient, record) for record in records)
+    }
+    if before is not None and before not in known:
+        speaks[before] = 0
+    best = tuple(subject for subject, much in speaks.items() if much == max(speaks.values()))
+    return (before,) if before is not None and before in best else best
+
+
+def assign_subjects(patients: Mapping[str, Patient]) -> dict[str, Subject]:
+    """Return the subject of each study of a source, independent of their order.
+
+    Args:
+        patients: study_id → whom it names.
+    """
+    named: dict[str, list[str]] = defaultdict(list)
+    subjects: dict[str, Subject] = {}
+    for study_id, patient in patients.items():
+        if patient.key:
+            named[patient.key].append(study_id)
+        else:
+            subjects[study_id] = Subject(study_id, NAMES_NOBODY)
+    for key, study_ids in named.items():
+        of_key = {study_id: patients[study_id] for study_id in study_ids}
+        if len(named) == 1 and _is_shared(list(of_key.values())):
+            subjects |= {study_id: Subject(study_id, ON_EVERY_STUDY) for study_id in study_ids}
+        else:
+            subjects |= _assign(key, of_key)
+    return subjects
+
+
+def near_equal_ids(subject_ids: Iterable[str]) -> list[list[str]]:
+    """The subjects whose patient ids differ only by leading zeros, case, blanks or signs, grouped."""
+    alike: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for key in {key_of(subject_id) for subject_id in subject_ids}:
+        patient_id = patient_id_of(key)
+        if _UID.fullmatch(patient_id):
+            continue  # its dots are no separators
+        plain = _SIGNS.sub("", unicodedata.normalize("NFKC", patient_id).casefold()).lstrip("0")
+        alike[key.removesuffix(patient_id), plain].add(key)
+    return sorted(sorted(keys) for (_, plain), keys in alike.items() if plain and len(keys) > 1)
+
+
+def _assign(key: str, patients: Mapping[str, Patient]) -> dict[str, Subject]:
+    """Those who say most come first, so that what they say decides; then by study."""
+    known: dict[str, list[Patient]] = {}
+    found: dict[str, str] = {}
+    ordered = sorted(patients, key=lambda name: (-agreement(patients[name], patients[name]), name))
+    for study_id in ordered:
+        fitting = pick(patients[study_id], known)
+        if len(fitting) > 1:
+            found[study_id] = study_id
+            continue
+        subject = fitting[0] if fitting else apart(key, study_id) if known else key
+        known.setdefault(subject, []).append(patients[study_id])
+        found[study_id] = subject
+    several = len(known) > 1
+    return {
+        study_id: Subject(subject, (UNDECIDED if subject == study_id else KEPT_APART) if several else None)
+        for study_id, subject in found.items()
+    }
+
+
+def _is_shared(patients: Sequence[Patient]) -> bool:
+    """Whether an id that stands on every study of a source is nobody's."""
+    people: list[list[Patient]] = []
+    for patient in sorted(patients, key=lambda p: (-agreement(p, p), p.sex or "", p.birth_date or "")):
+        fitting = (known for known in people if not any(_differ(patient, other) for other in known))
+        (next(fitting, None) or _added(people)).append(patient)
+    return len(people) >= SHARED_BY or (len(people) > 1 and len(patients) >= SHARED_STUDIES)
+
+
+def _added(people: list[list[Patient]]) -> list[Patient]:
+    people.append([])
+    return people[-1]
+
+
+def _differ(one: Patient, other: Patient) -> bool:
+    years = (one.birth_year, other.birth_year)
+    return contradict(one, other) or (
+        years[0] is not None and years[1] is not None and abs(years[0] - years[1]) > _YEARS_APART
+    )
+
+
+def _escaped(text: str, signs: str) -> str:
+    for sign in ("%", "~", *signs):
+        text = text.replace(sign, f"%{ord(sign):02X}")
+    return text
