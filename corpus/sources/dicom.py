@@ -183,8 +183,8 @@ def _several_patients(headers: Sequence[Header]) -> str | None:
 def _without_repeated(
     studies: Mapping[str, Sequence[_Film]], subjects: Mapping[str, Subject], on_problem: ProblemSink
 ) -> dict[str, list[_Film]]:
-    """Leave out files whose SOPInstanceUID an earlier one has; a study of no other file goes with them."""
-    refused = repeated_instances(
+    """Record files whose SOPInstanceUID an earlier one has; what is left out takes an empty study with it."""
+    repeated = repeated_instances(
         Instance(
             film.item_id, study_id, None if whose == study_id else whose, film.header.instance_uid, film.path
         )
@@ -192,8 +192,9 @@ def _without_repeated(
         for whose in [subjects[study_id].subject_id]
         for film in films
     )
-    for problem in refused.values():
+    for problem in repeated.values():
         on_problem(problem)
+    refused = {problem.item_id for problem in repeated.values()}
     kept = {
         study_id: [film for film in films if film.item_id not in refused]
         for study_id, films in studies.items()

@@ -13,7 +13,7 @@ from corpus.records import Problem
 
 COPY = "is a copy of another file of its study (same SOPInstanceUID, same pixels), which is kept"
 OTHER_PIXELS = (
-    "its SOPInstanceUID is that of another image with other pixels: it is left out; give it a UID of its own"
+    "its SOPInstanceUID is that of another image with other pixels: both are kept; give one a UID of its own"
 )
 OTHER_PATIENT = (
     "its SOPInstanceUID is that of an image of another patient: it is left out; find out whose it is"
@@ -32,34 +32,38 @@ class Instance:
 
 
 def repeated_instances(instances: Iterable[Instance]) -> dict[str, Problem]:
-    """Return the files that are left out because an earlier one has their UID, by item id.
+    """Return what is to be recorded of files whose UID an earlier one has, by item id.
 
-    Only files whose UID repeats are read. One image in two studies of a patient stays in both.
+    Left out are copies and what bears the UID of another patient's image: their problems are of the item
+    itself. What has other pixels is kept, and recorded as `<item_id>@uid`. Only files whose UID repeats are
+    read. One image in two studies of a patient stays in both.
     """
     named: dict[str, list[Instance]] = defaultdict(list)
     for instance in instances:
         if instance.instance_uid:
             named[instance.instance_uid].append(instance)
-    refused: dict[str, Problem] = {}
+    found: dict[str, Problem] = {}
     for same in named.values():
         kept: list[Instance] = []
         contents: dict[Path, str] = {}
         for instance in same if len(same) > 1 else ():
-            problem = next(filter(None, (_refused(instance, other, contents) for other in kept)), None)
-            if problem is None:
+            problems = filter(None, (_conflict(instance, other, contents) for other in kept))
+            # What leaves a file out comes before what is only recorded.
+            problem = min(problems, key=lambda problem: problem.item_id != instance.item_id, default=None)
+            if problem is not None:
+                found[instance.item_id] = problem
+            if problem is None or problem.item_id != instance.item_id:
                 kept.append(instance)
-            else:
-                refused[instance.item_id] = problem
-    return refused
+    return found
 
 
-def _refused(instance: Instance, other: Instance, contents: dict[Path, str]) -> Problem | None:
+def _conflict(instance: Instance, other: Instance, contents: dict[Path, str]) -> Problem | None:
     whose = (instance.subject_id, other.subject_id)
     location = str(instance.path)
     if None not in whose and whose[0] != whose[1]:
         return Problem(instance.item_id, "failed", OTHER_PATIENT, location)
     if not _same_pixels(instance.path, other.path, contents):
-        return Problem(instance.item_id, "failed", OTHER_PIXELS, location)
+        return Problem(f"{instance.item_id}@uid", "skipped", OTHER_PIXELS, location)
     same_study = instance.study_id == other.study_id
     return Problem(instance.item_id, "skipped", COPY, location) if same_study else None
 

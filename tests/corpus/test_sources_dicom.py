@@ -330,11 +330,9 @@ def test_other_pixels_under_one_uid_are_a_conflict(films: Path, make_dicom, stud
     make_dicom(films / "b.dcm", OTHER, SOPInstanceUID="1.9", StudyInstanceUID=study_uid)
     make_dicom(films / "c.dcm", OTHER, StudyInstanceUID=study_uid)
     studies, problems = read(films)
-    assert {i.item_id for s in studies.values() for i in s.images} == {
-        "dicom:1.2.3#a",
-        f"dicom:{study_uid}#c",
-    }
-    assert [(p.item_id, p.state) for p in problems] == [(f"dicom:{study_uid}#b", "failed")]
+    ids = {image.item_id for study in studies.values() for image in study.images}
+    assert ids == {"dicom:1.2.3#a", f"dicom:{study_uid}#b", f"dicom:{study_uid}#c"}, "both are kept"
+    assert [(p.item_id, p.state) for p in problems] == [(f"dicom:{study_uid}#b@uid", "skipped")]
     assert "other pixels" in problems[0].reason
 
 
