@@ -24,7 +24,7 @@ class ImageRef:
     `location` is where its pixels come from: an absolute file path, or `phantom://SEED/NUMBER` for a
     picture that is drawn rather than stored. `corpus.images.read_image(location)` gives the pixels.
     `item_id` is `<study_id>#<image file stem>`: unique in its study, with no folder in it. `instance_uid`:
-    the SOPInstanceUID of a DICOM file, which one image bears; in the index its keyed hash.
+    the SOPInstanceUID of a DICOM file, which one image bears; the index has `instance_key`, its keyed hash.
     """
 
     item_id: str
@@ -32,6 +32,7 @@ class ImageRef:
     view: View | None = None
     modality: str | None = None
     instance_uid: str | None = None
+    instance_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,12 +229,19 @@ class Catalog:
         for chunk in chunks(values):
             rows = self._rows(sa.select(*StudyRow.__table__.columns), column, chunk)
             pictures: dict[str, list[ImageRef]] = {}
-            columns = (ItemRow.study_id, ItemRow.item_id, ItemRow.location, ItemRow.view, ItemRow.modality)
-            images = sa.select(*columns).where(ItemRow.kind == "image").order_by(ItemRow.position)
-            for study_id, item_id, location, view, modality in self._rows(
-                images, ItemRow.study_id, [row.study_id for row in rows]
+            columns = (
+                ItemRow.item_id,
+                ItemRow.location,
+                ItemRow.view,
+                ItemRow.modality,
+                ItemRow.instance_key,
+            )
+            images = sa.select(ItemRow.study_id, *columns).where(ItemRow.kind == "image")
+            for study_id, item_id, location, view, modality, key in self._rows(
+                images.order_by(ItemRow.position), ItemRow.study_id, [row.study_id for row in rows]
             ):
-                pictures.setdefault(study_id, []).append(ImageRef(item_id, location or "", view, modality))
+                image = ImageRef(item_id, location or "", view, modality, instance_key=key)
+                pictures.setdefault(study_id, []).append(image)
             studies |= {row.study_id: _study(row, pictures.get(row.study_id, ())) for row in rows}
         return studies
 
@@ -286,4 +293,5 @@ def _study(row: Any, images: Iterable[ImageRef]) -> Study:
         accession=row.accession,
         study_uid=row.study_uid,
         attributes=row.attributes,
+        birth_key=row.birth_key,
     )

@@ -185,6 +185,7 @@ def _picture(
         modality=image.modality,
         stamp=picture.stamp,
         shape=shape,
+        instance_key=image.instance_key,
     )
 
 

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from corpus.records import Problem, Study
+from corpus.subjects import key_of
 from indexer.catalog import Version, chunks
 from indexer.home import Home
 from indexer.models import (
@@ -95,6 +96,7 @@ class NewItem:
     modality: str | None = None
     stamp: str | None = None
     shape: tuple[int, int] | None = None
+    instance_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,6 +421,8 @@ def _study_row(study: Study, home: Home) -> dict[str, Any]:
         "attributes": dict(study.attributes),
         "sections": None if study.report is None else [[s.name, s.text] for s in study.report.sections],
         "content": study_hash(study),
+        "birth_key": study.birth_key,
+        "shared_key": key if (key := key_of(study.subject_id)) != study.subject_id else None,
     }
 
 
@@ -436,4 +440,5 @@ def _item_row(study: Study, position: int, item: NewItem) -> dict[str, Any]:
         "stamp": item.stamp,
         "height": None if item.shape is None else item.shape[0],
         "width": None if item.shape is None else item.shape[1],
+        "instance_key": item.instance_key,
     }

@@ -43,7 +43,8 @@ class StudyRow(Base):
     """One study. `content`: hash of the whole row, by which an unchanged study is known.
 
     `study_key` is the keyed hash that stands for it in the vectors. `findings`: name → status. `sections`:
-    list of [name, text], or null without a report.
+    list of [name, text], or null without a report. `birth_key`: keyed hash of the birth date, by which
+    patients of one id are told apart. `shared_key`: that id's key, where the subject is kept apart under it.
     """
 
     __tablename__ = "study"
@@ -62,6 +63,8 @@ class StudyRow(Base):
     attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
     sections: Mapped[list[list[str]] | None] = mapped_column(JSON(none_as_null=True))
     content: Mapped[str] = mapped_column(String(64))
+    birth_key: Mapped[str | None] = mapped_column(String(32))
+    shared_key: Mapped[str | None] = mapped_column(Text, index=True)
 
 
 class ItemRow(Base):
@@ -69,7 +72,8 @@ class ItemRow(Base):
 
     `content`: hash of the pixels or the text, without the encoder: equal content, equal hash. `stamp`: size
     and times of the file when it was read; while they stand, it need not be read again. `height` and `width`:
-    pixels of a picture as read; null where it was read by a version that did not keep them.
+    pixels of a picture as read; null where it was read by a version that did not keep them. `instance_key`:
+    keyed hash of a DICOM image's SOPInstanceUID.
     """
 
     __tablename__ = "item"
@@ -86,6 +90,7 @@ class ItemRow(Base):
     stamp: Mapped[str | None] = mapped_column(Text)
     height: Mapped[int | None] = mapped_column(Integer)
     width: Mapped[int | None] = mapped_column(Integer)
+    instance_key: Mapped[str | None] = mapped_column(String(32), index=True)
 
 
 class SentenceRow(Base):

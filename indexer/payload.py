@@ -154,7 +154,11 @@ def text_hash(text: str) -> str:
 
 
 def study_hash(study: Study) -> str:
-    """Hash of everything that the catalog keeps of a study."""
+    """Hash of everything that the catalog keeps of a study.
+
+    Keys that a study does not have leave no trace: without them the hash is that of earlier versions.
+    """
+    keys = [study.birth_key, *(image.instance_key for image in study.images)]
     return digest(
         [
             study.subject_id,
@@ -164,6 +168,7 @@ def study_hash(study: Study) -> str:
             dict(study.findings),
             [study.diagnosis, study.age, study.sex, study.date, study.accession, study.study_uid],
             dict(study.attributes),
+            *([keys] if any(keys) else []),
         ]
     )
 

@@ -23,12 +23,15 @@ from indexer.database import database_error
 from indexer.decode import HANG_SECONDS, DecodePool
 from indexer.embedding import Group, Resolved, Work, embed, resolve, start_reading
 from indexer.home import home_error
+from indexer.identity import Identities
 from indexer.index import Index
+from indexer.instances import check_instances
 from indexer.ledger import FORMS, KINDS, Done, Key, Ledger, NewStudy, Step, collection_of
 from indexer.payload import fields_of, study_hash
 from indexer.readahead import read_ahead
 from indexer.reconcile import set_right
 from indexer.vectors.conditions import FieldType
+from indexer.versions import HeldStudies
 
 if TYPE_CHECKING:
     from trainer.encoder import Encoder
@@ -171,6 +174,7 @@ class _Job:
         self.waiting: deque[Problem] = deque()  # handed over by the reading thread
         self.seen: set[str] = set()
         self.pending = _Pending()
+        self.identities = Identities(index.catalog.engine, index.home)
 
     def prepare(self, folder: str) -> None:
         """Enter the version, make its collections, and settle what a killed run left."""
@@ -186,6 +190,9 @@ class _Job:
         groups: deque[Group] = deque()
         for studies in self._timed("read", self._batches(source)):
             with self._clock("catalog"):
+                if source.name != HeldStudies.name:  # these were settled when they came
+                    studies, doubts = self.identities.settle(studies)
+                    self.waiting.extend(doubts)
                 known = self.ledger.known_studies([s.study_id for s in studies], self.fingerprint)
                 groups.append(start_reading(studies, known, pool, self.fingerprint, self.patches))
             self.observer("read", self.added)
@@ -234,6 +241,7 @@ class _Job:
         self._spend("decoding", resolved.decode_seconds)
         self.observer("decoded", self.added)
         with self._clock("catalog"):
+            check_instances(resolved, self.index.catalog.engine)
             held = self.ledger.done({point for _, point in resolved.wanted}, self.fingerprint)
             held |= self.pending.done
         with self._clock("encode"):

@@ -1,4 +1,4 @@
 """Alembic migrations of the catalog."""
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest revision (a test compares it with the scripts): opening a current catalog needs no Alembic."""

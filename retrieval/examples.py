@@ -5,6 +5,7 @@ from pathlib import Path
 
 from corpus.concepts import Concept
 from corpus.errors import IndexingError, UsageError
+from indexer.identity import subjects_of
 from indexer.index import Index
 from indexer.payload import told_concepts
 from retrieval.asked import findings_of
@@ -45,7 +46,8 @@ def show(index: Index, picture: Picture) -> Shown:
     """Find whose a picture is: by equal pixels in the index, and by its DICOM header."""
     with index.catalog.engine.connect() as connection:
         owners = owners_of(connection, picture.content)
-    header = {f"dicom:{picture.patient}"} if picture.patient else set()
+    patient = picture.patient
+    header = subjects_of(index.catalog.engine, index.home, patient) if patient is not None else frozenset()
     subjects = frozenset(header | {subject for _, subject in owners})
     return Shown(picture, subjects, frozenset(study for study, _ in owners))
 

@@ -11,7 +11,8 @@ from corpus.dicom_header import Header, parse_header, read_header
 from corpus.errors import NotAdmitted
 from corpus.files import UnreadableFile, quoted
 from corpus.images import decode_with_hash, read_with_hash
-from corpus.sources.dicom import refuse_header
+from corpus.sources.dicom import patient_of, refuse_header
+from corpus.subjects import Patient
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,12 +20,12 @@ class Picture:
     """A picture that was read.
 
     `pixels`: (height, width) float32 grey in [0, 1]. `content`: their hash (64 hex, `corpus.images`).
-    `patient`: the PatientID of a DICOM header; empty for any other picture. `dicom`: whether it is DICOM.
+    `patient`: whom a DICOM header names; None for any other picture. `dicom`: whether it is DICOM.
     """
 
     pixels: NDArray[np.float32]
     content: str
-    patient: str
+    patient: Patient | None
     dicom: bool = False
 
 
@@ -42,7 +43,7 @@ def read_picture(location: str | Path) -> Picture:
     try:
         patient = _patient(read_header(location), quoted(location))
     except (UnreadableFile, Undecodable):
-        return Picture(pixels, content, "")
+        return Picture(pixels, content, None)
     return Picture(pixels, content, patient, dicom=True)
 
 
@@ -58,13 +59,13 @@ def decode_picture(content: bytes, name: str, most: int) -> Picture:
     try:
         patient = _patient(parse_header(content), name)
     except Undecodable:
-        return Picture(pixels, digest, "")
+        return Picture(pixels, digest, None)
     return Picture(pixels, digest, patient, dicom=True)
 
 
-def _patient(header: Header, name: str) -> str:
+def _patient(header: Header, name: str) -> Patient:
     refused = refuse_header(header, ADMITTED)
     if refused is not None:
         told = refused.partition(": --admit")[0]
         raise NotAdmitted(f"{name}: {told}; this index is of the chest")
-    return header.patient_id
+    return patient_of(header)

@@ -7,6 +7,7 @@ from time import perf_counter
 
 from corpus.errors import SimilarityError, UsageError
 from corpus.findings import Status
+from corpus.subjects import matching_subjects
 from indexer.index import Index
 from indexer.vectors.conditions import And, Comparison, Condition, Not
 from retrieval.abstention import refusal
@@ -119,7 +120,7 @@ def _start(index: Index, query: Query) -> _Reading:
         elif alone:
             texts.append(("text", query.text))
     where = None if not conditions else conditions[0] if len(conditions) == 1 else And(tuple(conditions))
-    subjects = set() if query.subject is None else {query.subject}
+    subjects = set() if query.subject is None else matching_subjects(query.subject)
     return _Reading(query, where, asked, phrase, texts, subjects=subjects)
 
 

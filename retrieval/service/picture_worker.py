@@ -10,6 +10,7 @@ import json
 import resource
 import signal
 from contextlib import suppress
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -75,7 +76,7 @@ def _told(picture: Picture) -> tuple[dict[str, Any], bytes]:
         "height": height,
         "width": width,
         "content": picture.content,
-        "patient": picture.patient,
+        "patient": None if picture.patient is None else asdict(picture.patient),
         "dicom": picture.dicom,
     }
     return told, np.ascontiguousarray(picture.pixels, np.float32).tobytes()

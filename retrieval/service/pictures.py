@@ -5,13 +5,14 @@ import logging
 import multiprocessing
 import queue
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from corpus.errors import ExportError, NotAdmitted, SimilarityError, UnreadableImage
 from corpus.settings import settings
+from corpus.subjects import Patient
 from retrieval.export.source import Source
 from retrieval.picture import Picture
 from retrieval.service.picture_worker import work
@@ -148,6 +149,6 @@ def _picture(told: dict[str, Any], pixels: bytes) -> Picture:
     if grey.size != shape[0] * shape[1]:
         raise UnreadableImage("the picture cannot be read: it is damaged")
     # A copy: what was received may not be written to, which torch warns of.
-    return Picture(
-        grey.reshape(shape).copy(), str(told["content"]), str(told["patient"]), bool(told["dicom"])
-    )
+    named = told["patient"]
+    patient = None if named is None else Patient(**{part.name: named[part.name] for part in fields(Patient)})
+    return Picture(grey.reshape(shape).copy(), str(told["content"]), patient, bool(told["dicom"]))

@@ -44,7 +44,7 @@ def case(number: int, folder: Path, *, image: bool = True, report: bool = True) 
         "view": ("pa", "ap", "lateral")[number % 3],
         "date": f"2020-{1 + number % 12:02d}-03",
         "age": str(30 + number),
-        "sex": "FM"[number % 2],
+        "sex": "FM"[number // 2 % 2],
         "present": ("edema", "", "nodule|fracture")[number % 3],
         "scanner": "AB"[number % 2],
         "kvp": str(80 + number % 3),
