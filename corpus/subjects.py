@@ -7,8 +7,8 @@ import hashlib
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from corpus.records import Sex
@@ -147,7 +147,7 @@ def agreement(one: Patient, other: Patient) -> int:
 
 
 def pick(
-    patient: Patient, known: Mapping[str, Sequence[Patient]], *, before: str | None = None
+    patient: Patient, known: Mapping[str, Collection[Patient]], *, before: str | None = None
 ) -> tuple[str, ...]:
     """Return which subjects of a key a patient can be: those that nothing contradicts and most speaks for.
 
@@ -206,7 +206,7 @@ def near_equal_ids(subject_ids: Iterable[str]) -> list[list[str]]:
 
 def _assign(key: str, patients: Mapping[str, Patient]) -> dict[str, Subject]:
     """Those who say most come first, so that what they say decides; then by study."""
-    known: dict[str, list[Patient]] = {}
+    known: dict[str, set[Patient]] = {}  # of many studies few say different things
     found: dict[str, str] = {}
     ordered = sorted(patients, key=lambda name: (-agreement(patients[name], patients[name]), name))
     for study_id in ordered:
@@ -215,7 +215,7 @@ def _assign(key: str, patients: Mapping[str, Patient]) -> dict[str, Subject]:
             found[study_id] = study_id
             continue
         subject = fitting[0] if fitting else apart(key, study_id) if known else key
-        known.setdefault(subject, []).append(patients[study_id])
+        known.setdefault(subject, set()).add(replace(patients[study_id], birth_year=None))
         found[study_id] = subject
     several = len(known) > 1
     return {
@@ -227,15 +227,19 @@ def _assign(key: str, patients: Mapping[str, Patient]) -> dict[str, Subject]:
 def _is_shared(patients: Sequence[Patient]) -> bool:
     """Whether an id that stands on every study of a source is nobody's."""
     people: list[list[Patient]] = []
-    for patient in sorted(patients, key=lambda p: (-agreement(p, p), p.sex or "", p.birth_date or "")):
+    distinct = {replace(p, birth_year=p.birth_year and float(round(p.birth_year))) for p in patients}
+    for patient in sorted(
+        distinct, key=lambda p: (-agreement(p, p), p.sex or "", p.birth_date or "", p.birth_year or 0.0)
+    ):
         fitting = (known for known in people if not any(_differ(patient, other) for other in known))
-        (next(fitting, None) or _added(people)).append(patient)
-    return len(people) >= SHARED_BY or (len(people) > 1 and len(patients) >= SHARED_STUDIES)
-
-
-def _added(people: list[list[Patient]]) -> list[Patient]:
-    people.append([])
-    return people[-1]
+        of_one = next(fitting, None)
+        if of_one is None:
+            people.append([patient])
+        else:
+            of_one.append(patient)
+        if len(people) >= SHARED_BY:
+            return True
+    return len(people) > 1 and len(patients) >= SHARED_STUDIES
 
 
 def _differ(one: Patient, other: Patient) -> bool:

@@ -5,8 +5,8 @@ other: here a study is compared with what the catalog has under the key of its s
 compared by their keyed hash; nothing else of them is kept.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -44,6 +44,31 @@ class Record:
     patient: Patient
 
 
+class _Kin:
+    """The studies under one key. `subjects`: whom each subject's records name, each said once."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.subjects: dict[str, Counter[Patient]] = {}
+        self._records: dict[str, Record] = {}
+        for record in records:
+            self.add(record)
+
+    def add(self, record: Record) -> None:
+        self._records[record.study_id] = record
+        self.subjects.setdefault(record.subject_id, Counter())[record.patient] += 1
+
+    def take(self, study_id: str) -> Record | None:
+        """Take out the record of a study, if there is one."""
+        record = self._records.pop(study_id, None)
+        if record is not None:
+            those = self.subjects[record.subject_id]
+            those[record.patient] -= 1
+            self.subjects[record.subject_id] = +those  # without those of no study
+            if not self.subjects[record.subject_id]:
+                del self.subjects[record.subject_id]
+        return record
+
+
 def keyed_patient(home: Home, patient: Patient) -> Patient:
     """The patient with the keyed hash in place of the birth date: equal dates of two ids are not alike."""
     born = patient.birth_date
@@ -57,12 +82,9 @@ def subjects_of(engine: sa.Engine, home: Home, patient: Patient) -> frozenset[st
     """
     if not patient.key:
         return frozenset()
-    records = _records(engine, [patient.key])[patient.key]
+    kin = _Kin(_records(engine, [patient.key])[patient.key])
     named = keyed_patient(home, patient)
-    known = {
-        subject: _fitting(named, [record.patient for record in those])
-        for subject, those in _by_subject(records).items()
-    }
+    known = {subject: _fitting(named, records) for subject, records in kin.subjects.items()}
     found = pick(named, known) if known else (patient.key,)
     return frozenset(found) if len(found) == 1 else frozenset()
 
@@ -73,7 +95,7 @@ class Identities:
     def __init__(self, engine: sa.Engine, home: Home) -> None:
         """Read through this engine; nothing is written."""
         self._engine, self._home = engine, home
-        self._records: dict[str, dict[str, Record]] = {}  # key → study_id → record
+        self._kin: dict[str, _Kin] = {}
 
     def settle(self, studies: Sequence[Study]) -> tuple[list[Study], list[Problem]]:
         """Return the studies as they may be indexed, each under its subject, and what is to be recorded.
@@ -81,27 +103,22 @@ class Identities:
         A study that the catalog has as another patient's, from other files, is left out.
         """
         keys = {key_of(study.subject_id) for study in studies if _names_patient(study)}
-        missing = keys - self._records.keys()
-        self._records |= {
-            key: {record.study_id: record for record in those}
-            for key, those in _records(self._engine, missing).items()
-        }
+        for key, records in _records(self._engine, keys - self._kin.keys()).items():
+            self._kin[key] = _Kin(records)
         before = _held(self._engine, [study.study_id for study in studies if study.source == "dicom"])
+        named: list[Study] = []
         settled: list[Study] = []
         problems: list[Problem] = []
         for study in map(self._keyed, studies):
             held = before.get(study.study_id)
             if held is not None and _is_anothers(study, held):
                 problems.append(Problem(f"{study.study_id}#study", "failed", OTHER_FILES))
-                continue
-            if not _names_patient(study):
-                settled.append(study)
-                continue
-            placed, warning = self._place(study)
-            settled.append(placed)
-            if warning is not None:
-                problems.append(Problem(f"{study.study_id}#subject", "skipped", warning))
-        return settled, problems
+            else:
+                named.append(study)
+                settled.append(self._place(study) if _names_patient(study) else study)
+        # Only now: one of them may have left a subject that it was kept apart in.
+        doubts = (self._doubt(was, now) for was, now in zip(named, settled, strict=True))
+        return settled, problems + [problem for problem in doubts if problem is not None]
 
     def _keyed(self, study: Study) -> Study:
         """The study with keyed hashes in place of the birth date and of the images' UIDs."""
@@ -116,21 +133,30 @@ class Identities:
         key = self._home.keyed("instance", image.instance_uid)
         return replace(image, instance_uid=None, instance_key=key)
 
-    def _place(self, study: Study) -> tuple[Study, str | None]:
+    def _place(self, study: Study) -> Study:
         key = key_of(study.subject_id)
-        records = self._records[key]
-        earlier = records.pop(study.study_id, None)
+        kin = self._kin[key]
+        earlier = kin.take(study.study_id)
         patient = Patient(key, study.sex, study.birth_key)
-        groups = _by_subject(records.values())
-        known = {subject: [record.patient for record in those] for subject, those in groups.items()}
+        known = kin.subjects
         # What the source made of it, whose studies it saw at once, stands until the index knows better.
-        found = pick(patient, known, before=study.subject_id if earlier is None else earlier.subject_id)
+        proposed = study.subject_id if study.subject_id not in known else None
+        found = pick(patient, known, before=proposed if earlier is None else earlier.subject_id)
         if len(found) > 1:
-            return replace(study, subject_id=study.study_id), UNDECIDED
+            return replace(study, subject_id=study.study_id)
         subject = found[0] if found else apart(key, study.study_id)
-        records[study.study_id] = Record(study.study_id, subject, patient)
-        several = any(other != subject for other in known)
-        return replace(study, subject_id=subject), KEPT_APART if several else None
+        kin.add(Record(study.study_id, subject, patient))
+        return replace(study, subject_id=subject)
+
+    def _doubt(self, named: Study, settled: Study) -> Problem | None:
+        """What is to be recorded of where a study was placed."""
+        if not _names_patient(named):
+            return None
+        item_id = f"{settled.study_id}#subject"
+        if settled.subject_id == settled.study_id:
+            return Problem(item_id, "skipped", UNDECIDED)
+        several = len(self._kin[key_of(named.subject_id)].subjects) > 1
+        return Problem(item_id, "skipped", KEPT_APART) if several else None
 
 
 def _names_patient(study: Study) -> bool:
@@ -191,14 +217,7 @@ def _record(row: Any) -> Record:
     return Record(row.study_id, row.subject_id, patient)
 
 
-def _by_subject(records: Iterable[Record]) -> dict[str, list[Record]]:
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        groups[record.subject_id].append(record)
-    return groups
-
-
-def _fitting(patient: Patient, records: Sequence[Patient]) -> Sequence[Patient]:
+def _fitting(patient: Patient, records: Collection[Patient]) -> Collection[Patient]:
     """Of records that contradict each other, those that the patient fits, if any."""
     births = {record.birth_date for record in records} - {None}
     if len(births) <= 1 and not {"F", "M"} <= {record.sex for record in records}:
