@@ -197,12 +197,17 @@ def activate(version: str) -> None:
 @click.option("--subject", metavar="SUBJECT_ID", help="Erase every study of this person.")
 @click.option("--study", metavar="STUDY_ID", help="Erase this study.")
 @click.option("--version", metavar="NAME|FINGERPRINT", help="Drop the vectors of this encoder.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def remove(subject: str | None, study: str | None, version: str | None, as_json: bool) -> None:
+@click.option("--yes", is_flag=True, help="Erase without asking: for scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON; needs --yes.")
+def remove(subject: str | None, study: str | None, version: str | None, yes: bool, as_json: bool) -> None:
     """Erase a person or a study everywhere: catalog, vectors of every version, sentences nobody else says,
-    problems. Or drop a version that is not searched."""
+    problems. The studies are listed, and erased when you agree. Or drop a version that is not searched."""
     if sum(name is not None for name in (subject, study, version)) != 1:
         raise click.UsageError("name either --subject, --study or --version")
+    if version is None and not yes:
+        if as_json:
+            raise click.UsageError("--json is for scripts, which cannot be asked: add --yes")
+        _ask_to_erase(subject, study)
     from indexer.index import Index
     from indexer.removal import Removed, remove_study, remove_subject
     from indexer.versions import drop_version
@@ -213,6 +218,50 @@ def remove(subject: str | None, study: str | None, version: str | None, as_json:
         else:
             removed = remove_study(opened, study) if study else remove_subject(opened, str(subject))
     _report(removed.as_json(), as_json)
+
+
+_LISTED = 20
+
+
+def _ask_to_erase(subject: str | None, study: str | None) -> None:
+    """List what would be erased and go on if somebody agrees; there is nothing to ask where nothing is found.
+
+    The index is not held meanwhile: people take their time.
+    """
+    import sys
+
+    from corpus.errors import UsageError
+    from indexer.catalog import Catalog
+    from indexer.database import open_database
+    from indexer.home import Home
+    from indexer.removal import studies_to_erase
+
+    engine = open_database(Home.open())
+    try:
+        listed = studies_to_erase(Catalog(engine), study_id=study, subject_id=subject)
+    finally:
+        engine.dispose()
+    if not listed:
+        return
+    images, reports = sum(one.images for one in listed), sum(one.reports for one in listed)
+    whole = f"{_counted(len(listed), 'study', 'studies')}, {_items(images, reports)}"
+    if not sys.stdin.isatty():
+        raise UsageError(f"this would erase {whole} and nobody can be asked here: add --yes to erase them")
+    for one in listed[:_LISTED]:
+        _note(f"{one_line(one.study_id)}  {one.date or 'no date'}  {_items(one.images, one.reports)}")
+    if len(listed) > _LISTED:
+        _note(f"… and {len(listed) - _LISTED} studies more")
+    if not click.confirm(f"Erase {whole} for good?", err=True):
+        _note("nothing was erased")
+        raise SystemExit(1)
+
+
+def _items(images: int, reports: int) -> str:
+    return f"{_counted(images, 'image', 'images')}, {_counted(reports, 'report', 'reports')}"
+
+
+def _counted(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def _plan(source: Source, encoder_name: str | None, workers: int | None, as_json: bool) -> None:

@@ -129,7 +129,7 @@ def test_what_is_removed_is_found_no_more(run: Run, indexed: str) -> None:
     asked = ("search", "--case", "phantom:5-3", "-k", "48", "--json")
     hits = run(*asked).json["hits"]
     gone = hits[0]["study_id"]
-    run("index", "remove", "--study", gone)
+    run("index", "remove", "--study", gone, "--yes")
     left = [hit["study_id"] for hit in run(*asked).json["hits"]]
     assert gone not in left
     assert len(left) == len(hits) - 1

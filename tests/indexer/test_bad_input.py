@@ -92,7 +92,9 @@ def test_every_command_answers_in_the_shape_it_promises(
     assert status["vectors"]["image"] == plan["items"]["image"]
     assert status["vectors"]["sentence"] == plan["items"]["sentence"]
     assert similarity("index", "verify", "--json", schema="index-verify")["sound"]
-    removed = similarity("index", "remove", "--study", "manifest:s1", "--json", schema="index-remove")
+    removed = similarity(
+        "index", "remove", "--study", "manifest:s1", "--yes", "--json", schema="index-remove"
+    )
     assert removed["studies"] == ["manifest:s1"]
     with Index.open(read_only=False) as index:
         images = index.collection("image")

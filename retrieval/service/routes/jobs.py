@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, model_validator
 
 from corpus.settings import settings
+from indexer.removal import studies_of_subject
 from retrieval.service.auth import Indexer, Reader, RequestId, Shared, still_allowed
 from retrieval.service.jobs import Job, JobState
 from retrieval.service.problems import Refused, problems
@@ -220,5 +221,5 @@ def _require_allowed(source: str) -> None:
 def _named(state: State, asked: JobRequest) -> list[str]:
     studies = [asked.study] if asked.study else []
     if asked.subject:
-        studies = state.catalog.study_ids_of_subject(asked.subject)
+        studies = studies_of_subject(state.catalog, asked.subject)
     return [state.home.keyed("study", study) for study in studies]
