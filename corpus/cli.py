@@ -8,13 +8,13 @@ import click
 
 from corpus.deidentify_cli import deidentify
 from corpus.printing import one_line
+from corpus.source_options import SourceOptions, source_options, table_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
 
-    from corpus.records import Source
 
 SOURCE_HELP = (
     "SOURCE is KIND:PATH: covid-chestxray:DIR, nih-chestxray14:DIR, openi:DIR, chexpert:DIR, mimic-cxr:DIR, "
@@ -32,8 +32,7 @@ corpus.add_command(deidentify)
 
 @corpus.command(epilog=SOURCE_HELP)
 @click.argument("source")
-@click.option("--reports", type=click.Path(dir_okay=False), help="Table of reports to join to dicom films.")
-@click.option("--admit", multiple=True, metavar="MODALITY", help="Let in a modality besides CR and DX.")
+@source_options
 @click.option("--read", is_flag=True, help="Decode every picture, too, and list what cannot be.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when any item failed.")
@@ -41,8 +40,7 @@ corpus.add_command(deidentify)
 def inspect(
     context: click.Context,
     source: str,
-    reports: str | None,
-    admit: tuple[str, ...],
+    options: SourceOptions,
     read: bool,
     as_json: bool,
     strict: bool,
@@ -52,9 +50,10 @@ def inspect(
 
     from corpus import inspection
 
-    opened = _open(source, reports, admit)
+    opened = options.open(source)
     with _Progress() as step:
         counted = inspection.inspect(opened, read=read, on_step=step)
+    counted["notices"] = options.notices.as_json()
     if as_json:
         click.echo(json.dumps(counted))
     else:
@@ -66,8 +65,7 @@ def inspect(
 
 @corpus.command(epilog=SOURCE_HELP)
 @click.argument("source")
-@click.option("--reports", type=click.Path(dir_okay=False), help="Table of reports to join to dicom films.")
-@click.option("--admit", multiple=True, metavar="MODALITY", help="Let in a modality besides CR and DX.")
+@source_options
 @click.option(
     "--metamap",
     type=click.Path(),
@@ -91,8 +89,7 @@ def inspect(
 def label(
     context: click.Context,
     source: str,
-    reports: str | None,
-    admit: tuple[str, ...],
+    options: SourceOptions,
     metamap: str | None,
     score: str | None,
     at_least: int,
@@ -113,7 +110,7 @@ def label(
 
     if as_json and score is None:
         raise click.UsageError("--json prints the score: it needs --score FILE")
-    opened = _open(source, reports, admit)
+    opened = options.open(source)
     truth = None if score is None else read_truth(Path(score))  # a wrong table is told before the work
     read = None if metamap is None else read_metamap(Path(metamap))
     problems: list[Problem] = []
@@ -151,8 +148,7 @@ def label(
 @corpus.command(epilog=SOURCE_HELP)
 @click.argument("source")
 @click.option("--out", required=True, type=click.Path(dir_okay=False), help="Table to write; see above.")
-@click.option("--reports", type=click.Path(dir_okay=False), help="Table of reports to join to dicom films.")
-@click.option("--admit", multiple=True, metavar="MODALITY", help="Let in a modality besides CR and DX.")
+@source_options
 @click.option("--json", "as_json", is_flag=True, help="Print counts as one JSON object.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when any item failed.")
 @click.pass_context
@@ -160,8 +156,7 @@ def sentences(
     context: click.Context,
     source: str,
     out: str,
-    reports: str | None,
-    admit: tuple[str, ...],
+    options: SourceOptions,
     as_json: bool,
     strict: bool,
 ) -> None:
@@ -179,7 +174,7 @@ def sentences(
     from corpus.sentence_table import require_writable, tabulate_sentences, write_table
 
     require_writable(Path(out))  # told before the work
-    opened = _open(source, reports, admit)
+    opened = options.open(source)
     problems: list[Problem] = []
     with _Progress() as step:
         table = tabulate_sentences(opened.studies(problems.append), on_step=step)
@@ -188,7 +183,7 @@ def sentences(
     counts = {"reports": table.reports, "occurrences": table.occurrences, "sentences": table.frame.height}
     if as_json:
         told = {"source": opened.name, "file": out, "labeler_version": LABELER_VERSION, **counts}
-        click.echo(json.dumps({**told, "problems": counted}))
+        click.echo(json.dumps({**told, "problems": counted, "notices": options.notices.as_json()}))
     else:
         click.echo(out)
         click.echo(", ".join(f"{count:,} {name}" for name, count in counts.items()), err=True)
@@ -209,7 +204,10 @@ def sentences(
     help="Whose films: people of this split.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the lesions.")
-def counterfactual(source: str, out: str, per_film: int, split: str, seed: int) -> None:
+@table_options
+def counterfactual(
+    source: str, out: str, per_film: int, split: str, seed: int, options: SourceOptions
+) -> None:
     """Draw phantom lesions into the normal films of SOURCE, with reports and masks, into a folder.
 
     The folder is a manifest to train on (manifest:OUT/manifest.csv) and a truth for evaluate-localization
@@ -224,19 +222,11 @@ def counterfactual(source: str, out: str, per_film: int, split: str, seed: int) 
 
     whose: Split | None = None if split == "all" else split  # type: ignore[assignment]  # click holds it to these
     problems: list[Problem] = []
-    films = normal_films(_open(source, None, ()), whose, problems.append)
+    films = normal_films(options.open(source), whose, problems.append)
     written = write_counterfactuals(films, Path(out), per_film=per_film, seed=seed)
     click.echo(f"{written.studies} films drawn from {written.films} people's, {written.masks} masks: {out}")
     if problems:
         click.echo(f"{len(problems)} films passed over: nothing can be drawn into them", err=True)
-
-
-def _open(source: str, reports: str | None, admit: tuple[str, ...]) -> Source:
-    from pathlib import Path
-
-    from corpus.sources import open_source
-
-    return open_source(source, reports=Path(reports) if reports else None, admit=frozenset(admit))
 
 
 def _tell_problems(problems: dict[str, Any]) -> None:

@@ -1,22 +1,16 @@
 """`similarity corpus deidentify`: what would be taken out of a source's reports, for a person to review."""
 
-from pathlib import Path
-
 import click
 
 from corpus.printing import one_line
+from corpus.source_options import SourceOptions, source_options
 
 
 @click.command()
 @click.argument("source")
-@click.option(
-    "--reports",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Table of reports to join to dicom films.",
-)
-@click.option("--admit", multiple=True, metavar="MODALITY", help="Let in a modality besides CR and DX.")
+@source_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def deidentify(source: str, reports: Path | None, admit: tuple[str, ...], as_json: bool) -> None:
+def deidentify(source: str, options: SourceOptions, as_json: bool) -> None:
     """List what is taken out of SOURCE's reports before they are indexed: kind, text, and what is around it.
 
     The listing holds what it takes out: keep it as you keep the reports. Rules find names by a title, a label
@@ -26,10 +20,9 @@ def deidentify(source: str, reports: Path | None, admit: tuple[str, ...], as_jso
 
     from corpus.deidentify import taken
     from corpus.records import Problem
-    from corpus.sources import open_source
 
     problems: list[Problem] = []
-    opened = open_source(source, reports=reports, admit=frozenset(admit))
+    opened = options.open(source)
     read = touched = 0
     found = []
     for study in opened.studies(problems.append):

@@ -1,7 +1,6 @@
-"""Ages, sexes, dates, views and modalities: the many ways sets write them, to one way each."""
+"""Ages, sexes, views and modalities: the many ways sets write them, to one way each."""
 
 import re
-from datetime import date, datetime
 from typing import Final
 
 from corpus.records import Sex, View
@@ -32,11 +31,6 @@ _NO_VIEW = frozenset({"chest", "thorax", "cxr", "portable", "mobile", "bedside",
 _FRONTAL: dict[View, frozenset[str]] = {"pa": _PA, "ap": _AP}
 _PLAIN_FILMS = frozenset({"xray", "xr", "radiograph", "radiography", "cxr", "plainfilm"})
 _UNKNOWN = frozenset({"", "u", "unknown", "na", "nan", "none", "null", "n/a", "?"})
-_DATE_FORMATS = (
-    "%Y%m%d", "%B %d, %Y", "%b %d, %Y", "%d %B %Y", "%d %b %Y", "%m/%d/%Y", "%m/%d/%y",
-)  # fmt: skip
-_NO_DAY = re.compile(r"\d{4}(?:-\d{2})?|[A-Za-z]+ (?:\d{4}|\d{1,2})")
-_EARLIEST_YEAR = 1895  # the first radiograph
 
 
 def parse_age(written: str | float | None) -> float | None:
@@ -70,37 +64,6 @@ def parse_sex(written: str | None) -> Sex | None:
     if text.lower() not in _SEXES:
         raise ValueError(f"the sex {text[:20]!r} is none of F, M, O")
     return _SEXES[text.lower()]
-
-
-def parse_date(written: str | date | None) -> str | None:
-    """Return a day (and its time, where written) in ISO 8601, or None where none is written.
-
-    A year or a month alone is no day and gives None: `year_of` keeps what it says. `3/7/2020` is read
-    month first, as the sets that write so do.
-
-    Raises:
-        ValueError: it is no date, or one before radiography; the message quotes it.
-    """
-    if isinstance(written, date):
-        return written.isoformat()
-    text = _told(written)
-    if text is None:
-        return None
-    moment = _moment(text)
-    if moment is None:
-        if _NO_DAY.fullmatch(text):
-            return None
-        raise ValueError(f"the date {text[:30]!r} is none (write YYYY-MM-DD)")
-    if moment.year < _EARLIEST_YEAR:
-        raise ValueError(f"the date {text[:30]!r} is before radiography")
-    has_time = re.search(r"\d[T ]\d{2}", text) is not None
-    return moment.isoformat() if has_time else moment.date().isoformat()
-
-
-def year_of(written: str | None) -> int | None:
-    """Return the year a date names, also where it names no day (`2020`, `March 2003`, `2003-03`)."""
-    match = re.search(r"(?<!\d)(?:18[99]\d|19\d\d|20\d\d)(?!\d)", written or "")
-    return int(match[0]) if match else None
 
 
 def parse_view(written: str | None) -> View | None:
@@ -140,16 +103,3 @@ def parse_modality(written: str | None) -> str | None:
 def _told(written: object) -> str | None:
     text = "" if written is None else str(written).strip()
     return None if text.lower() in _UNKNOWN else text
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        pass
-    for pattern in _DATE_FORMATS:
-        try:
-            return datetime.strptime(text, pattern)
-        except ValueError:
-            continue
-    return None

@@ -28,8 +28,9 @@ def inspect(
         on_step: called with `studies` or `pictures` and how many of them are done.
 
     Returns:
-        What `docs/contracts/corpus-inspect.schema.json` describes. Findings are those of the tables and,
-        where these are silent, of the reports.
+        What `docs/contracts/corpus-inspect.schema.json` describes, but for its `notices`, which went to
+        whoever opened the source. Findings are those of the tables and, where these are silent, of the
+        reports.
     """
     step = on_step or (lambda what, done: None)
     problems: list[Problem] = []

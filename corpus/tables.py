@@ -1,37 +1,39 @@
 """Tables as people save them: CSV in any usual encoding and separator, Parquet, JSON lines, also gzipped.
 
 Everything from a CSV is text; empty cells are null. A row that does not fit its header is set aside with its
-reason, and the rest of the table is read.
+reason, and the rest of the table is read. A table whose quotes are broken is refused: its rows could be
+joined. All text is in Unicode's composed form (NFC), so that a name is equal to itself however it was typed.
 """
 
-import codecs
 import csv
 import difflib
 import gzip
 import io
 import itertools
 import json
+import re
+import unicodedata
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from corpus.encodings import decode
 from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, quoted, read_bytes
+from corpus.notices import Notice
+from corpus.quoting import find_broken_quote, is_strict, line_of
+from corpus.table_options import DEFAULT, TableOptions
 
-_BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _NAMELESS = "\0nameless "
 _SEPARATORS = ",;\t|"
 _HEADER_SHOWN = 12  # columns of an unfamiliar table that a message lists
 _LARGEST_UNPACKED = 2 << 30  # bytes; the largest published table has a tenth of it
+_LARGEST_CELL = (1 << 31) - 1  # characters; the csv module's own bound of 131,072 is below a long report
+_SEPARATOR_LINE = re.compile(r'"?sep=([\t !#-/:-@\[-`{-~])"?\r?(?:\n|$)', re.IGNORECASE)  # of Excel
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,25 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table's rows and those that were set aside. `path` is where it was read."""
+    """A table's rows and those that were set aside. `path` is where it was read.
+
+    `stray_lines`: the lines (from 1) with bytes that do not fit the table's encoding; they are in the rows,
+    with each such byte read as Windows-1252.
+    """
 
     path: Path
     frame: pl.DataFrame
     bad_rows: tuple[BadRow, ...] = ()
+    stray_lines: tuple[int, ...] = ()
 
 
-def read_table(path: Path, *, required: Iterable[str] = (), wanted: Iterable[str] | None = None) -> Table:
+def read_table(
+    path: Path,
+    *,
+    required: Iterable[str] = (),
+    wanted: Iterable[str] | None = None,
+    options: TableOptions = DEFAULT,
+) -> Table:
     """Read a table by its extension: .csv, .tsv, .txt (text), .parquet, .jsonl or .ndjson.
 
     A further `.gz` is unpacked in memory.
@@ -60,10 +73,11 @@ def read_table(path: Path, *, required: Iterable[str] = (), wanted: Iterable[str
         path: the table.
         required: columns it must have.
         wanted: keep only these columns (those of them that there are); None keeps all.
+        options: its encoding, where that is known, and who is told which was found.
 
     Raises:
-        CorpusError: it cannot be read, is empty, has a column twice, or lacks a required one (the message
-            gives the nearest that it has).
+        CorpusError: it cannot be read, is empty, has broken quotes (the message names the line), a column
+            twice, or lacks a required one (the message gives the nearest that it has).
     """
     try:
         content = read_bytes(path)
@@ -75,11 +89,9 @@ def read_table(path: Path, *, required: Iterable[str] = (), wanted: Iterable[str
     try:
         match suffix:
             case ".parquet":
-                table = Table(path, pl.read_parquet(io.BytesIO(content)))
-            case ".jsonl" | ".ndjson":
-                table = _read_json_lines(path, decode_text(content))
-            case ".csv" | ".tsv" | ".txt" | "":
-                table = _read_csv(path, decode_text(content))
+                table = Table(path, _composed(pl.read_parquet(io.BytesIO(content))))
+            case ".jsonl" | ".ndjson" | ".csv" | ".tsv" | ".txt" | "":
+                table = _read_text_table(path, content, suffix, options)
             case other:
                 raise CorpusError(
                     f"the table {quoted(path)} is {other}: .csv, .parquet and .jsonl are read; convert it"
@@ -87,11 +99,33 @@ def read_table(path: Path, *, required: Iterable[str] = (), wanted: Iterable[str
     except (pl.exceptions.PolarsError, csv.Error) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorpusError(f"the table {quoted(path)} cannot be read: {why}") from error
-    _require_columns(table, required)
+    require_columns(table, required)
     if wanted is None:
         return table
     kept = [name for name in wanted if name in table.frame.columns]
-    return Table(path, table.frame.select(kept), table.bad_rows)
+    return replace(table, frame=table.frame.select(kept))
+
+
+def _read_text_table(path: Path, content: bytes, suffix: str, options: TableOptions) -> Table:
+    decoded = decode(content, options.encoding)
+    if decoded.encoding != "utf-8" and options.encoding is None:
+        reason = f"it is read as {decoded.encoding_name}, found by its bytes: --encoding names another"
+        options.on_notice(Notice("encoding", path.name, reason))
+    text = decoded.text
+    if suffix in (".jsonl", ".ndjson"):
+        table = _read_json_lines(path, text)
+        frame = _composed(table.frame)  # ASCII, too, can spell any letter there
+    else:
+        # Excel for Macintosh once ended its lines with a carriage return alone.
+        table = _read_csv(path, text if "\n" in text else text.replace("\r", "\n"))
+        frame = table.frame if text.isascii() else _composed(table.frame)
+    return replace(table, frame=frame, stray_lines=decoded.stray_lines)
+
+
+def _composed(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with its names and texts in NFC."""
+    frame = frame.rename({name: unicodedata.normalize("NFC", name) for name in frame.columns})
+    return frame.with_columns(pl.col(pl.String).str.normalize("NFC"))
 
 
 def _unpack(path: Path, content: bytes) -> bytes:
@@ -107,31 +141,18 @@ def _unpack(path: Path, content: bytes) -> bytes:
     return unpacked
 
 
-def read_text(path: Path) -> str:
-    """Read a text file in whatever usual encoding it has; see `decode_text`.
+def read_text(path: Path, options: TableOptions = DEFAULT) -> str:
+    """Read a text file in whatever usual encoding it has; see `corpus.encodings.decode`.
 
     Raises:
         UnreadableFile: it is not there, empty, not a file, not permitted, …
     """
-    return decode_text(read_bytes(path))
-
-
-def decode_text(content: bytes) -> str:
-    """Decode by the byte-order mark, else as UTF-8, else as Windows-1252, else as Latin-1.
-
-    UTF-16 without a mark is known by its zero bytes. Latin-1 fits any bytes, so this never fails.
-    """
-    for mark, encoding in _BYTE_ORDER_MARKS:
-        if content.startswith(mark):
-            return content.decode(encoding, errors="replace")
-    if content[1:64:2].count(0) > 20 or content[:64:2].count(0) > 20:
-        return content.decode("utf-16-le" if content[1] == 0 else "utf-16-be", errors="replace")
-    for encoding in ("utf-8", "cp1252"):
-        try:
-            return content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return content.decode("latin-1")
+    decoded = decode(read_bytes(path), options.encoding)
+    if decoded.encoding != "utf-8" and options.encoding is None:
+        # Not one notice a file: a folder can hold a hundred thousand reports.
+        reason = f"some are read as {decoded.encoding_name}, found by their bytes: --encoding names another"
+        options.on_notice(Notice("encoding", "text files", reason))
+    return decoded.text
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -143,9 +164,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _read_csv(path: Path, text: str) -> Table:
-    text = text.lstrip("\r\n")
-    separator = _separator(text)
-    header = [name.strip() for name in next(csv.reader(io.StringIO(text), delimiter=separator), [])]
+    csv.field_size_limit(max(csv.field_size_limit(), _LARGEST_CELL))
+    body = text.lstrip("\r\n")
+    named = _SEPARATOR_LINE.match(body)
+    if named is not None:
+        body = body[named.end() :]
+    separator = _separator(body) if named is None else named[1]
+    sound = is_strict(body.encode(), separator)
+    if not sound:
+        _refuse_broken_quotes(path, body, separator, text.count("\n", 0, len(text) - len(body)))
+    header = [name.strip() for name in next(csv.reader(io.StringIO(body), delimiter=separator), [])]
     if not any(header):
         raise CorpusError(f"the table {quoted(path)} has no header: its first line must name the columns")
     twice = next((name for name in header if name and header.count(name) > 1), None)
@@ -153,32 +181,74 @@ def _read_csv(path: Path, text: str) -> Table:
         raise CorpusError(f"the table {quoted(path)} has the column {twice!r} twice: rename one")
     # What stands under no name is not read: many tables end their header with a separator.
     names = [name or f"{_NAMELESS}{place}" for place, name in enumerate(header, 1)]
+    frame = _read_at_once(body, separator, names) if sound else None
+    return _read_rows_one_by_one(path, body, separator, names) if frame is None else Table(path, frame)
+
+
+def _refuse_broken_quotes(path: Path, text: str, separator: str, lines_above: int) -> None:
+    broken = find_broken_quote(text, separator)
+    if broken is not None:
+        line = line_of(text, broken.at) + lines_above
+        raise CorpusError(
+            f"the table {quoted(path)} has broken quotes, and its rows could be joined: line {line} "
+            f'{broken.reason}. Close each quoted cell, write a quote inside one twice (""), and read it again'
+        )
+
+
+def _read_at_once(text: str, separator: str, names: list[str]) -> pl.DataFrame | None:
+    """The fast way, for tables whose rows all have the header's width; None where some may not."""
     try:
         frame = pl.read_csv(text.encode(), separator=separator, has_header=False, infer_schema=False)
-        # polars fills short rows and would cut long ones: the widest row decides which way is safe.
-        if frame.width == len(names) or all(s.null_count() == frame.height for s in frame[:, len(names) :]):
-            frame = frame[1:, : len(names)]
-            return Table(path, _named(frame.rename(dict(zip(frame.columns, names, strict=True)))))
     except (pl.exceptions.PolarsError, ValueError):
-        pass
-    return _read_rows_one_by_one(path, text, separator, names)
+        return None
+    # polars fills short rows and would cut long ones: the widest row decides which way is safe.
+    if frame.width != len(names) and any(s.null_count() < frame.height for s in frame[:, len(names) :]):
+        return None
+    frame = frame[1:, : len(names)]
+    frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
+    if _may_be_joined(frame):
+        return None
+    return _named(frame)
+
+
+def _may_be_joined(frame: pl.DataFrame) -> bool:
+    """Whether a row with an empty end, which can be a short one, stands below a cell of several lines."""
+    if frame.width < 2 or not frame.height:
+        return False
+    many_lined = frame.select(pl.any_horizontal(pl.all().str.contains("\n", literal=True))).to_series()
+    short = frame.to_series(frame.width - 1).is_null()
+    return bool((many_lined.shift(1, fill_value=False).fill_null(False) & short).any())
 
 
 def _read_rows_one_by_one(path: Path, text: str, separator: str, names: list[str]) -> Table:
     """The slow way, for tables with rows of a wrong width: each is judged by itself."""
-    good: list[list[str | None]] = []
-    bad: list[BadRow] = []
+    good: dict[int, list[str | None]] = {}
+    bad: dict[int, str] = {}
     rows = csv.reader(io.StringIO(text), delimiter=separator)
+    many_lined = 0  # the last row that has a line break in a cell
     for number, row in enumerate(itertools.islice(rows, 1, None), 1):
         cells = [cell if cell.strip() else None for cell in row]
         while len(cells) > len(names) and cells[-1] is None:
             cells.pop()
         if len(cells) > len(names):
-            bad.append(BadRow(number, f"has {len(cells)} cells under {len(names)} columns"))
+            bad[number] = f"has {len(cells)} cells under {len(names)} columns"
         elif any(cells):
-            good.append(cells + [None] * (len(names) - len(cells)))
-    frame = pl.DataFrame(good, schema=dict.fromkeys(names, pl.String), orient="row")
-    return Table(path, _named(frame), tuple(bad))
+            good[number] = cells + [None] * (len(names) - len(cells))
+        if (number in bad or (number in good and len(row) < len(names))) and many_lined == number - 1 > 0:
+            # A quote lost before a cell that begins with a line break joins its row to the one above.
+            for suspect in (number - 1, number):
+                good.pop(suspect, None)
+                bad[suspect] = _JOINED
+        if any("\n" in cell for cell in row):
+            many_lined = number
+    frame = pl.DataFrame(list(good.values()), schema=dict.fromkeys(names, pl.String), orient="row")
+    return Table(path, _named(frame), tuple(BadRow(number, bad[number]) for number in sorted(bad)))
+
+
+_JOINED = (
+    "may be joined to another by a lost quote: a row of another width follows a cell of several lines; "
+    "check the quotes of both"
+)
 
 
 def _named(frame: pl.DataFrame) -> pl.DataFrame:
@@ -190,7 +260,7 @@ def _named(frame: pl.DataFrame) -> pl.DataFrame:
 def _read_json_lines(path: Path, text: str) -> Table:
     rows: list[dict[str, Any]] = []
     bad: list[BadRow] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # other line breaks can stand in a text
         if not line.strip():
             continue
         try:
@@ -225,7 +295,12 @@ def _separator(text: str) -> str:
     return max(_SEPARATORS, key=first.count)
 
 
-def _require_columns(table: Table, required: Iterable[str]) -> None:
+def require_columns(table: Table, required: Iterable[str]) -> None:
+    """Refuse a table that lacks one of these columns.
+
+    Raises:
+        CorpusError: it does; the message gives the nearest that it has.
+    """
     known = table.frame.columns
     for name in required:
         if name not in known:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from corpus.printing import one_line, spelled_bytes, spelled_duration
+from corpus.source_options import SourceOptions, source_options
 
 if TYPE_CHECKING:
     from corpus.records import Source
@@ -23,12 +24,7 @@ def index() -> None:
 @index.command()
 @click.argument("source", required=False)
 @click.option("--encoder", "encoder_name", metavar="DIR|NAME", help="Encoder; needed for the first source.")
-@click.option(
-    "--reports",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Table of reports for a dicom source.",
-)
-@click.option("--admit", multiple=True, metavar="MODALITY", help="Admit this DICOM modality, too.")
+@source_options
 @click.option("--patches", is_flag=True, help="Keep its pictures' patches, too: for searches by region.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Decode processes (default: one a core).")
 @click.option("--plan", "only_plan", is_flag=True, help="Say what it would cost; write nothing.")
@@ -37,8 +33,7 @@ def index() -> None:
 def add(
     source: str | None,
     encoder_name: str | None,
-    reports: Path | None,
-    admit: tuple[str, ...],
+    options: SourceOptions,
     patches: bool,
     workers: int | None,
     only_plan: bool,
@@ -53,11 +48,10 @@ def add(
     holds.
     """
     from corpus.errors import UsageError
-    from corpus.sources import open_source
 
-    if source is None and (encoder_name is None or only_plan or reports or admit):
+    if source is None and (encoder_name is None or only_plan or options.given):
         raise UsageError("name a SOURCE, or with --encoder alone a second encoder for what the index holds")
-    opened = None if source is None else open_source(source, reports=reports, admit=frozenset(admit))
+    opened = None if source is None else options.open(source)
     if only_plan and opened is not None:
         _plan(opened, encoder_name, workers, as_json)
         return
@@ -83,7 +77,9 @@ def add(
         "source": source or HeldStudies.name,
         "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
     }
-    _report({**done, **added.as_json()}, as_json)
+    # On a terminal each notice was printed when it was met.
+    notices = {"notices": options.notices.as_json()} if as_json else {}
+    _report({**done, **added.as_json(), **notices}, as_json)
     if any(added.problems.values()):
         told = ", ".join(f"{n} {state}" for state, n in added.problems.items() if n)
         click.echo(f"{told}: see `similarity index status --failed`", err=True)

@@ -85,6 +85,7 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("corpus.notices").setLevel(logging.WARNING)  # how tables were read is always told
 
 
 def main(args: list[str] | None = None) -> Any:

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from corpus.source_options import SourceOptions, table_options
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from corpus.records import Source
     from indexer.index import Index
     from retrieval.localize.answer import Localization
     from retrieval.localize.localizer import Localizer
@@ -51,6 +54,7 @@ METHODS = ("gradcam", "gscorecam", "m2ib", "patches")
     "--segmenter", metavar="DIR", help="By what `train-segmenter` made, instead of an encoder's maps."
 )
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Where the pictures go.")
+@table_options
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 def localize(
     image: str | None,
@@ -64,6 +68,7 @@ def localize(
     encoder: str | None,
     segmenter: str | None,
     out: Path | None,
+    options: SourceOptions,
     as_json: bool,
 ) -> None:
     """Show where a finding is in a film, or which part of a case is like which part of it."""
@@ -95,7 +100,7 @@ def localize(
         needed = (encoder is None and segmenter is None) or case is not None or like is not None
         index = _open_index(held, needed=needed) if needed or corpus is not None else None
         if calibrate is not None:
-            told = _calibrate(_encoder(index, encoder), calibrate, method)
+            told = _calibrate(_encoder(index, encoder), options.open(calibrate), method)
         elif like is not None:
             assert out is not None
             location = image if image is not None else _film_of(index, case or "")
@@ -106,7 +111,7 @@ def localize(
             assert out is not None
             by = _localizer(index, encoder, segmenter, method, refine, findings)
             if corpus is not None:
-                told = _over_corpus(by, index, corpus, findings, out)
+                told = _over_corpus(by, index, options.open(corpus), findings, out)
             else:
                 location = image if image is not None else _film_of(index, case or "")
                 shown = {"image": image, "case": case, "encoder": _named(by)}
@@ -276,10 +281,9 @@ def _likeness(
 
 
 def _over_corpus(
-    by: "Localizer", index: "Index | None", source: str, findings: "Sequence[str]", out: Path
+    by: "Localizer", index: "Index | None", source: "Source", findings: "Sequence[str]", out: Path
 ) -> dict[str, Any]:
     from corpus.records import Problem
-    from corpus.sources import open_source
     from indexer.localizations import keep_localizations
     from retrieval.localize.corpus import localize_corpus
 
@@ -296,7 +300,7 @@ def _over_corpus(
             keep_localizations(index.catalog.engine, image.item_id, by.fingerprint, rows)
 
     done = localize_corpus(
-        open_source(source).studies(unread.append),
+        source.studies(unread.append),
         findings,
         by.ask,
         out,
@@ -313,13 +317,12 @@ def _kept(answer: "Localization") -> dict[str, Any]:
     return told
 
 
-def _calibrate(encoder: "Encoder", source: str, asked: str | None) -> dict[str, Any]:
-    from corpus.sources import open_source
+def _calibrate(encoder: "Encoder", source: "Source", asked: str | None) -> dict[str, Any]:
     from retrieval.localize.calibrating import calibrate
     from retrieval.localize.calibration import keep, method_for
 
     method = method_for(encoder.fingerprint, asked)
-    fitted = calibrate(encoder, open_source(source).studies(lambda problem: None), method)
+    fitted = calibrate(encoder, source.studies(lambda problem: None), method)
     path = keep(fitted, encoder.fingerprint, method)
     return {
         "encoder": _named(encoder),

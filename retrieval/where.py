@@ -12,6 +12,7 @@ of its field's type: the engines answer an unknown field silently with nothing, 
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -90,7 +91,7 @@ class Parser:
     def __init__(self, text: str, fields: Mapping[str, FieldType]) -> None:
         if len(text) > _LONGEST:
             raise UsageError(f"{self.option}: {len(text)} characters; at most {_LONGEST} are read")
-        self.text = text
+        self.text = unicodedata.normalize("NFC", text)  # as the values of tables are kept
         self.fields = fields
         self.tokens = list(self.tokenize())
         self.next = 0

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from corpus.source_options import SourceOptions, table_options
+
 if TYPE_CHECKING:
     from trainer.preparation import Progress
 
@@ -29,6 +31,7 @@ TARGETS = ("findings", "concepts", "embedding")
 @click.option("--batch-size", type=int, help="Pictures a step, and texts.")
 @click.option("--seed", type=int, help="Of everything that is drawn.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@table_options
 @click.option("--resume", is_flag=True, help="Go on with the run in --out from its last checkpoint.")
 @click.option("--folds", type=int, help="Make no encoder: cross-validate over so many parts of the people.")
 @click.option("--queries", multiple=True, metavar="KIND", help="With --folds: only this source's films ask.")
@@ -53,6 +56,7 @@ def train(
     batch_size: int | None,
     seed: int | None,
     device: str,
+    options: SourceOptions,
     resume: bool,
     folds: int | None,
     queries: tuple[str, ...],
@@ -87,6 +91,8 @@ def train(
             "epochs": epochs,
             "sampling.batch_size": batch_size,
             "seed": seed,
+            "encoding": options.encoding,
+            "dates": options.dates,
         },
     )
     if folds is None and (queries or gallery or truth):

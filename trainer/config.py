@@ -213,6 +213,8 @@ class TrainConfig:
 
     `checkpoint_steps` 0: a checkpoint at each epoch's end only. `patience`: stop after so many epochs without
     a better lift@5 on the people held out for tuning (nDCG@10 where lift cannot be measured), 0: never.
+    `encoding` of the tables and `dates` of the manifests of the corpus: as `--encoding` and `--date-format`
+    have them, `day_first` or `month_first`; empty where the tables tell.
     """
 
     corpus: tuple[str, ...] = ()
@@ -225,6 +227,8 @@ class TrainConfig:
     patience: int = 0
     checkpoint_steps: int = 0
     workers: int = 0
+    encoding: str = ""
+    dates: str = ""
     loss: LossConfig = field(default_factory=LossConfig)
     targets: TargetConfig = field(default_factory=TargetConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from corpus.source_options import SourceOptions, table_options
+
 _BASELINES = {"random": "random", "constant": "constant", "normal_abnormal": "normal or not"}
 _METRICS = {
     "precision_at_1": "P@1",
@@ -66,6 +68,7 @@ _KINDS = click.Choice(["auto", "image", "report"])
     help="Of the bootstrap, the random baselines and --per-class.",
 )
 @click.option("--device", default=None, help="Where the encoder runs: auto, cpu, cuda, …")
+@table_options
 @click.option("--strict", is_flag=True, help="Exit 1 if any item failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def evaluate(
@@ -84,6 +87,7 @@ def evaluate(
     probe: bool,
     seed: int,
     device: str | None,
+    options: SourceOptions,
     strict: bool,
     as_json: bool,
 ) -> None:
@@ -102,7 +106,6 @@ def evaluate(
 
     from corpus.progress import counting_bars
     from corpus.settings import settings
-    from corpus.sources import open_source
     from corpus.truth import read_truth
     from trainer.evaluate import check_probe_split
     from trainer.evaluate import evaluate as measure
@@ -115,7 +118,7 @@ def evaluate(
         check_probe_split(split)  # type: ignore[arg-type]  # click holds it to the four words
     folder = find_encoder(encoder_name)
     other = None if against is None else find_encoder(against)
-    asked, held = open_source(queries), open_source(gallery)
+    asked, held = options.open(queries), options.open(gallery)
     table = None if truth is None else read_truth(truth)
 
     from trainer.encoder import Encoder

@@ -16,6 +16,7 @@ from corpus.errors import TrainingError
 from corpus.framing import Framing
 from corpus.records import Problem
 from corpus.sources import open_source
+from corpus.table_options import TableOptions
 from trainer.checkpointing import RunFolder
 from trainer.config import TrainConfig, public_name
 from trainer.dataset import Gathered, Pool, gather
@@ -143,7 +144,8 @@ def _gather(
     if not config.corpus:
         raise TrainingError("there is no corpus to train on; name one with --corpus KIND:PATH")
     on_progress(Progress("gather", 0, len(config.corpus)))
-    sources = [(public_name(spec), open_source(spec)) for spec in config.corpus]
+    tables = TableOptions(config.encoding or None, config.dates or None)
+    sources = [(public_name(spec), open_source(spec, tables=tables)) for spec in config.corpus]
     gathered = gather(
         sources,
         config.sampling.text_unit,

@@ -19,6 +19,7 @@ from corpus.records import ImageRef, Problem, ProblemSink, Report, Section, Stud
 from corpus.reports import clean_text
 from corpus.sources.chexpert_labels import LABELS, read_labels
 from corpus.sources.parts import image_ids, keep_worded, parsed, report_bad_rows
+from corpus.table_options import DEFAULT, TableOptions
 from corpus.tables import Table, read_table
 
 NAME = "chexpert"
@@ -61,6 +62,7 @@ class ChexpertSource:
     """
 
     root: Path
+    options: TableOptions = DEFAULT
 
     @property
     def name(self) -> str:
@@ -74,7 +76,8 @@ class ChexpertSource:
             CorpusError: one lacks a column or cannot be read.
         """
         tables = [self.root / name for name in TABLES if (self.root / name).exists()]
-        return [read_table(table, required=("Path", _MARK), wanted=_WANTED) for table in tables]
+        needed = ("Path", _MARK)
+        return [read_table(path, required=needed, wanted=_WANTED, options=self.options) for path in tables]
 
     def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
         """Yield every study that has a picture here or a report with words, in the order of the tables."""
@@ -159,6 +162,7 @@ class ChexpertSource:
                 path,
                 required=("path_to_image", "section_findings", "section_impression"),
                 wanted=("path_to_image", *_SECTIONS),
+                options=self.options,
             )
             report_bad_rows(table, NAME, on_problem)
             for number, row in enumerate(table.frame.iter_rows(named=True), 1):
@@ -178,7 +182,7 @@ def find_roots(folder: Path) -> list[Path]:
     return [below for below in sorted(folder.glob("[Cc]he[Xx]pert*")) if _has_table(below)]
 
 
-def open_root(folder: Path) -> ChexpertSource:
+def open_root(folder: Path, options: TableOptions = DEFAULT) -> ChexpertSource:
     """Open the set in a folder or in the one below it.
 
     Raises:
@@ -188,7 +192,7 @@ def open_root(folder: Path) -> ChexpertSource:
     if len(roots) > 1:
         named = " and ".join(repr(root.name) for root in roots)
         raise CorpusError(f"{folder.name!r} holds {named}: name one of them")
-    source = ChexpertSource(roots[0])
+    source = ChexpertSource(roots[0], options)
     source.read()
     return source
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corpus.demographics import parse_age, parse_date, parse_modality, parse_sex, parse_view, year_of
+from corpus.dates import parse_date, year_of
+from corpus.demographics import parse_age, parse_modality, parse_sex, parse_view
 from corpus.records import AttributeValue, ImageRef, Problem, ProblemSink, Report, Study
 from corpus.reports import parse_report
 from corpus.sources.parts import (
@@ -20,6 +21,7 @@ from corpus.sources.parts import (
     refuse_modality,
     report_bad_rows,
 )
+from corpus.table_options import DEFAULT, TableOptions
 from corpus.tables import Table, read_table
 
 NAME = "covid-chestxray"
@@ -44,6 +46,7 @@ class CovidChestXraySource:
 
     folder: Path
     admit: frozenset[str]
+    options: TableOptions = DEFAULT
 
     @property
     def name(self) -> str:
@@ -56,7 +59,7 @@ class CovidChestXraySource:
         Raises:
             CorpusError: there is none, or it lacks a column.
         """
-        return read_table(self.folder / TABLE, required=_REQUIRED, wanted=_WANTED)
+        return read_table(self.folder / TABLE, required=_REQUIRED, wanted=_WANTED, options=self.options)
 
     def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
         """Yield the studies in the order of their first rows."""
@@ -96,7 +99,7 @@ class CovidChestXraySource:
             diagnosis=next((d for _, row in films if (d := _diagnosis(row)) is not None), None),
             age=parsed(parse_age, _first(rows, "age"), f"{study_id}#age", on_problem),
             sex=parsed(parse_sex, _first(rows, "sex"), f"{study_id}#sex", on_problem),
-            date=parsed(parse_date, date, f"{study_id}#date", on_problem),
+            date=parsed(_parse_date, date, f"{study_id}#date", on_problem),
             attributes=_attributes(rows, date),
         )
 
@@ -140,6 +143,10 @@ def _report(study_id: str, rows: Sequence[dict[str, Any]], on_problem: ProblemSi
 def _diagnosis(row: dict[str, Any]) -> str | None:
     written = (row["finding"] or "").strip()
     return None if written.lower() in _NO_DIAGNOSIS else written
+
+
+def _parse_date(written: str | None) -> str | None:
+    return parse_date(written, "month_first")  # as the set writes its dates of numbers
 
 
 def _first(rows: Sequence[dict[str, Any]], column: str) -> str | None:

@@ -8,14 +8,15 @@ from datetime import date
 from itertools import combinations
 from pathlib import Path
 
-from corpus.demographics import parse_age, parse_date, parse_sex
+from corpus.dates import parse_date
+from corpus.demographics import parse_age, parse_sex
 from corpus.dicom import Undecodable
 from corpus.dicom_header import Header, contradicts_chest, read_header
 from corpus.files import UnreadableFile, quoted, walk
 from corpus.records import ImageRef, ItemState, Problem, ProblemSink, Report, Study
 from corpus.sources.parts import Value, image_ids, parsed, printable_utf8, refuse_modality
 from corpus.sources.repeated_instances import Instance, repeated_instances
-from corpus.sources.reports_table import Films, WrittenReport, join, one_report, read_reports
+from corpus.sources.reports_table import Films, WrittenReport, join, one_report, read_reports, tell_unjoined
 from corpus.subjects import (
     Patient,
     Subject,
@@ -26,6 +27,7 @@ from corpus.subjects import (
     read_birth_date,
     subject_key,
 )
+from corpus.table_options import DEFAULT, TableOptions
 from corpus.view_codes import view_of
 
 NAME = "dicom"
@@ -56,6 +58,7 @@ class DicomSource:
     folder: Path
     admit: frozenset[str]
     reports: Path | None = None
+    options: TableOptions = DEFAULT
 
     @property
     def name(self) -> str:
@@ -68,7 +71,7 @@ class DicomSource:
         Raises:
             CorpusError: the table of reports cannot be read.
         """
-        written = [] if self.reports is None else read_reports(self.reports, NAME, on_problem)
+        written = [] if self.reports is None else read_reports(self.reports, NAME, on_problem, self.options)
         studies = {
             study_id: films
             for study_id, group in sorted(self._files(on_problem).items())
@@ -78,7 +81,10 @@ class DicomSource:
         subjects = assign_subjects(patients)
         studies = _without_repeated(studies, subjects, on_problem)
         claimed = _films(studies, patients, subjects)
-        texts, single = join(claimed, _matched(written, claimed), on_problem)
+        matched = _matched(written, claimed)
+        texts, single = join(claimed, matched, on_problem)
+        if self.reports is not None:
+            tell_unjoined(self.reports, claimed, matched, self.options.on_notice)
         for study_id, films in studies.items():
             report = one_report(study_id, texts.get(study_id, ()), on_problem)
             _tell_doubts(study_id, films, subjects[study_id], on_problem)

@@ -8,18 +8,24 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from corpus.demographics import parse_age, parse_date, parse_modality, parse_sex, parse_view
+from corpus.columns import fold, name_columns
+from corpus.dates import order_of_column, parse_date
+from corpus.demographics import parse_age, parse_modality, parse_sex, parse_view
 from corpus.dicom import Undecodable, is_dicom
 from corpus.dicom_header import read_header
 from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, quoted, read_bytes
 from corpus.findings import VOCABULARY, Status, Statuses
+from corpus.notices import Notice, NoticeSink
 from corpus.records import AttributeValue, ImageRef, Problem, ProblemSink, Sex, Study
 from corpus.sources.dicom import refuse_header
+from corpus.sources.listed_paths import find_listed
 from corpus.sources.parts import cell, image_ids, parsed, refuse_modality, report_bad_rows
 from corpus.sources.reports_table import one_report, report_text
+from corpus.sources.spreadsheet_damage import is_rounded
 from corpus.subjects import Patient, Subject, assign_subjects, matched_id, names_nobody
-from corpus.tables import Table, nearest, read_table
+from corpus.table_options import DEFAULT, TableOptions
+from corpus.tables import Table, nearest, read_table, require_columns
 
 NAME = "manifest"
 
@@ -30,6 +36,7 @@ COLUMNS = (
 """The columns that mean something; all others become attributes. Only `study_id` and an item are required."""
 
 _ITEMS = ("image", "report", "report_file")
+_SECTIONS = ("findings", "impression")  # columns of other tables, that are no report here
 _STATUSES = (Status.PRESENT, Status.ABSENT, Status.UNCERTAIN)
 
 _Row = Mapping[str, Any]
@@ -41,6 +48,7 @@ class ManifestSource:
 
     table: Path
     admit: frozenset[str]
+    options: TableOptions = DEFAULT
 
     @property
     def name(self) -> str:
@@ -48,36 +56,74 @@ class ManifestSource:
         return NAME
 
     def read(self) -> Table:
-        """Read the table.
+        """Read the table, its columns under the names of `COLUMNS`, and tell what is to be known of it.
 
         Raises:
-            CorpusError: it cannot be read, or lacks `study_id` or all of image, report and report_file.
+            CorpusError: it cannot be read, has two columns for one of `COLUMNS`, lacks `study_id` or all of
+                image, report and report_file, or has dates that can be read in more than one way.
         """
-        table = read_table(self.table, required=("study_id",))
+        return self._read(self.options)
+
+    def _read(self, options: TableOptions) -> Table:
+        table = name_columns(read_table(self.table, options=options), COLUMNS, options.on_notice)
+        require_columns(table, ("study_id",))
         known = table.frame.columns
         if not set(_ITEMS) & set(known):
             raise CorpusError(
                 f"the table {quoted(self.table)} has no column 'image', 'report' or 'report_file'"
                 f"{nearest('image', known) or nearest('report', known)}; it has {', '.join(known[:12])}"
             )
+        self._date_form(table)
+        self._tell_of_subjects_and_sections(table, options.on_notice)
         return table
+
+    def _date_form(self, table: Table) -> str | None:
+        """How the dates are written: as was said, or as their column decides."""
+        if self.options.dates is not None or "date" not in table.frame.columns:
+            return self.options.dates
+        try:
+            return order_of_column(cell(value) for value in table.frame["date"].unique(maintain_order=True))
+        except ValueError as reason:
+            raise CorpusError(
+                f"the dates of the table {quoted(self.table)} are ambiguous: {reason}; "
+                "say --day-first, --month-first or --date-format"
+            ) from reason
+
+    def _tell_of_subjects_and_sections(self, table: Table, on_notice: NoticeSink) -> None:
+        """Tell what is lost where a table has no subjects, or keeps its reports in columns of their own."""
+        known = table.frame.columns
+        if "subject_id" not in known and table.frame["study_id"].n_unique() > 1:
+            text = (
+                "no column names the subject: each study counts as a subject of its own, and studies of one "
+                "patient may be on both sides of a split (add a column subject_id)"
+            )
+            on_notice(Notice("subject", self.table.name, text))
+        sections = [name for name in known if fold(name) in _SECTIONS]
+        if sections and not {"report", "report_file"} & set(known):
+            text = f"the column {sections[0]!r} is not read as a report: name one column report"
+            on_notice(Notice("column", self.table.name, text))
 
     def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
         """Yield the studies in the order of their first rows."""
-        table = self.read()
+        table = self._read(replace(self.options, on_notice=lambda _: None))  # told at the opening
         report_bad_rows(table, NAME, on_problem)
+        dates = self._date_form(table)
         attributes = _attribute_columns(table)
         studies: dict[str, list[_Row]] = {}
         for number, row in enumerate(table.frame.iter_rows(named=True), 1):
             name = cell(row["study_id"])
-            if name:
+            rounded = next((c for c in ("study_id", "subject_id") if is_rounded(cell(row.get(c)))), None)
+            if rounded is not None:  # different ones become the same: nobody can say whose the row is
+                reason = f"row {number} has a {rounded} that a spreadsheet rounded: export it as text"
+                on_problem(Problem(f"{NAME}:row{number}", "failed", reason))
+            elif name:
                 studies.setdefault(f"{NAME}:{name}", []).append(row | {"": number})
             else:
                 on_problem(Problem(f"{NAME}:row{number}", "failed", f"row {number} has no study_id"))
         shared = _shared_accessions(studies)
         subjects = _subjects(studies)
         for study_id, rows in studies.items():
-            study = self._study(study_id, rows, shared, attributes, on_problem)
+            study = self._study(study_id, rows, shared, attributes, dates, on_problem)
             if study is not None:
                 subject = subjects[study_id]
                 if subject.warning is not None and any(cell(row.get("subject_id")) for row in rows):
@@ -90,6 +136,7 @@ class ManifestSource:
         rows: Sequence[_Row],
         shared: frozenset[str],
         attributes: Mapping[str, Mapping[int, AttributeValue]],
+        dates: str | None,
         on_problem: ProblemSink,
     ) -> Study | None:
         if len({cell(row.get("subject_id")) for row in rows} - {""}) > 1:
@@ -97,7 +144,10 @@ class ManifestSource:
             on_problem(Problem(study_id, "failed", reason))
             return None
         images = tuple(self._images(study_id, rows, on_problem))
-        texts = [report_text(row, self.table.parent, f"{study_id}#report", on_problem) for row in rows]
+        texts = [
+            report_text(row, self.table.parent, f"{study_id}#report", on_problem, self.options)
+            for row in rows
+        ]
         report = one_report(study_id, texts, on_problem)
         if not images and report is None:
             if not any(cell(row.get(item)) for row in rows for item in _ITEMS):
@@ -108,6 +158,10 @@ class ManifestSource:
             return _agreed(study_id, rows, column, on_problem)
 
         accession = one("accession")
+        if accession is not None and is_rounded(accession):
+            reason = "a spreadsheet rounded its accession: the study is kept without it; export it as text"
+            on_problem(Problem(f"{study_id}#accession", "skipped", reason))
+            accession = None
         if accession in shared:
             reason = "its accession belongs to more than one subject: the study is kept without it"
             on_problem(Problem(f"{study_id}#accession", "failed", reason))
@@ -122,7 +176,7 @@ class ManifestSource:
             diagnosis=one("diagnosis"),
             age=parsed(parse_age, one("age"), f"{study_id}#age", on_problem),
             sex=parsed(parse_sex, one("sex"), f"{study_id}#sex", on_problem),
-            date=parsed(parse_date, one("date"), f"{study_id}#date", on_problem),
+            date=parsed(lambda day: parse_date(day, dates), one("date"), f"{study_id}#date", on_problem),
             accession=accession,
             study_uid=one("study_uid"),
             attributes={
@@ -133,27 +187,27 @@ class ManifestSource:
         )
 
     def _images(self, study_id: str, rows: Sequence[_Row], on_problem: ProblemSink) -> Iterator[ImageRef]:
-        listed = [(name, row) for row in rows if (name := cell(row.get("image")))]
+        folder = self.table.parent.absolute()
+        listed = [(find_listed(folder, name), row) for row in rows if (name := cell(row.get("image")))]
         seen: set[str] = set()
-        for item_id, (name, row) in zip(
-            image_ids(study_id, [name for name, _ in listed]), listed, strict=True
+        for item_id, (file, row) in zip(
+            image_ids(study_id, [file.name for file, _ in listed]), listed, strict=True
         ):
-            path = self.table.parent.absolute() / name
+            path = str(file.path)
             modality = parse_modality(cell(row.get("modality")))
             if item_id in seen:
                 reason = "the table lists this picture twice"
-                on_problem(Problem(f"{item_id}@row{row['']}", "skipped", reason, str(path)))
+                on_problem(Problem(f"{item_id}@row{row['']}", "skipped", reason, path))
                 continue
             seen.add(item_id)
-            if not _is_there(path):
-                reason = "the table lists it, the folder lacks it"
-                on_problem(Problem(item_id, "missing", reason, str(path)))
+            if not file.is_there:
+                on_problem(Problem(item_id, "missing", file.missing, path))
                 continue
-            refused = refuse_modality(modality, self.admit) or _refused_by_header(path, self.admit)
+            refused = refuse_modality(modality, self.admit) or _refused_by_header(file.path, self.admit)
             if refused is not None:
-                on_problem(Problem(item_id, "skipped", refused, str(path)))
+                on_problem(Problem(item_id, "skipped", refused, path))
                 continue
-            yield ImageRef(item_id, str(path), parse_view(cell(row.get("view"))), modality)
+            yield ImageRef(item_id, path, parse_view(cell(row.get("view"))), modality)
 
 
 def _subjects(studies: Mapping[str, Sequence[_Row]]) -> dict[str, Subject]:
@@ -183,15 +237,6 @@ def _sex(rows: Sequence[_Row]) -> Sex | None:
         return parse_sex(written)
     except ValueError:
         return None
-
-
-def _is_there(path: Path) -> bool:
-    """Whether something has this name: a loop of links is there, and is refused when it is read."""
-    try:
-        path.lstat()
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def _refused_by_header(path: Path, admit: frozenset[str]) -> str | None:

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from corpus.demographics import parse_date, parse_view
+from corpus.dates import parse_date
+from corpus.demographics import parse_view
 from corpus.files import UnreadableFile
 from corpus.records import ImageRef, ItemState, Problem, ProblemSink, Report, Study
 from corpus.reports import parse_report
 from corpus.sources.chexpert_labels import LABELS, read_labels
 from corpus.sources.parts import cell, image_ids, keep_worded, parsed, report_bad_rows
+from corpus.table_options import DEFAULT, TableOptions
 from corpus.tables import Table, read_table, read_text
 
 NAME = "mimic-cxr"
@@ -67,6 +69,7 @@ class MimicCxrSource:
     """
 
     folder: Path
+    options: TableOptions = DEFAULT
 
     @property
     def name(self) -> str:
@@ -90,7 +93,7 @@ class MimicCxrSource:
         for name in _of_one_subject((*pictures, *(n for n in reports if n not in pictures)), on_problem):
             rows = pictures.get(name, [])
             images = tuple(self._images(name, rows, on_problem))
-            report = _read_report(name, reports[name], on_problem) if name in reports else None
+            report = _read_report(name, reports[name], self.options, on_problem) if name in reports else None
             if not images and report is None:
                 continue
             split = cell(splits.get(name, {}).get("split"))
@@ -110,7 +113,7 @@ class MimicCxrSource:
         if path is None:
             return None
         needed = (*_IDS, *([required] if required else ()))
-        return read_table(path, required=needed, wanted=(*needed, *wanted))
+        return read_table(path, required=needed, wanted=(*needed, *wanted), options=self.options)
 
     def _pictures(self, on_problem: ProblemSink) -> dict[_Name, list[_Row]]:
         """Return the rows of each study's pictures, each picture once."""
@@ -205,9 +208,9 @@ def _of_one_subject(names: Sequence[_Name], on_problem: ProblemSink) -> Iterator
     return (name for name in names if subjects[name.study] == 1)
 
 
-def _read_report(name: _Name, path: Path, on_problem: ProblemSink) -> Report | None:
+def _read_report(name: _Name, path: Path, options: TableOptions, on_problem: ProblemSink) -> Report | None:
     try:
-        text = read_text(path)
+        text = read_text(path, options)
     except UnreadableFile as reason:
         state: ItemState = "missing" if str(reason) == "is not there" else "failed"
         on_problem(

@@ -14,6 +14,7 @@ from corpus.errors import CorpusError, UsageError
 from corpus.findings import NO_FINDING, Status, Statuses, from_sides
 from corpus.records import ImageRef, Problem, ProblemSink, Study
 from corpus.sources.parts import ListedFiles, image_ids, parsed, report_bad_rows
+from corpus.table_options import DEFAULT, TableOptions
 from corpus.tables import Table, read_table
 
 NAME = "nih-chestxray14"
@@ -34,6 +35,7 @@ class NihChestXray14Source:
     """One study a picture: `nih-chestxray14:<file stem>`, subject `nih-chestxray14:<Patient ID>`."""
 
     folder: Path
+    options: TableOptions = DEFAULT
 
     @property
     def name(self) -> str:
@@ -49,7 +51,7 @@ class NihChestXray14Source:
         tables = sorted(self.folder.glob(TABLES))
         if not tables:
             raise CorpusError(f"{self.folder.name!r} has no {TABLES}")
-        return read_table(tables[-1], required=_REQUIRED, wanted=_WANTED)
+        return read_table(tables[-1], required=_REQUIRED, wanted=_WANTED, options=self.options)
 
     def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
         """Yield one study for each row whose picture is there."""

@@ -14,6 +14,7 @@ from corpus.demographics import parse_view
 from corpus.records import ImageRef, Problem, ProblemSink, Report, Section, Study
 from corpus.reports import clean_text
 from corpus.sources.parts import ListedFiles, image_ids, keep_worded, report_bad_rows
+from corpus.table_options import DEFAULT, TableOptions
 from corpus.tables import read_table
 
 NAME = "openi"
@@ -28,6 +29,7 @@ class OpenISource:
     """One study a report: `openi:<uid>`; the set does not say which studies are one person's."""
 
     folder: Path
+    options: TableOptions = DEFAULT
 
     @property
     def name(self) -> str:
@@ -37,7 +39,10 @@ class OpenISource:
     def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
         """Yield every study that has a picture here or a report with words."""
         reports = read_table(
-            self.folder / REPORTS, required=("uid", "findings", "impression"), wanted=("uid", *_SECTIONS)
+            self.folder / REPORTS,
+            required=("uid", "findings", "impression"),
+            wanted=("uid", *_SECTIONS),
+            options=self.options,
         )
         report_bad_rows(reports, NAME, on_problem)
         pictures = self._pictures(on_problem)
@@ -67,6 +72,7 @@ class OpenISource:
             self.folder / PROJECTIONS,
             required=("uid", "filename"),
             wanted=("uid", "filename", "projection"),
+            options=self.options,
         )
         report_bad_rows(table, NAME, on_problem)
         for row in table.frame.iter_rows(named=True):

@@ -10,6 +10,7 @@ from corpus.files import UnreadableFile, read_bytes, walk
 from corpus.records import Source
 from corpus.sources import chexpert, covid_chestxray, mimic_cxr, nih_chestxray14, openi
 from corpus.sources.parts import ADMITTED
+from corpus.table_options import DEFAULT, TableOptions
 from corpus.tables import nearest
 
 KINDS: Final = (
@@ -21,13 +22,21 @@ _FILES_LOOKED_AT = 20
 _TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 
 
-def open_source(spec: str, *, reports: Path | None = None, admit: frozenset[str] = frozenset()) -> Source:
+def open_source(
+    spec: str,
+    *,
+    reports: Path | None = None,
+    admit: frozenset[str] = frozenset(),
+    tables: TableOptions = DEFAULT,
+) -> Source:
     """Open a source by its name on the command line.
 
     Args:
         spec: `KIND:PATH`, or `phantom:COUNT` or `phantom:COUNT@SEED`.
         reports: a table of reports to join to the films of a `dicom` source.
         admit: modalities to let in besides those of radiographs (`ADMITTED`).
+        tables: how its tables and report files are read, and who is told of it. Dates are a manifest's: the
+            published sets have their own way of writing them.
 
     Raises:
         UsageError: the text names no kind, an unknown one, or a number that is none.
@@ -47,27 +56,27 @@ def open_source(spec: str, *, reports: Path | None = None, admit: frozenset[str]
     admitted = ADMITTED | {modality.upper() for modality in admit}
     place = Path(rest).expanduser().absolute()
     if kind == "manifest":
-        return _open_manifest(place, admitted)
+        return _open_manifest(place, admitted, tables)
     _require_layout(kind, place)
     if kind == "dicom":
         from corpus.sources.dicom import DicomSource
 
-        return DicomSource(place, admitted, reports)
+        return DicomSource(place, admitted, reports, tables)
     if kind == "covid-chestxray":
-        covid = covid_chestxray.CovidChestXraySource(place, admitted)
+        covid = covid_chestxray.CovidChestXraySource(place, admitted, tables)
         covid.read()
         return covid
     if kind == "nih-chestxray14":
-        nih = nih_chestxray14.NihChestXray14Source(place)
+        nih = nih_chestxray14.NihChestXray14Source(place, tables)
         nih.read()
         return nih
     if kind == "chexpert":
-        return chexpert.open_root(place)
+        return chexpert.open_root(place, tables)
     if kind == "mimic-cxr":
-        mimic = mimic_cxr.MimicCxrSource(place)
+        mimic = mimic_cxr.MimicCxrSource(place, tables)
         mimic.read()
         return mimic
-    return openi.OpenISource(place)
+    return openi.OpenISource(place, tables)
 
 
 def _open_phantom(rest: str) -> Source:
@@ -79,14 +88,14 @@ def _open_phantom(rest: str) -> Source:
     return PhantomSource(int(match[1]), int(match[2] or 0))
 
 
-def _open_manifest(place: Path, admitted: frozenset[str]) -> Source:
+def _open_manifest(place: Path, admitted: frozenset[str], tables: TableOptions) -> Source:
     from corpus.sources.manifest import ManifestSource
 
     if place.is_dir():
         looks = _recognise(place)
         meant = f": it looks like {looks}:{place.name}" if looks else ""
         raise CorpusError(f"manifest wants a table, and {place.name!r} is a folder{meant}")
-    source = ManifestSource(place, admitted)
+    source = ManifestSource(place, admitted, tables)
     source.read()
     return source
 

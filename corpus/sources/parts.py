@@ -98,7 +98,7 @@ def parsed(
 
 
 def report_bad_rows(table: Table, source: str, on_problem: ProblemSink) -> None:
-    """Record each row that the table could not give."""
+    """Record each row that the table could not give, and each line that is not all of its encoding."""
     for row in table.bad_rows:
         on_problem(
             Problem(
@@ -108,6 +108,11 @@ def report_bad_rows(table: Table, source: str, on_problem: ProblemSink) -> None:
                 str(table.path),
             )
         )
+    for line in table.stray_lines:
+        reason = (
+            f"line {line} of {table.path.name!r} has bytes that do not fit its encoding: read as Windows-1252"
+        )
+        on_problem(Problem(f"{source}:{table.path.name}@line{line}", "skipped", reason, str(table.path)))
 
 
 def cell(value: object) -> str:

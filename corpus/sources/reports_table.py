@@ -1,17 +1,24 @@
 """Reports that come in a table beside the films: read, and joined to studies without ever guessing."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from corpus.columns import name_columns
 from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, quoted
+from corpus.notices import Notice, NoticeSink
 from corpus.records import ItemState, Problem, ProblemSink, Report
 from corpus.reports import parse_report
+from corpus.sources.listed_paths import find_listed
 from corpus.sources.parts import cell, keep_worded, report_bad_rows
+from corpus.sources.spreadsheet_damage import find_twin, is_rounded
+from corpus.table_options import DEFAULT, TableOptions
 from corpus.tables import nearest, read_table, read_text
+
+_COLUMNS = ("report", "report_file", "accession", "study_uid", "subject_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +41,15 @@ class Films:
     subject_id: str
 
 
-def read_reports(path: Path, source: str, on_problem: ProblemSink) -> list[WrittenReport]:
+def read_reports(
+    path: Path, source: str, on_problem: ProblemSink, options: TableOptions = DEFAULT
+) -> list[WrittenReport]:
     """Read a table with `report` or `report_file`, and `accession`, `study_uid`, `subject_id` where known.
 
     Raises:
         CorpusError: the table cannot be read, has no text, or nothing to join on.
     """
-    table = read_table(path)
+    table = name_columns(read_table(path, options=options), _COLUMNS, options.on_notice)
     known = table.frame.columns
     if not {"report", "report_file"} & set(known):
         raise CorpusError(
@@ -59,24 +68,32 @@ def read_reports(path: Path, source: str, on_problem: ProblemSink) -> list[Writt
         if not name:
             on_problem(Problem(item_id, "failed", "the row has neither accession nor study_uid to join on"))
             continue
-        text = report_text(row, path.parent, item_id, on_problem)
+        text = report_text(row, path.parent, item_id, on_problem, options)
         if text:
             accession, subject = cell(row.get("accession")), cell(row.get("subject_id"))
             reports.append(WrittenReport(accession, cell(row.get("study_uid")), subject, text))
     return reports
 
 
-def report_text(row: Mapping[str, Any], folder: Path, item_id: str, on_problem: ProblemSink) -> str:
+def report_text(
+    row: Mapping[str, Any],
+    folder: Path,
+    item_id: str,
+    on_problem: ProblemSink,
+    options: TableOptions = DEFAULT,
+) -> str:
     """Return a row's report: its `report`, else the text of its `report_file`; empty where it has none."""
     text = cell(row.get("report"))
     named = cell(row.get("report_file"))
     if text or not named:
         return text
+    file = find_listed(folder, named)
     try:
-        return read_text(folder / named)
+        return read_text(file.path, options)
     except UnreadableFile as reason:
         state: ItemState = "missing" if str(reason) == "is not there" else "failed"
-        on_problem(Problem(item_id, state, f"the report file {quoted(named)} {reason}", str(folder / named)))
+        why = f"the report file {quoted(file.name)} {reason}"
+        on_problem(Problem(item_id, state, why, str(file.path)))
         return ""
 
 
@@ -124,7 +141,10 @@ def join(
             for item in [study.study_id for study in claimed] or [f"dicom:{report.accession}"]:
                 on_problem(Problem(f"{item}#report", "failed", reason))
             continue
-        if not claimed:
+        if not claimed and is_rounded(report.accession) and not report.study_uid:
+            reason = "a spreadsheet rounded its accession, so that it names no study: export it as text"
+            on_problem(Problem(f"dicom:{report.accession}#report", "failed", reason))
+        elif not claimed:
             single.append(report)
         # Films of one accession can be two studies: a report that names one of them is only that one's.
         named = [study for study in claimed if study.study_uid == report.study_uid]
@@ -135,3 +155,30 @@ def join(
             else:
                 joined[study.study_id].append(report.text)
     return joined, single
+
+
+def tell_unjoined(
+    table: Path, films: Iterable[Films], reports: Sequence[WrittenReport], on_notice: NoticeSink
+) -> None:
+    """Tell where no report joins any films, and where a number was most likely spoiled on its way.
+
+    Nothing is joined by this: an example shows a number of the table beside the one it most likely was.
+    """
+    films = list(films)
+    accessions = {study.accession for study in films if study.accession}
+    uids = {study.study_uid for study in films if study.study_uid}
+    lost = [r for r in reports if r.accession not in accessions and r.study_uid not in uids]
+    if not films or not lost:
+        return
+    twin = find_twin((report.accession for report in lost), accessions)
+    twin = twin or find_twin((report.study_uid for report in lost), uids)
+    if twin is None and len(lost) < len(reports):
+        return
+    how_many = "none" if len(lost) == len(reports) else f"only {len(reports) - len(lost):,}"
+    text = f"{how_many} of its {len(reports):,} reports joined to images by accession or study UID"
+    if twin is None:
+        on_notice(Notice("join", table.name, f"{text}: compare the numbers of both"))
+        return
+    text += f": {twin.cause}; export the column as text"
+    example = f"{twin.written} in the table, {twin.meant} in the images"
+    on_notice(Notice("join", table.name, text, (example,)))

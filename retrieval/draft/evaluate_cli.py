@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from corpus.source_options import SourceOptions, table_options
+
 EPILOG = """\b
 Examples:
   similarity evaluate-drafts --queries nih-chestxray14:DIR --limit 100
@@ -35,6 +37,7 @@ given: a JSON object of radgraph_f1, bertscore and chexbert_cosine, made by thei
     help="JSON of RadCliQ-v1's other inputs for these drafts.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
+@table_options
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def evaluate_drafts(
     queries: str,
@@ -45,6 +48,7 @@ def evaluate_drafts(
     blind: bool,
     radcliq: Path | None,
     seed: int,
+    options: SourceOptions,
     as_json: bool,
 ) -> None:
     """Measure drafts on people the encoder has never seen, beside three baselines.
@@ -53,11 +57,10 @@ def evaluate_drafts(
     """
     import json
 
-    from corpus.sources import open_source
     from corpus.truth import read_truth
     from indexer.index import Index
 
-    source = open_source(queries)
+    source = options.open(queries)
     tables = [None if path is None else read_truth(path).statuses for path in (truth, gallery_truth)]
     others = None if radcliq is None else _read_inputs(radcliq)
     with Index.open(on_wait=lambda note: click.echo(note, err=True)) as index:

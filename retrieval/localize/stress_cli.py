@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from corpus.source_options import SourceOptions, table_options
+
 EPILOG = """\b
 Examples:
   similarity stress --encoder runs/phantom --limit 20
@@ -41,6 +43,7 @@ which no two clear lungs are found are passed over."""
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn."
 )
 @click.option("--device", default=None, help="Where the encoder runs: auto, cpu, cuda, …")
+@table_options
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def stress(
     encoder_name: str,
@@ -51,6 +54,7 @@ def stress(
     limit: int,
     seed: int,
     device: str | None,
+    options: SourceOptions,
     as_json: bool,
 ) -> None:
     """Draw lesions into normal films, move, mirror and remove them: do map, mask, side and rank follow?
@@ -65,11 +69,10 @@ def stress(
     from corpus.counterfactual import normal_films
     from corpus.progress import counting_bars
     from corpus.settings import settings
-    from corpus.sources import open_source
     from trainer.registry import find_encoder
 
     folder = find_encoder(encoder_name)
-    source = open_source(films)
+    source = options.open(films)
 
     from retrieval.localize.calibration import method_for
     from retrieval.localize.localizers import localizers_of, row_names

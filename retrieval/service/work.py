@@ -54,14 +54,23 @@ def main(job_id: str) -> int:
 
 
 def _add(job: Job, note: Noting) -> Mapping[str, Any]:
+    from corpus.dates import known_date_format
+    from corpus.encodings import known_encoding
+    from corpus.notices import Notices
     from corpus.settings import settings
     from corpus.sources import open_source
+    from corpus.table_options import TableOptions
     from indexer.pipeline import add_source
     from trainer.encoder import Encoder
     from trainer.registry import find_encoder
 
     spec, named = str(job.request["source"]), job.request.get("encoder")
-    source = open_source(spec, admit=frozenset(job.request.get("admit") or ()))
+    encoding, dates = job.request.get("encoding"), job.request.get("dates")
+    notices = Notices()
+    tables = TableOptions(
+        encoding and known_encoding(str(encoding)), dates and known_date_format(str(dates)), notices
+    )
+    source = open_source(spec, admit=frozenset(job.request.get("admit") or ()), tables=tables)
     with Index.open(read_only=False, on_wait=lambda line: note({"waiting": line})) as index:
         version = index.catalog.active_version()
         if named is None and version is None:
@@ -80,7 +89,7 @@ def _add(job: Job, note: Noting) -> Mapping[str, Any]:
 
         added = add_source(index, source, encoder, origin=spec, folder=str(folder), observer=observe)
     told = {"source": spec, "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint}}
-    return {**told, **added.as_json()}
+    return {**told, **added.as_json(), "notices": notices.as_json()}
 
 
 def _verify(job: Job, note: Noting) -> Mapping[str, Any]:

@@ -28,10 +28,10 @@ def manifest(tmp_path: Path, film_bytes: bytes) -> str:
     (tmp_path / "a.png").write_bytes(film_bytes)
     (tmp_path / "broken.png").write_bytes(film_bytes[:60])
     (tmp_path / "m.csv").write_text(
-        "study_id,image,report,present,age\n"
-        "S1,a.png,Small pleural effusion. No pneumothorax.,edema,50\n"
-        "S2,broken.png,,,\n"
-        "S3,gone.png,Possible pneumonia.,,411\n"
+        "study_id,subject_id,image,report,present,age\n"
+        "S1,P1,a.png,Small pleural effusion. No pneumothorax.,edema,50\n"
+        "S2,P2,broken.png,,,\n"
+        "S3,P3,gone.png,Possible pneumonia.,,411\n"
     )
     return f"manifest:{tmp_path / 'm.csv'}"
 

@@ -27,10 +27,10 @@ def run(*arguments: str) -> Result:
 @pytest.fixture
 def manifest(tmp_path: Path) -> str:
     (tmp_path / "m.csv").write_text(
-        "study_id,report\n"
-        'S1,"INDICATION: Edema. FINDINGS: No effusion. Possible nodule. No effusion."\n'
-        'S2,"No effusion. Edema."\n'
-        "S3,XXXX\n"
+        "study_id,subject_id,report\n"
+        'S1,P1,"INDICATION: Edema. FINDINGS: No effusion. Possible nodule. No effusion."\n'
+        'S2,P2,"No effusion. Edema."\n'
+        "S3,P3,XXXX\n"
     )
     return f"manifest:{tmp_path / 'm.csv'}"
 

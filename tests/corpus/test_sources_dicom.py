@@ -454,7 +454,7 @@ def test_reports_in_files_of_any_encoding_are_read(films: Path, tmp_path: Path, 
 
 @pytest.mark.parametrize(
     ("header", "says"),
-    [("accession,text\n", "'report' or 'report_file'"), ("acession,report\n", "did you mean 'acession'")],
+    [("accession,words\n", "'report' or 'report_file'"), ("acession,report\n", "did you mean 'acession'")],
 )
 def test_a_table_of_reports_that_cannot_be_joined_is_refused(
     films: Path, tmp_path: Path, make_dicom, header: str, says: str

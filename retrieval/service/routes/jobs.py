@@ -33,8 +33,8 @@ JobId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
 class JobRequest(Asking):
     """What is to be done.
 
-    `index-add` takes `source`, `encoder` (for an empty index) and `admit`; `index-remove` one of `study` and
-    `subject`.
+    `index-add` takes `source`, `encoder` (for an empty index), `admit`, and of its tables `encoding` and
+    `dates`; `index-remove` one of `study` and `subject`.
     """
 
     kind: Literal["index-add", "index-verify", "index-remove"]
@@ -44,6 +44,18 @@ class JobRequest(Asking):
         Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="A known encoder's name."),
     ] = None
     admit: Annotated[list[str] | None, Field(max_length=20)] = None
+    encoding: Annotated[
+        str | None,
+        Field(min_length=1, max_length=40, description="Of tables and report files; found if none."),
+    ] = None
+    dates: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=40,
+            description="How a manifest's dates are written: day_first, month_first, excel, or %d.%m.%Y.",
+        ),
+    ] = None
     study: Annotated[str | None, Field(min_length=1, max_length=500)] = None
     subject: Annotated[str | None, Field(min_length=1, max_length=500)] = None
 
@@ -53,8 +65,9 @@ class JobRequest(Asking):
             raise ValueError("index-add needs a source")
         if (self.kind == "index-remove") != ((self.study is None) != (self.subject is None)):
             raise ValueError("index-remove needs either a study or a subject, and nothing else does")
-        if self.kind != "index-add" and (self.source or self.encoder or self.admit):
-            raise ValueError("source, encoder and admit are index-add's")
+        of_a_source = (self.source, self.encoder, self.admit, self.encoding, self.dates)
+        if self.kind != "index-add" and any(of_a_source):
+            raise ValueError("source, encoder, admit, encoding and dates are index-add's")
         return self
 
 

@@ -1,0 +1,72 @@
+"""Numbers that a spreadsheet spoiled on their way: seen, named, and never mended by a guess."""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+_SCIENTIFIC = re.compile(r"(\d)(?:[.,](\d+))?E\+(\d{2,3})", re.IGNORECASE)
+_WRAPPED = re.compile(r"""\s*=?["']?(.*?)["']?\s*""")
+_PRECISION = 15  # digits that a spreadsheet keeps of a number
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A number of a report, the one of a study it most likely was, and what happened to it."""
+
+    written: str
+    meant: str
+    cause: str
+
+
+def is_rounded(name: str) -> bool:
+    """Return whether an id was rounded to a number with an exponent (`2.02001E+13`): it names nothing."""
+    return _SCIENTIFIC.fullmatch(name) is not None
+
+
+def find_twin(written: Iterable[str], known: Collection[str]) -> Twin | None:
+    """Return the first number that differs from a known one by what spreadsheets do, or None.
+
+    Args:
+        written: numbers that are not among the known.
+        known: numbers as they should be.
+    """
+    unpadded: dict[str, str] = {}
+    plain: dict[str, str] = {}
+    by_size: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for name in known:
+        unpadded.setdefault(name.lstrip("0"), name)
+        plain.setdefault(_plain(name), name)
+        if name.isdecimal():
+            by_size[len(name.lstrip("0")), name.lstrip("0")[:1]].append(name)
+    for name in written:
+        cause, other = "", None
+        if rounded := _SCIENTIFIC.fullmatch(name):
+            lead, rest, size = rounded[1], rounded[2] or "", int(rounded[3]) + 1
+            same_size = by_size[size, lead]
+            other = next((n for n in same_size if _rounds_to(n, len(rest) + 1, lead + rest)), None)
+            cause = "a spreadsheet rounds long numbers"
+        elif name.isdecimal() and name.lstrip("0") in unpadded:
+            other, cause = unpadded[name.lstrip("0")], "a spreadsheet drops leading zeros"
+        elif name.isdecimal() and len(name) > _PRECISION:
+            same_size = by_size[len(name), name[0]]
+            other = next((n for n in same_size if _rounds_to(n, _PRECISION, name[:_PRECISION])), None)
+            cause = f"a spreadsheet keeps {_PRECISION} digits of a number"
+        elif name:
+            other, cause = plain.get(_plain(name)), "they differ in case, spaces or signs around them"
+        if other is not None:
+            return Twin(name, other, cause)
+    return None
+
+
+def _plain(name: str) -> str:
+    """The letters and digits of a name, out of what protects it from a spreadsheet (`="0012"`)."""
+    match = _WRAPPED.fullmatch(name)
+    return re.sub(r"[\W_]+", "", (match[1] if match else name).casefold())
+
+
+def _rounds_to(name: str, digits: int, shown: str) -> bool:
+    """Whether a number, cut or rounded to so many digits, shows these."""
+    number = name.lstrip("0")
+    kept, rest = number[:digits], number[digits : digits + 1]
+    return shown in (kept, str(int(kept) + (rest >= "5")))
