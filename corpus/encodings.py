@@ -52,7 +52,7 @@ _BY_LANGUAGE: Mapping[str, Mapping[str, tuple[frozenset[str], float]]] = {
         "cp1254": (frozenset({"Turkish"}), 0.3),
     },
     "cp1251": {
-        "koi8_r": (frozenset({"Russian", "Ukrainian", "Bulgarian", "Serbian"}), 0.0),
+        "koi8_r": (frozenset({"Russian", "Ukrainian", "Bulgarian", "Serbian"}), 0.3),
         "cp1253": _GREEK,
     },
 }  # fmt: skip

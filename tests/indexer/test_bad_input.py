@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from corpus.errors import EmptyIndex, IndexInUse, SimilarityError
+from corpus.errors import CorpusError, EmptyIndex, IndexInUse, SimilarityError
 from corpus.framing import Framing
 from corpus.settings import settings
 from indexer.decode import Decoded, DecodePool, Undecoded
@@ -37,6 +37,25 @@ def similarity(*words: str, schema: str | None = None, exit_code: int = 0) -> An
     told = json.loads(result.stdout)
     jsonschema.validate(told, json.loads((CONTRACTS / f"{schema}.schema.json").read_text()))
     return told
+
+
+def test_how_the_tables_were_read_is_told_and_counts_as_no_failure(
+    home: Path, tmp_path: Path, encoder_folder: Path
+) -> None:
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    text = "StudyID,report,date\n1,Größe unverändert. No effusion.,5/6/2019\n2,Edema.,7/8/2019\n"
+    (folder / "m.csv").write_bytes(text.encode("cp1252"))
+    source = f"manifest:{folder / 'm.csv'}"
+    encoder = ("--encoder", str(encoder_folder))
+    with pytest.raises(CorpusError, match="--day-first"):
+        similarity("index", "add", source, *encoder)
+    added = similarity(
+        "index", "add", source, *encoder, "--day-first", "--strict", "--json", schema="index-add"
+    )
+    assert added["studies"] == 2
+    assert [notice["kind"] for notice in added["notices"]] == ["encoding", "column", "subject"]
+    assert not any(added["problems"].values())
 
 
 def test_broken_items_among_good_ones_are_recorded_and_passed_over(

@@ -1,6 +1,7 @@
 """`--where`: what is written is what is meant, and what is not understood is refused by name."""
 
 import contextlib
+import unicodedata
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -103,7 +104,14 @@ def test_what_is_not_understood_is_refused_in_one_line_with_its_place(text: str,
     assert refused.value.exit_code == 2
 
 
-_TEXT = st.text(min_size=1, max_size=12)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_value_and_a_field_are_the_same_however_their_accents_were_typed(form: str) -> None:
+    written = unicodedata.normalize(form, 'diagnosis="Ödem" and Gerät=Röntgen')
+    meaning = And((is_("diagnosis", "Ödem"), is_("Gerät", "Röntgen")))
+    assert parse_where(written, {"Gerät": FieldType.KEYWORD}) == meaning
+
+
+_TEXT = st.text(min_size=1, max_size=12).map(lambda text: unicodedata.normalize("NFC", text))
 _FINDING = st.builds(
     lambda name, status: name + status,
     st.sampled_from(VOCABULARY.names),

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from corpus.errors import EncoderError, UsageError
+from corpus.errors import CorpusError, EncoderError, TrainingError, UsageError
 from tests.encoders import tiny_shape
 from tests.trainer.studies import Few
 from trainer import loop
@@ -38,6 +38,18 @@ def test_a_run_from_the_command_line_prints_its_encoder_and_reports_on_stderr(tm
     assert again.exit_code == 0, again.output  # nothing is left to do; the encoder is written anew
     inspected = CliRunner().invoke(encoders, ["inspect", str(tmp_path / "run"), "--json"])
     assert json.loads(inspected.stdout)["data"][0]["source"] == "phantom:40"
+
+
+def test_how_the_tables_are_read_is_a_setting_of_the_run(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_bytes("study_id,report,date\n1,Größe. No effusion.,5/6/2019\n".encode("cp850"))
+    arguments = ["--corpus", f"manifest:{tmp_path / 'm.csv'}", "--out", str(tmp_path / "run")]
+    ambiguous = CliRunner().invoke(train, arguments)
+    assert isinstance(ambiguous.exception, CorpusError)
+    assert "--day-first" in str(ambiguous.exception)
+    named = CliRunner().invoke(train, [*arguments, "--day-first", "--encoding", "cp850"])
+    assert isinstance(named.exception, TrainingError), "the table is read; it is too little to learn from"
+    config = read_config(None, {"encoding": "cp850", "dates": "day_first"})
+    assert (config.encoding, config.dates) == ("cp850", "day_first")
 
 
 def test_encoders_are_listed_and_looked_into(encoder_folder: Path, home: Path) -> None:
