@@ -166,6 +166,7 @@ def _decode_as(content: bytes, encoding: str) -> Decoded:
     return Decoded("\n".join(lines).removeprefix("\ufeff"), encoding, tuple(stray))
 
 
+_UTF8_LEADS = bytes(range(0xC0, 0x100))  # the first byte of each character beyond ASCII
 _STRAY = "similarity-stray-bytes"
 
 
@@ -185,9 +186,9 @@ codecs.register_error(_STRAY, _read_stray)
 
 def _is_mostly_utf8(content: bytes) -> bool:
     """Whether more characters beyond ASCII are sound UTF-8 than bytes are not."""
-    kept = content.decode("utf-8", "ignore")
-    sound = sum(not letter.isascii() for letter in kept) if not kept.isascii() else 0
-    return sound > len(content) - len(kept.encode())
+    sound = content.decode("utf-8", "ignore").encode()
+    characters = len(sound) - len(sound.translate(None, _UTF8_LEADS))
+    return characters > len(content) - len(sound)
 
 
 def _detect(content: bytes) -> str:
@@ -224,8 +225,9 @@ def _by_language(sample: bytes, default: str) -> str:
     for match in matches:
         languages, sure = others.get(match.encoding, (frozenset(), 1.0))
         likelier = match.coherence > coherence.get(default, -1.0)
-        if match.language in languages and likelier and match.coherence >= sure:
-            return match.encoding
+        if match.language not in languages or not likelier or match.coherence < sure:
+            continue
+        return default if _read(sample, default) == str(match) else match.encoding
     return default
 
 

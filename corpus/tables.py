@@ -118,7 +118,7 @@ def _read_text_table(path: Path, content: bytes, suffix: str, options: TableOpti
     else:
         # Excel for Macintosh once ended its lines with a carriage return alone.
         table = _read_csv(path, text if "\n" in text else text.replace("\r", "\n"))
-        frame = table.frame if text.isascii() else _composed(table.frame)
+        frame = table.frame if unicodedata.is_normalized("NFC", text) else _composed(table.frame)
     return replace(table, frame=frame, stray_lines=decoded.stray_lines)
 
 
@@ -170,7 +170,8 @@ def _read_csv(path: Path, text: str) -> Table:
     if named is not None:
         body = body[named.end() :]
     separator = _separator(body) if named is None else named[1]
-    sound = is_strict(body.encode(), separator)
+    content = body.encode()
+    sound = is_strict(content, separator)
     if not sound:
         _refuse_broken_quotes(path, body, separator, text.count("\n", 0, len(text) - len(body)))
     header = [name.strip() for name in next(csv.reader(io.StringIO(body), delimiter=separator), [])]
@@ -181,7 +182,7 @@ def _read_csv(path: Path, text: str) -> Table:
         raise CorpusError(f"the table {quoted(path)} has the column {twice!r} twice: rename one")
     # What stands under no name is not read: many tables end their header with a separator.
     names = [name or f"{_NAMELESS}{place}" for place, name in enumerate(header, 1)]
-    frame = _read_at_once(body, separator, names) if sound else None
+    frame = _read_at_once(content, separator, names) if sound else None
     return _read_rows_one_by_one(path, body, separator, names) if frame is None else Table(path, frame)
 
 
@@ -195,10 +196,10 @@ def _refuse_broken_quotes(path: Path, text: str, separator: str, lines_above: in
         )
 
 
-def _read_at_once(text: str, separator: str, names: list[str]) -> pl.DataFrame | None:
+def _read_at_once(content: bytes, separator: str, names: list[str]) -> pl.DataFrame | None:
     """The fast way, for tables whose rows all have the header's width; None where some may not."""
     try:
-        frame = pl.read_csv(text.encode(), separator=separator, has_header=False, infer_schema=False)
+        frame = pl.read_csv(content, separator=separator, has_header=False, infer_schema=False)
     except (pl.exceptions.PolarsError, ValueError):
         return None
     # polars fills short rows and would cut long ones: the widest row decides which way is safe.

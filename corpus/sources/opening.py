@@ -6,7 +6,7 @@ from typing import Final
 
 from corpus.dicom import is_dicom
 from corpus.errors import CorpusError, UsageError
-from corpus.files import UnreadableFile, read_bytes, walk
+from corpus.files import UnreadableFile, quoted, read_bytes, walk
 from corpus.records import Source
 from corpus.sources import chexpert, covid_chestxray, mimic_cxr, nih_chestxray14, openi
 from corpus.sources.parts import ADMITTED
@@ -51,6 +51,8 @@ def open_source(
         raise UsageError(f"unknown source {kind!r}{nearest(kind, KINDS)}: known are {', '.join(KINDS)}")
     if reports is not None and kind != "dicom":
         raise UsageError(f"--reports joins reports to a dicom source; {kind} brings its own")
+    if reports is not None and not reports.exists():
+        raise CorpusError(f"the table {quoted(reports)} is not there: check the path after --reports")
     if kind == "phantom":
         return _open_phantom(rest)
     admitted = ADMITTED | {modality.upper() for modality in admit}
