@@ -102,7 +102,7 @@ def _model_alone(encoder: "Encoder", count: int) -> float:
 
 
 def _decode_alone(encoder: "Encoder", pictures: Sequence[Path], workers: int) -> float:
-    from indexer.decode import DecodePool
+    from corpus.decode_pool import DecodePool
 
     with DecodePool(encoder.framing, workers) as pool:
         for warm in [pool.submit(str(pictures[0])) for _ in range(4 * workers)]:

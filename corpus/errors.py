@@ -29,6 +29,10 @@ class NotAdmitted(CorpusError):
     """One picture can be read but is not what the corpus admits (not a chest radiograph by its header)."""
 
 
+class WorkerNotStarted(SimilarityError):
+    """A process that decodes images or computes for a request cannot be started."""
+
+
 class EncoderError(SimilarityError):
     """An encoder folder is missing, incomplete, edited, or does not fit the request."""
 
@@ -59,6 +63,10 @@ class FingerprintMismatch(IndexingError):
 
 class EmptyIndex(IndexingError):
     """Nothing has been indexed yet."""
+
+
+class ReadOnlyIndex(IndexingError):
+    """The index was opened for reading, and a call would have written to it."""
 
 
 class HomeError(SimilarityError):

@@ -26,7 +26,11 @@ def index() -> None:
 @click.option("--encoder", "encoder_name", metavar="DIR|NAME", help="Encoder; needed for the first source.")
 @source_options
 @click.option("--patches", is_flag=True, help="Keep its pictures' patches, too: for searches by region.")
-@click.option("--workers", type=click.IntRange(1, 256), help="Decode processes (default: one a core).")
+@click.option(
+    "--workers",
+    type=click.IntRange(0, 256),
+    help="Decode processes (default: one a core); 0 decodes in the command's own.",
+)
 @click.option("--plan", "only_plan", is_flag=True, help="Say what it would cost; write nothing.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when an item failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.affirmed import affirmed_text
+from corpus.decode_pool import DecodePool
+from corpus.decoding import Decoded, Outcome, Undecoded
 from corpus.records import ImageRef, Problem, Study
 from corpus.reports import says_something, sentences
-from indexer.decode import Decoded, DecodePool, Outcome, Undecoded
 from indexer.home import Home
 from indexer.ledger import KINDS, Done, Key, KnownItem, KnownStudy, NewItem, NewStudy
 from indexer.payload import (

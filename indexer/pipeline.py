@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Literal
 
 import sqlalchemy as sa
 
+from corpus.decode_pool import HANG_SECONDS, DecodePool
 from corpus.deidentify import deidentified
 from corpus.labeler import labeled
 from corpus.records import Problem, Source, Study
 from corpus.settings import settings
 from indexer.catalog import Version
 from indexer.database import database_error
-from indexer.decode import HANG_SECONDS, DecodePool
 from indexer.embedding import Group, Resolved, Work, embed, resolve, start_reading
 from indexer.home import home_error
 from indexer.identity import Identities
@@ -112,18 +112,20 @@ def add_source(
         folder: where the encoder lies, so that a search finds it.
         patches: keep the vectors of the patches of this source's pictures, too, so that a region can be
             searched for; what has them already keeps them.
-        workers: decode processes; default one a core.
+        workers: decode processes; 0 decodes in this process, by default one a core.
         observer: told of every moment of every step.
         hang_seconds: how long one picture may take.
 
     Raises:
         HomeError: the disk is full or read-only.
+        WorkerNotStarted: decode processes cannot be started here.
         Stopped: by the observer.
     """
     job = _Job(index, encoder, origin, patches, observer or (lambda _stage, _added: None))
     try:
         job.prepare(folder)
-        with DecodePool(encoder.framing, workers or os.cpu_count() or 1, hang_seconds) as pool:
+        processes = (os.cpu_count() or 1) if workers is None else workers
+        with DecodePool(encoder.framing, processes, hang_seconds) as pool:
             try:
                 job.run(source, pool)
             except (KeyboardInterrupt, Stopped):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from corpus.decoding import Decoded, decode
 from corpus.records import Problem, Source, Study
 from corpus.reports import says_something, sentences
-from indexer.decode import Decoded, decode
 
 if TYPE_CHECKING:
     from trainer.encoder import Encoder
@@ -57,7 +57,7 @@ def plan(source: Source, encoder: "Encoder", workers: int | None = None) -> Plan
     Hours are those of the slower of decoding (in `workers` processes) and encoding pictures, plus encoding
     texts. Items that the index has already cost next to nothing: the plan is that of an empty index.
     """
-    workers = workers or os.cpu_count() or 1
+    workers = max(1, (os.cpu_count() or 1) if workers is None else workers)
     problems: list[Problem] = []
     items = {"studies": 0, "image": 0, "report": 0, "sentence": 0}
     said: set[str] = set()

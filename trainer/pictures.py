@@ -4,21 +4,20 @@ Decoding is done in processes of its own, which import no torch. A picture that 
 left out.
 """
 
-import multiprocessing
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.errors import NotAdmitted, TrainingError, UnreadableImage
+from corpus.decode_pool import DecodePool
+from corpus.decoding import Outcome, Undecoded
+from corpus.errors import TrainingError
 from corpus.framing import Framing
-from corpus.images import read_image
-from corpus.records import ItemState, Problem, ProblemSink
+from corpus.records import Problem, ProblemSink
 from trainer.dataset import Picture
 
 Pixels = NDArray[np.uint8]
@@ -27,16 +26,7 @@ Tick = Callable[[int, int], None]
 """Called with (items done, items in all)."""
 
 _FEW = 128  # so many are decoded sooner than a process starts
-
-
-def read_framed(framing: Framing, location: str) -> Pixels | tuple[ItemState, str]:
-    """Decode and frame one picture to (size, size) uint8, or say why that cannot be."""
-    try:
-        return np.asarray(np.rint(framing.apply(read_image(location)) * 255), np.uint8)
-    except NotAdmitted as error:
-        return "skipped", str(error)
-    except (UnreadableImage, OSError) as error:
-        return "failed", str(error)
+_AHEAD = 8  # pictures a process that wait to be written: what is decoded must not fill the memory
 
 
 def decode(
@@ -70,12 +60,12 @@ def decode(
         pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
         read: list[int] = []
         decoded = zip(pictures, _decoded(pictures, framing, workers), strict=True)
-        for place, (picture, framed) in enumerate(decoded):
+        for place, (picture, outcome) in enumerate(decoded):
             tick(place + 1, len(pictures))
-            if isinstance(framed, tuple):
-                on_problem(Problem(picture.item_id, framed[0], framed[1], picture.location))
+            if isinstance(outcome, Undecoded):
+                on_problem(Problem(picture.item_id, outcome.state, outcome.reason, picture.location))
             else:
-                pixels[len(read)] = framed
+                pixels[len(read)] = np.rint(outcome.framed * 255)
                 read.append(place)
         pixels.flush()
     except OSError as error:
@@ -85,20 +75,15 @@ def decode(
     return read
 
 
-def _decoded(
-    pictures: Sequence[Picture], framing: Framing, workers: int
-) -> Iterator[Pixels | tuple[ItemState, str]]:
-    read = partial(read_framed, framing)
-    locations = [picture.location for picture in pictures]
+def _decoded(pictures: Sequence[Picture], framing: Framing, workers: int) -> Iterator[Outcome]:
     workers = workers or os.cpu_count() or 1
-    if len(locations) <= _FEW or workers == 1:
-        yield from map(read, locations)
-        return
-    try:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            yield from pool.map(read, locations, chunksize=16)
-    except BrokenProcessPool as error:
-        raise TrainingError(
-            "a decode process died: out of memory, or a script that trains at its top level (guard it with "
-            "`if __name__ == '__main__'`); `workers = 1` decodes without processes"
-        ) from error
+    few = len(pictures) <= _FEW or workers == 1
+    ahead = 1 if few else _AHEAD * workers
+    waiting: deque[Future[Outcome]] = deque()
+    with DecodePool(framing, 0 if few else workers) as pool:
+        for picture in pictures:
+            if len(waiting) == ahead:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(picture.location))
+        while waiting:
+            yield waiting.popleft().result()

@@ -7,20 +7,22 @@ flushed directory; the finished copy then takes the place of the original by ren
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from corpus.errors import IndexingError
+from corpus.worker import command
 
 _COPY, _DONE, _BEFORE = ".optimizing", ".optimized", ".before"
 
-_CHILD = """
-import sys, qdrant_edge
-shard = qdrant_edge.EdgeShard.load(sys.argv[1])
-shard.optimize()
-shard.flush()
-shard.close()
-"""
+
+def optimize(folder: str) -> None:
+    """Build the search graph of the shard in a folder; the child's work."""
+    import qdrant_edge
+
+    shard = qdrant_edge.EdgeShard.load(folder)
+    shard.optimize()
+    shard.flush()
+    shard.close()
 
 
 def optimized_copy(path: Path) -> Path:
@@ -34,7 +36,9 @@ def optimized_copy(path: Path) -> Path:
     """
     copy, done = path.with_name(path.name + _COPY), path.with_name(path.name + _DONE)
     shutil.copytree(path, copy)
-    child = subprocess.run([sys.executable, "-c", _CHILD, str(copy)], capture_output=True, text=True)
+    child = subprocess.run(
+        command("indexer.vectors.graph:optimize", str(copy)), capture_output=True, text=True
+    )
     if child.returncode != 0:
         shutil.rmtree(copy)
         last = (child.stderr.strip().splitlines() or [f"exit {child.returncode}"])[-1]

@@ -6,12 +6,10 @@ its pictures wrong, and no more.
 """
 
 import io
-import json
-import resource
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from PIL import Image
 from corpus.errors import ExportError, NotAdmitted, SimilarityError
 from corpus.files import read_bytes
 from corpus.images import read_image
+from corpus.worker import Answer
 from retrieval.export.source import source_of
 from retrieval.picture import Picture, decode_picture, read_picture
 
@@ -28,24 +27,25 @@ _MEMORY_BYTES = 4 << 30
 _PNG_SPEED = 1  # zlib level: a film is sent once, over a fast line
 
 
-def work(connection: Connection, most_pixels: int) -> None:
-    """Answer tasks until the other end closes.
+def work(setup: Mapping[str, Any]) -> Answer:
+    """Get a worker ready: `setup` holds the most `pixels` of an image that was sent.
 
-    A task is a JSON header (`op` and its arguments) and a body, each one message; so is an answer.
+    A task's header is `op` and its arguments, its body the file that was sent, if one was.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service says when to end
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _limit()
+    return lambda task, body: _answer(task, bytes(body), int(setup["pixels"]))
+
+
+def _limit() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(ValueError, OSError):  # a lower limit may stand already
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    with suppress(EOFError, OSError):
-        while True:
-            task = json.loads(connection.recv_bytes())
-            body = connection.recv_bytes()
-            header, answer = _answer(task, body, most_pixels)
-            connection.send_bytes(json.dumps(header).encode())
-            connection.send_bytes(answer)
 
 
 def _answer(task: dict[str, Any], body: bytes, most: int) -> tuple[dict[str, Any], bytes]:

@@ -1,8 +1,6 @@
 """Reading pictures for requests, in processes of their own that are killed when they take too long."""
 
-import json
 import logging
-import multiprocessing
 import queue
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,11 +11,11 @@ import numpy as np
 from corpus.errors import ExportError, NotAdmitted, SimilarityError, UnreadableImage
 from corpus.settings import settings
 from corpus.subjects import Patient
+from corpus.worker import TookTooLong, WorkerProcess
 from retrieval.export.source import Source
 from retrieval.picture import Picture
-from retrieval.service.picture_worker import work
 from retrieval.service.problems import Refused
-from retrieval.service.workers import Worker, Workers
+from retrieval.service.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +49,9 @@ class PicturePool:
     def __init__(self, workers: int = WORKERS, seconds: float | None = None) -> None:
         """Make a pool of `workers` processes, each of which may take `seconds` for one picture."""
         self._seconds = seconds if seconds is not None else settings().parse_seconds
-        # Not plain fork: torch's threads and the database's connections must not be copied into a worker.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([work.__module__])
-        most = settings().upload_pixels
+        setup = {"pixels": settings().upload_pixels}
         self._workers = Workers(
-            workers, lambda line: context.Process(target=work, args=(line, most), daemon=True), _TASKS_EACH
+            workers, lambda: WorkerProcess("retrieval.service.picture_worker:work", setup), _TASKS_EACH
         )
 
     def decode(self, content: bytes, name: str) -> Picture:
@@ -103,12 +98,12 @@ class PicturePool:
     def _shown(self, what: dict[str, Any], body: bytes, window: Window) -> Shown:
         task = {"op": "show", **what, "low": window.low, "high": window.high}
         told, png = self._ask({**task, "longest": window.longest, "depth": window.depth}, body)
-        return Shown(png, int(told["height"]), int(told["width"]))
+        return Shown(bytes(png), int(told["height"]), int(told["width"]))
 
-    def _ask(self, task: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    def _ask(self, task: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytearray]:
         try:
             with self._workers.lent(self._seconds) as worker:
-                told, answer = self._exchange(worker, task, body)
+                told, answer = worker.exchange(task, body, self._seconds)
         except queue.Empty:
             raise Refused(
                 503, "busy", "Too many pictures are being read: try again in a moment.", {"Retry-After": "5"}
@@ -116,7 +111,7 @@ class PicturePool:
         except (EOFError, OSError):
             log.warning("a picture ended the process that read it")
             raise UnreadableImage("the picture cannot be read: it is damaged, or too large") from None
-        except _TooSlow:
+        except TookTooLong:
             log.warning("a picture took too long and its process was ended")
             raise UnreadableImage(
                 f"reading the picture took more than {self._seconds:g} s, and was given up"
@@ -125,30 +120,15 @@ class PicturePool:
             raise _ERRORS.get(str(told.get("state")), UnreadableImage)(str(told["error"]))
         return told, answer
 
-    def _exchange(self, worker: Worker, task: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-        worker.connection.send_bytes(json.dumps(task).encode())
-        worker.connection.send_bytes(body)
-        if not worker.connection.poll(self._seconds):
-            raise _TooSlow
-        told = json.loads(worker.connection.recv_bytes(1 << 16))
-        if not isinstance(told, dict):
-            raise EOFError
-        return told, worker.connection.recv_bytes()
-
 
 _ERRORS: Mapping[str, type[SimilarityError]] = {"not-admitted": NotAdmitted, "no-source": ExportError}
 
 
-class _TooSlow(Exception):
-    """No answer in time."""
-
-
-def _picture(told: dict[str, Any], pixels: bytes) -> Picture:
+def _picture(told: dict[str, Any], pixels: bytearray) -> Picture:
     shape = int(told["height"]), int(told["width"])
     grey = np.frombuffer(pixels, np.float32)
     if grey.size != shape[0] * shape[1]:
         raise UnreadableImage("the picture cannot be read: it is damaged")
-    # A copy: what was received may not be written to, which torch warns of.
     named = told["patient"]
     patient = None if named is None else Patient(**{part.name: named[part.name] for part in fields(Patient)})
-    return Picture(grey.reshape(shape).copy(), str(told["content"]), patient, bool(told["dicom"]))
+    return Picture(grey.reshape(shape), str(told["content"]), patient, bool(told["dicom"]))

@@ -3,12 +3,12 @@
 import logging
 import os
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from corpus.worker import command
 from retrieval.service.jobs import Job, Jobs, JobState
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Runner:
             "SIMILARITY_LOCK_WAIT_SECONDS": _WAIT_FOR_WRITER,
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "retrieval.service.work", job.job_id],
+            command("retrieval.service.work:main", job.job_id),
             stdin=subprocess.PIPE,
             env=environment,
         )

@@ -2,17 +2,17 @@
 interpreter's lock nor a core is held up by a map or a draft."""
 
 import logging
-import multiprocessing
 import os
+import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from corpus.worker import WorkerProcess
 from indexer.index import Index
 from retrieval.service.problems import Refused
-from retrieval.service.slow_worker import serve
 from retrieval.service.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -49,11 +49,10 @@ class SlowLane:
         By default one for every two cores, two at most: each holds an encoder, and one core is for searches.
         """
         workers = workers or min(_MOST_WORKERS, half_the_cores())
-        # Not fork: torch's threads and the database's connections must not be copied into a worker.
-        context, threads = multiprocessing.get_context("spawn"), max(1, half_the_cores() // workers)
+        setup = {"home": str(home)}
+        threads = {"OMP_NUM_THREADS": str(max(1, half_the_cores() // workers))}
         self._workers = Workers(
-            workers,
-            lambda line: context.Process(target=serve, args=(line, home, threads), name="slow", daemon=True),
+            workers, lambda: WorkerProcess("retrieval.service.slow_worker:work", setup, threads)
         )
         self._pool = ThreadPoolExecutor(workers, "slow")
         self._room = threading.BoundedSemaphore(workers + MOST_WAITING)
@@ -91,8 +90,8 @@ class SlowLane:
     ) -> Result:
         try:
             with self._workers.lent() as worker:
-                worker.connection.send((call, args, kwargs))
-                done, told = worker.connection.recv()
+                _, answer = worker.exchange({}, pickle.dumps((call, args, kwargs)))
+                done, told = pickle.loads(answer)
         except (EOFError, OSError):
             if not self._workers.closing:
                 log.warning("a process that computed for a request came to an end")

@@ -5,12 +5,10 @@ both ends are this program, and what others sent was turned into pixels elsewher
 """
 
 import base64
-import os
+import pickle
 import signal
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Mapping, Sequence
 from functools import cache
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.settings import settings
+from corpus.worker import Answer, give_way
 from indexer.index import Index
 from retrieval.export.forms import Form
 from retrieval.export.source import Source
@@ -32,32 +31,31 @@ if TYPE_CHECKING:
 
 Method = Literal["gscorecam", "gradcam", "m2ib", "patches"]
 
-_NICE = 19
 _MAP_PIXELS = 512  # of a map's longer side: it is smooth, and a page stretches it
 
 
-def serve(connection: Connection, home: Path, threads: int) -> None:
-    """Answer calls until the other end closes.
+def work(setup: Mapping[str, Any]) -> Answer:
+    """Get a worker ready: `setup` holds the `home` whose index it works on.
 
-    A call is (function, args, kwargs); the function is given the index first. An answer is (True, what it
-    returned) or (False, what it raised).
+    A task's body is (function, args, kwargs), pickled; the function is given the index first. An answer's is
+    (True, what it returned) or (False, what it raised).
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service says when to end
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.nice(_NICE)  # searches go first
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded, with the first call
+    give_way()  # searches go first
     logs.configure()
-    with ExitStack() as held, suppress(EOFError, OSError):
-        index: Index | None = None
-        while True:
-            call, args, kwargs = connection.recv()
-            try:
-                if index is None:
-                    index = held.enter_context(Index.open(home))
-                answer = True, call(index.pinned(), *args, **kwargs)
-            except Exception as error:  # handed on to whoever waits for it
-                answer = False, error
-            connection.send(answer)
+    opened: list[Index] = []
+
+    def answer(_task: Mapping[str, Any], body: bytearray) -> tuple[Mapping[str, Any], bytes]:
+        call, args, kwargs = pickle.loads(body)
+        try:
+            if not opened:
+                opened.append(Index.open(Path(setup["home"])))
+            told = True, call(opened[0].pinned(), *args, **kwargs)
+        except Exception as error:  # handed on to whoever waits for it
+            told = False, error
+        return {}, pickle.dumps(told)
+
+    return answer
 
 
 def load(index: Index) -> None:

@@ -1,4 +1,4 @@
-"""The process that does one job: `python -m retrieval.service.work JOB_ID`, started by the runner.
+"""The process that does one job, started by the runner.
 
 It is a process of its own so that neither the network nor the vector engine holds up the service's answers.
 It works on the index as a command does, through the service that owns it, and ends with that service. The
@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from corpus.errors import IndexInUse, OwnerGone, SimilarityError, UsageError
+from corpus.worker import give_way
 from indexer.database import open_database
 from indexer.home import Home
 from indexer.index import Index
@@ -22,14 +23,13 @@ from indexer.pipeline import Added, Stage, Stopped
 from retrieval.service.jobs import Job, Jobs, JobState
 
 _NOTE_SECONDS = 0.5
-_NICE = 5
 
 Noting = Callable[[Mapping[str, Any]], None]
 
 
 def main(job_id: str) -> int:
     """Do a job that was taken; the exit code is 0 when its end is written down."""
-    os.nice(_NICE)  # searches go first
+    give_way()  # searches go first
     signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     engine = open_database(Home.open())
@@ -141,7 +141,3 @@ def _end_with_parent() -> None:
     """Stdin is the runner's end of a pipe: when it closes, the service is gone, however it ended."""
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

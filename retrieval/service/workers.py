@@ -4,26 +4,11 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 
-Make = Callable[[Connection], BaseProcess]
-"""Makes a process, not yet started, that answers on its end of a line until the other end closes."""
+from corpus.worker import WorkerProcess
 
-
-class Worker:
-    """One process and the line to it. `tasks`: how often it was lent."""
-
-    def __init__(self, process: BaseProcess, connection: Connection) -> None:
-        self.process, self.connection = process, connection
-        self.tasks = 0
-
-    def end(self) -> None:
-        """Kill it and hang up."""
-        self.connection.close()
-        self.process.kill()
-        self.process.join()
+Make = Callable[[], WorkerProcess]
+"""Starts a process."""
 
 
 class Workers:
@@ -32,15 +17,15 @@ class Workers:
     def __init__(self, count: int, make: Make, most_tasks: int | None = None) -> None:
         """Lend `count` processes at once, each `most_tasks` times before a fresh one takes its place."""
         self._make, self._most_tasks = make, most_tasks
-        self._free: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
-        self._open: set[Worker] = set()
+        self._free: queue.SimpleQueue[WorkerProcess | None] = queue.SimpleQueue()
+        self._lent: dict[WorkerProcess, int] = {}  # how often each of the living was
         self._mutex = threading.Lock()
         self._closing = False
         for _ in range(count):
             self._free.put(None)
 
     @contextmanager
-    def lent(self, seconds: float | None = None) -> Iterator[Worker]:
+    def lent(self, seconds: float | None = None) -> Iterator[WorkerProcess]:
         """A living process for one exchange; one that an exchange fails with is ended.
 
         Raises:
@@ -49,12 +34,15 @@ class Workers:
         """
         worker = self._free.get(timeout=seconds)
         try:
-            if worker is not None and (not worker.process.is_alive() or worker.tasks == self._most_tasks):
+            if worker is not None and not worker.alive:
                 self._bury(worker)
                 worker = None
             worker = worker or self._start()
-            worker.tasks += 1
+            self._lent[worker] += 1
             yield worker
+            if self._lent.get(worker) == self._most_tasks:
+                self._bury(worker)
+                worker = self._start()  # now, so that the next to ask need not wait for what it imports
         except BaseException:
             self._bury(worker)
             worker = None
@@ -70,38 +58,34 @@ class Workers:
     def process_ids(self) -> list[int]:
         """Of the living processes."""
         with self._mutex:
-            return [worker.process.pid for worker in self._open if worker.process.pid is not None]
+            return [worker.process_id for worker in self._lent]
 
     def stop(self) -> None:
         """Kill the processes and lend no more; who talks to one finds the line broken."""
         with self._mutex:
             self._closing = True
-            for worker in self._open:
-                worker.process.kill()
+            for worker in self._lent:
+                worker.kill()
 
     def close(self) -> None:
         """Stop, and hang up."""
         self.stop()
         with self._mutex:
-            for worker in self._open:
+            for worker in self._lent:
                 worker.end()
-            self._open.clear()
+            self._lent.clear()
 
-    def _start(self) -> Worker:
-        here, there = Pipe()
+    def _start(self) -> WorkerProcess:
         with self._mutex:
             if self._closing:
                 raise BrokenPipeError("the processes were ended")
-            process = self._make(there)
-            process.start()
-            there.close()
-            worker = Worker(process, here)
-            self._open.add(worker)
+            worker = self._make()
+            self._lent[worker] = 0
         return worker
 
-    def _bury(self, worker: Worker | None) -> None:
+    def _bury(self, worker: WorkerProcess | None) -> None:
         if worker is not None:
             with self._mutex:
-                self._open.discard(worker)
+                self._lent.pop(worker, None)
             with suppress(OSError):
                 worker.end()

@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 import traceback
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,6 @@ def main() -> None:
     torch.set_num_threads(1)  # no pool of threads that a fork would lose
     pipeline.STEP_PICTURES = STEP
     pipeline.COMMIT_SECONDS = 0.0  # commit every step
-    forkserver.set_forkserver_preload(["indexer.decode"])
-    forkserver.ensure_running()
     encoders: dict[str, Encoder] = {}
     for line in sys.stdin:
         job = json.loads(line)
@@ -47,8 +44,6 @@ def run(job: dict[str, Any], encoder: Any) -> tuple[int, int]:
     child = os.fork()
     if child == 0:
         os.close(heard)
-        # The server of decode processes was started before the fork and serves every child.
-        forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
         code = 1
         try:
             index_source(job, encoder, tell)
@@ -97,7 +92,7 @@ def index_source(job: dict[str, Any], encoder: Any, tell: int) -> None:
             origin="x",
             folder=job["encoder"],
             patches=True,
-            workers=1,
+            workers=0,
             observer=observe,
         )
 

@@ -14,10 +14,11 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
+from corpus.decode_pool import DecodePool
+from corpus.decoding import Decoded, Undecoded
 from corpus.errors import CorpusError, EmptyIndex, IndexInUse, SimilarityError
 from corpus.framing import Framing
 from corpus.settings import settings
-from indexer.decode import Decoded, DecodePool, Undecoded
 from indexer.home import Home
 from indexer.index import Index
 from retrieval.cli import cli
