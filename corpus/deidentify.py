@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from corpus.records import Report, Section, Study
+from corpus.redaction import redacted
 from corpus.subjects import patient_id_of
 
 BLANK = "XXXX"
@@ -165,6 +166,7 @@ class Span:
     kind: Kind
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Taken:
     """One thing that was taken out of a report, with what stands around it: for review, never for a log."""

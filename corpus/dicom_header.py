@@ -15,6 +15,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from corpus.dicom import Undecodable, is_dicom, parse
 from corpus.files import open_regular, read_bytes
+from corpus.redaction import redacted
 from corpus.view_codes import ViewCode
 
 _TAGS = (
@@ -40,6 +41,7 @@ _OTHER_PARTS = re.compile(
 _CHEST = re.compile(r"CHEST|THORAX|LUNG|RIB|HEART|STERN|CLAVICLE")
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Header:
     """The elements that a study is made of, as written, empty where absent.

@@ -19,6 +19,7 @@ from corpus.files import quoted
 from corpus.images import read_image
 from corpus.phantom import Scene, masks, render, scene
 from corpus.records import Problem, ProblemSink
+from corpus.redaction import redacted
 from corpus.sources.nih_chestxray14 import NAME as NIH
 from corpus.sources.parts import ListedFiles, cell, report_bad_rows
 from corpus.tables import read_table
@@ -35,6 +36,7 @@ _FEW_BOXES = 3  # so many boxes may all lie in the upper left of their originals
 _PHANTOM = re.compile(r"phantom:(\d{1,9})(?:@(\d{1,9}))?")
 
 
+@redacted
 @dataclass(frozen=True, slots=True, eq=False)
 class Marked:
     """One picture and where each structure is on it.
@@ -67,6 +69,7 @@ class Marks(Protocol):
         ...
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class MaskFolder:
     """Pictures and hand-drawn masks: `masks.csv` (image, mask, structure), `images/` and `masks/`.
@@ -139,6 +142,7 @@ class MaskFolder:
         return united
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class BoxTable:
     """The NIH boxes: a table of corners and sizes in pixels of the 1024 px originals, and the pictures.

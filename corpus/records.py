@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Literal, Protocol
 
 from corpus.findings import Statuses
+from corpus.redaction import redacted
 
 View = Literal["pa", "ap", "ap_supine", "lateral", "other"]
 Sex = Literal["F", "M", "O"]
@@ -17,6 +18,7 @@ AttributeValue = str | float | int | bool
 ItemState = Literal["failed", "skipped", "missing"]
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class ImageRef:
     """One picture of a study, not yet read.
@@ -35,6 +37,7 @@ class ImageRef:
     instance_key: str | None = None
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Section:
     """One part of a report. `name` is lower case: findings, impression, indication, comparison, body, …"""
@@ -43,6 +46,7 @@ class Section:
     text: str
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Report:
     """A report, cut into sections. `item_id` is `<study_id>#report`."""
@@ -72,6 +76,7 @@ class Report:
         return " ".join(told)
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Study:
     """One examination of one person.
@@ -101,6 +106,7 @@ class Study:
     identifiers: tuple[str, ...] = field(default=(), repr=False)
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Problem:
     """An item that did not become part of a study, and why.

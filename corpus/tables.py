@@ -26,6 +26,7 @@ from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, quoted, read_bytes
 from corpus.notices import Notice
 from corpus.quoting import find_broken_quote, is_strict, line_of
+from corpus.redaction import redacted
 from corpus.table_options import DEFAULT, TableOptions
 
 _NAMELESS = "\0nameless "
@@ -44,6 +45,7 @@ class BadRow:
     reason: str
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table's rows and those that were set aside. `path` is where it was read.

@@ -14,6 +14,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from corpus.findings import Status
 from corpus.records import ImageRef, Problem, Report, Section, Study
+from corpus.redaction import redacted
 from indexer.models import (
     EncoderRow,
     FilterFieldRow,
@@ -42,6 +43,7 @@ class Version:
     state: str
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Item:
     """A picture or report that has a vector. `content`: hash of its pixels or text."""
@@ -54,6 +56,7 @@ class Item:
     content: str
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class SentenceUse:
     """One place where a sentence stands: item id is `<study_id>#report.<position>`."""
@@ -67,6 +70,7 @@ class SentenceUse:
         return f"{self.study_id}#report.{self.position}"
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Sentence:
     """A distinct sentence and every place where it stands, in order of study and position."""

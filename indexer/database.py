@@ -9,13 +9,15 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 import migrations
-from corpus.errors import HomeError, IndexingError
+from corpus.errors import HomeError, IndexingError, ReadOnlyIndex
 from corpus.settings import settings
 from indexer.home import Home, home_error
+from indexer.vectors.read_only import OPENED_READ_ONLY
 
 log = logging.getLogger(__name__)
 
 _MIGRATION_LOCK = 0x53494D49  # Postgres advisory lock, so that two processes do not migrate at once
+_READINGS = ("SELECT", "PRAGMA", "SHOW")  # what the statements begin with that only read
 
 
 def database_url(home: Home) -> sa.URL:
@@ -35,8 +37,12 @@ def database_url(home: Home) -> sa.URL:
     return url.set(drivername="postgresql+psycopg") if url.get_backend_name() == "postgresql" else url
 
 
-def open_database(home: Home) -> sa.Engine:
+def open_database(home: Home, *, read_only: bool = False) -> sa.Engine:
     """Open the catalog's database, its tables made or migrated to what this program knows.
+
+    Args:
+        home: whose catalog.
+        read_only: whatever would write to it after that raises `ReadOnlyIndex`.
 
     Raises:
         HomeError: it cannot be reached or written.
@@ -58,6 +64,8 @@ def open_database(home: Home) -> sa.Engine:
     except BaseException:
         engine.dispose()
         raise
+    if read_only:
+        event.listen(engine, "before_cursor_execute", _refuse_to_write)
     return engine
 
 
@@ -121,6 +129,11 @@ def _make_private(file: Path) -> None:
     os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
     if file.stat().st_mode & 0o077:
         file.chmod(0o600)
+
+
+def _refuse_to_write(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    if not statement.lstrip().upper().startswith(_READINGS):
+        raise ReadOnlyIndex(OPENED_READ_ONLY)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

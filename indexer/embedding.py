@@ -14,6 +14,7 @@ from corpus.affirmed import affirmed_text
 from corpus.decode_pool import DecodePool
 from corpus.decoding import Decoded, Outcome, Undecoded
 from corpus.records import ImageRef, Problem, Study
+from corpus.redaction import redacted
 from corpus.reports import says_something, sentences
 from indexer.home import Home
 from indexer.ledger import KINDS, Done, Key, KnownItem, KnownStudy, NewItem, NewStudy
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from trainer.encoder import Encoder
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Picture:
     """A picture of a study under way. `outcome` is None where the file is as it was when last read.
@@ -48,6 +50,7 @@ class Picture:
     patches: bool = False
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Group:
     """Studies that are written in one step, their pictures being read meanwhile."""
@@ -61,6 +64,7 @@ class Group:
         return sum(picture.outcome is not None for _, _, pictures in self.studies for picture in pictures)
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A point that should be in the store: what it is made of and what stands beside it."""
@@ -70,6 +74,7 @@ class Wanted:
     source: "Decoded | str | None"
 
 
+@redacted
 @dataclass
 class Resolved:
     """A group after its pictures were read: the catalog's rows, and the points that should exist."""
@@ -222,6 +227,7 @@ def _report(
     return said
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Work:
     """What is to be written: new points by kind, and payloads of points whose vector stands."""

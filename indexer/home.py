@@ -18,6 +18,7 @@ from pathlib import Path
 from uuid import UUID
 
 from corpus.errors import HomeError, IndexInUse
+from corpus.redaction import redacted
 from corpus.settings import settings
 
 KEY_BYTES = 32
@@ -30,6 +31,7 @@ RESERVE_BYTES = 256 << 20
 data, and a full disk under such a map kills the process instead of raising an error."""
 
 
+@redacted
 @dataclass(frozen=True)
 class Home:
     """A home folder that exists, with its secret key."""
@@ -55,6 +57,20 @@ class Home:
             return cls(folder, _key(folder / ".key"))
         except OSError as error:
             raise home_error(folder, error) from error
+
+    @classmethod
+    def find(cls, folder: Path | None = None) -> "Home | None":
+        """Open the home if there is one; None where there is none, and nothing is made.
+
+        Raises:
+            HomeError: it cannot be read or written, or is no folder.
+        """
+        folder = (folder or settings().home_folder).absolute()
+        try:
+            nothing = not folder.exists() or (folder.is_dir() and not (folder / ".key").exists())
+        except OSError as error:
+            raise home_error(folder, error) from error
+        return None if nothing else cls.open(folder)
 
     @property
     def catalog_file(self) -> Path:

@@ -11,9 +11,10 @@ from corpus.errors import EmptyIndex, FingerprintMismatch
 from corpus.settings import settings
 from indexer.calibrations import Calibrations
 from indexer.catalog import Catalog, Version
-from indexer.database import open_database
+from indexer.database import database_url, open_database
 from indexer.home import Home
 from indexer.ledger import collection_of
+from indexer.vectors.read_only import ReadOnlyStore
 from indexer.vectors.store import VectorStore
 
 if TYPE_CHECKING:
@@ -29,11 +30,14 @@ class Index:
     Whoever needs one version throughout, while another may be activated, works on what `pinned` returns.
     """
 
-    def __init__(self, home: Home, catalog: Catalog, store: VectorStore, held: ExitStack) -> None:
+    def __init__(
+        self, home: Home, catalog: Catalog, store: VectorStore, held: ExitStack, *, read_only: bool = False
+    ) -> None:
+        """Work on what is open; `read_only` is for a catalog whose engine refuses to write, too."""
         self.home = home
         self.catalog = catalog
         self.calibrations = Calibrations(catalog.engine)
-        self.store = store
+        self.store: VectorStore = ReadOnlyStore(store) if read_only else store
         self._held = held
         self._version: Version | None = None
         self._encoders: dict[str, Encoder] = {}  # by fingerprint
@@ -53,23 +57,25 @@ class Index:
         Args:
             home: default is `settings().home_folder`.
             encoder: one that is loaded already: the active version's, or that of the version to search.
-            read_only: nothing will be written. One process writes at a time; on a Qdrant server and beside a
-                service, readers do not wait for it.
+            read_only: whatever would write raises `ReadOnlyIndex`, and no home is made where there is none.
+                One process writes at a time; on a Qdrant server and beside a service, readers do not wait for
+                it.
             on_wait: told once, in one line, when another process owns the index and this one waits.
 
         Raises:
+            EmptyIndex: it is opened read-only, and there is none yet.
             HomeError: home or database cannot be used.
             IndexInUse: another process owns the index, and did not end in time.
             FingerprintMismatch: `encoder` made none of the vectors.
         """
         with ExitStack() as held:
-            opened = home if isinstance(home, Home) else Home.open(home)
+            opened = _existing(home) if read_only else home if isinstance(home, Home) else Home.open(home)
             if not read_only:
                 held.enter_context(opened.lock(on_wait, name="writer"))
             store = held.enter_context(open_store(opened, on_wait))
-            engine = open_database(opened)
+            engine = open_database(opened, read_only=read_only)
             held.callback(engine.dispose)
-            index = cls(opened, Catalog(engine), store, held.pop_all())
+            index = cls(opened, Catalog(engine), store, held.pop_all(), read_only=read_only)
         if encoder is not None:
             try:
                 index.use(encoder)
@@ -107,10 +113,7 @@ class Index:
         """
         version = self._version or self.catalog.active_version()
         if version is None:
-            raise EmptyIndex(
-                f"the index in {self.home.folder} is empty: fill it with `similarity index add SOURCE "
-                "--encoder DIR`"
-            )
+            raise _empty(self.home.folder)
         return version
 
     @property
@@ -160,6 +163,26 @@ class Index:
     def close(self) -> None:
         """Let go of vectors, database and home."""
         self._held.close()
+
+
+def _existing(home: Home | Path | None) -> Home:
+    """The home that is there, with its catalog; nothing is made."""
+    if isinstance(home, Home):
+        found = home
+    elif (there := Home.find(home)) is None:
+        raise _empty((home or settings().home_folder).absolute())
+    else:
+        found = there
+    url = database_url(found)
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
+        raise _empty(found.folder)
+    return found
+
+
+def _empty(folder: Path) -> EmptyIndex:
+    return EmptyIndex(
+        f"the index in {folder} is empty: fill it with `similarity index add SOURCE --encoder DIR`"
+    )
 
 
 def mismatch(version: Version, name: str, fingerprint: str) -> str:

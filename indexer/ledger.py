@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from corpus.records import Problem, Study
+from corpus.redaction import redacted
 from corpus.subjects import key_of
 from indexer.catalog import Version, chunks
 from indexer.home import Home
@@ -63,6 +64,7 @@ class Done:
     attributes: str
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class KnownItem:
     """What the catalog holds of an item. `done` and `patched` are None where the vector, or those of the
@@ -83,6 +85,7 @@ class KnownStudy:
     items: Mapping[str, KnownItem]
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class NewItem:
     """A picture or report as it will stand in the catalog. `shape`: (height, width) of a picture as read."""
@@ -99,6 +102,7 @@ class NewItem:
     instance_key: str | None = None
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class NewStudy:
     """A study as it will stand in the catalog: what it had before and has no more is deleted."""
@@ -108,6 +112,7 @@ class NewStudy:
     sentences: tuple[tuple[UUID, str], ...] = ()
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Step:
     """Everything that one transaction commits.

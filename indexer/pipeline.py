@@ -18,6 +18,7 @@ from corpus.decode_pool import HANG_SECONDS, DecodePool
 from corpus.deidentify import deidentified
 from corpus.labeler import labeled
 from corpus.records import Problem, Source, Study
+from corpus.redaction import redacted
 from corpus.settings import settings
 from indexer.catalog import Version
 from indexer.database import database_error
@@ -139,6 +140,7 @@ def add_source(
     return job.added
 
 
+@redacted
 @dataclass
 class _Pending:
     """Steps that are in the store and not yet in the ledger."""

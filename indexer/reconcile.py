@@ -9,6 +9,7 @@ from uuid import UUID
 import numpy as np
 import sqlalchemy as sa
 
+from corpus.redaction import redacted
 from indexer.catalog import chunks
 from indexer.index import Index
 from indexer.ledger import KINDS, Done, Ledger, collection_of
@@ -39,6 +40,7 @@ FaultKind = Literal[
 ]
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One disagreement. `item`: the item's id where the catalog knows it, else the point's."""
@@ -100,6 +102,7 @@ def set_right(index: Index, fingerprint: str) -> None:
             index.store.flush(collection)
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class _Expected:
     item: str

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from corpus.redaction import redacted
 from corpus.subjects import matching_subjects
 from indexer.catalog import Catalog
 from indexer.home import CACHE
@@ -15,6 +16,7 @@ from indexer.ledger import Ledger
 from indexer.models import ProblemRow
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Removed:
     """What was erased: studies, vectors (of all versions' items and sentences), problems."""

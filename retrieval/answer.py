@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from corpus.findings import Statuses, sides
 from corpus.records import AttributeValue
+from corpus.redaction import redacted
 from retrieval.localize.answer import Box
 
 HitKind = Literal["image", "report", "case"]
@@ -14,6 +15,7 @@ HitKind = Literal["image", "report", "case"]
 EvidenceKind = Literal["image", "report", "sentence", "terms", "region", "findings", "duplicate"]
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Why a study is in the answer: an item of it, its findings, or an equal that it stands for.
@@ -52,6 +54,7 @@ class Evidence:
         return told | {name: value for name, value in further.items() if value is not None}
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Case:
     """What the catalog knows of a study. `path` is where its picture comes from, `text` its report."""
@@ -79,6 +82,7 @@ class Case:
         }
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One study of the answer, with the item that speaks for it. `score`: higher is better, in one answer."""
@@ -125,6 +129,7 @@ class Took:
         }
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The answer to one query.

@@ -9,6 +9,7 @@ from threading import Thread
 from typing import Any, BinaryIO
 
 from corpus.errors import SimilarityError, UsageError
+from corpus.redaction import redacted
 from retrieval.answer import Answer
 from retrieval.query import Query, query_from_json
 
@@ -21,6 +22,7 @@ Identifier = str | int
 Answering = Callable[[Sequence[Query]], Sequence[Answer | SimilarityError]]
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line of a batch: its id (its number from 1 where it gives none), and its query or what is wrong."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from corpus.concepts import Concept
 from corpus.findings import Status
+from corpus.redaction import redacted
 from indexer.index import Index
 from indexer.payload import forms, write_concept
 from indexer.terms import query_terms
@@ -47,6 +48,7 @@ _BESIDE = ("study", "finding", "concept")
 Payloads = dict[str, Mapping[str, PayloadValue]]
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """What was found. `payloads`: study key → what stands beside its vectors. `whole`: no list was cut off
@@ -118,6 +120,7 @@ def _meets(concept: Concept) -> Condition:
     return Comparison("finding", "=", concept.finding + suffix)
 
 
+@redacted
 @dataclass(slots=True)
 class _Search:
     """Lists under way, over one index and one condition.

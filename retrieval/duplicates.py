@@ -7,6 +7,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.redaction import redacted
 from retrieval.lookup import Item, Known
 from retrieval.query import Target
 
@@ -21,6 +22,7 @@ _MOST_PAIRED = 2_000  # pictures compared each with each; an answer of more is a
 Vectors = Mapping[UUID, NDArray[np.float32]]
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Twin:
     """A study that another stands for: its own item, and its cosine with the other's (1: equal)."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from corpus.concepts import Concept
 from corpus.errors import IndexingError, UsageError
+from corpus.redaction import redacted
 from indexer.identity import subjects_of
 from indexer.index import Index
 from indexer.payload import told_concepts
@@ -14,6 +15,7 @@ from retrieval.picture import Picture
 from retrieval.probes import Side, Vector
 
 
+@redacted
 @dataclass(frozen=True, slots=True, eq=False)
 class Shown:
     """A picture of a query: itself, whose it is, and which studies of the index hold it."""
@@ -23,6 +25,7 @@ class Shown:
     studies: frozenset[str]
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Recalled:
     """A case of the index: its stored vectors, its pictures' before its report's, and what it shows."""

@@ -98,7 +98,8 @@ def localize(
         )
     with ExitStack() as held:
         needed = (encoder is None and segmenter is None) or case is not None or like is not None
-        index = _open_index(held, needed=needed) if needed or corpus is not None else None
+        writes = corpus is not None  # the answers are kept with the films
+        index = _open_index(held, needed=needed, writes=writes) if needed or writes else None
         if calibrate is not None:
             told = _calibrate(_encoder(index, encoder), options.open(calibrate), method)
         elif like is not None:
@@ -133,16 +134,17 @@ def _check(findings: "Sequence[str]") -> None:
         read_question(finding)
 
 
-def _open_index(held: ExitStack, *, needed: bool) -> "Index | None":
+def _open_index(held: ExitStack, *, needed: bool, writes: bool) -> "Index | None":
     """Open the index; where it is not needed, only if there is one."""
     from corpus.settings import settings
-    from indexer.home import Home
     from indexer.index import Index
 
     there = settings().database_url is not None or (settings().home_folder / "catalog.sqlite").is_file()
     if not (needed or there):
         return None
-    index = held.enter_context(Index.open(Home.open(), on_wait=lambda note: click.echo(note, err=True)))
+    index = held.enter_context(
+        Index.open(read_only=not writes, on_wait=lambda note: click.echo(note, err=True))
+    )
     if needed:
         index.active_version  # noqa: B018  an empty index is told before the encoder is loaded
     return index

@@ -10,12 +10,14 @@ import sqlalchemy as sa
 
 from corpus.findings import Status
 from corpus.records import AttributeValue, Report, Section
+from corpus.redaction import redacted
 from indexer.models import ItemRow, SentenceRow, SentenceUseRow, StudyRow
 from retrieval.answer import Case
 
 _MANY = 500  # parameters in one statement: SQLite's limit may be as low as 999
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Item:
     """A picture or report of a case, with its place in the vector store.
@@ -32,6 +34,7 @@ class Item:
     shape: tuple[int, int] | None = None
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Known:
     """A study as the catalog has it: what leaves in an answer, its key in the vectors, its items."""
@@ -41,6 +44,7 @@ class Known:
     items: tuple[Item, ...]
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Said:
     """A sentence in a study's report."""

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from corpus.records import Study
+from corpus.redaction import redacted
 from indexer.index import Index
 from indexer.models import ItemRow, LedgerRow, StudyRow
 from trainer.seen import seen_among
@@ -21,6 +22,7 @@ MOST_FILMS = 1_000
 """Films that are asked about at most: what is learned hardly changes with more."""
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Film:
     """A film of the index. `vector`: (dim,) float32 unit, as it is stored."""

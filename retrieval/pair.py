@@ -7,6 +7,7 @@ study that shows what a wish denies is no answer, however near its vectors lie.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from corpus.redaction import redacted
 from indexer.payload import listed
 from indexer.vectors.conditions import PayloadValue
 from retrieval.agreement import Agreement, agreement, descendants
@@ -19,6 +20,7 @@ LIKENESS_WEIGHT = 0.5
 """Of the agreement with the findings of a case or report to be like."""
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A candidate with its pair score. `agreement` is None where no findings were asked for.

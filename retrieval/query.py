@@ -8,11 +8,18 @@ phrase.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from corpus.errors import UsageError
+from corpus.redaction import redacted
 from retrieval.localize.answer import Box
-from retrieval.picture import Picture
+from retrieval.picture import IN_MEMORY, Picture, picture_of
 
 Target = Literal["images", "reports", "cases"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -27,16 +34,19 @@ _LISTS = ("like", "dislike")
 _KEYS = ("id", *_TEXTS, *_LISTS, "region", "diversify", "k")
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Query:
     """One question, of at least one of `image`, `text`, `case`, `like` and `finding`.
 
-    `image`: a file, or `phantom://…`. `text`: a phrase or a report; it may stand with any other part. `case`:
-    a study_id of the index, in place of an image. `region`: a box of the image, in pixels of it as read; what
-    comes back then has something alike in it. `like`, `dislike`: cases (study_id) or pictures (file) to be
-    near to and far from. `finding`: an expression of `retrieval.expression`, which every hit meets.
-    `diversify`: spread the hits over what there is instead of listing the most alike. `ahead`: how many of
-    the k only tell whether there are more, so that nothing is promised of them.
+    `image`: a file (its name or `Path`), `phantom://…`, or an image in memory (of Pillow, or an array as
+    `picture.picture_of` takes it; the answer calls it "the image in memory"). `text`: a phrase or a report;
+    it may stand with any other part. `case`: a study_id of the index, in place of an image. `region`: a box
+    of the image, in pixels of it as read; what comes back then has something alike in it. `like`, `dislike`:
+    cases (study_id) or pictures (file) to be near to and far from. `finding`: an expression of
+    `retrieval.expression`, which every hit meets. `diversify`: spread the hits over what there is instead of
+    listing the most alike. `ahead`: how many of the k only tell whether there are more, so that nothing is
+    promised of them.
 
     `target`: what comes back. `k`: how many studies. `where`: an expression of `retrieval.where`.
     `subject`: the subject_id of the person asked about, whose own studies are not hits. `picture`: what
@@ -46,7 +56,7 @@ class Query:
         UsageError: on making one that cannot be answered.
     """
 
-    image: str | None = None
+    image: str | Path | Image.Image | NDArray[Any] | None = None
     text: str | None = None
     case: str | None = None
     target: Target = "cases"
@@ -62,6 +72,7 @@ class Query:
     picture: Picture | None = None
 
     def __post_init__(self) -> None:
+        _normalize(self)
         _check_parts(self)
         if self.region is not None:
             _check_region(self, self.region)
@@ -70,11 +81,16 @@ class Query:
         if not 1 <= self.k <= MOST_HITS:
             raise UsageError(f"k is a number of studies from 1 to {MOST_HITS}, not {self.k}")
 
+    @property
+    def location(self) -> str | None:
+        """Where `image` comes from, as text."""
+        return cast("str | None", self.image)
+
     def as_json(self) -> dict[str, Any]:
         """What was asked, as the answer repeats it: the keys of a batch's line."""
         box = self.region
         asked: dict[str, Any] = {
-            "image": self.image,
+            "image": self.location,
             "region": None if box is None else [box.left, box.top, box.right, box.bottom],
             "text": self.text,
             "case": self.case,
@@ -146,6 +162,37 @@ def box_of(corners: object) -> Box:
         ) from None
 
 
+def _normalize(query: Query) -> None:
+    """Bring what a caller may write in several ways into one, and refuse what is of no such type."""
+    put = partial(object.__setattr__, query)
+    image: object = query.image
+    if isinstance(image, Path):
+        put("image", str(image))
+    elif isinstance(image, Image.Image | np.ndarray):
+        put("picture", picture_of(image))
+        put("image", IN_MEMORY)
+    elif not isinstance(image, str | None):
+        raise UsageError(
+            f"image is a file's name, a Path, a Pillow image or an array, not {type(image).__name__}"
+        )
+    for name in ("text", "case", "where", "subject", "finding"):
+        value = getattr(query, name)
+        if not isinstance(value, str | None):
+            raise UsageError(f"{name} is text, not {type(value).__name__}")
+    k: object = query.k
+    if isinstance(k, bool) or not isinstance(k, int):
+        raise UsageError(f"k is a whole number, not {k!r}")
+    for name in _LISTS:
+        given = getattr(query, name)
+        examples = (given,) if isinstance(given, str | Path) else given
+        if not isinstance(examples, Sequence) or not all(isinstance(one, str | Path) for one in examples):
+            raise UsageError(f"{name} is a list of cases or image files, not {type(given).__name__}")
+        put(name, tuple(map(str, examples)))
+    region: object = query.region
+    if region is not None and not isinstance(region, Box):
+        put("region", box_of(region))
+
+
 def _check_parts(query: Query) -> None:
     for name in ("image", "text", "case", "finding"):
         value = getattr(query, name)
@@ -166,7 +213,7 @@ def _check_parts(query: Query) -> None:
             raise UsageError(f"a {name} is empty")
     if len(query.like) + len(query.dislike) > MOST_EXAMPLES:
         raise UsageError(f"at most {MOST_EXAMPLES} examples are taken together")
-    both = {*query.like, *filter(None, (query.image, query.case))} & set(query.dislike)
+    both = {*query.like, *filter(None, (query.location, query.case))} & set(query.dislike)
     if both:
         raise UsageError(f"{min(both)!r} is both wanted and disliked: leave one of the two out")
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from math import fsum
 from typing import Literal
 
+from corpus.redaction import redacted
+
 ItemKind = Literal["image", "report", "sentence", "terms", "region"]
 """`terms`: a report by the words it affirms; `region`: a picture by the patches alike to a box."""
 
@@ -20,6 +22,7 @@ all. Here a study without a report is in no report list, and with 60 two mediocr
 place; with 20 a study that is first in one list of two stays above one that is 23rd in both."""
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Found:
     """An item that a store returned for one query vector.
@@ -65,6 +68,7 @@ class Share:
         return self.items[0].item_id
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class RankedStudy:
     """A study with what brought it here. `score`: higher is better, within one answer.

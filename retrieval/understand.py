@@ -7,6 +7,7 @@ from time import perf_counter
 
 from corpus.errors import SimilarityError, UsageError
 from corpus.findings import Status
+from corpus.redaction import redacted
 from corpus.subjects import matching_subjects
 from indexer.index import Index
 from indexer.vectors.conditions import And, Comparison, Condition, Not
@@ -23,6 +24,7 @@ from retrieval.region import Region, cut
 from retrieval.where import parse_where
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Understood:
     """A query ready to be searched.
@@ -46,6 +48,7 @@ class Understood:
     refused: str | None = None
 
 
+@redacted
 @dataclass(slots=True)
 class _Reading:
     """A query under way: its parts, of which those without a vector wait to be encoded."""
@@ -127,10 +130,10 @@ def _start(index: Index, query: Query) -> _Reading:
 def _read(index: Index, query: Query) -> _Reading:
     """Read every part of a query that needs no encoder."""
     reading = _start(index, query)
-    if query.image is not None and query.region is not None:
-        reading.subjects |= _add_region(index, reading, query.image, query.region).subjects
-    elif query.image is not None:
-        reading.subjects |= _add_picture(index, reading, "image", query.image).subjects
+    if query.location is not None and query.region is not None:
+        reading.subjects |= _add_region(index, reading, query.location, query.region).subjects
+    elif query.location is not None:
+        reading.subjects |= _add_picture(index, reading, "image", query.location).subjects
     if query.case is not None:
         case = _add_case(index, reading, "case", query.case)
         reading.subjects.add(case.subject_id)

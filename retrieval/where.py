@@ -19,6 +19,7 @@ from difflib import get_close_matches
 from typing import cast
 
 from corpus.errors import UsageError
+from corpus.redaction import redacted
 from indexer.vectors.conditions import (
     CASE_FIELDS,
     And,
@@ -46,6 +47,7 @@ _DEEPEST = 40
 _LONGEST = 20_000
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class _Token:
     kind: str  # quoted, operator, mark, word, end

@@ -16,6 +16,7 @@ from corpus.errors import TrainingError
 from corpus.findings import VOCABULARY, Status, Statuses
 from corpus.labeler import label_report, label_sentence, labeled
 from corpus.records import ProblemSink, Report, Source, Study
+from corpus.redaction import redacted
 from corpus.reports import sentences
 from corpus.splits import split_of
 from trainer.prompts import describe
@@ -26,6 +27,7 @@ TextUnit = Literal["report", "sentence", "both"]
 TEXT_UNITS: tuple[TextUnit, ...] = ("report", "sentence", "both")
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One picture and what is known of its study: findings, and what its report tells, if it has one."""
@@ -38,6 +40,7 @@ class Picture:
     told: str | None = None
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Text:
     """One distinct text, labelled by itself; the studies, and the people, that it is of or was made for."""
@@ -48,6 +51,7 @@ class Text:
     subjects: frozenset[str] = frozenset()
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Pool:
     """The items of one split."""
@@ -67,6 +71,7 @@ class SourceCount:
     unlabelled: int
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Gathered:
     """The corpus of a run. `subjects`: everyone whose items it may see, training or monitoring.

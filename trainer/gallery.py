@@ -22,6 +22,7 @@ from corpus.framing import Framing
 from corpus.images import read_image
 from corpus.labeler import labeled
 from corpus.records import Problem, Source, Study
+from corpus.redaction import redacted
 from corpus.splits import Split, split_of
 from corpus.truth import Truth
 from trainer.labels import CLASSES, Labels
@@ -54,6 +55,7 @@ class Embedder(Protocol):
         ...
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Item:
     """One picture or report to be compared.
@@ -71,6 +73,7 @@ class Item:
     study_ids: frozenset[str]
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Side:
     """The queries or the gallery before encoding.
@@ -94,6 +97,7 @@ class Side:
         return frozenset(item.study.subject_id for item in self.items)
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """The items of a side that could be read, each content once, and their vectors (n, dim) float32.

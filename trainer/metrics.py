@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.redaction import redacted
 from trainer.labels import LEAVES, Labels
 from trainer.ranking import BLOCK, Pairs, Ranking, pairs_of_block
 
@@ -28,6 +29,7 @@ MIN_GALLERY = 8
 """A finding enters the macro lift only with this many queries and gallery items."""
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Task:
     """What rankings are scored against.
@@ -160,6 +162,7 @@ def _score_findings(top: Ranking, task: Task) -> dict[str, tuple[NDArray[np.floa
     return ratios
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Scored:
     """What each query contributes to each metric: all that means, groups and bootstraps need.

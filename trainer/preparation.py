@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from corpus.errors import TrainingError
 from corpus.framing import Framing
 from corpus.records import Problem
+from corpus.redaction import redacted
 from corpus.sources import open_source
 from corpus.table_options import TableOptions
 from trainer.checkpointing import RunFolder
@@ -51,6 +52,7 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Side:
     """One split, ready for the network: items, and what turns them into features."""

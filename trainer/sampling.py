@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from corpus.errors import TrainingError
 from corpus.findings import Statuses, is_normal, present_leaves
+from corpus.redaction import redacted
 from trainer.dataset import Pool
 
 Pairing = Literal["independent", "matched", "true"]
@@ -21,6 +22,7 @@ PAIRINGS: tuple[Pairing, ...] = ("independent", "matched", "true")
 Index = NDArray[np.int64]
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One step's items: `pictures` (n,) and `texts` (m,) index the pool; `pairs` (p, 2) index the batch."""

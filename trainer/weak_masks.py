@@ -19,12 +19,14 @@ from PIL import Image
 from corpus.errors import TrainingError, UnreadableImage
 from corpus.framing import Framing
 from corpus.images import read_image
+from corpus.redaction import redacted
 from trainer.segmenter import canonical
 
 TABLE = "masks.csv"
 _FEWEST = 4  # pictures below which there is nothing to learn a structure's looks from
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of the table: paths as written, `mask` empty where there is none."""

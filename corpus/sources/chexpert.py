@@ -16,6 +16,7 @@ from corpus.demographics import parse_age, parse_sex, parse_view
 from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, read_bytes
 from corpus.records import ImageRef, Problem, ProblemSink, Report, Section, Study, View
+from corpus.redaction import redacted
 from corpus.reports import clean_text
 from corpus.sources.chexpert_labels import LABELS, read_labels
 from corpus.sources.parts import image_ids, keep_worded, parsed, report_bad_rows
@@ -39,6 +40,7 @@ _PATH = re.compile(
 )
 
 
+@redacted
 class _Place(NamedTuple):
     """What a `Path` says, whatever folder it begins with."""
 

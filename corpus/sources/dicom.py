@@ -14,6 +14,7 @@ from corpus.dicom import Undecodable
 from corpus.dicom_header import Header, contradicts_chest, read_header
 from corpus.files import UnreadableFile, quoted, walk
 from corpus.records import ImageRef, ItemState, Problem, ProblemSink, Report, Study
+from corpus.redaction import redacted
 from corpus.sources.parts import Value, image_ids, parsed, printable_utf8, refuse_modality
 from corpus.sources.repeated_instances import Instance, repeated_instances
 from corpus.sources.reports_table import Films, WrittenReport, join, one_report, read_reports, tell_unjoined
@@ -36,6 +37,7 @@ _UID = re.compile(r"[0-9.]{1,64}")
 _NOT_DICOM_BY_NAME = frozenset({".txt", ".csv", ".json", ".xml", ".md", ".html", ".pdf", ".log"})
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class _Film:
     """One file: `refused` is why it is not admitted, None where it is."""

@@ -20,6 +20,7 @@ from corpus.dates import parse_date
 from corpus.demographics import parse_view
 from corpus.files import UnreadableFile
 from corpus.records import ImageRef, ItemState, Problem, ProblemSink, Report, Study
+from corpus.redaction import redacted
 from corpus.reports import parse_report
 from corpus.sources.chexpert_labels import LABELS, read_labels
 from corpus.sources.parts import cell, image_ids, keep_worded, parsed, report_bad_rows
@@ -42,6 +43,7 @@ _TIME = re.compile(r"(\d{1,6})(?:\.\d*)?")
 _Row = Mapping[str, Any]
 
 
+@redacted
 class _Name(NamedTuple):
     """The numbers of one study, without their letters."""
 

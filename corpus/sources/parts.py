@@ -12,6 +12,7 @@ from corpus.demographics import PLAIN_FILM
 from corpus.dicom import ADMITTED as DICOM_ADMITTED
 from corpus.files import walk
 from corpus.records import Problem, ProblemSink, Report
+from corpus.redaction import redacted
 from corpus.reports import says_something
 from corpus.tables import Table
 
@@ -23,6 +24,7 @@ _PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".dcm", ".dicom"})
 Value = TypeVar("Value")
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class ListedFiles:
     """The pictures below a folder, by name, for sets whose tables list names without folders.

@@ -11,6 +11,7 @@ from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, quoted
 from corpus.notices import Notice, NoticeSink
 from corpus.records import ItemState, Problem, ProblemSink, Report
+from corpus.redaction import redacted
 from corpus.reports import parse_report
 from corpus.sources.listed_paths import find_listed
 from corpus.sources.parts import cell, keep_worded, report_bad_rows
@@ -21,6 +22,7 @@ from corpus.tables import nearest, read_table, read_text
 _COLUMNS = ("report", "report_file", "accession", "study_uid", "subject_id")
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class WrittenReport:
     """One row: whose report it is said to be (empty where not said), and its text."""
@@ -31,6 +33,7 @@ class WrittenReport:
     text: str
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Films:
     """What a report is joined to: the ids of a study that has pictures (empty where not known)."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.errors import IndexingError
+from corpus.redaction import redacted
 from indexer.vectors.conditions import Condition, FieldType, PayloadValue
 
 UNIT_TOLERANCE = 1e-3
@@ -30,6 +31,7 @@ class Terms:
     weights: tuple[float, ...] = ()
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Point:
     """One vector with its payload.
@@ -48,6 +50,7 @@ NO_VECTOR: NDArray[np.float32] = np.zeros(0, np.float32)
 """The vector of a point of terms."""
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A point that a search found.

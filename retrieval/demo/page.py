@@ -6,6 +6,7 @@ from functools import lru_cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from corpus.findings import NO_FINDING, VOCABULARY, Statuses, sides
+from corpus.redaction import redacted
 from retrieval.answer import Answer, Hit
 from retrieval.demo.pictures import inline_png
 
@@ -19,6 +20,7 @@ class Chip:
     shared: bool = False
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Card:
     """One case on the page: the query's, or a hit's. `picture` is a data address."""
@@ -33,6 +35,7 @@ class Card:
     about: str = ""
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Panel:
     """One search: what was asked in words and as a command, the query, and the hits."""
@@ -64,6 +67,7 @@ class Bar:
     length: float
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Scores:
     """The evaluation as a table, with the lift of each finding."""

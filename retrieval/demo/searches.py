@@ -8,6 +8,7 @@ from corpus.errors import UsageError
 from corpus.findings import Statuses, sides
 from corpus.labeler import label_text
 from corpus.phantom import Scene, describe, scene
+from corpus.redaction import redacted
 from indexer.index import Index
 from retrieval.answer import Answer
 from retrieval.demo.page import Card, Panel, agreement, card_of, chips
@@ -19,6 +20,7 @@ K = 5
 _LOOKED_AT = 120  # scenes among which the one that shows a finding best is the query
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Question:
     """One search of the page."""
@@ -116,7 +118,7 @@ def panel(index: Index, question: Question) -> Panel:
 def command(query: Query) -> str:
     """The search as one types it."""
     words = ["similarity", "search"]
-    for option, value in (("--image", query.image), ("--text", query.text), ("--case", query.case)):
+    for option, value in (("--image", query.location), ("--text", query.text), ("--case", query.case)):
         words += [option, value] if value is not None else []
     words += ["--for", query.target, "-k", str(query.k)]
     return shlex.join([*words, "--where", query.where] if query.where is not None else words)

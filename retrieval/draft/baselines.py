@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from corpus.findings import Statuses, present_leaves
 from corpus.records import Report, Section, Study
+from corpus.redaction import redacted
 from indexer.index import Index
 from indexer.models import StudyRow
 from retrieval.draft.neighbours import VOTERS, nearest
@@ -18,6 +19,7 @@ from retrieval.probes import Vector
 BASELINES = ("most_frequent", "random_neighbour", "top_1")
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Copied:
     """A report taken whole. `findings`: what is present by the truth that is given, else by the catalog."""

@@ -14,6 +14,7 @@ from functools import lru_cache
 from corpus.assertions import read_sentence
 from corpus.concepts import Concept, sentence_concepts
 from corpus.findings import NO_FINDING, VOCABULARY, Status
+from corpus.redaction import redacted
 from corpus.reports import sentences
 from retrieval.draft.neighbours import Neighbour, reports_of
 from retrieval.draft.placing import Agreed, Placed, place
@@ -25,6 +26,7 @@ _ALTERNATIVE = re.compile(r"\bor\b|/")
 _LONGEST = 30  # words of a sentence: longer ones tell a story
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a sentence comes from: a sentence of a report, as it stands there. `item_id`:

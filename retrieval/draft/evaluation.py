@@ -10,6 +10,7 @@ from corpus.errors import CorpusError, EvaluationError
 from corpus.findings import VOCABULARY, Status, Statuses, present_leaves
 from corpus.images import read_image
 from corpus.records import Problem, Source, Study
+from corpus.redaction import redacted
 from indexer.index import Index
 from retrieval.draft.baselines import BASELINES, Copied, copy_reports, most_frequent_report
 from retrieval.draft.drafting import Localizing, draft
@@ -20,6 +21,7 @@ from trainer.seen import seen_among
 OURS = "draft"
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Drafted:
     """A picture, what was drafted for it, and what the baselines copied."""

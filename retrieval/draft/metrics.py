@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.errors import UsageError
+from corpus.redaction import redacted
 
 RADCLIQ_INPUTS = ("radgraph_f1", "bertscore", "chexbert_cosine", "bleu_2")
 """What RadCliQ-v1 weighs, in its order."""
@@ -21,6 +22,7 @@ _SCALE = np.array([0.30282584, 0.22430938, 0.25394391, 0.29892717])
 _WEIGHT = np.array([-0.37708368, -0.37030010, -0.25261622, 0.0])
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Judged:
     """One draft beside the truth: present findings as sets. Drafts of one subject are drawn together."""

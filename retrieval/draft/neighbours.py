@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from corpus.findings import Status
 from corpus.records import Study
+from corpus.redaction import redacted
 from indexer.index import Index
 from indexer.vectors.conditions import And, Comparison, Condition, Not
 
@@ -18,6 +19,7 @@ VOTERS = 20
 """Neighbours of each kind that vote, unless the reader asks for another number."""
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Neighbour:
     """A study near the picture. `kind`: by its film or by its report. `cosine`: in [-1, 1]."""

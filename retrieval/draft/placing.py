@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from corpus.phrases import words
 from corpus.places import TABLE, WITHIN, Modifier, Side, Zone
+from corpus.redaction import redacted
 from retrieval.draft.scrubbing import tidy
 
 _HEADS = frozenset(
@@ -39,6 +40,7 @@ class Agreed:
     zone: Zone | None = None
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Placed:
     """A sentence with only the places that this picture shows.

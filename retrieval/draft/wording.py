@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from corpus.findings import NO_FINDING, VOCABULARY, Status
+from corpus.redaction import redacted
 from retrieval.draft.choosing import Sentence
 from retrieval.draft.voting import Vote
 
@@ -13,6 +14,7 @@ HEADING = "DRAFT – not read"
 _SHOWN = 3  # source studies named behind a sentence in the text; the JSON has all
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A sentence of the draft with the votes on what it claims. The first vote is the one it was chosen
@@ -40,6 +42,7 @@ class Statement:
         }
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A draft, or why there is none.

@@ -20,6 +20,7 @@ from pydicom.valuerep import DA, TM
 from corpus.dicom import Undecodable, is_dicom, parse
 from corpus.errors import ExportError
 from corpus.files import UnreadableFile, quoted, read_bytes
+from corpus.redaction import redacted
 from corpus.settings import settings
 
 _IDENTITY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
@@ -46,6 +47,7 @@ class Spacing:
     at_detector: bool = False
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Source:
     """A DICOM image that an answer is about: `header` holds only what an answer repeats of it."""

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.redaction import redacted
 from retrieval.export.rle import encode_runs
 
 Side = Literal["left", "right", "both"]
@@ -34,6 +35,7 @@ class Box:
         return {"left": self.left, "top": self.top, "right": self.right, "bottom": self.bottom}
 
 
+@redacted
 @dataclass(frozen=True, slots=True, eq=False)
 class Localization:
     """Where one phrase is in one image.

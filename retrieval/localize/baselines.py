@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from corpus.redaction import redacted
+
 Heat = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
@@ -33,6 +35,7 @@ class Answer:
     mask: Mask
 
 
+@redacted
 @dataclass(frozen=True)
 class Atlas:
     """The marks of one structure on pictures of several people.

@@ -11,6 +11,7 @@ from corpus.findings import NO_FINDING, SUPPORT_DEVICES, VOCABULARY, Status, Sta
 from corpus.images import read_image
 from corpus.labeler import labeled
 from corpus.records import Study
+from corpus.redaction import redacted
 from retrieval.localize.calibration import Calibration, fit
 from retrieval.localize.evidence import Contrasts, Look, References, look_at, measure, random_vectors
 from trainer.encoder import Encoder
@@ -30,6 +31,7 @@ OnProgress = Callable[[int, int], None]
 _ASKED = tuple(name for name in VOCABULARY.leaves if name not in (NO_FINDING, SUPPORT_DEVICES))
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class _Film:
     """A film with a finding that it shows, if any, and one that it does not."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from corpus.errors import ExportError, NotAdmitted, UnreadableImage, UsageError
 from corpus.images import read_image
 from corpus.records import ImageRef, Problem, Study
+from corpus.redaction import redacted
 from retrieval.export.overlay import png
 from retrieval.export.writing import write_whole
 from retrieval.localize.answer import Localization
@@ -31,6 +32,7 @@ Localizing = Callable[[NDArray[np.float32], Sequence[str]], Sequence[Localizatio
 OnAnswers = Callable[[ImageRef, Sequence[Localization]], None]
 
 
+@redacted
 @dataclass
 class Localized:
     """What a run over a corpus did: masks `found` and `refused` by it, `skipped` by earlier ones."""

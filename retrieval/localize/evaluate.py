@@ -17,6 +17,7 @@ from corpus.findings import VOCABULARY
 from corpus.marks import Marked, Marks
 from corpus.progress import OnProgress
 from corpus.records import Problem
+from corpus.redaction import redacted
 from retrieval.localize.answer import Localization
 from retrieval.localize.baselines import BASELINES, Atlas
 from retrieval.localize.intervals import DRAWS, mean_over
@@ -30,6 +31,7 @@ Localizer = Callable[[Image, Sequence[str]], Sequence[Localization]]
 METRICS = ("pointing", "iou", "dice", "nsd", "masked", "side_right")
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Questioned:
     """One picture and structure that was asked for: whose it is, and every row's scores."""
@@ -39,6 +41,7 @@ class Questioned:
     scores: Mapping[str, Scores]
 
 
+@redacted
 @dataclass
 class Measured:
     """An evaluation: the questions, and what could not be asked."""

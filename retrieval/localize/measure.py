@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from retrieval.localize.whereabouts import side_of
+
 Mask = NDArray[np.bool_]
 Heat = NDArray[np.float32]
 
@@ -23,7 +25,8 @@ class Scores:
 
     `pointing`: whether the map's maximum lies in the structure. `iou`, `dice`, `nsd` of the mask, all 0 where
     none was given. `masked`: whether one was given. `side_right`: whether the mask's side (the patient's) is
-    the structure's; None where no mask was given or the structure lies on both sides.
+    the structure's, by the rule that answers are given by (`whereabouts.side_of`); None where no mask was
+    given or the structure lies on both sides.
     """
 
     pointing: float
@@ -63,13 +66,14 @@ def score(heat: Heat, mask: Mask | None, truth: Mask) -> Scores:
     if mask is None:
         return Scores(pointing, 0.0, 0.0, 0.0, False, None)
     true_side = side_of(truth)
+    side = side_of(mask) if mask.any() else None
     return Scores(
         pointing,
         iou(mask, truth),
         dice(mask, truth),
         surface_dice(mask, truth, tolerance),
         True,
-        None if true_side is None else side_of(mask) == true_side,
+        None if true_side == "both" else side == true_side,
     )
 
 
@@ -142,27 +146,6 @@ def border(mask: Mask) -> Mask:
     """The pixels of a mask that touch, by a side, what is not in it; beyond the picture counts as outside."""
     inner: Mask = ndimage.binary_erosion(mask)
     return mask & ~inner
-
-
-SIDED = 0.9
-"""Share of a mask's pixels that lie on one side of the picture's middle where the mask is of one side."""
-
-
-def side_of(mask: Mask) -> str | None:
-    """`right` or `left`, the patient's, where nearly all of the mask is on that side; None for both or none.
-
-    A film is shown as facing the viewer: the patient's right is on the picture's left.
-    """
-    columns = mask.sum(axis=0)
-    total = int(columns.sum())
-    if not total:
-        return None
-    half = mask.shape[1] / 2
-    middles = np.arange(mask.shape[1]) + 0.5
-    on_left = int(columns[middles < half].sum()) / total
-    if on_left >= SIDED:
-        return "right"
-    return "left" if int(columns[middles > half].sum()) / total >= SIDED else None
 
 
 def _require_shape(one: NDArray[np.generic], other: NDArray[np.generic]) -> None:

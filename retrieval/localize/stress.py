@@ -19,10 +19,11 @@ from corpus.phantom.lesions import CONSOLIDATION, EFFUSION, NODULE, PNEUMOTHORAX
 from corpus.phantom.scene import draw_lesion
 from corpus.progress import OnProgress
 from corpus.records import Problem
+from corpus.redaction import redacted
 from retrieval.localize.answer import Localization
 from retrieval.localize.evaluate import Localizer, phrase_of
 from retrieval.localize.intervals import DRAWS, mean_over
-from retrieval.localize.measure import TOLERANCE, Scores, score, side_of
+from retrieval.localize.measure import TOLERANCE, Scores, score
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -64,6 +65,7 @@ class Vectors(Protocol):
         ...
 
 
+@redacted
 @dataclass
 class Stress:
     """What the checks gave: check → finding → (value, subject) of every film."""
@@ -188,9 +190,7 @@ def _check_present(
     stress.note(change, "map", finding, scores.pointing, subject)
     stress.note(change, "mask", finding, scores.dice >= OVERLAP, subject)
     stress.note(change, "dice", finding, scores.dice, subject)
-    given = answer.mask is not None and side_of(truth) is not None
-    told = None if answer.mask is None else answer.side or side_of(answer.mask)
-    stress.note(change, "side", finding, told == side_of(truth) if given else None, subject)
+    stress.note(change, "side", finding, scores.side_right, subject)
 
 
 def _check_removed(stress: Stress, finding: str, answer: Localization, truth: Mask, subject: str) -> None:

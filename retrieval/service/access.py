@@ -13,6 +13,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from corpus.errors import UsageError
+from corpus.redaction import redacted
 from indexer.models import SessionRow, TokenRow
 
 TOKEN_PREFIX = "sim_"
@@ -43,6 +44,7 @@ class Actor:
     token_id: str | None = None
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Token:
     """A token as it is listed: all but the secret, which is shown once, when it is made."""

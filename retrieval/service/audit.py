@@ -11,10 +11,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from corpus.redaction import redacted
 from indexer.models import AuditRow, AuditStudyRow, StudyRow
 from retrieval.service.access import Actor, in_utc
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One line of the audit. `studies`: study_id where the catalog still knows it, else its key."""

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
+from corpus.redaction import redacted
 from indexer.models import JobRow
 from retrieval.service.access import in_utc
 
@@ -34,6 +35,7 @@ class JobState(StrEnum):
         return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job as it stands. `outcome` is what the command of the same name prints as JSON."""

@@ -26,7 +26,14 @@ MOST_PAGES_DEEP = 1_000
 """Studies that one can leaf through; beyond, a filter finds what leafing would not."""
 
 
-class Asking(BaseModel):
+class Private(BaseModel):
+    """What crosses HTTP may be of a patient: a log that is given one shows no field of it."""
+
+    def __repr_args__(self) -> list[tuple[str | None, object]]:
+        return []
+
+
+class Asking(Private):
     """A body: what it does not know, it refuses."""
 
     model_config = ConfigDict(extra="forbid")
@@ -63,7 +70,7 @@ class SearchRequest(Asking):
     timings: Annotated[bool, Field(description="Tell how long each step took.")] = False
 
 
-class Findings(BaseModel):
+class Findings(Private):
     """What is known of a film; what is in none of the lists is unmentioned."""
 
     present: list[str]
@@ -71,7 +78,7 @@ class Findings(BaseModel):
     uncertain: list[str]
 
 
-class Picture(BaseModel):
+class Picture(Private):
     """A picture of a case: `/v1/thumbnails/{id}` and `/v1/images/{id}` show it."""
 
     id: Opaque
@@ -80,7 +87,7 @@ class Picture(BaseModel):
     modality: str | None
 
 
-class Region(BaseModel):
+class Region(Private):
     """A box in pixels of the picture as read; `right` and `bottom` are exclusive."""
 
     left: int
@@ -89,7 +96,7 @@ class Region(BaseModel):
     bottom: int
 
 
-class Evidence(BaseModel):
+class Evidence(Private):
     """Why a study is in the answer, as `similarity search --json` tells it (`retrieval.answer.Evidence`)."""
 
     item_id: str
@@ -105,7 +112,7 @@ class Evidence(BaseModel):
     image: Opaque | None = None
 
 
-class CaseSummary(BaseModel):
+class CaseSummary(Private):
     """What an answer tells of a case."""
 
     id: Opaque
@@ -130,14 +137,14 @@ class Hit(CaseSummary):
     evidence: list[Evidence]
 
 
-class EncoderName(BaseModel):
+class EncoderName(Private):
     """The encoder by which a query was understood."""
 
     name: str
     fingerprint: str
 
 
-class Took(BaseModel):
+class Took(Private):
     """Milliseconds of each step."""
 
     decode: float
@@ -148,7 +155,7 @@ class Took(BaseModel):
     total: float
 
 
-class SearchAnswer(BaseModel):
+class SearchAnswer(Private):
     """The answer to a search. `next`: the cursor of the next page, or null at the end."""
 
     query: dict[str, JsonValue]
@@ -161,7 +168,7 @@ class SearchAnswer(BaseModel):
     took_ms: Took | None = None
 
 
-class Section(BaseModel):
+class Section(Private):
     """A part of a report."""
 
     name: str
@@ -186,7 +193,7 @@ class SignIn(Asking):
     token: Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class Me(BaseModel):
+class Me(Private):
     """Who is asking."""
 
     name: str
@@ -194,7 +201,7 @@ class Me(BaseModel):
     via: Literal["token", "session", "proxy"]
 
 
-class FilterField(BaseModel):
+class FilterField(Private):
     """A field of `where`. `values`: what it can be, where that is a closed or short list."""
 
     name: str
@@ -203,14 +210,14 @@ class FilterField(BaseModel):
     values: list[str] | None
 
 
-class Fields(BaseModel):
+class Fields(Private):
     """Every field that one can filter on. `parents`: finding → the finding above it in the vocabulary."""
 
     fields: list[FilterField]
     parents: dict[str, str]
 
 
-class IndexVersion(BaseModel):
+class IndexVersion(Private):
     """A version of the index."""
 
     name: str
@@ -219,7 +226,7 @@ class IndexVersion(BaseModel):
     state: str
 
 
-class IndexStatus(BaseModel):
+class IndexStatus(Private):
     """What the index holds."""
 
     versions: list[IndexVersion]
@@ -228,13 +235,13 @@ class IndexStatus(BaseModel):
     problems: dict[str, int]
 
 
-class Health(BaseModel):
+class Health(Private):
     """Whether the service lives."""
 
     status: Literal["ok"]
 
 
-class Readiness(BaseModel):
+class Readiness(Private):
     """Whether the service can answer; `checks` says of each part what is wrong with it."""
 
     ready: bool

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from corpus.redaction import redacted
 from retrieval.answer import Answer
 from retrieval.query import Query
 
@@ -22,6 +23,7 @@ Answering = Callable[[], Answer]
 Preparing = Callable[[Sequence[Query]], Sequence[Answering]]
 
 
+@redacted
 @dataclass
 class _Asked:
     query: Query

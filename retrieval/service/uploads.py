@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from corpus.redaction import redacted
 from corpus.settings import settings
 from retrieval.service.problems import Refused, sentence_of
 
@@ -35,6 +36,7 @@ class _InMemory(MultiPartParser):
     spool_max_size = 1 << 62
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Received:
     """A request's body: `asked`, the JSON object in it, and the bytes of the picture, if one came along."""

@@ -15,9 +15,9 @@ from retrieval.localize.measure import (
     iou,
     pointing_game,
     score,
-    side_of,
     surface_dice,
 )
+from retrieval.localize.whereabouts import MINOR, locate
 
 Mask = NDArray[np.bool_]
 
@@ -103,10 +103,28 @@ def test_the_pointing_game_asks_where_the_maximum_is_and_shares_it_among_equals(
 def test_the_side_is_the_patients() -> None:
     mask = np.zeros((10, 20), np.bool_)
     mask[2:5, 2:6] = True
-    assert side_of(mask) == "right"
-    assert side_of(mask[:, ::-1]) == "left"
-    assert side_of(mask | mask[:, ::-1]) is None
-    assert side_of(np.zeros_like(mask)) is None
+    heat, both = mask.astype(np.float32), mask | mask[:, ::-1]
+    assert score(heat, mask, mask).side_right is True
+    assert score(heat, mask[:, ::-1], mask).side_right is False
+    assert score(heat, both, mask).side_right is False
+    assert score(heat, mask, both).side_right is None
+    assert score(heat, np.zeros_like(mask), mask).side_right is False
+
+
+@pytest.mark.parametrize("share", [0.05, 0.12, 0.19, 0.21, 0.35, 0.5])
+def test_the_side_that_is_scored_is_the_one_that_is_reported(share: float) -> None:
+    """Also where a tenth to a fifth of the mask reaches over the middle."""
+    truth = np.zeros((100, 100), np.bool_)
+    truth[40:60, 10:40] = True
+    mask = np.zeros((100, 100), np.bool_)
+    over = round(100 * share)
+    left = [(row, 49 - column) for column in range(50) for row in range(40, 50)][: 100 - over]
+    right = [(row, 50 + column) for column in range(50) for row in range(40, 50)][:over]
+    for row, column in left + right:
+        mask[row, column] = True
+    reported = locate(mask).side
+    assert score(truth.astype(np.float32), mask, truth).side_right == (reported == "right")
+    assert reported == ("right" if share < MINOR else "both")
 
 
 def test_a_refused_mask_scores_nothing_but_keeps_its_map() -> None:

@@ -224,7 +224,10 @@ def test_a_dicom_of_another_modality_is_refused_as_a_query(index: Index) -> None
 
 
 def test_an_index_that_holds_nothing_says_so(tmp_path: Path) -> None:
-    with Index.open(Home.open(tmp_path / "empty")) as empty, pytest.raises(EmptyIndex, match="index add"):
+    home = Home.open(tmp_path / "empty")
+    with Index.open(home, read_only=False) as empty, pytest.raises(EmptyIndex, match="index add"):
+        search(empty, Query(text="effusion"))
+    with Index.open(home) as empty, pytest.raises(EmptyIndex, match="index add"):
         search(empty, Query(text="effusion"))
 
 

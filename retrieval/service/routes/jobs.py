@@ -10,14 +10,14 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from corpus.settings import settings
 from indexer.removal import studies_of_subject
 from retrieval.service.auth import Indexer, Reader, RequestId, Shared, still_allowed
 from retrieval.service.jobs import Job, JobState
 from retrieval.service.problems import Refused, problems
-from retrieval.service.schemas import Asking
+from retrieval.service.schemas import Asking, Private
 from retrieval.service.state import State
 from retrieval.service.uploads import JsonBody, json_of
 
@@ -71,7 +71,7 @@ class JobRequest(Asking):
         return self
 
 
-class JobView(BaseModel):
+class JobView(Private):
     """A job as it stands. `outcome`: what the command of that name prints with `--json`."""
 
     id: str
@@ -86,7 +86,7 @@ class JobView(BaseModel):
     ended: datetime | None
 
 
-class JobList(BaseModel):
+class JobList(Private):
     """Jobs, newest first. `next`: the `before` of the next page, or null."""
 
     jobs: list[JobView]
