@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from corpus.errors import CorpusError, NotAdmitted, SimilarityError
 from corpus.framing import Framing
-from corpus.images import read_with_hash
+from corpus.images import load_image
 from corpus.worker import Answer, give_way
 
 
@@ -22,13 +22,14 @@ class Decoded:
     """An image ready for the encoder.
 
     `content`: hash of its pixels (64 hex). `framed`: (size, size) float32 in [0, 1]. `shape`: (height, width)
-    of the image as read. `seconds`: time it took.
+    of the image as read. `seconds`: time it took. `notes`: as of `corpus.images.ImageRead`.
     """
 
     content: str
     framed: NDArray[np.float32]
     shape: tuple[int, int]
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +47,16 @@ def decode(location: str, framing: Framing) -> Outcome:
     """Read one image and put it into the encoder's square."""
     start = time.perf_counter()
     try:
-        image, content = read_with_hash(location)
-        framed = framing.apply(image)
+        image = load_image(location)
+        framed = framing.apply(image.pixels)
     except NotAdmitted as error:
         return Undecoded("skipped", str(error))
     except (CorpusError, SimilarityError) as error:
         return Undecoded("failed", str(error))
     except Exception as error:  # whatever a decoder raises, it concerns this image alone
         return Undecoded("failed", f"it cannot be read ({type(error).__name__})")
-    height, width = image.shape
-    return Decoded(content, framed, (height, width), time.perf_counter() - start)
+    height, width = image.pixels.shape
+    return Decoded(image.content, framed, (height, width), time.perf_counter() - start, image.notes)
 
 
 def work(setup: Mapping[str, Any]) -> Answer:
@@ -68,7 +69,12 @@ def work(setup: Mapping[str, Any]) -> Answer:
 def _message(outcome: Outcome) -> tuple[Mapping[str, Any], bytes | memoryview]:
     if isinstance(outcome, Undecoded):
         return {"state": outcome.state, "reason": outcome.reason}, b""
-    told = {"content": outcome.content, "shape": outcome.shape, "seconds": outcome.seconds}
+    told = {
+        "content": outcome.content,
+        "shape": outcome.shape,
+        "seconds": outcome.seconds,
+        "notes": outcome.notes,
+    }
     return told, np.ascontiguousarray(outcome.framed, np.float32).tobytes()
 
 
@@ -78,4 +84,4 @@ def outcome_of(told: Mapping[str, Any], framed: bytearray, framing: Framing) -> 
         return Undecoded(told["state"], told["reason"])
     height, width = told["shape"]
     pixels = np.frombuffer(framed, np.float32).reshape(framing.size, framing.size)
-    return Decoded(told["content"], pixels, (height, width), told["seconds"])
+    return Decoded(told["content"], pixels, (height, width), told["seconds"], tuple(told["notes"]))

@@ -1,12 +1,14 @@
 """DICOM files: their bytes to elements, their elements to stored values, refused by name where that fails.
 
-What the stored values look like on a screen is in `corpus.dicom_display`.
+What the stored values look like on a screen is in `corpus.dicom_display`, how they hang and how large they
+are in `corpus.dicom_geometry`.
 """
 
 import io
 import logging
 import warnings
 import zlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,13 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGExtended12Bit, RLELossless
 
 from corpus.codestream import frame_shape
-from corpus.dicom_display import to_grey
+from corpus.dicom_display import Note, to_grey
+from corpus.dicom_elements import Undecodable as Undecodable  # what this module raises is named here, too
+from corpus.dicom_elements import named, number_of, require_elements
+from corpus.dicom_geometry import Spacing, hanging_of, spacing_of
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +43,18 @@ _DEFLATED = b"\x02\0\x10\0UI\x16\0" + DeflatedExplicitVRLittleEndian.encode()  #
 _FIRST_TYPES = (b"UL", b"OB", b"UI", b"CS", b"SH")
 
 
-class Undecodable(Exception):
-    """Why a DICOM file has no picture to give, as a clause that follows its name."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Rendered:
+    """A DICOM image as it is shown.
+
+    `pixels`: (height, width) float32 in [0, 1] in the standard hanging, white is dense tissue. `spacing`: of
+    these pixels, None where it is unknown. `notes`: what of the header could not be followed and what was
+    done instead, each a clause that follows the file's name.
+    """
+
+    pixels: NDArray[np.float32]
+    spacing: Spacing | None = None
+    notes: tuple[str, ...] = ()
 
 
 class OtherModality(Exception):
@@ -61,10 +76,8 @@ def is_dicom(head: bytes) -> bool:
     return head[4:6] in _FIRST_TYPES or 0 < int.from_bytes(head[4:8], "little") <= 64
 
 
-def render(
-    content: bytes, *, max_pixels: int = 120_000_000, admit: frozenset[str] | None = None
-) -> NDArray[np.float32]:
-    """Turn a DICOM file of one frame into grey as it is shown.
+def render(content: bytes, *, max_pixels: int = 120_000_000, admit: frozenset[str] | None = None) -> Rendered:
+    """Turn a DICOM file of one frame into grey as it is shown, in the standard hanging.
 
     Args:
         content: the whole file.
@@ -72,10 +85,11 @@ def render(
         admit: modalities to let through; None lets all through. A file that names none passes.
 
     Returns:
-        (height, width) float32 in [0, 1], white is dense tissue. Colour becomes luminance.
+        Its pixels, colour as luminance, and what is known and to be told of them.
 
     Raises:
-        Undecodable: no pixels, several frames, too many pixels, an unsupported or broken encoding.
+        Undecodable: no pixels, several frames, too many pixels, an unsupported or broken encoding, or an
+            element missing without which pixels mean nothing.
         OtherModality: the modality is not in `admit`.
     """
     # pydicom warns of every oddity of a header; what matters of them is refused below.
@@ -85,7 +99,17 @@ def render(
             dataset = parse(content, max_bytes=8 * max_pixels)
             require_modality(dataset, admit)
             require_one_picture(dataset, max_pixels)
-            return to_grey(decode(dataset), dataset)
+            notes: list[str] = []
+            hanging, unfollowed = hanging_of(dataset)
+            if unfollowed is not None:
+                notes.append(unfollowed)
+            grey = to_grey(decode(dataset, notes.append), dataset, notes.append)
+            spacing = spacing_of(dataset)
+            return Rendered(
+                np.ascontiguousarray(hanging.apply(grey)),
+                None if spacing is None else spacing.hung(hanging),
+                tuple(notes),
+            )
         except (Undecodable, OtherModality, MemoryError):
             raise
         except Exception as error:  # a header can be wrong in more ways than can be listed
@@ -144,11 +168,9 @@ def require_one_picture(dataset: Dataset, max_pixels: int) -> None:
     """
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise Undecodable("is a DICOM file without pixels")
-    try:
-        frames = int(dataset.get("NumberOfFrames") or 1)
-        rows, columns = int(dataset.Rows), int(dataset.Columns)
-    except Exception as error:  # absent, or of a type that cannot be read
-        raise Undecodable("does not say how many rows and columns its pixels have") from error
+    require_elements(dataset)
+    frames = int(number_of(dataset, "NumberOfFrames") or 1)
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
     if frames > 1:
         raise Undecodable(f"holds {frames} frames, not one picture: export the frame that is meant")
     if rows * columns > max_pixels:
@@ -157,6 +179,12 @@ def require_one_picture(dataset: Dataset, max_pixels: int) -> None:
         raise Undecodable(f"has {rows} x {columns} pixels")
     syntax = transfer_syntax(dataset)
     if syntax is None:
+        if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
+            raise Undecodable(
+                f"has no {named('TransferSyntaxUID')}, without which its compressed pixels cannot be read: "
+                "export it again with that element"
+            )
+        _require_whole(dataset, rows * columns)
         return
     try:
         known = get_decoder(syntax).is_available
@@ -167,6 +195,22 @@ def require_one_picture(dataset: Dataset, max_pixels: int) -> None:
         raise Undecodable(f"is stored as {name}, which is not read: convert it to another syntax")
     if syntax.is_encapsulated:
         _require_honest_codestream(dataset, syntax, rows * columns)
+    else:
+        _require_whole(dataset, rows * columns)
+
+
+def _require_whole(dataset: Dataset, pixels: int) -> None:
+    """Refuse uncompressed pixels that are fewer than the header says."""
+    if "PixelData" not in dataset:
+        return
+    samples = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else int(dataset.SamplesPerPixel)
+    needed = -(-pixels * samples * int(dataset.BitsAllocated) // 8)
+    held = len(dataset.PixelData or b"")
+    if held < needed:
+        raise Undecodable(
+            f"is truncated: {named('PixelData')} holds {held:,} bytes of the {needed:,} that its "
+            f"{named('Rows')} and {named('Columns')} promise: copy it again from where it came"
+        )
 
 
 def _require_honest_codestream(dataset: Dataset, syntax: UID, pixels: int) -> None:
@@ -192,8 +236,12 @@ def transfer_syntax(dataset: Dataset) -> UID | None:
     return None if syntax is None else UID(syntax)
 
 
-def decode(dataset: Dataset) -> NDArray[Any]:
+def decode(dataset: Dataset, note: Note = lambda clause: None) -> NDArray[Any]:
     """Return stored values, (height, width), or (height, width, 3) where the one frame is in colour.
+
+    Args:
+        dataset: a whole header with its pixels, as `require_one_picture` leaves it.
+        note: told where bits are not taken from where the header puts them.
 
     Raises:
         Undecodable: the pixels are truncated, broken, or in an encoding no decoder knows.
@@ -201,7 +249,7 @@ def decode(dataset: Dataset) -> NDArray[Any]:
     if transfer_syntax(dataset) is None:
         _assume_syntax(dataset)
     try:
-        stored = pixel_array(dataset)
+        stored = _stored_values(dataset, note)
         if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
             stored = apply_color_lut(stored, dataset)
     except MemoryError:
@@ -214,6 +262,31 @@ def decode(dataset: Dataset) -> NDArray[Any]:
             + (f" ({syntax.name})" if syntax is not None else "")
         ) from error
     return stored
+
+
+def _stored_values(dataset: Dataset, note: Note) -> NDArray[Any]:
+    """The values of the pixels, whose bits begin below `HighBit` (PS3.5 8.1.1) where that is not as usual.
+
+    Codestreams hold values, not bits, save run lengths: there `HighBit` means nothing.
+    """
+    syntax = transfer_syntax(dataset)
+    high, bits = number_of(dataset, "HighBit"), number_of(dataset, "BitsStored")
+    codestream = syntax is not None and syntax.is_encapsulated and syntax != RLELossless
+    if "PixelData" not in dataset or codestream or high is None or bits is None or high == bits - 1:
+        return pixel_array(dataset)
+    placed = f"its {named('HighBit')} is {high:g}"
+    if not bits <= high + 1 <= int(dataset.BitsAllocated):
+        note(f"{placed}, where {bits:g} bits do not fit: the lowest are taken")
+        return pixel_array(dataset)
+    raw, below = pixel_array(dataset, correct_unused_bits=False), int(high + 1 - bits)
+    raw = raw.astype(raw.dtype.newbyteorder("="), copy=False)
+    unsigned = raw.view(f"u{raw.dtype.itemsize}")
+    if unsigned.max() < 1 << int(bits) and (unsigned & ((1 << below) - 1)).any():
+        note(f"{placed}, but no value has a bit above the {bits:g} lowest: these are taken")
+        return pixel_array(dataset)
+    # What lies above (overlays) and below is dropped; the sign of signed values is their own highest bit.
+    above = 8 * raw.dtype.itemsize - 1 - int(high)
+    return (raw << above) >> (above + below)
 
 
 def _assume_syntax(dataset: Dataset) -> None:

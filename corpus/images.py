@@ -11,14 +11,18 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from corpus import dicom
+from corpus.dicom import Rendered
+from corpus.dicom_geometry import Spacing
 from corpus.errors import NotAdmitted, UnreadableImage
 from corpus.files import UnreadableFile, quoted, read_bytes
+from corpus.hanging import AS_STORED, Hanging
 from corpus.settings import settings
 
 log = logging.getLogger(__name__)
@@ -45,21 +49,20 @@ _SIGNATURES = (
     (b"\x1f\x8b", "a gzip archive"),
 )
 
-# EXIF 2.3, tag 0x0112: where row 0 and column 0 of the stored picture lie. Value → (transpose, flip up-down,
-# flip left-right), applied in this order.
+# EXIF 2.3, tag 0x0112: where row 0 and column 0 of the stored picture lie.
 _ORIENTATIONS = {
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
+    2: Hanging(left_right=True),
+    3: Hanging(up_down=True, left_right=True),
+    4: Hanging(up_down=True),
+    5: Hanging(transposed=True),
+    6: Hanging(transposed=True, left_right=True),
+    7: Hanging(transposed=True, up_down=True, left_right=True),
+    8: Hanging(transposed=True, up_down=True),
 }
 _ORIENTATION_TAG = 0x0112
 
 
-_Whole = NDArray[np.uint8] | NDArray[np.uint16]
+_Whole = NDArray[np.unsignedinteger[Any]]  # of 8 or 16 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,22 @@ class _Stored:
     white: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageRead:
+    """An image that was read, with all that the corpus room knows of its pixels.
+
+    `pixels`: (height, width) float32 in [0, 1] as shown, both sides at least `MIN_SIDE`, not all of one
+    value. `content`: their hash (64 hex), equal for equal pixels in any file format. `spacing`: millimetres
+    of a pixel, None where the file does not say (no PNG or JPEG does). `notes`: what of a DICOM header could
+    not be followed and what was done instead, each a sentence that begins with the file's name.
+    """
+
+    pixels: NDArray[np.float32]
+    content: str
+    spacing: Spacing | None = None
+    notes: tuple[str, ...] = ()
+
+
 def read_image(location: str | Path, *, admit: frozenset[str] | None = None) -> NDArray[np.float32]:
     """Read one picture as grey.
 
@@ -77,7 +96,7 @@ def read_image(location: str | Path, *, admit: frozenset[str] | None = None) -> 
     luminance (ITU-R BT.601); transparent parts become black; the EXIF orientation is applied. 8-bit values
     are divided by 255. 16-bit values are divided by 65535, except where no value passes 4095 or 16383: such
     files hold 12 or 14 bits of a detector (what DICOM converters write) and are divided by that. DICOM goes
-    through its own look-up tables, see `corpus.dicom.render`.
+    through its own look-up tables and is brought to the standard hanging, see `corpus.dicom.render`.
 
     Args:
         location: a file, or `phantom://SEED/NUMBER` for a picture that is drawn.
@@ -93,18 +112,13 @@ def read_image(location: str | Path, *, admit: frozenset[str] | None = None) -> 
     return _as_grey(_read(location, admit))
 
 
-def read_with_hash(
-    location: str | Path, *, admit: frozenset[str] | None = None
-) -> tuple[NDArray[np.float32], str]:
-    """Read one picture and the hash of its pixels at once; see `read_image` and `hash_pixels`."""
-    pixels = _read(location, admit)
-    return _as_grey(pixels), _hashed(pixels)
+def load_image(location: str | Path, *, admit: frozenset[str] | None = None) -> ImageRead:
+    """Read one image with its hash, spacing and notes; else as `read_image`."""
+    return _loaded(_read(location, admit), quoted(location))
 
 
-def decode_with_hash(
-    content: bytes, name: str, *, most: int, admit: frozenset[str] | None = None
-) -> tuple[NDArray[np.float32], str]:
-    """Decode a picture that is in memory; else as `read_with_hash`.
+def load_content(content: bytes, name: str, *, most: int, admit: frozenset[str] | None = None) -> ImageRead:
+    """Decode an image that is in memory; else as `load_image`.
 
     Args:
         content: the whole file.
@@ -112,8 +126,7 @@ def decode_with_hash(
         most: pixels it may have.
         admit: as in `read_image`.
     """
-    pixels = _checked(content, name, most, admit)
-    return _as_grey(pixels), _hashed(pixels)
+    return _loaded(_checked(content, name, most, admit), name)
 
 
 def content_hash(location: str | Path) -> str:
@@ -136,11 +149,18 @@ def hash_pixels(image: NDArray[np.float32]) -> str:
     return _digest(steps)
 
 
-def _read(location: str | Path, admit: frozenset[str] | None) -> _Stored | NDArray[np.float32]:
+def _loaded(read: _Stored | Rendered, name: str) -> ImageRead:
+    if isinstance(read, _Stored):
+        return ImageRead(_as_grey(read), _hashed(read))
+    notes = tuple(f"{name}: {note}" for note in read.notes)
+    return ImageRead(read.pixels, _hashed(read), read.spacing, notes)
+
+
+def _read(location: str | Path, admit: frozenset[str] | None) -> _Stored | Rendered:
     """Return whole numbers where the file stores them, floats where it defines a rendering."""
     phantom = _PHANTOM.fullmatch(str(location))
     if phantom:
-        return _draw(int(phantom[1]), int(phantom[2]))
+        return Rendered(_draw(int(phantom[1]), int(phantom[2])))
     most = settings().max_image_pixels
     try:
         content = read_bytes(location, limit=most * _MAX_BYTES_PER_PIXEL)
@@ -151,27 +171,25 @@ def _read(location: str | Path, admit: frozenset[str] | None) -> _Stored | NDArr
     return _checked(content, quoted(location), most, admit)
 
 
-def _checked(
-    content: bytes, name: str, most: int, admit: frozenset[str] | None
-) -> _Stored | NDArray[np.float32]:
+def _checked(content: bytes, name: str, most: int, admit: frozenset[str] | None) -> _Stored | Rendered:
     """Decode a whole file; errors begin with its name as it is given."""
     try:
-        pixels = _decode(content, most, admit)
-        _require_picture(pixels.values if isinstance(pixels, _Stored) else pixels)
+        read = _decode(content, most, admit)
+        _require_picture(read.values if isinstance(read, _Stored) else read.pixels)
     except (_Refused, dicom.Undecodable) as reason:
         raise UnreadableImage(f"{name} {reason}") from reason
     except dicom.OtherModality as reason:
         raise NotAdmitted(f"{name} {reason}") from reason
     except MemoryError as error:
         raise UnreadableImage(f"{name} needs more memory than there is") from error
-    return pixels
+    return read
 
 
 class _Refused(Exception):
     """Why a picture is refused, as a clause that follows its name."""
 
 
-def _decode(content: bytes, most: int, admit: frozenset[str] | None) -> _Stored | NDArray[np.float32]:
+def _decode(content: bytes, most: int, admit: frozenset[str] | None) -> _Stored | Rendered:
     if dicom.is_dicom(content):
         return dicom.render(content, max_pixels=most, admit=admit)
     found = next((name for magic, name in _SIGNATURES if content.startswith(magic)), None)
@@ -220,7 +238,8 @@ def _decode_picture(picture: Image.Image, kind: str, most: int) -> _Stored:
             "L", picture.size
         )  # the luminance plane alone: half the time, and no rounding through RGB
     stored = _to_grey(picture)
-    return _Stored(_upright(stored.values, orientation), stored.white)
+    hanging = _ORIENTATIONS.get(orientation, AS_STORED)
+    return _Stored(hanging.apply(stored.values), stored.white)
 
 
 def _to_grey(picture: Image.Image) -> _Stored:
@@ -249,15 +268,6 @@ def _orientation(picture: Image.Image) -> int:
         return 1
 
 
-def _upright(values: _Whole, orientation: int) -> _Whole:
-    if orientation not in _ORIENTATIONS:
-        return values
-    transpose, up_down, left_right = _ORIENTATIONS[orientation]
-    turned: _Whole = values.T if transpose else values
-    turned = turned[::-1] if up_down else turned
-    return turned[:, ::-1] if left_right else turned
-
-
 def _require_picture(pixels: _Whole | NDArray[np.float32]) -> None:
     height, width = pixels.shape
     if min(height, width) < MIN_SIDE:
@@ -266,18 +276,18 @@ def _require_picture(pixels: _Whole | NDArray[np.float32]) -> None:
         raise _Refused("is blank: all its pixels have one value")
 
 
-def _as_grey(pixels: _Stored | NDArray[np.float32]) -> NDArray[np.float32]:
-    if not isinstance(pixels, _Stored):
-        return pixels
-    grey = pixels.values.astype(np.float32, order="C")
-    grey /= np.float32(pixels.white)
+def _as_grey(read: _Stored | Rendered) -> NDArray[np.float32]:
+    if isinstance(read, Rendered):
+        return read.pixels
+    grey = read.values.astype(np.float32, order="C")
+    grey /= np.float32(read.white)
     return grey
 
 
-def _hashed(pixels: _Stored | NDArray[np.float32]) -> str:
-    if isinstance(pixels, _Stored) and pixels.white == 255:
-        return _digest(pixels.values)  # the same as by way of floats, in a tenth of the time
-    return hash_pixels(_as_grey(pixels))
+def _hashed(read: _Stored | Rendered) -> str:
+    if isinstance(read, _Stored) and read.white == 255:
+        return _digest(read.values)  # the same as by way of floats, in a tenth of the time
+    return hash_pixels(_as_grey(read))
 
 
 def _digest(values: _Whole) -> str:

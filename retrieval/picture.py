@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from corpus.dicom import ADMITTED, Undecodable
+from corpus.dicom_geometry import Spacing
 from corpus.dicom_header import Header, parse_header, read_header
 from corpus.errors import NotAdmitted, UnreadableImage, UsageError
 from corpus.files import UnreadableFile, quoted
-from corpus.images import MIN_SIDE, decode_with_hash, hash_pixels, read_with_hash
+from corpus.images import MIN_SIDE, ImageRead, hash_pixels, load_content, load_image
 from corpus.redaction import redacted
 from corpus.settings import settings
 from corpus.sources.dicom import patient_of, refuse_header
@@ -27,12 +28,15 @@ class Picture:
 
     `pixels`: (height, width) float32 grey in [0, 1]. `content`: their hash (64 hex, `corpus.images`).
     `patient`: whom a DICOM header names; None for any other picture. `dicom`: whether it is DICOM.
+    `spacing` and `notes`: as of `corpus.images.ImageRead`.
     """
 
     pixels: NDArray[np.float32]
     content: str
     patient: Patient | None
     dicom: bool = False
+    spacing: Spacing | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_picture(location: str | Path) -> Picture:
@@ -45,12 +49,12 @@ def read_picture(location: str | Path) -> Picture:
         UnreadableImage: it cannot be turned into pixels.
         NotAdmitted: its header says that it is no chest radiograph.
     """
-    pixels, content = read_with_hash(location)
+    image = load_image(location)
     try:
         patient = _patient(read_header(location), quoted(location))
     except (UnreadableFile, Undecodable):
-        return Picture(pixels, content, None)
-    return Picture(pixels, content, patient, dicom=True)
+        return _picture(image)
+    return _picture(image, patient)
 
 
 def decode_picture(content: bytes, name: str, most: int) -> Picture:
@@ -61,12 +65,17 @@ def decode_picture(content: bytes, name: str, most: int) -> Picture:
         name: what messages call it.
         most: pixels it may have.
     """
-    pixels, digest = decode_with_hash(content, name, most=most)
+    image = load_content(content, name, most=most)
     try:
         patient = _patient(parse_header(content), name)
     except Undecodable:
-        return Picture(pixels, digest, None)
-    return Picture(pixels, digest, patient, dicom=True)
+        return _picture(image)
+    return _picture(image, patient)
+
+
+def _picture(image: ImageRead, patient: Patient | None = None) -> Picture:
+    """`patient`: None where the file is no DICOM."""
+    return Picture(image.pixels, image.content, patient, patient is not None, image.spacing, image.notes)
 
 
 IN_MEMORY = "the image in memory"
@@ -121,8 +130,7 @@ def _picture_of_pillow(image: Image.Image) -> Picture:
         upright.save(written, "PNG", compress_level=0)
     except (OSError, ValueError) as error:
         raise UnreadableImage(f"{IN_MEMORY} cannot be read ({type(error).__name__})") from None
-    pixels, content = decode_with_hash(written.getvalue(), IN_MEMORY, most=settings().max_image_pixels)
-    return Picture(pixels, content, None)
+    return _picture(load_content(written.getvalue(), IN_MEMORY, most=settings().max_image_pixels))
 
 
 def _picture_of_floats(image: NDArray[Any]) -> Picture:

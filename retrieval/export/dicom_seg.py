@@ -1,7 +1,8 @@
 """DICOM Segmentation (PS3.3 A.51): masks that lie on the source image in a PACS or a viewer.
 
-One file holds one segment a phrase, binary, on the source's own pixel grid. A radiograph has no place in the
-patient's frame of reference, so the segments refer to the image itself, by its UIDs.
+One file holds one segment a phrase, binary, on the source's own pixel grid: a mask of an image that was
+turned or mirrored to be shown is turned back. A radiograph has no place in the patient's frame of reference,
+so the segments refer to the image itself, by its UIDs.
 """
 
 import io
@@ -35,7 +36,8 @@ def segmentation(source: Source, localizations: Sequence[Localization], fingerpr
 
     Args:
         source: as `retrieval.export.source.read_source` gives it.
-        localizations: of that image; those without a mask are left out. Segment numbers begin at 1.
+        localizations: of that image as it is shown; those without a mask are left out. Segment numbers begin
+            at 1.
         fingerprint: of the encoder that localized, 64 hex digits.
 
     Returns:
@@ -70,7 +72,7 @@ def segmentation(source: Source, localizations: Sequence[Localization], fingerpr
 
 
 def _fitting(source: Source, localization: Localization) -> NDArray[np.uint8]:
-    mask = np.asarray(localization.mask)
+    mask = source.hanging.undo(np.asarray(localization.mask))
     if mask.shape != (source.rows, source.columns):
         raise ExportError(
             f"the mask has {mask.shape[0]} x {mask.shape[1]} pixels, its source image {source.rows} x "
@@ -80,10 +82,10 @@ def _fitting(source: Source, localization: Localization) -> NDArray[np.uint8]:
 
 
 def _measures(source: Source) -> hd.PixelMeasuresSequence | None:
-    spacing = source.spacing
-    if spacing is None or spacing.at_detector:
+    if "PixelSpacing" not in source.header:
         return None
-    return hd.PixelMeasuresSequence(pixel_spacing=(spacing.down, spacing.across), slice_thickness=_THICKNESS)
+    down, across = map(float, source.header.PixelSpacing)
+    return hd.PixelMeasuresSequence(pixel_spacing=(down, across), slice_thickness=_THICKNESS)
 
 
 def _describe(number: int, localization: Localization, fingerprint: str) -> hd.seg.SegmentDescription:

@@ -40,7 +40,8 @@ def render(
 
     Args:
         form: which.
-        image: (height, width) float32 in [0, 1].
+        image: (height, width) float32 in [0, 1], as shown. PNG files are of it; DICOM files lie as their
+            source is stored.
         answer: about this picture.
         source: of a picture that is DICOM, else None.
         fingerprint: of the encoder that localized, 64 hex digits.
@@ -56,7 +57,8 @@ def render(
         return png(answer.mask)
     spacing = None if source is None else source.spacing
     if form == "overlay":
-        return png(draw_overlay(image, answer, heat=True, spacing=spacing))
+        hung = None if source is None or spacing is None else spacing.hung(source.hanging)
+        return png(draw_overlay(image, answer, heat=True, spacing=hung))
     if source is None:
         raise ExportError("the picture is no DICOM file, to which a DICOM file of ours could refer")
     if form == "dicom_seg":
@@ -65,4 +67,5 @@ def render(
         return segmentation(source, [answer], fingerprint)
     from retrieval.export.secondary_capture import secondary_capture  # late, as above
 
-    return secondary_capture(source, draw_overlay(image, answer, heat=True, spacing=spacing), answer.phrase)
+    overlay = draw_overlay(image, answer, heat=True, spacing=spacing, hanging=source.hanging)
+    return secondary_capture(source, overlay, answer.phrase)

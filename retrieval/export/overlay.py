@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from corpus.dicom_geometry import Spacing
 from corpus.errors import ExportError
-from retrieval.export.source import Spacing
+from corpus.hanging import AS_STORED, Hanging
 from retrieval.localize.answer import Localization
 
 NOTICE = "Research software. Not for diagnosis."
@@ -39,6 +40,7 @@ def draw_overlay(
     *,
     heat: bool = False,
     spacing: Spacing | None = None,
+    hanging: Hanging = AS_STORED,
 ) -> NDArray[np.uint8]:
     """Draw where a phrase is in a picture.
 
@@ -46,7 +48,9 @@ def draw_overlay(
         image: (height, width) float32 grey in [0, 1].
         localization: of that picture; without a mask its reason is written instead.
         heat: lay the map over the film as well.
-        spacing: makes the scale bar one in millimetres; without it the bar counts the image's pixels.
+        spacing: of the picture as it is drawn; makes the scale bar one in millimetres, which else counts the
+            image's pixels.
+        hanging: undone before anything is drawn, so that the picture lies as its source is stored.
 
     Returns:
         (height', width', 3) uint8 RGB. The film, at the top left, is enlarged or reduced to a longest side
@@ -61,13 +65,15 @@ def draw_overlay(
                 f"the picture has {image.shape[0]} x {image.shape[1]} pixels, its localization "
                 f"{part.shape[0]} x {part.shape[1]}: it is of another picture; localize it again"
             )
+    image = hanging.undo(image)
     scale = _scale(image.shape)
-    height, width = (max(1, round(side * scale)) for side in image.shape)
-    film = warmed(image, localization.heat if heat else None, width, height)
+    height, width = drawn_size(image.shape)
+    film = warmed(image, hanging.undo(localization.heat) if heat else None, width, height)
     shown = np.rint(film).astype(np.uint8)
     unit = max(width, height) / 640
     if localization.mask is not None:
-        _outline(shown, _resized(localization.mask.astype(np.float32), width, height) >= 0.5, unit)
+        mask = hanging.undo(localization.mask).astype(np.float32)
+        _outline(shown, _resized(mask, width, height) >= 0.5, unit)
     bar = _bar(image.shape[1], scale, spacing)
     return _with_band(shown, localization, bar, unit)
 
@@ -86,6 +92,12 @@ class _Bar:
 
     length: float
     label: str
+
+
+def drawn_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the height and width that a picture of this height and width has in its overlay."""
+    height, width = (max(1, round(side * _scale(shape))) for side in shape)
+    return height, width
 
 
 def _scale(shape: tuple[int, ...]) -> float:

@@ -9,6 +9,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from retrieval.export.equipment import discreet, equipment, printable
+from retrieval.export.overlay import drawn_size
 from retrieval.export.source import Source
 
 _SERIES_NUMBER = 9_002
@@ -21,7 +22,7 @@ def secondary_capture(source: Source, overlay: NDArray[np.uint8], phrase: str) -
     Args:
         source: as `retrieval.export.source.read_source` gives it.
         overlay: (height, width, 3) uint8 RGB, as `retrieval.export.overlay.draw_overlay` gives it: "not for
-            diagnosis" is part of its pixels.
+            diagnosis" is part of its pixels; drawn in the geometry in which the source is stored.
         phrase: what was looked for; goes into the image comments.
 
     Returns:
@@ -35,6 +36,7 @@ def secondary_capture(source: Source, overlay: NDArray[np.uint8], phrase: str) -
             bits_allocated=8,
             coordinate_system=hd.CoordinateSystemNames.PATIENT,
             patient_orientation=("L", "F"),  # the class asks for one; the source's own is set below
+            pixel_spacing=_spacing(source),
             series_instance_uid=hd.UID(),
             series_number=_SERIES_NUMBER,
             series_description=_SERIES,
@@ -53,6 +55,15 @@ def secondary_capture(source: Source, overlay: NDArray[np.uint8], phrase: str) -
         written = io.BytesIO()
         made.save_as(written)
     return written.getvalue()
+
+
+def _spacing(source: Source) -> tuple[float, float] | None:
+    """The source's own PixelSpacing in the pixels of the overlay, which is enlarged or reduced."""
+    if "PixelSpacing" not in source.header:
+        return None
+    height, width = drawn_size((source.rows, source.columns))
+    down, across = map(float, source.header.PixelSpacing)
+    return round(down * source.rows / height, 8), round(across * source.columns / width, 8)
 
 
 def _reference(source: Source) -> Dataset:

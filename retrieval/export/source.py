@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.multival import MultiValue
 from pydicom.uid import UID
 from pydicom.valuerep import DA, TM
 
 from corpus.dicom import Undecodable, is_dicom, parse
+from corpus.dicom_elements import text_of
+from corpus.dicom_geometry import Spacing, hanging_of, lengths_of, spacing_of
 from corpus.errors import ExportError
 from corpus.files import UnreadableFile, quoted, read_bytes
+from corpus.hanging import AS_STORED, Hanging
 from corpus.redaction import redacted
 from corpus.settings import settings
 
@@ -34,28 +36,20 @@ _MAX_BYTES_PER_PIXEL = 8
 _MAX_DEFLATED = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class Spacing:
-    """Millimetres between the centres of neighbouring pixels, `down` a column and `across` a row.
-
-    `at_detector`: measured at the detector, not in the patient, who is nearer to the tube and so enlarged
-    (ImagerPixelSpacing, PS3.3 C.8.11.3).
-    """
-
-    down: float
-    across: float
-    at_detector: bool = False
-
-
 @redacted
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A DICOM image that an answer is about: `header` holds only what an answer repeats of it."""
+    """A DICOM image that an answer is about: `header` holds only what an answer repeats of it.
+
+    `rows`, `columns` and `spacing` are of the image as it is stored; `hanging` is how it is shown. An answer
+    is about the shown image, what is made for the source lies on the stored one.
+    """
 
     header: Dataset
     rows: int
     columns: int
     spacing: Spacing | None
+    hanging: Hanging = AS_STORED
 
     def as_json(self) -> dict[str, Any]:
         """As it goes from the process that reads pictures to others; `from_json` reads it."""
@@ -64,6 +58,7 @@ class Source:
             "rows": self.rows,
             "columns": self.columns,
             "spacing": None if self.spacing is None else asdict(self.spacing),
+            "hanging": asdict(self.hanging),
         }
 
     @classmethod
@@ -75,6 +70,7 @@ class Source:
             told["rows"],
             told["columns"],
             None if spacing is None else Spacing(**spacing),
+            Hanging(**told["hanging"]),
         )
 
 
@@ -129,7 +125,7 @@ def _source_of(dataset: Dataset, name: str) -> Source:
     header = Dataset()
     header.SpecificCharacterSet = _UNICODE
     for keyword in _IDENTITY:
-        value = _text(dataset, keyword)
+        value = text_of(dataset, keyword)
         if not value or not UID(value).is_valid:
             raise ExportError(f"{name} has no valid {keyword}, so that nothing can refer to it")
         setattr(header, keyword, value)
@@ -142,15 +138,15 @@ def _source_of(dataset: Dataset, name: str) -> Source:
         header.Rows, header.Columns = rows, columns = int(dataset.Rows), int(dataset.Columns)
     except Exception as error:  # absent, or of a type that cannot be read
         raise ExportError(f"{name} does not say how many rows and columns it has") from error
-    spacing = _spacing(dataset)
-    if spacing is not None and not spacing.at_detector:
-        header.PixelSpacing = [spacing.down, spacing.across]
-    return Source(header, rows, columns, spacing)
+    lengths = lengths_of(dataset, "PixelSpacing")
+    if lengths is not None:
+        header.PixelSpacing = list(lengths)
+    return Source(header, rows, columns, spacing_of(dataset), hanging_of(dataset)[0])
 
 
 def _required(dataset: Dataset, keyword: str) -> str:
     """An element that has to be there; empty where the source has none, or one that breaks the standard."""
-    text = _text(dataset, keyword)
+    text = text_of(dataset, keyword)
     try:
         if keyword == "PatientSex":
             return text if text in ("M", "F", "O") else ""
@@ -161,23 +157,3 @@ def _required(dataset: Dataset, keyword: str) -> str:
     except ValueError:
         return ""
     return text
-
-
-def _text(dataset: Dataset, keyword: str) -> str:
-    try:
-        value = dataset.get(keyword)
-    except Exception:  # an element of a wrong type is as good as none
-        return ""
-    values = value if isinstance(value, MultiValue) else [value]
-    return "\\".join("" if one is None else str(one).strip(" \0") for one in values)
-
-
-def _spacing(dataset: Dataset) -> Spacing | None:
-    for keyword, at_detector in (("PixelSpacing", False), ("ImagerPixelSpacing", True)):
-        try:
-            down, across = (float(value) for value in dataset[keyword].value)
-        except (KeyError, TypeError, ValueError):
-            continue
-        if 1e-4 < down < 1e3 and 1e-4 < across < 1e3:
-            return Spacing(down, across, at_detector)
-    return None

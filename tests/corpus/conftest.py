@@ -37,7 +37,7 @@ def dicom_of(pixels: np.ndarray, **elements: Any) -> Dataset:
         "SamplesPerPixel": 1,
         "BitsAllocated": bits,
         "BitsStored": bits,
-        "HighBit": bits - 1,
+        "HighBit": elements.get("BitsStored", bits) - 1 if elements.get("BitsStored", bits) else None,
         "PixelRepresentation": int(pixels.dtype.kind == "i"),
         "Rows": pixels.shape[-2],
         "Columns": pixels.shape[-1],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from corpus.images import content_hash, hash_pixels, read_image, read_with_hash
+from corpus.images import content_hash, hash_pixels, load_image, read_image
 
 SIDES = st.integers(16, 40)
 
@@ -139,9 +139,10 @@ def test_one_changed_pixel_or_another_shape_changes_the_hash() -> None:
 
 def test_hash_and_pixels_at_once_are_those_read_apart(tmp_path: Path) -> None:
     path = save(tmp_path, Image.fromarray(gradient()))
-    image, digest = read_with_hash(path)
-    np.testing.assert_array_equal(image, read_image(path))
-    assert digest == content_hash(path) == hash_pixels(image)
+    image = load_image(path)
+    np.testing.assert_array_equal(image.pixels, read_image(path))
+    assert image.content == content_hash(path) == hash_pixels(image.pixels)
+    assert (image.spacing, image.notes) == (None, ())
 
 
 def test_a_phantom_is_drawn_where_a_file_is_read() -> None:

@@ -1,5 +1,6 @@
 """What leaves as DICOM belongs to its source image, reads back exactly, and tells no more of the patient."""
 
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -10,12 +11,15 @@ import numpy as np
 import pydicom
 import pytest
 
+from corpus.dicom_geometry import Spacing
 from corpus.errors import ExportError
+from corpus.hanging import Hanging
 from corpus.images import read_image
 from retrieval.export.dicom_seg import segmentation
-from retrieval.export.overlay import draw_overlay
+from retrieval.export.forms import render
+from retrieval.export.overlay import draw_overlay, drawn_size
 from retrieval.export.secondary_capture import secondary_capture
-from retrieval.export.source import Spacing, pixel_spacing, read_source
+from retrieval.export.source import Source, pixel_spacing, read_source
 from tests.retrieval.export.films import FINGERPRINT, PATIENT, block, localized, write_film
 
 CR_IMAGE = "1.2.840.10008.5.1.4.1.1.1"
@@ -126,7 +130,7 @@ def test_spacing_is_the_patients_where_it_is_known_else_the_detectors(tmp_path: 
     detector = {"ImagerPixelSpacing": [0.1, 0.1]}
     assert pixel_spacing(write_film(tmp_path / "a.dcm", **detector)) == Spacing(0.2, 0.4)
     assert pixel_spacing(write_film(tmp_path / "b.dcm", PixelSpacing=None, **detector)) == Spacing(
-        0.1, 0.1, at_detector=True
+        0.1, 0.1, at_detector=True, element="ImagerPixelSpacing"
     )
     assert pixel_spacing(write_film(tmp_path / "c.dcm", PixelSpacing=None)) is None
 
@@ -152,3 +156,46 @@ def test_real_films_are_exported_in_either_polarity(data: Path, tmp_path: Path) 
         seg = reread(segmentation(source, [localized(mask)], FINGERPRINT), tmp_path)
         pixels = seg.get_pixels_by_source_instance([source.header.SOPInstanceUID])
         assert (pixels[0, ..., 0] == mask).all()
+
+
+EIGHT = [[one, other] for pair in (("LR", "HF"), ("HF", "LR")) for one in pair[0] for other in pair[1]]
+
+
+@pytest.mark.parametrize("orientation", EIGHT)
+def test_what_lies_on_the_shown_film_lies_on_the_stored_one_in_every_dicom_export(
+    orientation: list[str], tmp_path: Path
+) -> None:
+    window = {"WindowCenter": 2048, "WindowWidth": 4096}
+    film = write_film(tmp_path / "film.dcm", PatientOrientation=orientation, **window)
+    stored = pydicom.dcmread(film).pixel_array
+    source, shown = read_source(film), read_image(film)
+    brightest = shown >= np.sort(shown.ravel())[-40]  # what is marked on the shown film
+    answer = localized(brightest)
+    seg = reread(render("dicom_seg", shown, answer, source, FINGERPRINT), tmp_path)
+    [marked] = seg.get_pixels_by_source_instance([source.header.SOPInstanceUID])[..., 0]
+    assert marked.shape == stored.shape
+    assert set(stored[marked > 0]) == set(np.sort(stored.ravel())[-40:])
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert [float(mm) for mm in measures.PixelSpacing] == [0.2, 0.4]
+
+    (tmp_path / "sc.dcm").write_bytes(render("secondary_capture", shown, answer, source, FINGERPRINT))
+    capture = pydicom.dcmread(tmp_path / "sc.dcm")
+    assert list(capture.PatientOrientation) == orientation
+    height, width = drawn_size(stored.shape)
+    drawn = capture.pixel_array[:height, :width].mean(axis=2)
+    assert np.corrcoef(resized(stored, drawn.shape).ravel(), drawn.ravel())[0, 1] > 0.95
+    assert [float(mm) for mm in capture.PixelSpacing] == pytest.approx(
+        [0.2 * 60 / height, 0.4 * 48 / width], rel=1e-6
+    )
+
+
+def resized(plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    rows, columns = (np.arange(n) * side // n for n, side in zip(shape, plane.shape, strict=True))
+    return plane[np.ix_(rows, columns)].astype(float)
+
+
+def test_a_header_that_goes_between_processes_keeps_how_the_film_hangs(tmp_path: Path) -> None:
+    source = read_source(write_film(tmp_path / "film.dcm", PatientOrientation=["F", "R"]))
+    again = Source.from_json(json.loads(json.dumps(source.as_json())))
+    assert again.hanging == source.hanging == Hanging(transposed=True, left_right=True)
+    assert again.spacing == source.spacing

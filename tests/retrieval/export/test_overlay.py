@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from corpus.dicom_geometry import Spacing
 from corpus.errors import ExportError
 from retrieval.export import overlay as module
 from retrieval.export.overlay import NOTICE, draw_overlay, png
-from retrieval.export.source import Spacing
 from retrieval.export.writing import write_whole
 from retrieval.localize.answer import Localization
 from tests.retrieval.export.films import block, localized
