@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corpus.dicom_geometry import Spacing
 from corpus.errors import CorpusError
 from corpus.findings import is_normal
-from corpus.images import read_image
+from corpus.images import load_image
 from corpus.lungs import find_lungs
 from corpus.phantom.lesions import CARDIOMEGALY, Field, Lesion, Lung, draw
 from corpus.phantom.scene import Scene, scene
@@ -57,8 +58,12 @@ class NormalFilm:
     rate: float
 
     @classmethod
-    def of(cls, image: Picture) -> "NormalFilm":
+    def of(cls, image: Picture, spacing: Spacing | None = None) -> "NormalFilm":
         """Find the lungs of a film and read its contrast.
+
+        Args:
+            image: (height, width) float32 in [0, 1].
+            spacing: of its pixels; where it is unknown, the chest is taken to be `THORAX_MM` wide.
 
         Raises:
             CorpusError: its lungs are not found with certainty, or hardly differ from the mediastinum.
@@ -68,7 +73,8 @@ class NormalFilm:
             raise CorpusError("no two clear lungs are found on the film: nothing can be drawn into it")
         either = lungs.right | lungs.left
         columns = np.flatnonzero(either.any(axis=0))
-        scale = THORAX_MM / float(columns[-1] + 1 - columns[0])
+        width = float(columns[-1] + 1 - columns[0])
+        scale = THORAX_MM / width if spacing is None else math.sqrt(spacing.pixel_area)
         dark, dense = float(np.median(image[either])), _mediastinum(image, lungs.right, lungs.left)
         if dense - dark < _LEAST_CONTRAST:
             raise CorpusError("the film's lungs hardly differ from its mediastinum: nothing would show")
@@ -154,7 +160,8 @@ def normal_films(
             continue
         image = study.images[0]
         try:
-            film = NormalFilm.of(read_image(image.location))
+            read = load_image(image.location)
+            film = NormalFilm.of(read.pixels, read.spacing)
         except CorpusError as error:
             on_problem(Problem(image.item_id, "skipped", str(error)))
             continue

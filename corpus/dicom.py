@@ -274,15 +274,15 @@ def _stored_values(dataset: Dataset, note: Note) -> NDArray[Any]:
     codestream = syntax is not None and syntax.is_encapsulated and syntax != RLELossless
     if "PixelData" not in dataset or codestream or high is None or bits is None or high == bits - 1:
         return pixel_array(dataset)
-    placed = f"its {named('HighBit')} is {high:g}"
+    lowest = f"is read from its {bits:g} lowest bits: its {named('HighBit')} is {high:g}"
     if not bits <= high + 1 <= int(dataset.BitsAllocated):
-        note(f"{placed}, where {bits:g} bits do not fit: the lowest are taken")
+        note(f"{lowest}, where they do not fit")
         return pixel_array(dataset)
     raw, below = pixel_array(dataset, correct_unused_bits=False), int(high + 1 - bits)
     raw = raw.astype(raw.dtype.newbyteorder("="), copy=False)
     unsigned = raw.view(f"u{raw.dtype.itemsize}")
     if unsigned.max() < 1 << int(bits) and (unsigned & ((1 << below) - 1)).any():
-        note(f"{placed}, but no value has a bit above the {bits:g} lowest: these are taken")
+        note(f"{lowest}, but no value has a bit above them")
         return pixel_array(dataset)
     # What lies above (overlays) and below is dropped; the sign of signed values is their own highest bit.
     above = 8 * raw.dtype.itemsize - 1 - int(high)

@@ -98,7 +98,7 @@ def apply_modality(
     if tables and not tables[0].level:
         return tables[0].look_up(values)
     if tables:
-        note("its modality table maps every value to one, so its values are shown as they are stored")
+        note("is shown without its modality table, which maps every value to one")
     slope, intercept = number_of(dataset, "RescaleSlope"), number_of(dataset, "RescaleIntercept")
     return values * (1.0 if slope is None or slope == 0 else slope) + (intercept or 0.0)
 
@@ -120,7 +120,7 @@ def apply_voi(
     for name, grey in _chosen_by_header(values, dataset):
         if grey is not None and _shows(grey, count()):
             if passed:
-                note(f"{_useless(passed)}, so it is shown by {name}")
+                note(f"is shown by {name}: {_useless(passed)}")
             return grey
         first = grey if first is None else first
         passed.append(name)
@@ -129,7 +129,7 @@ def apply_voi(
     ranged = _stretch(values, dataset, count) if first is None else _by_range(values, count())
     if first is not None and not _shows(ranged, count()) and not _is_level(first, count()):
         return first
-    note(f"{_useless(passed)}, so it is shown by the range of its values")
+    note(f"is shown by the range of its values: {_useless(passed)}")
     return ranged
 
 

@@ -34,6 +34,11 @@ class Spacing:
     at_detector: bool = False
     element: str = "PixelSpacing"
 
+    @property
+    def pixel_area(self) -> float:
+        """Square millimetres of a pixel."""
+        return self.down * self.across
+
     def hung(self, hanging: Hanging) -> "Spacing":
         """The spacing of the image as it is shown: a turn by 90° swaps the two."""
         return replace(self, down=self.across, across=self.down) if hanging.transposed else self
@@ -65,7 +70,7 @@ def hanging_of(dataset: Dataset) -> tuple[Hanging, str | None]:
     return Hanging(transposed, up_down=down == "H", left_right=across == "R"), None
 
 
-_NOT_FOLLOWED = f"its {named('PatientOrientation')} names no two directions of a body: it is shown as stored"
+_NOT_FOLLOWED = f"is shown as stored: its {named('PatientOrientation')} names no two directions of a body"
 
 
 def _is_direction(value: str) -> bool:

@@ -152,7 +152,7 @@ def hash_pixels(image: NDArray[np.float32]) -> str:
 def _loaded(read: _Stored | Rendered, name: str) -> ImageRead:
     if isinstance(read, _Stored):
         return ImageRead(_as_grey(read), _hashed(read))
-    notes = tuple(f"{name}: {note}" for note in read.notes)
+    notes = tuple(f"{name} {note}" for note in read.notes)
     return ImageRead(read.pixels, _hashed(read), read.spacing, notes)
 
 

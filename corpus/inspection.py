@@ -8,7 +8,7 @@ from typing import Any, get_args
 from corpus.errors import NotAdmitted, UnreadableImage
 from corpus.files import quoted
 from corpus.findings import VOCABULARY, Status
-from corpus.images import read_image
+from corpus.images import load_image
 from corpus.labeler import labeled
 from corpus.records import ImageRef, ItemState, Problem, Source, Study
 from corpus.subjects import PATIENT_SOURCES, near_equal_ids
@@ -24,7 +24,7 @@ def inspect(
 
     Args:
         source: the source.
-        read: also decode every picture; what cannot be is added to the problems.
+        read: also decode every picture; what cannot be, or not as its header says, is added to the problems.
         on_step: called with `studies` or `pictures` and how many of them are done.
 
     Returns:
@@ -102,10 +102,13 @@ def _decode(images: list[ImageRef], problems: list[Problem], step: Callable[[str
     refused = 0
     for done, image in enumerate(images, 1):
         try:
-            read_image(image.location)
+            read = load_image(image.location)
         except (UnreadableImage, NotAdmitted) as reason:
             refused += 1
             problems.append(Problem(image.item_id, "failed", str(reason), image.location))
+        else:
+            if read.notes:
+                problems.append(Problem(image.item_id, "noted", "; ".join(read.notes), image.location))
         step("pictures", done)
     return len(images) - refused
 

@@ -15,7 +15,7 @@ from corpus.redaction import redacted
 View = Literal["pa", "ap", "ap_supine", "lateral", "other"]
 Sex = Literal["F", "M", "O"]
 AttributeValue = str | float | int | bool
-ItemState = Literal["failed", "skipped", "missing"]
+ItemState = Literal["failed", "skipped", "missing", "noted"]
 
 
 @redacted
@@ -109,10 +109,11 @@ class Study:
 @redacted
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An item that did not become part of a study, and why.
+    """An item that did not become part of a study, and why; or one that did, and not as its file says.
 
     `failed`: it is broken; `skipped`: it is whole but not admitted; `missing`: a table lists it and the
-    folder does not have it. `item_id` is the id it would have had.
+    folder does not have it; `noted`: it is part of its study, but its header could not be followed in all.
+    `item_id` is the id it has, or would have had.
     """
 
     item_id: str

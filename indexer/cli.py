@@ -92,10 +92,17 @@ def add(
 
 
 @index.command()
-@click.option("--failed", is_flag=True, help="List every item that is not in the index, and why.")
+@click.option(
+    "--failed",
+    is_flag=True,
+    help="List every item that is not in the index, or is noted, and why.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def status(failed: bool, as_json: bool) -> None:
     """Say what the index holds."""
+    from typing import get_args
+
+    from corpus.records import ItemState
     from indexer.catalog import Catalog
     from indexer.database import open_database
     from indexer.home import Home
@@ -120,7 +127,7 @@ def status(failed: bool, as_json: bool) -> None:
             ],
             "studies": counts["studies"],
             "vectors": {kind: counts["vectors"].get(kind, 0) for kind in KINDS},
-            "problems": {s: counts["problems"].get(s, 0) for s in ("failed", "skipped", "missing")},
+            "problems": {s: counts["problems"].get(s, 0) for s in get_args(ItemState)},
         }
         if failed:
             told["items"] = [

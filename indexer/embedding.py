@@ -83,6 +83,8 @@ class Resolved:
     gone: list[str] = field(default_factory=list)
     wanted: dict[Key, Wanted] = field(default_factory=dict)
     problems: list[tuple[str | None, str | None, Problem]] = field(default_factory=list)
+    unread: set[str] = field(default_factory=set)
+    """Pictures whose files are as they were when they were last read."""
     decode_seconds: float = 0.0
 
 
@@ -165,6 +167,7 @@ def _picture(
     if picture.outcome is None:
         assert picture.known is not None
         content, shape = picture.known.content, picture.known.shape
+        resolved.unread.add(image.item_id)
     else:
         outcome = picture.outcome.result()
         if isinstance(outcome, Undecoded):
@@ -173,6 +176,9 @@ def _picture(
             return None
         decoded, content, shape = outcome, outcome.content, outcome.shape
         resolved.decode_seconds += outcome.seconds
+        if outcome.notes:
+            problem = Problem(image.item_id, "noted", "; ".join(outcome.notes), image.location)
+            resolved.problems.append((study.study_id, study.subject_id, problem))
     point = home.point_id(image.item_id)
     payload = item_payload(study, image, home, own_fields)
     beside = attribute_hash(study, payload)

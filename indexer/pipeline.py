@@ -10,14 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import sqlalchemy as sa
 
 from corpus.decode_pool import HANG_SECONDS, DecodePool
 from corpus.deidentify import deidentified
 from corpus.labeler import labeled
-from corpus.records import Problem, Source, Study
+from corpus.records import ItemState, Problem, Source, Study
 from corpus.redaction import redacted
 from corpus.settings import settings
 from indexer.catalog import Version
@@ -61,9 +61,7 @@ class Added:
     embedded: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     updated: int = 0
     deleted: int = 0
-    problems: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("failed", "skipped", "missing"), 0)
-    )
+    problems: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(ItemState), 0))
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of the main process by stage, and `decoding`: time of the decode processes, summed."""
 
@@ -177,6 +175,7 @@ class _Job:
         self.added = Added()
         self.waiting: deque[Problem] = deque()  # handed over by the reading thread
         self.seen: set[str] = set()
+        self.unread: set[str] = set()
         self.pending = _Pending()
         self.identities = Identities(index.catalog.engine, index.home)
 
@@ -214,7 +213,8 @@ class _Job:
 
     def finish(self) -> None:
         """Forget problems that are no more, build the search graph if due."""
-        self.ledger.forget_problems(self.origin, self.seen)
+        # What was noted of a file when it was read holds while the file stands.
+        self.ledger.forget_problems(self.origin, self.seen | self.unread)
         with self._clock("graph"):
             for kind in self._kinds():
                 self.index.store.optimize(collection_of(kind, self.fingerprint))
@@ -285,7 +285,9 @@ class _Job:
         self.pending.gone += resolved.gone
         self.pending.done |= work.done
         self.pending.problems += [*resolved.problems, *self._take_problems()]
-        self.pending.settled += [item.item_id for study, _ in resolved.new for item in study.items]
+        items = {item.item_id for study, _ in resolved.new for item in study.items}
+        self.pending.settled += items - resolved.unread
+        self.unread |= resolved.unread
 
     def _commit(self) -> None:
         """Bring what was written to the disk, then make it last in one transaction."""

@@ -138,6 +138,7 @@ class Answer:
     was understood. `abstained`: whether there is nothing like the picture, None where nothing is promised.
     `reason`: why so, what is promised of the hits, or why there is none, in a sentence for the reader.
     `own_studies` are the studies of the query's own subject, newest first; they are never among the hits.
+    `notes`: what of the headers of the query's images could not be followed (`corpus.images.ImageRead`).
     """
 
     query: Mapping[str, Any]
@@ -147,6 +148,7 @@ class Answer:
     took: Took = field(default_factory=Took)
     abstained: bool | None = None
     reason: str | None = None
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The contract's form."""
@@ -158,4 +160,5 @@ class Answer:
             "reason": self.reason,
             "own_studies": [case.as_json() for case in self.own_studies],
             "hits": [hit.as_json() for hit in self.hits],
+            "notes": list(self.notes),
         }

@@ -223,22 +223,32 @@ def _film_of(index: "Index | None", case: str) -> str:
 
 
 def _answers(by: "Localizer", location: str, findings: "Sequence[str]", out: Path) -> dict[str, Any]:
-    from corpus.images import read_image
+    from corpus.images import load_image
     from retrieval.localize.folder import write_answers
 
-    pixels = read_image(location)
-    answers = by.ask(pixels, findings)
-    files = write_answers(out, pixels, location, answers, by.fingerprint)
-    return {"answers": [{**a.as_json(), "files": f} for a, f in zip(answers, files, strict=True)]}
+    image = load_image(location)
+    answers = by.ask(image.pixels, findings, spacing=image.spacing)
+    files = write_answers(out, image.pixels, location, answers, by.fingerprint)
+    told = [{**a.as_json(), "files": f} for a, f in zip(answers, files, strict=True)]
+    return {"answers": told, "notes": list(image.notes)}
 
 
 def _lines(told: dict[str, Any]) -> "Iterator[str]":
     """An answer for people to read."""
+    from corpus.findings import VOCABULARY
+
+    yield from told.get("notes", ())
     for answer in told.get("answers", ()):
         sure = f"({answer['specificity']:.2f}; a mask from {answer['threshold']:.2f})"
         yield f"{answer['phrase']}: {answer['words'] or answer['reason']} {sure}"
         if answer["words"] and answer["reason"]:
             yield f"  {answer['reason']}"
+        if answer["size_mm"]:
+            high, wide = answer["size_mm"]
+            at = " at the detector" if answer["spacing_source"] == "detector" else ""
+            yield f"  {high:.0f} mm high, {wide:.0f} mm wide{at}"
+        elif answer["mask"] and VOCABULARY.largest_mm(answer["finding"]) is not None:
+            yield "  The image does not say how large its pixels are: its longer side is taken for 380 mm."
         yield f"  {answer['files'].get('mask', answer['files']['overlay'])}"
     for number, pair in enumerate(told.get("pairs", ()), 1):
         boxes = " is like ".join(
@@ -272,14 +282,14 @@ _KINDS = {
 def _likeness(
     encoder: "Encoder", index: "Index | None", location: str, like: str, out: Path
 ) -> dict[str, Any]:
-    from corpus.images import read_image
+    from corpus.images import load_image
     from retrieval.localize.folder import write_likeness
     from retrieval.localize.likeness import likeness
 
-    query, hit = read_image(location), read_image(_film_of(index, like))
-    found = likeness(encoder, query, hit)
-    files = write_likeness(out, query, hit, found)
-    return {"like": like, **found.as_json(), "files": files}
+    query, hit = load_image(location), load_image(_film_of(index, like))
+    found = likeness(encoder, query.pixels, hit.pixels)
+    files = write_likeness(out, query.pixels, hit.pixels, found)
+    return {"like": like, **found.as_json(), "files": files, "notes": [*query.notes, *hit.notes]}
 
 
 def _over_corpus(

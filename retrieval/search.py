@@ -141,6 +141,7 @@ def search_understood(index: Index, understood: Understood) -> Answer:
         ),
         abstained=abstained,
         reason=promised if hits else _why_nothing(understood, own),
+        notes=understood.notes,
     )
 
 
@@ -153,6 +154,7 @@ def _refused(index: Index, understood: Understood, reason: str) -> Answer:
         took=understood.took,
         abstained=True,
         reason=reason,
+        notes=understood.notes,
     )
 
 

@@ -116,8 +116,8 @@ def _answer_one(query: "Query", encoder: str | None, as_json: bool) -> None:
     width = shutil.get_terminal_size().columns if terminal else 160
     if answer.hits:
         click.echo(answer_text(answer, width, colour=terminal), nl=False)
-    if answer.reason is not None:
-        click.echo(answer.reason, err=True)
+    for remark in (*answer.notes, *filter(None, [answer.reason])):
+        click.echo(remark, err=True)
     if query.text is not None and not any(
         map(answer.query["understood"].get, ("present", "absent", "uncertain"))
     ):

@@ -33,7 +33,8 @@ class Understood:
     `asked`: the findings that a text or the query's case asks for. `phrase`: the affirmed words, ranked by
     in the reports' own. `probes`: the vectors. `subjects`: subject_ids whose studies are the query's own.
     `examples`: study_ids that were given as examples. Neither are hits. `region`: the patches of a box.
-    `refused`: why the picture is no query of this index, in a sentence (`retrieval.gate`).
+    `refused`: why the picture is no query of this index, in a sentence (`retrieval.gate`). `notes`: as of
+    `corpus.images.ImageRead`, of its pictures.
     """
 
     query: Query
@@ -46,6 +47,7 @@ class Understood:
     region: Region | None = None
     took: Took = field(default_factory=Took)
     refused: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @redacted
@@ -65,6 +67,7 @@ class _Reading:
     region: Region | None = None
     took: Took = field(default_factory=Took)
     refused: str | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def understand(index: Index, queries: Sequence[Query]) -> list[Understood | SimilarityError]:
@@ -153,6 +156,7 @@ def _add_picture(index: Index, reading: _Reading, part: Part, location: str) -> 
     read_already = reading.query.picture if part == "image" else None
     shown = show(index, read_already or read_picture(location))
     reading.pictures.append((part, shown))
+    reading.notes += shown.picture.notes
     reading.took = replace(reading.took, decode=reading.took.decode + _since(began))
     if part == "image" and not shown.studies:  # one that the index holds is of its kind
         _look_whether_refused(index, reading, shown)
@@ -175,6 +179,7 @@ def _add_region(index: Index, reading: _Reading, location: str, box: Box) -> Sho
         )
     began = perf_counter()
     shown = show(index, reading.query.picture or read_picture(location))
+    reading.notes += shown.picture.notes
     decoded = perf_counter()
     encoder = index.encoder  # before the clock: to load it is part of the start-up
     loaded = perf_counter()
@@ -239,6 +244,7 @@ def _finish(reading: _Reading) -> Understood:
         reading.region,
         reading.took,
         reading.refused,
+        tuple(reading.notes),
     )
 
 

@@ -1,13 +1,14 @@
 """A draft report of a picture, from its nearest neighbours: votes, sentences, and what they leave open."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.dicom_geometry import Spacing
 from corpus.errors import EncoderError, SimilarityError
 from corpus.findings import NO_FINDING, SUPPORT_DEVICES, Status
 from indexer.index import Index
@@ -29,10 +30,22 @@ log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from trainer.encoder import Encoder
 
-Localizing = Callable[["Encoder", NDArray[np.float32], Sequence[str]], Sequence[Localization]]
-"""Shows where phrases are in a picture: (encoder, (height, width) float32 in [0, 1], phrases), an answer
-each.
-"""
+
+class Localizing(Protocol):
+    """Shows where phrases are in an image."""
+
+    def __call__(
+        self,
+        encoder: "Encoder",
+        image: NDArray[np.float32],
+        phrases: Sequence[str],
+        /,
+        *,
+        spacing: Spacing | None = None,
+    ) -> Sequence[Localization]:
+        """Return an answer to each phrase; `image`: (height, width) float32 in [0, 1]."""
+        ...
+
 
 _READ = 40
 """Reports with a finding whose sentences are read for it, beside those of the voters."""
@@ -71,16 +84,16 @@ def draft(
     asked = {"image": image, "k": k, "where": where}
     encoder = {"name": index.active_version.name, "fingerprint": index.active_version.fingerprint}
     if understood.refused is not None:
-        return Draft(asked, encoder, reason=f"No draft: {understood.refused}")
+        return Draft(asked, encoder, reason=f"No draft: {understood.refused}", notes=picture.notes)
     probe = understood.probes[0].vector
     near = gather(index, probe, k, subjects=understood.subjects, where=understood.where)
     voters = sum(map(len, near.neighbours.values()))
     reason = _why_none(near, where)
     if reason is not None:
-        return Draft(asked, encoder, neighbours=voters, reason=reason)
+        return Draft(asked, encoder, neighbours=voters, reason=reason, notes=picture.notes)
     calibration = load_votes(index)
     passed = reconcile(vote(near, calibration))
-    shown = _localize(index, picture.pixels, passed, localizing)
+    shown = _localize(index, picture, passed, localizing)
     devices = [v for v in passed if v.finding == SUPPORT_DEVICES and v.status is Status.PRESENT]
     unseen = devices if SUPPORT_DEVICES not in shown else []
     passed = [v for v in passed if v not in unseen]
@@ -97,6 +110,7 @@ def draft(
         neighbours=voters,
         calibrated_by=None if calibration is None else calibration.films,
         reason=None if passed or unseen else _NOTHING_PASSED,
+        notes=picture.notes,
     )
 
 
@@ -135,7 +149,7 @@ def _why_none(near: Ballot, where: str | None) -> str | None:
 
 
 def _localize(
-    index: Index, pixels: Vector, passed: Sequence[Vote], localizing: Localizing | None
+    index: Index, picture: Picture, passed: Sequence[Vote], localizing: Localizing | None
 ) -> dict[str, Agreed]:
     """Where this picture shows what was voted present; what is not in the result is shown nowhere.
 
@@ -147,10 +161,10 @@ def _localize(
     if localizing is None or not wanted:
         return {}
     phrases = [spoken(name) for name in wanted]
-    mirror = np.ascontiguousarray(pixels[:, ::-1])
+    mirror = np.ascontiguousarray(picture.pixels[:, ::-1])
     try:
-        answers = localizing(index.encoder, pixels, phrases)
-        mirrored = localizing(index.encoder, mirror, phrases)
+        answers = localizing(index.encoder, picture.pixels, phrases, spacing=picture.spacing)
+        mirrored = localizing(index.encoder, mirror, phrases, spacing=picture.spacing)
     except EncoderError as error:  # a tower without a map of features: every side is asked
         log.info("nothing is localized: %s", error)
         return {}

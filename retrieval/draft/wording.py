@@ -51,7 +51,7 @@ class Draft:
     films taught what votes are worth, None where none did. `reason`: why there is no draft, or what to know
     of it. `unworded`: votes that passed and for which no report had a sentence that may stand.
     `asked_of_reader`: what was voted and not found in the picture. `neighbours`: how many films and reports
-    voted.
+    voted. `notes`: what of the image's header could not be followed, see `corpus.images.ImageRead`.
     """
 
     query: Mapping[str, Any]
@@ -62,6 +62,7 @@ class Draft:
     neighbours: int = 0
     calibrated_by: int | None = None
     reason: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def findings(self) -> dict[str, Status]:
@@ -96,6 +97,7 @@ class Draft:
             "not_assessed": self.not_assessed,
             "neighbours": self.neighbours,
             "calibrated_by": self.calibrated_by,
+            "notes": list(self.notes),
         }
 
     def text(self) -> str:
@@ -103,6 +105,7 @@ class Draft:
         lines = [HEADING]
         if self.reason is not None:
             lines.append(self.reason)
+        lines += self.notes
         lines += [
             f"{statement.sentence.placed.asked} [{_support(statement)}]" for statement in self.statements
         ]

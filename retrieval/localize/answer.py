@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.dicom_geometry import Spacing
 from corpus.redaction import redacted
 from retrieval.export.rle import encode_runs
 
@@ -48,7 +49,7 @@ class Localization:
     answers to this phrase than to others, in [0, 1]; a mask is given from `threshold` on. `boxes`: of the
     mask's components, largest first. `side`: the patient's. `zone`: in words, "lower zone". `share`: of the
     lung, or of that half of the picture, that the mask covers, in [0, 1]; `words` tells all three in a phrase
-    and says of what the share is.
+    and says of what the share is. `spacing`: of the image's pixels, where it is known.
     """
 
     phrase: str
@@ -65,6 +66,7 @@ class Localization:
     zone: str | None = None
     share: float | None = None
     words: str | None = None
+    spacing: Spacing | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The contract's form: the mask as run lengths (`retrieval.export.rle`), no arrays."""
@@ -82,4 +84,19 @@ class Localization:
             "zone": self.zone,
             "share": None if self.share is None else round(self.share, 6),
             "words": self.words,
+            **self._measured(),
+        }
+
+    def _measured(self) -> dict[str, Any]:
+        """Millimetres: of a pixel, and of the largest box; where the former is unknown, sizes are assumed."""
+        if self.spacing is None:
+            return {"pixel_spacing_mm": None, "spacing_source": "assumed", "size_mm": None}
+        down, across = self.spacing.down, self.spacing.across
+        box = self.boxes[0] if self.boxes else None
+        return {
+            "pixel_spacing_mm": [round(down, 6), round(across, 6)],
+            "spacing_source": "detector" if self.spacing.at_detector else "patient",
+            "size_mm": None
+            if box is None
+            else [round((box.bottom - box.top) * down, 1), round((box.right - box.left) * across, 1)],
         }

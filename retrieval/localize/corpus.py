@@ -14,21 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from corpus.errors import ExportError, NotAdmitted, UnreadableImage, UsageError
-from corpus.images import read_image
+from corpus.images import load_image
 from corpus.records import ImageRef, Problem, Study
 from corpus.redaction import redacted
 from retrieval.export.overlay import png
 from retrieval.export.writing import write_whole
 from retrieval.localize.answer import Localization
+from retrieval.localize.localizer import Ask
 
 TABLE, RECORD, MASKS = "masks.csv", "localization.json", "masks"
 COLUMNS = ("image", "mask", "structure", "confidence")
 
-Localizing = Callable[[NDArray[np.float32], Sequence[str]], Sequence[Localization]]
 OnAnswers = Callable[[ImageRef, Sequence[Localization]], None]
 
 
@@ -57,7 +54,7 @@ class Localized:
 def localize_corpus(
     studies: Iterable[Study],
     findings: Sequence[str],
-    localizing: Localizing,
+    localizing: Ask,
     out: Path,
     made_by: Mapping[str, str],
     *,
@@ -88,7 +85,8 @@ def localize_corpus(
             if not wanted:
                 continue
             try:
-                answers = localizing(read_image(image.location), wanted)
+                read = load_image(image.location)
+                answers = localizing(read.pixels, wanted, spacing=read.spacing)
             except (UnreadableImage, NotAdmitted) as refused:
                 result.problems.append(Problem(image.item_id, "failed", str(refused), image.location))
                 continue

@@ -1,12 +1,14 @@
 """Who localizes: an encoder's maps or a segmenter, behind one call."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.dicom_geometry import Spacing
 from retrieval.localize.answer import Localization
 from retrieval.localize.localizing import localize
 from retrieval.localize.refining import Refiner
@@ -14,8 +16,21 @@ from retrieval.localize.segmenting import METHOD, segment_phrases
 from trainer.encoder import Encoder
 from trainer.segmenter import Segmenter
 
-Ask = Callable[[NDArray[np.float32], Sequence[str]], list[Localization]]
-"""(image (height, width) float32 in [0, 1], phrases) → an answer to each phrase."""
+
+class Ask(Protocol):
+    """Answers phrases about one image."""
+
+    def __call__(
+        self, image: NDArray[np.float32], phrases: Sequence[str], /, *, spacing: Spacing | None = None
+    ) -> list[Localization]:
+        """Return an answer to each phrase.
+
+        Args:
+            image: (height, width) float32 in [0, 1].
+            phrases: each names one finding.
+            spacing: millimetres of a pixel, where they are known.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

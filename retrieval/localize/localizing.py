@@ -1,10 +1,12 @@
 """The question put: where is this in this picture? From map to mask to words, or a sentence why not."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.dicom_geometry import Spacing
 from corpus.errors import UsageError
 from corpus.images import MIN_SIDE
 from retrieval.localize.answer import Localization
@@ -44,6 +46,7 @@ def localize(
     refine: Refiner | None = None,
     thresholds: Calibration | None = None,
     lungs: Lungs | None = None,
+    spacing: Spacing | None = None,
 ) -> list[Localization]:
     """Find phrases in a picture.
 
@@ -56,6 +59,7 @@ def localize(
         thresholds: when a map is believed; None: the one kept for this encoder and method, if there is one,
             else a mask is given where the phrase's peak beats nearly all others, and the answer says so.
         lungs: masks of the patient's lungs, for words about them.
+        spacing: millimetres of a pixel of `image`, for sizes; None assumes a field (`regions.FILM_MM`).
 
     Returns:
         An answer to each phrase, in order; what cannot be answered by a mask has a reason instead.
@@ -73,7 +77,7 @@ def localize(
     references = None if calibration is None else calibration.references
     maps, statistics = measure(encoder, image, texts, method, Contrasts(encoder), references)
     heats = [scaled(maps.over(place)) for place in range(len(questions))]
-    masks = clean_masks(image, heats, [question.finding for question in questions])
+    masks = clean_masks(image, heats, [question.finding for question in questions], spacing)
     if calibration is None:
         believed, threshold = statistics[:, _CONTRAST], UNCALIBRATED
     else:
@@ -93,7 +97,7 @@ def localize(
         if refusal is None:
             note = NOT_CALIBRATED if calibration is None else None
             found = with_mask(found, image, masks[place], refine, lungs, note)
-        answers.append(found)
+        answers.append(replace(found, spacing=spacing))
     return answers
 
 

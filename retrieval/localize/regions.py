@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corpus.dicom_geometry import Spacing
 from corpus.findings import VOCABULARY
 from retrieval.localize.answer import Box
 from retrieval.localize.crf import refine_maps
@@ -18,14 +19,18 @@ LEVEL = 0.6
 """Of a map between its background and its peak: a place so warm is as likely inside as outside. Small
 findings, whose maps reach beyond them, want it higher, broad ones lower."""
 FILM_MM = 380.0
-"""What the longer side of a film is taken to show, where a size in mm is needed: an adult's chest."""
+"""What the longer side of a film is taken to show, where a size in mm is needed and its pixels' spacing is
+unknown: an adult's chest."""
 LEAST_SHARE = 0.1
 """A component smaller than this share of the largest is a speck."""
 _NEIGHBOURS = np.ones((3, 3), dtype=bool)  # corners touch
 
 
 def clean_masks(
-    image: NDArray[np.float32], heats: Sequence[NDArray[np.float32]], findings: Sequence[str | None]
+    image: NDArray[np.float32],
+    heats: Sequence[NDArray[np.float32]],
+    findings: Sequence[str | None],
+    spacing: Spacing | None = None,
 ) -> list[Mask]:
     """Cut masks out of maps of one picture.
 
@@ -34,6 +39,7 @@ def clean_masks(
         heats: (height, width) float32 in [0, 1] each.
         findings: what each map is of, None for what is not in the vocabulary. Where a finding is of a certain
             size at most, so are its regions.
+        spacing: of the image's pixels; where it is unknown, the longer side is taken for `FILM_MM`.
 
     Returns:
         (height, width) bool each; the map's own peak is in it where the random field leaves nothing.
@@ -47,17 +53,23 @@ def clean_masks(
     for mask, heat, finding in zip(inside, raised, findings, strict=True):
         cut = drop_specks(mask if mask.any() else heat >= LEVEL)
         largest = VOCABULARY.largest_mm(finding)
-        masks.append(cut if largest is None else _within(cut, heat, largest / FILM_MM * max(image.shape)))
+        masks.append(cut if largest is None else _within(cut, heat, _disc(largest, image.shape, spacing)))
     return masks
 
 
-def _within(mask: Mask, heat: NDArray[np.float32], diameter: float) -> Mask:
-    """The mask at the lowest level from which no component covers more than a disc so wide (pixels).
+def _disc(diameter: float, shape: tuple[int, ...], spacing: Spacing | None) -> float:
+    """How many pixels a disc covers that is so many mm wide."""
+    pixel_area = (FILM_MM / max(shape)) ** 2 if spacing is None else spacing.pixel_area
+    return math.pi / 4 * diameter**2 / pixel_area
+
+
+def _within(mask: Mask, heat: NDArray[np.float32], pixels: float) -> Mask:
+    """The mask at the lowest level from which no component covers more than so many pixels.
 
     A map of patches is as wide over a small finding as a patch sees. What does not reach that level elsewhere
     is no second one.
     """
-    most = max(1, round(math.pi / 4 * diameter**2))
+    most = max(1, round(pixels))
     labels, _ = ndimage.label(mask, structure=_NEIGHBOURS)
     level = 0.0
     for number, around in enumerate(ndimage.find_objects(labels), 1):

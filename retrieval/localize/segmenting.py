@@ -1,10 +1,12 @@
 """One more localizer: a segmenter that learned from the others' masks, asked like them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.dicom_geometry import Spacing
 from corpus.errors import UsageError
 from retrieval.localize.answer import Localization
 from retrieval.localize.localizing import require_picture, unusable, with_mask
@@ -25,6 +27,7 @@ def segment_phrases(
     *,
     refine: Refiner | None = None,
     lungs: Lungs | None = None,
+    spacing: Spacing | None = None,
 ) -> list[Localization]:
     """Find phrases in a picture by a segmenter. A side in the phrase is held against where the mask lies.
 
@@ -34,6 +37,7 @@ def segment_phrases(
         phrases: each names one structure, with a side if need be.
         refine: follows the edges of the masks.
         lungs: masks of the patient's lungs, for words about them.
+        spacing: millimetres of a pixel of `image`, for the sizes that an answer tells.
 
     Returns:
         An answer to each phrase, in order. `heat` is the probability; `specificity` its largest value; where
@@ -64,7 +68,7 @@ def segment_phrases(
             doubt = float(drawn.uncertainty[channel][mask].mean())
             note = "The checkpoints of the segmenter differ about it." if doubt >= _DOUBTFUL else None
             found = with_mask(found, image, mask, refine, lungs, note)
-        answers.append(found)
+        answers.append(replace(found, spacing=spacing))
     return answers
 
 

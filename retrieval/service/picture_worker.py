@@ -78,6 +78,8 @@ def _told(picture: Picture) -> tuple[dict[str, Any], bytes]:
         "content": picture.content,
         "patient": None if picture.patient is None else asdict(picture.patient),
         "dicom": picture.dicom,
+        "spacing": None if picture.spacing is None else asdict(picture.spacing),
+        "notes": picture.notes,
     }
     return told, np.ascontiguousarray(picture.pixels, np.float32).tobytes()
 

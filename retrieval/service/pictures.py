@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from corpus.dicom_geometry import Spacing
 from corpus.errors import ExportError, NotAdmitted, SimilarityError, UnreadableImage
 from corpus.settings import settings
 from corpus.subjects import Patient
@@ -130,5 +131,11 @@ def _picture(told: dict[str, Any], pixels: bytearray) -> Picture:
     if grey.size != shape[0] * shape[1]:
         raise UnreadableImage("the picture cannot be read: it is damaged")
     named = told["patient"]
-    patient = None if named is None else Patient(**{part.name: named[part.name] for part in fields(Patient)})
-    return Picture(grey.reshape(shape), str(told["content"]), patient, bool(told["dicom"]))
+    return Picture(
+        grey.reshape(shape),
+        str(told["content"]),
+        None if named is None else Patient(**{part.name: named[part.name] for part in fields(Patient)}),
+        bool(told["dicom"]),
+        None if told["spacing"] is None else Spacing(**told["spacing"]),
+        tuple(map(str, told["notes"])),
+    )

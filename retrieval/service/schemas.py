@@ -21,6 +21,10 @@ Opaque = Annotated[
 ]
 CaseName = Annotated[str, Field(max_length=500, description="`id` or `study_id` of a case.")]
 Kind = Literal["image", "report", "case"]
+Notes = Annotated[
+    list[str],
+    Field(description="What of a DICOM header could not be followed, and what was done instead: sentences."),
+]
 MOST_A_PAGE = 100
 MOST_PAGES_DEEP = 1_000
 """Studies that one can leaf through; beyond, a filter finds what leafing would not."""
@@ -165,6 +169,7 @@ class SearchAnswer(Private):
     own_studies: list[CaseSummary]
     hits: list[Hit]
     next: str | None
+    notes: Notes
     took_ms: Took | None = None
 
 

@@ -65,16 +65,16 @@ def load(index: Index) -> None:
 
 
 def localize(
-    index: Index, pixels: NDArray[np.float32], phrases: Sequence[str], method: Method | None
+    index: Index, picture: Picture, phrases: Sequence[str], method: Method | None
 ) -> list[dict[str, Any]]:
     """Where phrases are in a picture, each as the contract tells it, with its map as `heat`."""
-    found = _localized(index, pixels, phrases, method)
+    found = _localized(index, picture, phrases, method)
     return [{**one.as_json(), "heat": _heat(one.heat)} for one in found]
 
 
 def export(
     index: Index,
-    pixels: NDArray[np.float32],
+    picture: Picture,
     phrase: str,
     method: Method | None,
     form: Form,
@@ -87,18 +87,18 @@ def export(
     """
     from retrieval.export.forms import render
 
-    (found,) = _localized(index, pixels, [phrase], method)
-    return render(form, pixels, found, source, index.active_version.fingerprint)
+    (found,) = _localized(index, picture, [phrase], method)
+    return render(form, picture.pixels, found, source, index.active_version.fingerprint)
 
 
 def _localized(
-    index: Index, pixels: NDArray[np.float32], phrases: Sequence[str], method: Method | None
+    index: Index, picture: Picture, phrases: Sequence[str], method: Method | None
 ) -> "list[Localization]":
     from retrieval.localize.calibration import method_for
     from retrieval.localize.localizing import localize as find
 
     by = method_for(index.active_version.fingerprint, method)
-    return find(index.encoder, pixels, phrases, method=by, refine=_refiner())
+    return find(index.encoder, picture.pixels, phrases, method=by, refine=_refiner(), spacing=picture.spacing)
 
 
 @cache

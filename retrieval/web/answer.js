@@ -50,6 +50,7 @@ const states = {
     if (answer.abstained && !answer.hits.length) return withheld(answer);
     if (!answer.hits.length) return nothing(desk);
     return [
+      ...answer.notes.map((note) => el("p", { class: "remark", role: "note" }, sentence(note))),
       answer.reason && el("p", { class: answer.abstained ? "remark" : "promise", role: "note" }, answer.reason),
       el("div", { class: "grid" }, answer.hits.map((hit) => card(desk, hit))),
       answer.next && moreButton(desk),

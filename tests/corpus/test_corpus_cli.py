@@ -55,9 +55,24 @@ def test_inspect_counts_what_is_there_and_what_is_not(manifest: str) -> None:
         "failed": 1,
         "skipped": 1,
         "missing": 1,
+        "noted": 0,
     }
     assert "broken or truncated PNG" in counted["problems"]["failed"]["reasons"][0]["reason"]
     assert result.stderr.strip() == "1 failed, 1 skipped, 1 missing"
+
+
+def test_inspect_counts_an_image_whose_window_shows_nothing_as_read_and_notes_it(
+    tmp_path: Path, make_dicom
+) -> None:
+    make_dicom(tmp_path / "a.dcm", WindowCenter=60000, WindowWidth=10)
+    result = run("inspect", f"dicom:{tmp_path}", "--json", "--read", "--strict")
+    assert result.exit_code == 0
+    counted = json.loads(result.stdout)
+    jsonschema.validate(counted, schema("corpus-inspect"))
+    assert counted["decoded"] == 1
+    [noted] = counted["problems"]["noted"]["reasons"]
+    assert noted["reason"].startswith("is shown by the range of its values: its window of centre 60000")
+    assert result.stderr.strip() == "1 noted"
 
 
 def test_inspect_reads_no_pixels_unless_asked(manifest: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from corpus.counterfactual import LUNG_TO_MEDIASTINUM, NormalFilm, drawn_scene, moved, normal_films
+from corpus.dicom_geometry import Spacing
 from corpus.errors import CorpusError
 from corpus.findings import is_normal, present_leaves
 from corpus.labeler import labeled
@@ -192,3 +193,10 @@ def test_the_command_writes_a_source_to_train_on_and_the_truth_to_measure_with(t
     again = CliRunner().invoke(cli, words)
     assert isinstance(again.exception, CorpusError)
     assert "new folder" in str(again.exception)
+
+
+def test_lesions_are_drawn_in_the_films_own_millimetres_where_it_tells_them() -> None:
+    image = render(bodies(1)[0])
+    told = NormalFilm.of(image, Spacing(2.0, 0.5))
+    assert told.right.mm_per_pixel == told.left.mm_per_pixel == 1.0
+    assert NormalFilm.of(image).right.mm_per_pixel != 1.0

@@ -116,7 +116,7 @@ def test_a_direction_that_is_none_is_told_and_not_followed(
     image = load_image(make_dicom(tmp_path / "film.dcm", FILM, PatientOrientation=orientation, **SHOWN))
     np.testing.assert_array_equal(image.pixels, read_image(make_dicom(tmp_path / "b.dcm", FILM, **SHOWN)))
     [note] = image.notes
-    assert note.startswith("'film.dcm': its PatientOrientation (0020,0020)")
+    assert note.startswith("'film.dcm' is shown as stored: its PatientOrientation (0020,0020)")
 
 
 def test_an_animals_directions_are_not_a_persons(make_dataset) -> None:

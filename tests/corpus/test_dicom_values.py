@@ -189,7 +189,7 @@ def test_a_high_bit_that_the_pixels_contradict_is_told_and_not_followed(tmp_path
     plain = make_dicom(tmp_path / "b.dcm", RAMP, BitsStored=12, HighBit=11)
     np.testing.assert_array_equal(image.pixels, read_image(plain))
     [note] = image.notes
-    assert note.startswith("'film.dcm': its HighBit (0028,0102) is 15")
+    assert note.startswith("'film.dcm' is read from its 12 lowest bits: its HighBit (0028,0102) is 15")
 
 
 def test_a_high_bit_that_cannot_be_is_told_and_not_followed(tmp_path: Path, make_dicom) -> None:
@@ -198,7 +198,7 @@ def test_a_high_bit_that_cannot_be_is_told_and_not_followed(tmp_path: Path, make
         image.pixels, read_image(make_dicom(tmp_path / "b.dcm", RAMP, BitsStored=12, HighBit=11))
     )
     [note] = image.notes
-    assert note.startswith("'film.dcm': its HighBit (0028,0102) is 3")
+    assert note.startswith("'film.dcm' is read from its 12 lowest bits: its HighBit (0028,0102) is 3")
 
 
 USELESS = [
@@ -225,8 +225,8 @@ def test_a_window_that_shows_nothing_gives_way_to_the_range_that_occurs_and_that
     plain = load_image(make_dicom(tmp_path / "plain.dcm", RAMP, **film, **photometric))
     np.testing.assert_array_equal(image.pixels, plain.pixels)
     [note] = image.notes
-    assert note.startswith("'film.dcm': its ")
-    assert note.endswith(" would show next to nothing, so it is shown by the range of its values")
+    assert note.startswith("'film.dcm' is shown by the range of its values: its ")
+    assert note.endswith(" would show next to nothing")
     assert plain.notes == ()
 
 
@@ -236,8 +236,8 @@ def test_of_several_windows_the_first_that_shows_something_is_taken(make_dataset
     second = make_dataset(RAMP, WindowCenter=2000, WindowWidth=3000)
     np.testing.assert_array_equal(to_grey(RAMP, several, notes.append), to_grey(RAMP, second))
     assert notes == [
-        "its window of centre 60000 and width 100 would show next to nothing, so it is shown by its window "
-        "of centre 2000 and width 3000"
+        "is shown by its window of centre 2000 and width 3000: its window of centre 60000 and width 100 "
+        "would show next to nothing"
     ]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -22,6 +23,7 @@ from corpus.settings import settings
 from indexer.home import Home
 from indexer.index import Index
 from retrieval.cli import cli
+from tests.corpus.conftest import dicom_of
 from tests.indexer.cases import case, cohort, draw, write_manifest
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "docs" / "contracts"
@@ -211,3 +213,39 @@ def test_a_picture_that_never_ends_is_given_up_and_the_others_are_read(
     assert len(given_up) == 1
     assert "more than 3 s" in given_up[0].reason
     assert stopped not in pool.worker_ids()
+
+
+def test_an_image_whose_window_shows_nothing_is_indexed_and_noted_until_its_file_is_whole(
+    home: Path, tmp_path: Path, encoder_folder: Path
+) -> None:
+    pixels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    path, source = tmp_path / "films" / "a.dcm", f"dicom:{tmp_path / 'films'}"
+    path.parent.mkdir()
+    dicom_of(pixels, BitsStored=12, WindowCenter=60000, WindowWidth=10).save_as(
+        path, enforce_file_format=True
+    )
+    words = ("index", "add", source, "--encoder", str(encoder_folder), "--strict", "--json")
+    added = similarity(*words, schema="index-add")
+    assert (added["embedded"]["image"], added["problems"]["noted"]) == (1, 1)
+    assert similarity(*words, schema="index-add")["unchanged"] == 1
+    told = similarity("index", "status", "--failed", "--json", schema="index-status")
+    assert told["problems"] == {"failed": 0, "skipped": 0, "missing": 0, "noted": 1}
+    [item] = told["items"]
+    assert (item["item_id"], item["state"]) == ("dicom:1.2.3#a", "noted")
+    assert "its window of centre 60000" in item["reason"]
+    dicom_of(pixels, BitsStored=12, WindowCenter=2048, WindowWidth=4096).save_as(path)
+    similarity(*words, schema="index-add")
+    assert similarity("index", "status", "--json", schema="index-status")["problems"]["noted"] == 0
+
+
+def test_an_image_that_hangs_otherwise_than_before_is_embedded_again(
+    home: Path, tmp_path: Path, encoder_folder: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4096, (64, 64)).astype(np.uint16)
+    path, source = tmp_path / "films" / "a.dcm", f"dicom:{tmp_path / 'films'}"
+    path.parent.mkdir()
+    words = ("index", "add", source, "--encoder", str(encoder_folder), "--json")
+    for orientation, embedded in ((["L", "F"], 1), (["R", "F"], 1)):
+        dataset = dicom_of(pixels, BitsStored=12, PatientOrientation=orientation, SeriesNumber=embedded)
+        dataset.save_as(path, enforce_file_format=True)
+        assert similarity(*words, schema="index-add")["embedded"]["image"] == embedded

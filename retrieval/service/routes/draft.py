@@ -80,6 +80,7 @@ class DraftAnswer(BaseModel):
     not_assessed: list[str]
     neighbours: int
     calibrated_by: int | None
+    notes: schemas.Notes
     text: Annotated[str, Field(description="The whole draft as text.")]
 
 

@@ -114,9 +114,7 @@ async def export_localization(
     """Where a phrase is in a film as a file to take away; what `similarity localize --out` writes."""
     asked, content = await receive_as(request, LocalizationRequest)
     picture, source = await run_in_threadpool(_film, state, asked, content)
-    making = state.slow.run(
-        slow_worker.export, picture.pixels, asked.phrase, asked.method, asked.form, source
-    )
+    making = state.slow.run(slow_worker.export, picture, asked.phrase, asked.method, asked.form, source)
     file = await asyncio.wrap_future(making)
     shown = [] if asked.image is None else [await run_in_threadpool(cases.key_of_image, state, asked.image)]
     detail = {"what": "localization", **asked.model_dump(exclude={"image"})}

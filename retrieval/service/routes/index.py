@@ -1,8 +1,11 @@
 """`/v1/index` and `/v1/fields`: what is there to be found, and by what one can filter."""
 
+from typing import get_args
+
 from fastapi import APIRouter
 
 from corpus.findings import VOCABULARY
+from corpus.records import ItemState
 from retrieval.fields import closed_values, operators
 from retrieval.service import schemas
 from retrieval.service.auth import Reader, Shared
@@ -10,7 +13,6 @@ from retrieval.service.problems import problems
 
 router = APIRouter(tags=["index"])
 
-_STATES = ("failed", "skipped", "missing")
 _KINDS = ("image", "report", "sentence")
 
 
@@ -27,7 +29,7 @@ def index_status(actor: Reader, state: Shared) -> schemas.IndexStatus:
         ],
         studies=counts["studies"],
         vectors={kind: counts["vectors"].get(kind, 0) for kind in _KINDS},
-        problems={told: counts["problems"].get(told, 0) for told in _STATES},
+        problems={told: counts["problems"].get(told, 0) for told in get_args(ItemState)},
     )
 
 

@@ -1,7 +1,7 @@
 """`POST /v1/localize` and `/v1/likeness`: where in a film a phrase is, and what of two films is alike."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
@@ -55,6 +55,17 @@ class Located(BaseModel):
     zone: str | None
     share: float | None
     words: str | None
+    pixel_spacing_mm: Annotated[
+        list[float] | None, Field(description="Between rows and between columns; null where it is unknown.")
+    ]
+    spacing_source: Annotated[
+        Literal["patient", "detector", "assumed"],
+        Field(
+            description="Where millimetres are measured; `assumed`: unknown; where a size bounds a mask, the "
+            "longer side is taken for 380 mm."
+        ),
+    ]
+    size_mm: Annotated[list[float] | None, Field(description="Height and width of the largest box.")]
     heat: Heat
     forms: Annotated[list[Form], Field(description="What `/v1/exports/localization` makes of it.")]
 
@@ -65,6 +76,7 @@ class LocalizeAnswer(BaseModel):
     height: int
     width: int
     localizations: list[Located]
+    notes: schemas.Notes
 
 
 class LikenessRequest(schemas.Asking):
@@ -92,6 +104,7 @@ class LikenessAnswer(BaseModel):
     hit_heat: Heat
     pairs: list[LikePair]
     matches: list[LikePair]
+    notes: schemas.Notes
 
 
 @router.post(
@@ -105,7 +118,7 @@ async def localize(request: Request, actor: Reader, state: Shared, request_id: R
     """Show where phrases are in a film, or say why that cannot be shown."""
     asked, content = await receive_as(request, LocalizeRequest)
     picture = await run_in_threadpool(picture_of, state, asked.image, content)
-    looking = state.slow.run(slow_worker.localize, picture.pixels, asked.phrases, asked.method)
+    looking = state.slow.run(slow_worker.localize, picture, asked.phrases, asked.method)
     found = await asyncio.wrap_future(looking)
     shown = [] if asked.image is None else [await run_in_threadpool(cases.key_of_image, state, asked.image)]
     detail = {"phrases": asked.phrases, "method": found[0]["method"]}
@@ -117,6 +130,7 @@ async def localize(request: Request, actor: Reader, state: Shared, request_id: R
         localizations=[
             Located(**one, forms=forms(masked=one["mask"] is not None, dicom=picture.dicom)) for one in found
         ],
+        notes=list(picture.notes),
     )
 
 
@@ -137,4 +151,4 @@ async def likeness(request: Request, actor: Reader, state: Shared, request_id: R
     named = [image for image in (asked.image, asked.hit) if image is not None]
     shown = [await run_in_threadpool(cases.key_of_image, state, image) for image in named]
     await run_in_threadpool(state.audit.write, actor, "localize", request_id, shown, {"method": "likeness"})
-    return LikenessAnswer.model_validate(alike)
+    return LikenessAnswer.model_validate({**alike, "notes": [*picture.notes, *other.notes]})

@@ -107,6 +107,7 @@ def _page(
             cases.hit(state.home, hit, shown[hit.case.study_id]) for hit in hits if hit.case.study_id in shown
         ],
         next=paging.cursor_of(state.home, question, answer.encoder["fingerprint"], end) if more else None,
+        notes=list(answer.notes),
         took_ms=told["took_ms"] if asked.timings else None,
     )
     state.audit.write(

@@ -10,6 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from corpus.dicom_geometry import Spacing
 from corpus.findings import Status
 from corpus.reports import sentences
 from indexer.index import Index
@@ -52,7 +53,15 @@ class SeenOn:
         self.side, self.turns, self.reason = side, turns, reason
         self.film: np.ndarray | None = None  # type: ignore[type-arg]
 
-    def __call__(self, _: object, image: np.ndarray, phrases: Sequence[str]) -> list[Localization]:  # type: ignore[type-arg]
+    def __call__(
+        self,
+        _: object,
+        image: np.ndarray,
+        phrases: Sequence[str],
+        /,
+        *,
+        spacing: Spacing | None = None,  # type: ignore[type-arg]
+    ) -> list[Localization]:
         mirrored = self.film is not None and np.array_equal(image, self.film[:, ::-1])
         self.film = image
         side = TURNED[self.side] if mirrored and self.turns else self.side

@@ -21,7 +21,9 @@ from indexer.pipeline import add_source
 from indexer.removal import remove_study
 from retrieval.cli import cli
 from retrieval.export.rle import decode_runs
+from tests.corpus.conftest import dicom_of
 from tests.encoders import build_tiny_encoder
+from tests.retrieval.export.films import PATIENT
 from trainer.encoder import Encoder
 
 CONTRACTS = Path(__file__).resolve().parents[3] / "docs" / "contracts"
@@ -86,6 +88,62 @@ def test_a_film_is_answered_without_an_index_in_json_and_in_files(
     assert read.exit_code == 0
     assert "nodule: " in read.stdout
     assert "a mask from" in read.stdout
+
+
+FINDINGS = ("infiltration", "nodule", "right pleural effusion")
+
+
+def test_a_dicom_film_is_answered_alike_however_it_is_stored_and_in_its_own_millimetres(
+    localize: Localize, folder: Path, tmp_path: Path
+) -> None:
+    shown = np.rint(read_image("phantom://3/4") * 4095).astype(np.uint16)
+    window = {"BitsStored": 12, "WindowCenter": 2048, "WindowWidth": 4096, **PATIENT}
+    stored = {"L\\F": shown, "R\\F": shown[:, ::-1], "L\\H": shown[::-1], "H\\R": shown[::-1, ::-1].T}
+    answers, heats = [], []
+    for number, (orientation, pixels) in enumerate(stored.items()):
+        path = tmp_path / f"{number}.dcm"
+        spacing = [0.5, 2.0] if orientation == "H\\R" else [2.0, 0.5]
+        dicom_of(
+            np.ascontiguousarray(pixels),
+            PatientOrientation=orientation.split("\\"), PixelSpacing=spacing, **window,
+        ).save_as(path, enforce_file_format=True)  # fmt: skip
+        findings = [word for name in FINDINGS for word in ("--finding", name)]
+        words = ("--image", str(path), *findings, "--encoder", str(folder))
+        told = _json(localize(*words, "--out", str(tmp_path / "out"), "--json"), "localize")
+        assert told["notes"] == []
+        heats.append(np.stack([np.load(answer["files"]["heat"]) for answer in told["answers"]]))
+        answers.append([{k: v for k, v in answer.items() if k != "files"} for answer in told["answers"]])
+    assert all(answer == answers[0] for answer in answers[1:])
+    for answer in answers[0]:
+        assert (answer["pixel_spacing_mm"], answer["spacing_source"]) == ([2.0, 0.5], "patient")
+    assert all((heat == heats[0]).all() for heat in heats)
+
+
+def test_without_a_spacing_an_answer_says_that_its_millimetres_are_assumed(
+    localize: Localize, folder: Path, tmp_path: Path
+) -> None:
+    words = ("--image", "phantom://3/4", "--finding", "nodule", "--encoder", str(folder))
+    told = _json(localize(*words, "--out", str(tmp_path / "out"), "--json"), "localize")
+    [answer] = told["answers"]
+    assert (answer["pixel_spacing_mm"], answer["spacing_source"], answer["size_mm"]) == (
+        None,
+        "assumed",
+        None,
+    )
+
+
+def test_a_window_that_shows_nothing_is_told_beside_the_answer(
+    localize: Localize, folder: Path, tmp_path: Path
+) -> None:
+    shown = np.rint(read_image("phantom://3/4") * 4095).astype(np.uint16)
+    path = tmp_path / "film.dcm"
+    dataset = dicom_of(shown, **{**PATIENT, "BitsStored": 12, "WindowCenter": 32768, "WindowWidth": 65536})
+    dataset.save_as(path, enforce_file_format=True)
+    words = ("--image", str(path), "--finding", "nodule", "--encoder", str(folder))
+    out = ("--out", str(tmp_path / "out"))
+    [note] = _json(localize(*words, *out, "--json"), "localize")["notes"]
+    assert note.startswith("'film.dcm' is shown by the range of its values")
+    assert localize(*words, *out).stdout.splitlines()[0] == note
 
 
 def test_what_cannot_be_asked_is_told_in_one_line_before_anything_is_loaded(

@@ -149,7 +149,8 @@ def test_a_map_on_the_other_side_than_the_phrase_gives_no_mask(
     right = np.zeros(films[0].shape, dtype=bool)
     right[40:60, 10:30] = True
     monkeypatch.setattr(
-        "retrieval.localize.localizing.clean_masks", lambda image, heats, findings: [right] * len(heats)
+        "retrieval.localize.localizing.clean_masks",
+        lambda image, heats, findings, spacing: [right] * len(heats),
     )
     answers = localize(
         encoder, films[0], ["right nodule", "left nodule"], method="patches",

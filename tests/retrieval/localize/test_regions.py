@@ -1,8 +1,13 @@
 """From a map to a mask."""
 
-import numpy as np
+from dataclasses import replace
 
-from retrieval.localize.regions import FILM_MM, above_background, clean_masks
+import numpy as np
+import pytest
+
+from corpus.dicom_geometry import Spacing
+from retrieval.localize.answer import Localization
+from retrieval.localize.regions import FILM_MM, above_background, boxes_of, clean_masks
 
 
 def test_what_half_of_a_picture_exceeds_is_background_however_low_the_map_falls_elsewhere() -> None:
@@ -41,3 +46,27 @@ def test_a_finding_that_is_small_by_its_definition_has_no_larger_mask() -> None:
 def test_a_map_that_is_level_is_left_as_it_is() -> None:
     level = np.full((8, 8), 0.7, np.float32)
     assert (above_background(level) == level).all()
+
+
+@pytest.mark.parametrize("spacing", [Spacing(1.0, 1.0), Spacing(2.0, 2.0), Spacing(0.5, 2.0)])
+def test_the_spacing_of_the_pixels_decides_how_many_are_a_nodule(spacing: Spacing) -> None:
+    rows, columns = np.mgrid[:256, :256]
+    heat = np.exp(-((rows - 100) ** 2 + (columns - 70) ** 2) / 2 / 40**2).astype(np.float32)
+    film = np.random.default_rng(0).random((256, 256), dtype=np.float32)
+    [nodule] = clean_masks(film, [heat], ["nodule"], spacing)
+    assert nodule.sum() * spacing.down * spacing.across == pytest.approx(np.pi / 4 * 30**2, rel=0.05)
+
+
+def test_an_answer_tells_the_millimetres_of_its_largest_box() -> None:
+    heat = np.zeros((40, 60), np.float32)
+    mask = heat > 0
+    mask[10:30, 5:15] = mask[35:37, 50:52] = True
+    answer = Localization(
+        "nodule", "nodule", "patches", None, heat, mask, None, 1.0, 0.5, boxes_of(mask),
+        spacing=Spacing(0.2, 0.4, at_detector=True),
+    )  # fmt: skip
+    told = answer.as_json()
+    assert told["pixel_spacing_mm"] == [0.2, 0.4]
+    assert told["size_mm"] == [4.0, 4.0]
+    assert told["spacing_source"] == "detector"
+    assert replace(answer, spacing=None).as_json()["size_mm"] is None

@@ -139,3 +139,22 @@ def test_a_film_that_changed_since_it_was_indexed_is_told(
     monkeypatch.setattr(state.pictures, "read", lambda _: other)
     answer = reader.post("/v1/exports/localization", json={"image": image, "phrase": shown})
     assert "has changed since it was indexed" in problem(answer, 409)
+
+
+def test_the_millimetres_and_the_notes_of_a_film_that_is_sent_come_with_its_answers(
+    reader: TestClient, located: dict[str, dict[str, Any]]
+) -> None:
+    assert all(one["pixel_spacing_mm"] == [0.5, 0.5] for one in located.values())
+    assert all(one["spacing_source"] == "patient" for one in located.values())
+    pixels = np.rint(read_image("phantom://6/0") * 4095).astype(np.uint16)
+    written = io.BytesIO()
+    useless = {"WindowCenter": 32768, "WindowWidth": 65536, "BitsStored": 12}
+    dicom_of(pixels, **{**PATIENT, **useless}).save_as(written, enforce_file_format=True)
+    sent = _sent(written.getvalue())
+    asked = (("/v1/search", '{"for": "images", "k": 1}'), ("/v1/localize", '{"phrases": ["nodule"]}'))
+    for path, query in asked:
+        answer = reader.post(path, files=sent, data={"query": query})
+        assert answer.status_code == 200, answer.text
+        [note] = answer.json()["notes"]
+        assert "is shown by the range of its values: its window of centre 32768" in note
+        assert "name of a patient" not in note
