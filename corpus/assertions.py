@@ -11,16 +11,21 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from corpus import cues, mentions
+from corpus.clauses import part_clauses
 from corpus.cues import Claim, Cue, Joint, Side
 from corpus.findings import Status
 from corpus.mentions import Disease, Enlarged, Mention, Normal, Structure
 from corpus.phrases import Match, PhraseTable, words
-from corpus.statements import Meaning, Statement, cut_statements
+from corpus.statements import Meaning, Statement, cut_statements, is_denial
 
 _TABLE: PhraseTable[Meaning] = PhraseTable([*cues.phrases(), *mentions.phrases()])
 
 _LONGEST_VERDICT = 2
 """Words and signs of a sentence that is nothing but a verdict: "Normal." But "normal blood count" is none."""
+
+
+_LONGEST_CHOICE = 12
+"""Phrases that a list behind "either" may take up."""
 
 
 Assertion = tuple[str, Status, int]
@@ -58,10 +63,10 @@ class LocatedStatement(NamedTuple):
 def read_sentence(sentence: str) -> Assertions:
     """Return what a sentence claims, in time linear in its length."""
     tokens = words(sentence)
-    matches: list[Match[Meaning]] = _TABLE.find(tokens)
+    matches = _find(tokens)
     findings: list[Assertion] = []
     normal = False
-    for claims in _claim([m.meaning for m in matches if m.meaning is not None])[1].values():
+    for claims in _claim([m.meaning for m in matches])[1].values():
         normal |= claims.report(findings)
     if len(tokens) <= _LONGEST_VERDICT and any(isinstance(m.meaning, Normal) for m in matches):
         normal = True
@@ -73,7 +78,7 @@ def locate(tokens: Sequence[str]) -> list[LocatedStatement]:
 
     The findings and statuses are those of `read_sentence`.
     """
-    matches = [m for m in _TABLE.find(tokens) if m.meaning is not None]
+    matches = _find(tokens)
     statements, claimed = _claim([m.meaning for m in matches])
     located: list[LocatedStatement] = []
     start = at = 0
@@ -102,6 +107,11 @@ def locate(tokens: Sequence[str]) -> list[LocatedStatement]:
         )
         start = end
     return located
+
+
+def _find(tokens: Sequence[str]) -> list[Match[Meaning]]:
+    """The phrases of a sentence that mean something, with the stops that were left out of it."""
+    return part_clauses(tokens, [m for m in _TABLE.find(tokens) if m.meaning is not None])
 
 
 def _claim(meanings: Statement) -> tuple[list[Statement], dict[int, "_Claims"]]:
@@ -190,7 +200,7 @@ class _Claims:
         for item in reversed(self._items[max(0, place - 4) : place]):
             if isinstance(item, Mention):
                 return True
-            if item not in (Joint.VERB, Joint.DEGREE):
+            if item not in (Joint.VERB, Joint.DEGREE, Joint.COLON):
                 return False
         return False
 
@@ -201,12 +211,12 @@ class _Claims:
     def _look_backward(self) -> None:
         """Let each backward cue govern the finding before it and the list that this one ends."""
         reach = 0
-        match self._items:
-            case [*before, Mention(), Joint.COLON, last] if _is_denial(last):  # a form: "Effusion: no"
-                self._govern(len(before), Claim.ABSENT)
         for place, item in enumerate(self._items):
             if isinstance(item, Cue) and item.side is Side.BACKWARD:
-                if not self._govern_list_before(place, reach, item.claim):
+                if (
+                    not self._govern_list_before(place, reach, item.claim)
+                    and item.claim is not Claim.QUESTION
+                ):
                     # "No longer seen is the effusion": turned about, it governs what follows.
                     following = self._nearest_mention(range(place + 1, min(len(self._items), place + 5)))
                     if following is None:
@@ -217,24 +227,37 @@ class _Claims:
 
     def _govern_list_before(self, end: int, start: int, claim: Claim) -> bool:
         """Govern the findings in `[start, end)` from the right, as long as they are one list."""
-        governed = joined = False
+        governed = joined = structured = False
         for place in range(end - 1, start - 1, -1):
             item = self._items[place]
             if isinstance(item, Mention):
                 if not governed or joined:
-                    self._govern(place, claim)
+                    if claim is not Claim.QUESTION or not self._is_measured(place):
+                        self._govern(place, claim)
                     governed = True
             elif not governed:
-                continue
+                structured |= isinstance(item, Structure)
+                if claim is Claim.QUESTION and structured and item is Joint.COMMA:
+                    break  # "left effusion, heart size cannot be assessed"
             elif item is Joint.AND or item is Joint.OR:
                 joined = True
-            elif _is_denial(item) or (item is Joint.VERB and joined) or (item is Joint.COMMA and not joined):
+            elif is_denial(item) or (item is Joint.VERB and joined) or (item is Joint.COMMA and not joined):
                 break
         return governed
 
+    def _is_measured(self, place: int) -> bool:
+        """Whether a finding is named for its size or cause: "the size of the effusion cannot be judged"."""
+        before = (
+            i for i in self._items[max(0, place - 3) : place][::-1] if i not in (Joint.ARTICLE, Joint.DEGREE)
+        )
+        return next(before, None) is Joint.ASPECT
+
     def _weigh_alternatives(self) -> None:
-        """Findings on either side of "versus" are uncertain."""
+        """Findings on either side of "versus", or in a list behind "either", are uncertain."""
         for place, item in enumerate(self._items):
+            if item is Joint.CHOICE:
+                for choice in self._choices(place):
+                    self._govern(choice, Claim.UNCERTAIN)
             if item is not Joint.VERSUS:
                 continue
             before = self._nearest_mention(range(place - 1, max(-1, place - 5), -1))
@@ -242,6 +265,22 @@ class _Claims:
             for side in (before, after):
                 if side is not None:
                     self._govern(side, Claim.UNCERTAIN)
+
+    def _choices(self, place: int) -> list[int]:
+        """The findings listed behind "either", none where it speaks of a side ("on either side")."""
+        found: list[int] = []
+        offered = False
+        for following in range(place + 1, min(len(self._items), place + _LONGEST_CHOICE)):
+            item = self._items[following]
+            if isinstance(item, Mention):
+                found.append(following)
+                if offered:
+                    return found
+            elif item is Joint.OR:
+                offered = bool(found)
+            elif item not in (Joint.ARTICLE, Joint.DEGREE, Joint.COMMA):
+                break
+        return []
 
     def _nearest_mention(self, places: range) -> int | None:
         """The first finding in `places` before a word that leaves the list."""
@@ -304,10 +343,6 @@ def _yields(current: Claim | None, new: Claim, joined: bool) -> bool:
     if current in (Claim.HISTORY, Claim.QUESTION, Claim.UNEXCLUDED):
         return True
     return current is Claim.ABSENT and not joined
-
-
-def _is_denial(item: Meaning) -> bool:
-    return isinstance(item, Cue) and item.side is Side.FORWARD and item.claim is Claim.ABSENT
 
 
 def _status(claims: set[Claim]) -> Status | None:

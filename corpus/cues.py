@@ -29,10 +29,11 @@ class Side(Enum):
 
 
 class Cue(NamedTuple):
-    """One cue: what it claims and of which side."""
+    """One cue: what it claims and of which side. `lists`: its list may go on behind a semicolon."""
 
     claim: Claim
     side: Side
+    lists: bool = False
 
 
 class Joint(Enum):
@@ -49,6 +50,8 @@ class Joint(Enum):
     CAUSE = "cause"  # the same, but doubt goes on: "may be due to"
     ARTICLE = "article"
     DEGREE = "degree"  # small, mild, stable: said of what is there
+    ASPECT = "aspect"  # "size of": what follows is there, whatever is said of its size
+    CHOICE = "choice"  # "either": one of the list that follows is there
 
 
 _SEEN = (
@@ -65,11 +68,18 @@ _CHANGE = (
     "change|changes|increase|decrease|worsening|improvement|progression|enlargement|growth|"
     "difference|alteration"
 )
+_FADING = (
+    "resolution|clearing|regression|reduction|diminution|disappearance|resorption|reabsorption|shrinkage"
+)
+_UNFADED = (
+    "no|without|nor|neither|lack|absence of? "
+    "significant|definite|appreciable|substantial|further|evidence|sign|signs? of? "
+    "interval|complete|full|partial? "
+)
 _SHOW = "represent|reflect|indicate|be|suggest|relate|correspond|include|have|signify|mean|contain"
 
 _ABSENT_FORWARD = (
-    "no;nothing;without;not;nor;neither;negative for;free of|from;absence of;lack of;lacks;clear of;"
-    "devoid of;denies;otherwise|grossly|essentially clear|free of|from;"
+    "no;nil;nothing;without;not;nor;neither;absence of;lack of;lacks;denies;"
     "no evidence|sign|signs|xxxx|indication|suggestion|findings|features of;without evidence|sign|signs of;"
     "no convincing|definite|definitive|discrete|obvious|gross|visible|new|appreciable|significant|focal|"
     "large;"
@@ -80,6 +90,10 @@ _ABSENT_FORWARD = (
     "no possibility of;argues against;against;unlikely to|represent;no new or? worsening|enlarging|"
     "increasing?;"
     "no residual|recurrent|remaining;rather than;fails to show|demonstrate|reveal"
+)
+_ABSENT_LISTING = (
+    f"{_BE}|remains|remain|appears|appear? otherwise|grossly|essentially|still|now? negative|neg for;"
+    "free of|from;clear of;devoid of;otherwise|grossly|essentially clear|free of|from"
 )
 _ABSENT_BACKWARD = (
     f"not|never clearly|definitely|well|definitively|otherwise|currently? {_SEEN};"
@@ -92,7 +106,7 @@ _ABSENT_BACKWARD = (
     "excluded;"
     "ruled out;subsided;disappeared;vanished;none;not seen anymore|now;went away;has|have been removed;"
     "not an|a issue|concern|consideration;resolves;cleared completely?;"
-    "interval|complete resolution|clearing;resolution;negative;"
+    "interval|complete resolution|clearing;resolution;negative;neg;: n|0|zero;? no|none|nil|n;"
     "not recurred|reaccumulated|redeveloped|developed|reappeared|returned"
 )
 _ABSENT_EITHER = "no longer|more;resolved;removed;absent;completely|fully|entirely resolved"
@@ -107,7 +121,9 @@ _PRESENT_FORWARD = (
     "no doubt;no question of?;not without;unchanged;"
     "nearly|almost|near|partial|partially|incomplete|incompletely|not resolution of;"
     "near complete interval? resolution|clearing of;partial|incomplete interval? resolution|clearing of;"
-    "not resolved;nearly|almost|partially|incompletely|not resolved;unresolved;nonresolving"
+    "not resolved;nearly|almost|partially|incompletely|not resolved;unresolved;nonresolving;"
+    f"{_UNFADED}{_FADING} of|in;failure of interval|complete? {_FADING} of;positive|pos for;"
+    f"no|without evidence|sign|signs of interval|significant? {_CHANGE} in|of"
 )
 _PRESENT_BACKWARD = (
     f"not {_LITTLE}? changed|increased|decreased|worsened|improved|progressed|resolved|cleared|grown|"
@@ -121,8 +137,11 @@ _PRESENT_BACKWARD = (
     f"{_CHANGE};"
     f"not {_SEEN} on|in the|any? prior|previous|earlier|older|last|preceding|xxxx;not previously|"
     f"earlier|before {_SEEN};"
-    f"not {_SEEN} previously|before|earlier;not included on the prior"
+    f"not {_SEEN} previously|before|earlier;not included on the prior;"
+    "not appear|seem to have|be completely|fully|entirely? resolved|cleared|regressed|improved;"
+    "yes;: y;pos;positive;? yes|y"
 ).replace("{_BE}", _BE)
+_PRESENT_EITHER = f"{_UNFADED}{_FADING}"
 _UNCERTAIN_FORWARD = (
     f"may|might|could also|possibly|well|potentially|either? {_SHOW};may|might|could;possible;possibly;"
     "potential;"
@@ -134,7 +153,7 @@ _UNCERTAIN_FORWARD = (
     "equivocal for?;cannot be certain of?;any;if there is|are|were a|an|any?;perhaps;suggestion of;"
     "suggestive of;suggest|suggests|suggesting|suggested;maybe;unclear whether|if;"
     "uncertain whether|if;probable versus;can represent|reflect;query;not certain if|whether;presumed;"
-    "difficult to separate|distinguish from;likely versus"
+    "difficult to separate|distinguish from;likely versus;¿"
 )
 _UNCERTAIN_BACKWARD = (
     f"{_BE} possible|suspected|questionable|questioned|considered|equivocal|uncertain|"
@@ -142,9 +161,9 @@ _UNCERTAIN_BACKWARD = (
     "should|could|may|might|can be suspected|considered|possible|present;"
     f"could|may|might be {_SEEN};{_BE} less? likely;less likely;"
     "not unlikely;unlikely;remains possible|questionable|a;a possibility|consideration|concern|possible;"
-    "in the differential;is in question;possibility"
+    "in the differential;is in question;possibility;?"
 )
-_UNCERTAIN_EITHER = "possible;suspected;questionable;equivocal;doubtful;questioned"
+_UNCERTAIN_EITHER = "possible;suspected;questionable;equivocal;doubtful;questioned;( ? )"
 _UNEXCLUDED_FORWARD = ";".join(
     f"{can} {how} {out}"
     for can in (
@@ -198,6 +217,10 @@ _HISTORY_FORWARD = (
 _HISTORY_BACKWARD = (
     "by history;per history;on|in history;in the past;historically;previously treated;was treated"
 )
+_WELL = (
+    "well|adequately|fully|reliably|optimally|properly|accurately|completely|entirely|specifically|further"
+)
+_JUDGED = "assessed|evaluated|judged|assessable|evaluable"
 _QUESTION_FORWARD = (
     "rule out;for exclusion of;to rule out;r / o;"
     "evaluate|evaluation|evaluated|evaluating for|of;assess|assessment for|of;"
@@ -212,10 +235,26 @@ _QUESTION_FORWARD = (
     "may|can|could develop|progress|mimic|mask|obscure|simulate|limit|limits;not evaluated for;"
     "sensitivity for;"
     "examination|exam|study for;prophylaxis for;treatment for|of;in the setting|absence|presence of;"
-    "would be expected|seen;monitor for"
+    "would be expected|seen;monitor for;"
+    f"cannot|unable|difficult|hard|impossible to? {_WELL}? assess|evaluate|judge|comment for|of|on?;"
+    f"can|could|may not {_WELL}? assess|evaluate|judge|comment for|of|on?;"
+    "it is|was difficult|hard|impossible to assess|evaluate|judge for?;"
+    "not possible to assess|evaluate|judge for?;"
+    "insensitive|suboptimal|inadequate|nondiagnostic|limited|unsuitable for|to;not sensitive for|to;"
+    "non diagnostic for;"
+    "limited|suboptimal|inadequate|poor|incomplete assessment|evaluation|visualization of|for;"
+    "limit|limits|limiting|preclude|precludes|precluding|hinder|hinders|hampers assessment|evaluation of|for;"
+    "obscures|obscuring|obscure"
 )
 _QUESTION_BACKWARD = (
-    "is clinically suspected;clinically suspected;if clinically? indicated|warranted;protocol"
+    "is clinically suspected;clinically suspected;if clinically? indicated|warranted;protocol;"
+    f"cannot be {_WELL}? {_JUDGED};can|could not be {_WELL}? {_JUDGED};cannot {_WELL} be {_JUDGED};"
+    f"not {_BE}? {_WELL}? {_JUDGED};incompletely|poorly|suboptimally|inadequately assessed|evaluated;"
+    f"{_BE}? difficult|hard|impossible to assess|evaluate|judge;"
+    f"{_BE}|partially|partly|largely|completely? obscured by?;"
+    "not included in|within|on the? field|image|film|study?;outside|out of? the field of? view?;"
+    f"{_BE} excluded|cut from|off the? field|view|image|film;: n / a;: y / n;: yes / no;: no / yes;"
+    "not applicable"
 )
 
 _JOINTS = (
@@ -232,9 +271,11 @@ _JOINTS = (
     ("with;that|who|which;since;as;in a patient;given", "SHIFT"),
     ("due to;secondary to;because of?;related to;caused by;from;attributable to;accounted for by", "CAUSE"),
     ("consistent|compatible with;in keeping with", "VERB"),
+    ("size|extent|amount|volume|severity|etiology|aetiology|cause|nature|age|stability|acuity of", "ASPECT"),
+    ("either", "CHOICE"),
     ("a|an|the|his|her|this|these|another|some", "ARTICLE"),
     ("small|mild|minimal|tiny|trace|moderate|stable|unchanged|persistent|slight|chronic|bilateral|left|"
-        "right|old", "DEGREE"),
+        "right|rt|lt|r|l|old", "DEGREE"),
     ("resolving|mildly|minimally|moderately|severe|extensive|marked|increasing|decreasing|worsening|"
         "improving|subtle", "DEGREE"),
 )  # fmt: skip
@@ -247,10 +288,12 @@ def phrases() -> Iterator[tuple[str, Cue | Joint]]:
     yield ";".join(sign for sign in (",", "(", ")")), Joint.COMMA
     yield ".", Joint.BREAK
     yield ":", Joint.COLON
+    yield _ABSENT_LISTING, Cue(Claim.ABSENT, Side.FORWARD, lists=True)
     for templates, claim, side in (
         (_ABSENT_FORWARD, Claim.ABSENT, Side.FORWARD),
         (_ABSENT_BACKWARD, Claim.ABSENT, Side.BACKWARD),
         (_ABSENT_EITHER, Claim.ABSENT, Side.EITHER),
+        (_PRESENT_EITHER, Claim.PRESENT, Side.EITHER),
         (_UNCERTAIN_FORWARD, Claim.UNCERTAIN, Side.FORWARD),
         (_UNCERTAIN_BACKWARD, Claim.UNCERTAIN, Side.BACKWARD),
         (_UNCERTAIN_EITHER, Claim.UNCERTAIN, Side.EITHER),

@@ -11,10 +11,11 @@ from dataclasses import replace
 
 from corpus.assertions import read_sentence
 from corpus.findings import NO_FINDING, SUPPORT_DEVICES, VOCABULARY, Status, Statuses
+from corpus.forms import has_box, is_blank
 from corpus.records import Report, Section, Study
 from corpus.reports import parse_report, split_sentences
 
-LABELER_VERSION = "2"
+LABELER_VERSION = "3"
 """Changes with every rule: the ledger relabels a report when this does."""
 
 _STRENGTH = {Status.PRESENT: 3, Status.UNCERTAIN: 2, Status.ABSENT: 1}
@@ -67,12 +68,17 @@ def conclude(told: Statuses, *, normal: bool = False) -> Statuses:
 def film_sentences(section: Section) -> Iterator[str]:
     """The sentences of a section that describe the film: all of findings and impression.
 
-    Of a text without sections those are left out that tell of the patient and not of a picture.
+    Of a text without sections those are left out that tell of the patient and not of a picture; everywhere
+    the boxes of a form that nobody filled in.
     """
-    if section.name in ("findings", "impression"):
-        yield from split_sentences(section.text)
-    elif section.name == "body":
-        yield from (s for s in split_sentences(section.text) if not _STORY.search(s) or _PICTURE.search(s))
+    if section.name not in ("findings", "impression", "body"):
+        return
+    blank = is_blank(section.text)
+    for sentence in split_sentences(section.text):
+        if section.name == "body" and _STORY.search(sentence) and not _PICTURE.search(sentence):
+            continue
+        if not (blank and has_box(sentence)):
+            yield sentence
 
 
 def label_text(text: str) -> Statuses:

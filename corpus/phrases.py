@@ -9,13 +9,23 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from corpus.forms import fill_form
+
 Meaning = TypeVar("Meaning")
 
-_TOKEN = re.compile(r"[a-z]+|\d+(?:\.\d+)?|[,:./()&?]")
+_TOKEN = re.compile(r"[a-z]+|\d+(?:\.\d+)?|[,:./()&?¿]")
+_ASKING = re.compile(r"(?<![^\s(])\?+(?=\s?[^\W\d_])")  # "?pneumonia", "base ? pneumonia"
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words, numbers, joining and parting signs; a hyphen is a blank, a semicolon a stop."""
+    """Lower-case words, numbers, joining and parting signs; a hyphen is a blank, a semicolon a stop.
+
+    The ticks and signs of a form are read before (`corpus.forms`); a question mark that stands before what
+    it asks becomes `¿`.
+    """
+    text = fill_form(text)
+    if "?" in text:
+        text = _ASKING.sub("¿", text)
     text = text.lower().replace("’", "'").replace("can't", "cannot").replace("n't", " not").replace(";", ".")
     return _TOKEN.findall(text)
 
@@ -24,12 +34,12 @@ def spell_out(template: str) -> Iterable[tuple[str, ...]]:
     """Yield the phrases a template stands for.
 
     Words are parted by blanks; `a|b` is either word, a trailing `?` makes a word optional:
-    `pleural? effusion|effusions` stands for four phrases.
+    `pleural? effusion|effusions` stands for four phrases. A `?` alone is the sign itself.
     """
     choices: list[tuple[str, ...]] = []
     for part in template.split():
-        optional = part.endswith("?")
-        options = tuple(part.rstrip("?").split("|"))
+        optional = len(part) > 1 and part.endswith("?")
+        options = tuple(part[: -1 if optional else None].split("|"))
         choices.append((*options, "") if optional else options)
     for choice in product(*choices):
         phrase = tuple(word for word in choice if word)

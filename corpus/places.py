@@ -46,8 +46,8 @@ _DEGREES: dict[Degree, str] = {
 
 TABLE: PhraseTable[Meaning] = PhraseTable(
     [
-        ("right|rt sided?", Modifier("right")),
-        ("left|lt sided?", Modifier("left")),
+        ("right|rt|r sided?", Modifier("right")),
+        ("left|lt|l sided?", Modifier("left")),
         ("bilateral|bilaterally;both lungs?|sides?|hemithoraces?;both", Modifier("bilateral")),
         (f"upper {_LOBE};upper lung zone|zones|field|fields;upper", Modifier(None, "upper")),
         (
@@ -86,7 +86,7 @@ TABLE: PhraseTable[Meaning] = PhraseTable(
             "remains|now|still|also|its|lobe|lobes|lung|lungs|zone|zones|region|regions|area|areas|aspect|"
             "aspects|portion|portions|side|sides|sided|size|sized|space|spaces|field|fields|hemithorax|angle|angles|"
             "greater|worse|larger|more|less|smaller|than|amount|component|foci|focus|anterior|"
-            "posterior|lateral|medial|costophrenic|sulcus|no|any|new|stable|unchanged|persistent|"
+            "posterior|lateral|medial|costophrenic|sulcus|no|none|nil|yes|absent|any|new|stable|unchanged|persistent|"
             "adjacent|associated|underlying|superimposed|possible|resolving|developing|residual|acute|chronic|"
             "subsegmental|linear|streaky|patchy|hazy|dense|faint|vague|coarse|scattered|diffuse|focal|"
             "multifocal|discoid|rounded|nonspecific|loculated|most|mostly|notably|particularly|predominantly|"
@@ -105,7 +105,7 @@ TABLE: PhraseTable[Meaning] = PhraseTable(
             "extremities|esophagus|trachea|back|limits|limit|mediastinum|mediastinal|svc|spine|neck|pole|poles;"
             "right|left upper|lower quadrant;right|left heart|ventricle|ventricular|atrium|atrial|"
             "paratracheal;left|right to left|right;cardiac apex;small|large bowel|bore|caliber;"
-            "mid? clavicular;upper normal",
+            "mid? clavicular;upper normal;r / o;l 1|2|3|4|5|spine",
             None,
         ),
     ]

@@ -9,6 +9,7 @@ import html
 import re
 from collections.abc import Iterator
 
+from corpus.forms import opens_with_box
 from corpus.records import Report, Section
 
 _HEADINGS: dict[str, tuple[str, ...]] = {
@@ -54,17 +55,25 @@ _LINE_END = re.compile(r"\r\n?|[\u2028\u2029\f\v\x85]")
 # Zero-width signs and the byte-order mark carry nothing; other control signs part words.
 _INVISIBLE = re.compile(r"[\u200b-\u200f\u2060\ufeff\u00ad]")
 _BLANKS = re.compile(r"[^\S\n]+|[\x00-\x08\x0e-\x1f\x7f]+")
+_ANSWERS = r"(?:yes|no|none|nil|negative|positive|absent|present)"
+_LEADERS = re.compile(
+    rf"(?<=[^\W_])[ ]?(?:\t+|\.{{3,}}|_{{2,}}|…+)\s?(?={_ANSWERS}\b[ ]?(?:[.;,\t\n]|$))", re.IGNORECASE
+)
 _PARAGRAPH = re.compile(r"\n ?(?:\n ?)+")
 
 
 def clean_text(text: str) -> str:
-    """Return the text with one kind of line end and of blank, without mark-up and invisible signs."""
+    """Return the text with one kind of line end and of blank, without mark-up and invisible signs.
+
+    A tab or dots that lead to an answer ("Pneumothorax ..... No") become a colon.
+    """
     text = _LINE_END.sub("\n", text)
     if "<" in text:
         text = _TAG.sub(" ", _LINE_TAG.sub("\n", text))
     if "&" in text:
         text = html.unescape(text)
-    return _BLANKS.sub(" ", _INVISIBLE.sub("", text)).strip()
+    text = _LEADERS.sub(": ", _INVISIBLE.sub("", text))
+    return _BLANKS.sub(" ", text).strip()
 
 
 def parse_report(study_id: str, text: str) -> Report:
@@ -130,8 +139,17 @@ _STOP_OR_MARK = re.compile(r"(?<=\s)(?=\(?(?P<number>\d{1,2})[.)]\s[A-Z])|[.!?]+
 _LIST_MARK = re.compile(r"\(?(?P<number>\d{1,2})[.)](?=\s|[A-Z])|[-*•‣▪]\s")
 _LAST_WORD = re.compile(r"[^\s(\[\"']{1,20}$")
 _NEXT_WORDS = re.compile(r"([A-Za-z]{2,})(?:[\s,]|$)")
+_ANSWER = re.compile(rf"\s?{_ANSWERS}\b\s?(?:[.;,]|$)", re.IGNORECASE)
 _SPACES = re.compile(r"\s+")
 _SHORT_LINE = 50
+_LONGEST_ITEM = 4
+_DENIED_LIST = re.compile(
+    r"(?:^|\s)(?:no|nil|without|negative for|free of|absence of|(?:evidence|signs?) of)\s?:$"
+    r"|^(?:there (?:is|are) )?(?:no|nil|without|negative for|no (?:evidence|signs?) of)$",
+    re.IGNORECASE,
+)
+_FORM_LINE = re.compile(rf"[^:]{{2,60}}: ?{_ANSWERS}[.;,]?$", re.IGNORECASE)
+_ROW = re.compile(rf"(?:right|left|rt|lt|r|l)\b(?! \w+ \w+ )|{_ANSWERS}[.;,]?$", re.IGNORECASE)
 
 
 def split_sentences(text: str) -> list[str]:
@@ -148,20 +166,78 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _blocks(text: str) -> Iterator[str]:
-    """Join wrapped lines; yield the runs between line ends that mean something."""
-    held: list[str] = []
-    last = ""
-    for line in text.splitlines():
-        line = line.strip()
-        opens = not line or _LIST_MARK.match(line) or (len(last) < _SHORT_LINE and line[:1].isupper())
-        if opens and held:
-            yield " ".join(held)
-            held = []
-        if line:
-            held.append(line)
-        last = line
-    if held:
-        yield " ".join(held)
+    """Join wrapped lines and the rows of a list or form to what they belong to; yield the runs of text."""
+    lines = text.splitlines()
+    if len(lines) == 1:
+        yield lines[0].strip()
+        return
+    run = _Run()
+    for line in map(str.strip, lines):
+        if not run.takes(line):
+            if run.lines:
+                yield run.text()
+            run = _Run()
+        run.add(line)
+    if run.lines:
+        yield run.text()
+
+
+class _Run:
+    """Lines that are read as one."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._last = ""
+        self._denies = False  # its first line is "no:": a list follows
+        self._marked: bool | None = None  # whether the rows of that list have marks
+        self._labels = False  # its first line is a label: answers follow
+
+    def takes(self, line: str) -> bool:
+        """Whether a line goes on with what is here."""
+        if not self.lines:
+            return not line
+        if not line:
+            return False
+        mark = _LIST_MARK.match(line)
+        if self._denies:
+            marked = mark is not None
+            return (self._marked in (None, marked)) and (marked or _is_item(line))
+        row = line[mark.end() :] if mark else line
+        if self._labels and (opens_with_box(row) or _ROW.match(row)):
+            return True
+        if mark or opens_with_box(line) or opens_with_box(self._last):
+            return False
+        if _FORM_LINE.match(line) or _FORM_LINE.match(self._last):
+            return False
+        return not (len(self._last) < _SHORT_LINE and line[:1].isupper())
+
+    def add(self, line: str) -> None:
+        """Take a line in."""
+        self._last = line
+        if not line:
+            return
+        if not self.lines:
+            short = len(line) < _SHORT_LINE or line.endswith(":")
+            self._denies = short and _DENIED_LIST.search(line) is not None
+            self._labels = line.endswith(":")
+        elif self._denies:
+            mark = _LIST_MARK.match(line)
+            self._marked = mark is not None
+            line = (line[mark.end() :] if mark else line).strip(" ,;.")
+        elif self._labels and (mark := _LIST_MARK.match(line)):
+            line = line[mark.end() :].strip()
+        self.lines.append(line)
+
+    def text(self) -> str:
+        """The lines, with a blank between; the rows below a denial with commas."""
+        if self._denies:
+            return f"{self.lines[0]} {', '.join(self.lines[1:])}".strip()
+        return " ".join(self.lines)
+
+
+def _is_item(line: str) -> bool:
+    """Whether a line without a mark can be a row of a list: a few words, and no sentence."""
+    return line.count(" ") < _LONGEST_ITEM and line[-1] not in ".:"
 
 
 def _split_block(block: str) -> Iterator[str]:
@@ -203,6 +279,8 @@ def _ends_sentence(block: str, stop: re.Match[str]) -> bool:
         return True
     word_match = _LAST_WORD.search(block[max(0, stop.start() - 20) : stop.start()])
     word = word_match[0] if word_match else ""
+    if _joins_answer(block, stop, after):
+        return False
     only_dot = stop[0] == "."
     if not after[0].isspace():
         # "lung.There", "effusion.no": words on both sides; never "1.5", "e.g.", "U.S.A".
@@ -223,6 +301,21 @@ def _ends_sentence(block: str, stop: re.Match[str]) -> bool:
         before = block[max(0, opened - 4) : opened].rstrip()[-1:]
         return bool(before) and before not in ".!?"
     return True
+
+
+def _joins_answer(block: str, stop: re.Match[str], after: str) -> bool:
+    """Whether a mark stands before what it asks ("? effusion"), or before its answer ("Effusion? No.")."""
+    if stop[0] == ".":
+        return False
+    if _ANSWER.match(after):
+        return True
+    if stop[0][0] != "?":
+        return False
+    before = block[max(0, stop.start() - 4) : stop.start()]
+    if not before.strip() or before.rstrip()[-1] in ".!?:;(-*•":
+        return True
+    following = after.lstrip()[:1]
+    return before[-1].isspace() and (following.islower() or not after[0].isspace())
 
 
 _WORD = re.compile(r"[^\W\d_]{2,}")

@@ -15,6 +15,11 @@ Meaning = mentions.Meaning | Cue | Joint
 Statement = list[Meaning]
 
 
+def is_denial(item: Meaning) -> bool:
+    """Whether a phrase denies what follows it."""
+    return isinstance(item, Cue) and item.side is Side.FORWARD and item.claim is Claim.ABSENT
+
+
 def cut_statements(meanings: Statement) -> list[Statement]:
     """Cut a sentence into statements."""
     statements: list[Statement] = []
@@ -43,6 +48,8 @@ class _Segment(NamedTuple):
 
 def _part(clause: Statement) -> list[Statement]:
     """Cut a clause at commas, and at "and the", where both sides claim something."""
+    if Joint.COMMA not in clause and Joint.AND not in clause:
+        return [clause]
     segments = [_describe(items) for items in _between_commas(clause)]
     statements: list[Statement] = []
     current: Statement = []
