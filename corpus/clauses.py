@@ -171,7 +171,8 @@ def _join_lists(tokens: Sequence[str], found: Found) -> Found:
 def _is_bare(found: Found, start: int) -> bool:
     """Whether nothing but findings stands between `start` and the next stop."""
     named = False
-    for match in found[start:]:
+    for number in range(start, len(found)):
+        match = found[number]
         if match.meaning is Joint.BREAK:
             break
         named |= isinstance(match.meaning, Mention)
