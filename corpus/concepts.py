@@ -47,19 +47,26 @@ def concepts(text: str) -> tuple[Concept, ...]:
 def report_concepts(report: Report) -> tuple[Concept, ...]:
     """Return the concepts of what a report says of the film, finding by finding, none of them twice.
 
-    Where findings and impression differ on a finding in one place, the impression's word counts. A concept
+    Where findings and impression differ on a finding in one place, the impression's word counts, and over
+    both an addendum's. A concept
     that tells no more than another is left out: "effusion" beside "small right effusion", and "no right
     effusion" beside "no effusion". Time grows with the length of the text.
     """
     described: list[Concept] = []
     concluded: list[Concept] = []
+    addenda: list[list[Concept]] = []
     for section in report.sections:
         told = concluded if section.name == "impression" else described
+        if section.name == "addendum":
+            addenda.append(told := [])
         for sentence in film_sentences(section):
             told.extend(sentence_concepts(sentence))
-    final = _by_finding(concluded)
-    kept = (c for c in described if not any(_overrules(said, c) for said in final.get(c.finding, ())))
-    distinct = _by_finding((*kept, *concluded))
+    kept: list[Concept] = []
+    for told in (described, concluded, *addenda):
+        final = _by_finding(told)
+        kept = [c for c in kept if not any(_overrules(said, c) for said in final.get(c.finding, ()))]
+        kept += dict.fromkeys(told)
+    distinct = _by_finding(kept)
     return tuple(
         c for same in distinct.values() for c in same if not any(_tells_more(other, c) for other in same)
     )

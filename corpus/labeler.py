@@ -12,7 +12,7 @@ from dataclasses import replace
 from corpus.assertions import read_sentence
 from corpus.findings import NO_FINDING, SUPPORT_DEVICES, VOCABULARY, Status, Statuses
 from corpus.forms import has_box, is_blank
-from corpus.records import Report, Section, Study
+from corpus.records import DESCRIBING, Report, Section, Study
 from corpus.reports import parse_report, split_sentences
 
 LABELER_VERSION = "3"
@@ -37,16 +37,23 @@ _PICTURE = re.compile(
 def label_report(report: Report) -> Statuses:
     """Return the status of every finding the report speaks of, spread along the tree.
 
-    Where findings and impression differ, the impression's status wins; within either the strongest of
-    present, uncertain, absent does. `no_finding` is present when nothing but devices is present or
-    uncertain and something was called normal or absent.
+    Where findings and impression differ, the impression's status wins, and over both an addendum's, the last
+    one's first; within each the strongest of present, uncertain, absent does. `no_finding` is present when
+    nothing but devices is present or uncertain and something was called normal or absent.
     """
     described: dict[str, Status] = {}
     concluded: dict[str, Status] = {}
+    addenda: list[dict[str, Status]] = []
     normal = False
     for section in report.sections:
-        normal |= _read(film_sentences(section), concluded if section.name == "impression" else described)
-    return conclude({**described, **concluded}, normal=normal)
+        told = concluded if section.name == "impression" else described
+        if section.name == "addendum":
+            addenda.append(told := {})
+        normal |= _read(film_sentences(section), told)
+    statuses = {**described, **concluded}
+    for addendum in addenda:
+        statuses |= addendum
+    return conclude(statuses, normal=normal)
 
 
 def conclude(told: Statuses, *, normal: bool = False) -> Statuses:
@@ -66,12 +73,12 @@ def conclude(told: Statuses, *, normal: bool = False) -> Statuses:
 
 
 def film_sentences(section: Section) -> Iterator[str]:
-    """The sentences of a section that describe the film: all of findings and impression.
+    """The sentences of a section that describe the film: all of findings, impression and addendum.
 
     Of a text without sections those are left out that tell of the patient and not of a picture; everywhere
     the boxes of a form that nobody filled in.
     """
-    if section.name not in ("findings", "impression", "body"):
+    if section.name not in DESCRIBING:
         return
     blank = is_blank(section.text)
     for sentence in split_sentences(section.text):

@@ -37,10 +37,17 @@ class ImageRef:
     instance_key: str | None = None
 
 
+DESCRIBING = ("findings", "impression", "body", "addendum")
+"""Names of the sections that say what the image shows."""
+
+
 @redacted
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One part of a report. `name` is lower case: findings, impression, indication, comparison, body, …"""
+    """One part of a report.
+
+    `name` is lower case: findings, impression, indication, comparison, body, addendum, preliminary, …
+    """
 
     name: str
     text: str
@@ -68,11 +75,11 @@ class Report:
 
     @property
     def described(self) -> str:
-        """What the report says of the film: findings and impression, or the unsectioned text.
+        """What the report says of the film: findings, impression and addenda, or the unsectioned text.
 
         This is what is embedded. Indication, comparison and technique speak of something else.
         """
-        told = [s.text for s in self.sections if s.name in ("findings", "impression", "body")]
+        told = [s.text for s in self.sections if s.name in DESCRIBING]
         return " ".join(told)
 
 

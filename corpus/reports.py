@@ -7,40 +7,110 @@ text: the patterns have no nested repetition, and each is anchored to a word or 
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
-from corpus.forms import opens_with_box
-from corpus.records import Report, Section
+from corpus.lines import ANSWERS, LIST_MARK, joined_lines
+from corpus.readings import Opening, Part, settle_readings
+from corpus.records import DESCRIBING, Report, Section
+
+_CLINICAL = "clinical|relevant|pertinent|patient|brief|brief clinical|relevant clinical|pertinent clinical"
+_ORDERED = (
+    "clinical|admitting|admission|ordering|referring|referral|working|provisional|presumptive|preoperative|pre-op|"
+    "postoperative|post-op|discharge|primary|principal"
+)
+
+
+def _cross(first: str, second: str, between: str = " ") -> tuple[str, ...]:
+    """Every pair of words of two lists."""
+    return tuple(f"{one}{between}{other}" for one in first.split("|") for other in second.split("|"))
+
 
 _HEADINGS: dict[str, tuple[str, ...]] = {
-    "findings": ("findings", "finding", "chest findings", "radiographic findings", "observations"),
+    "findings": (
+        "findings", "finding", "chest findings", "radiographic findings", "observations", "report", "result",
+        "results", "description", "final findings", "preliminary findings",
+    ),
     "impression": (
         "impression", "impressions", "conclusion", "conclusions", "opinion", "summary", "interpretation",
         "findings and impression", "findings/impression", "findings / impression", "impression/plan",
+        "final impression", "preliminary impression", "final conclusion",
+        *_cross("final|radiological|radiologic|radiology|radiographic|imaging|x-ray", "diagnosis|diagnoses"),
     ),
     "indication": (
-        "indication", "indications", "clinical indication", "clinical indications", "indication for study",
-        "reason for exam", "reason for examination", "reason for study", "reason for this examination",
-        "clinical information", "clinical question", "reason",
+        "indication", "indications", "clinical indication", "clinical indications", "reason", "request",
+        "referral", "question", "exam reason", "examination reason", "symptoms", "complaint", "complaints",
+        "chief complaint", "presenting complaint", "presenting symptoms", "signs and symptoms",
+        "signs/symptoms", "referral reason", "reason for exam/indication", "indications/clinical history",
+        "indication/history", "indication/clinical history",
+        *_cross("reason for|indication for|reason for this",
+                "exam|examination|study|referral|request|visit|order|test|imaging"),
+        *_cross(_CLINICAL,
+                "information|info|question|query|details|data|context|notes|note|problem|background|concern|"
+                "statement|indications|symptoms|reason"),
+        *_cross("request|referral|requested|order", "details|information|question|notes|reason|text"),
     ),
     "history": (
-        "history", "clinical history", "patient history", "past medical history", "medical history",
-        "clinical history/indication", "history of present illness",
+        "history", "past medical history", "medical history", "clinical history/indication", "hx", "dx",
+        "background", "history of present illness", "clinical history and indication",
+        "history and indication", "history/indication", *_cross(_CLINICAL, "history|hx"),
+        *_cross(_ORDERED, "diagnosis|diagnoses|dx"),
     ),
+    "diagnosis": ("diagnosis", "diagnoses"),  # whose it is, `corpus.readings` decides
     "comparison": ("comparison", "comparisons", "comparison study", "comparison studies", "prior studies"),
     "technique": ("technique", "techniques", "procedure", "protocol", "views", "procedure comments"),
     "examination": ("examination", "examinations", "exam", "study", "exam type", "type of examination"),
     "recommendation": ("recommendation", "recommendations", "notification", "notifications"),
 }  # fmt: skip
-_SECTION_OF = {heading: name for name, headings in _HEADINGS.items() for heading in headings}
-_ANY_HEADING = "|".join(re.escape(h) for h in sorted(_SECTION_OF, key=len, reverse=True))
+_OPENINGS: dict[Opening, tuple[str, ...]] = {
+    "preliminary": (
+        "wet read", "wet reading", "wet-read", "wetread", "preliminary", "prelim", "provisional report",
+        *_cross("preliminary|prelim", "report|radiology report|read|reading|interpretation|result|results"),
+        *_cross("resident|overnight|initial|on-call|nighthawk|emergency|ed|er",
+                "read|reading|interpretation"),
+    ),
+    "final": (
+        "final report", "final radiology report", "original report", "end of addendum", "end addendum",
+        *_cross("final|attending", "read|reading|interpretation"),
+    ),
+    "addendum": (
+        "addendum", "addenda", "amendment", "correction",
+        *_cross("addended|amended|corrected|revised", "report|findings|impression"),
+    ),
+}  # fmt: skip
+_OPENING_OF: dict[str, Opening] = {
+    **{heading: opening for opening, headings in _OPENINGS.items() for heading in headings},
+    "preliminary findings": "preliminary",
+    "preliminary impression": "preliminary",
+    "final findings": "final",
+    "final impression": "final",
+    "final conclusion": "final",
+}
+_SECTION_OF = {
+    **{heading: name for name, headings in _HEADINGS.items() for heading in headings},
+    **{heading: "body" for headings in _OPENINGS.values() for heading in headings},
+}
+
+
+def _either(headings: Iterable[str]) -> str:
+    """A pattern of any of them, the longest first."""
+    return "|".join(re.escape(heading) for heading in sorted(headings, key=len, reverse=True))
+
+
+_ANY_HEADING = _either(_SECTION_OF)
+_CAPITAL_HEADING = _either(_SECTION_OF.keys() - {"result", "results", "description"})  # "LAB RESULT:" is none
+_ANY_OPENING = _either(heading for headings in _OPENINGS.values() for heading in headings)
 
 # A heading opens a line or follows a full stop, in any case, and ends in a colon; in capitals it may stand
-# anywhere ("… clear IMPRESSION: normal"); without a colon it must have the line to itself.
+# anywhere ("… clear IMPRESSION: normal"); without a colon it must have the line to itself. What opens a
+# reading may have a number, a name or a time before its colon, and signs around it on a line of its own.
 _HEADING = re.compile(
     rf"(?:^[ ]?|(?<=[.;?!\])] ))(?P<any>(?i:{_ANY_HEADING})) ?:"
-    rf"|(?<![A-Za-z/])(?P<capitals>{_ANY_HEADING.upper()}) ?:"
-    rf"|^[ ]?(?P<alone>(?i:{_ANY_HEADING}))[ ]?$",
+    rf"|(?:^[ ]?|(?<=[.;?!\])] ))(?P<opening>(?i:{_ANY_OPENING}))"
+    r"(?P<suffix>[ (#](?:[^\n:.]|[:.](?=\d)|(?<=[DM]r)\.){1,40}):"
+    rf"|(?<![A-Za-z/])(?=[A-Z][A-Z-])(?P<capitals>{_CAPITAL_HEADING.upper()}) ?:"
+    rf"|^[ ]?(?P<alone>(?i:{_ANY_HEADING}))[ ]?$"
+    rf"|^[*_=# -]{{0,20}}(?P<signed>(?i:{_ANY_OPENING}))(?P<number>[*_=# \d-]{{0,20}})$",
     re.MULTILINE,
 )
 _NOT_OF_THE_FILM = frozenset({"indication", "history", "comparison", "technique", "examination"})
@@ -55,9 +125,8 @@ _LINE_END = re.compile(r"\r\n?|[\u2028\u2029\f\v\x85]")
 # Zero-width signs and the byte-order mark carry nothing; other control signs part words.
 _INVISIBLE = re.compile(r"[\u200b-\u200f\u2060\ufeff\u00ad]")
 _BLANKS = re.compile(r"[^\S\n]+|[\x00-\x08\x0e-\x1f\x7f]+")
-_ANSWERS = r"(?:yes|no|none|nil|negative|positive|absent|present)"
 _LEADERS = re.compile(
-    rf"(?<=[^\W_])[ ]?(?:\t+|\.{{3,}}|_{{2,}}|…+)\s?(?={_ANSWERS}\b[ ]?(?:[.;,\t\n]|$))", re.IGNORECASE
+    rf"(?<=[^\W_])[ ]?(?:\t+|\.{{3,}}|_{{2,}}|…+)\s?(?={ANSWERS}\b[ ]?(?:[.;,\t\n]|$))", re.IGNORECASE
 )
 _PARAGRAPH = re.compile(r"\n ?(?:\n ?)+")
 
@@ -90,28 +159,37 @@ def parse_report(study_id: str, text: str) -> Report:
     """
     text = clean_text(text)
     matches = list(_HEADING.finditer(text))
-    found: list[tuple[str, str]] = []
     opening = text[: matches[0].start()] if matches else text
-    found.append(("body", _LETTERHEAD.sub("", opening)))
+    found = [Part("body", _LETTERHEAD.sub("", opening))]
     ends = [*(m.start() for m in matches[1:]), len(text)][: len(matches)]
-    for match, end in zip(matches, ends, strict=True):
-        heading = match["any"] or match["capitals"] or match["alone"]
-        found.append((_SECTION_OF[heading.lower()], text[match.end() : end]))
-    if not any(name == "findings" for name, _ in found):
-        found = [part for section in found for part in _free_paragraphs(*section)]
-    sections = tuple(Section(name, kept) for name, part in found if (kept := part.strip()))
+    found += [_part(match, text[match.end() : end]) for match, end in zip(matches, ends, strict=True)]
+    if not any(part.name == "findings" for part in found):
+        found = [piece for part in found for piece in _free_paragraphs(part)]
+    sections = tuple(Section(name, kept) for name, part in settle_readings(found) if (kept := part.strip()))
     return Report(f"{study_id}#report", sections)
 
 
-def _free_paragraphs(name: str, text: str) -> Iterator[tuple[str, str]]:
+def _part(match: re.Match[str], text: str) -> Part:
+    """The heading that was found, and its text."""
+    heading = next(word for group in _GROUPS if (word := match[group])).lower()
+    opening = _OPENING_OF.get(heading)
+    if opening is not None:
+        text = _LETTERHEAD.sub("", text)
+    return Part(_SECTION_OF[heading], text, opening, match["suffix"] or match["number"] or "")
+
+
+_GROUPS = ("any", "opening", "capitals", "alone", "signed")
+
+
+def _free_paragraphs(part: Part) -> Iterator[Part]:
     """Set apart the paragraphs below an indication or comparison: they are the description."""
-    if name not in _NOT_OF_THE_FILM:
-        yield name, text
+    if part.name not in _NOT_OF_THE_FILM and part.opening != "preliminary":
+        yield part
         return
-    first, *others = _PARAGRAPH.split(text.strip())
-    yield name, first
+    first, *others = _PARAGRAPH.split(part.text.strip())
+    yield replace(part, text=first)
     if others:
-        yield "body", "\n\n".join(others)
+        yield Part("body", "\n\n".join(others))
 
 
 _ABBREVIATIONS = frozenset(
@@ -136,20 +214,10 @@ _ABBREVIATIONS = frozenset(
     | {"incl", "resp", "ca", "al", "inc", "jr", "sr", "dept", "pt"}
 )
 _STOP_OR_MARK = re.compile(r"(?<=\s)(?=\(?(?P<number>\d{1,2})[.)]\s[A-Z])|[.!?]+[\"')\]]*")
-_LIST_MARK = re.compile(r"\(?(?P<number>\d{1,2})[.)](?=\s|[A-Z])|[-*•‣▪]\s")
 _LAST_WORD = re.compile(r"[^\s(\[\"']{1,20}$")
 _NEXT_WORDS = re.compile(r"([A-Za-z]{2,})(?:[\s,]|$)")
-_ANSWER = re.compile(rf"\s?{_ANSWERS}\b\s?(?:[.;,]|$)", re.IGNORECASE)
+_ANSWER = re.compile(rf"\s?{ANSWERS}\b\s?(?:[.;,]|$)", re.IGNORECASE)
 _SPACES = re.compile(r"\s+")
-_SHORT_LINE = 50
-_LONGEST_ITEM = 4
-_DENIED_LIST = re.compile(
-    r"(?:^|\s)(?:no|nil|without|negative for|free of|absence of|(?:evidence|signs?) of)\s?:$"
-    r"|^(?:there (?:is|are) )?(?:no|nil|without|negative for|no (?:evidence|signs?) of)$",
-    re.IGNORECASE,
-)
-_FORM_LINE = re.compile(rf"[^:]{{2,60}}: ?{_ANSWERS}[.;,]?$", re.IGNORECASE)
-_ROW = re.compile(rf"(?:right|left|rt|lt|r|l)\b(?! \w+ \w+ )|{_ANSWERS}[.;,]?$", re.IGNORECASE)
 
 
 def split_sentences(text: str) -> list[str]:
@@ -160,89 +228,14 @@ def split_sentences(text: str) -> list[str]:
     dropped. A line end is a blank in a wrapped line, and an end after a short line or before a list mark.
     """
     sentences: list[str] = []
-    for block in _blocks(text):
+    for block in joined_lines(text):
         sentences.extend(_split_block(block))
     return sentences
 
 
-def _blocks(text: str) -> Iterator[str]:
-    """Join wrapped lines and the rows of a list or form to what they belong to; yield the runs of text."""
-    lines = text.splitlines()
-    if len(lines) == 1:
-        yield lines[0].strip()
-        return
-    run = _Run()
-    for line in map(str.strip, lines):
-        if not run.takes(line):
-            if run.lines:
-                yield run.text()
-            run = _Run()
-        run.add(line)
-    if run.lines:
-        yield run.text()
-
-
-class _Run:
-    """Lines that are read as one."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._last = ""
-        self._denies = False  # its first line is "no:": a list follows
-        self._marked: bool | None = None  # whether the rows of that list have marks
-        self._labels = False  # its first line is a label: answers follow
-
-    def takes(self, line: str) -> bool:
-        """Whether a line goes on with what is here."""
-        if not self.lines:
-            return not line
-        if not line:
-            return False
-        mark = _LIST_MARK.match(line)
-        if self._denies:
-            marked = mark is not None
-            return (self._marked in (None, marked)) and (marked or _is_item(line))
-        row = line[mark.end() :] if mark else line
-        if self._labels and (opens_with_box(row) or _ROW.match(row)):
-            return True
-        if mark or opens_with_box(line) or opens_with_box(self._last):
-            return False
-        if _FORM_LINE.match(line) or _FORM_LINE.match(self._last):
-            return False
-        return not (len(self._last) < _SHORT_LINE and line[:1].isupper())
-
-    def add(self, line: str) -> None:
-        """Take a line in."""
-        self._last = line
-        if not line:
-            return
-        if not self.lines:
-            short = len(line) < _SHORT_LINE or line.endswith(":")
-            self._denies = short and _DENIED_LIST.search(line) is not None
-            self._labels = line.endswith(":")
-        elif self._denies:
-            mark = _LIST_MARK.match(line)
-            self._marked = mark is not None
-            line = (line[mark.end() :] if mark else line).strip(" ,;.")
-        elif self._labels and (mark := _LIST_MARK.match(line)):
-            line = line[mark.end() :].strip()
-        self.lines.append(line)
-
-    def text(self) -> str:
-        """The lines, with a blank between; the rows below a denial with commas."""
-        if self._denies:
-            return f"{self.lines[0]} {', '.join(self.lines[1:])}".strip()
-        return " ".join(self.lines)
-
-
-def _is_item(line: str) -> bool:
-    """Whether a line without a mark can be a row of a list: a few words, and no sentence."""
-    return line.count(" ") < _LONGEST_ITEM and line[-1] not in ".:"
-
-
 def _split_block(block: str) -> Iterator[str]:
     """Yield the sentences of one run of text."""
-    opening = _LIST_MARK.match(block)
+    opening = LIST_MARK.match(block)
     number = int(opening["number"] or 0) if opening else 0
     ends: list[int] = []
     marks_end = 0
@@ -266,7 +259,7 @@ def _split_block(block: str) -> Iterator[str]:
 def _without_mark(sentence: str) -> str:
     """Drop blanks around a sentence and the list mark before it; nothing but signs is no sentence."""
     sentence = _SPACES.sub(" ", sentence).strip()
-    mark = _LIST_MARK.match(sentence)
+    mark = LIST_MARK.match(sentence)
     if mark:
         sentence = sentence[mark.end() :].strip()
     return sentence if any(c.isalnum() for c in sentence) else ""
@@ -332,5 +325,5 @@ def sentences(report: Report) -> list[str]:
 
     The place in this list is the sentence's number in its id, `<study_id>#report.<number>`.
     """
-    told = [s.text for s in report.sections if s.name in ("findings", "impression", "body")]
+    told = [s.text for s in report.sections if s.name in DESCRIBING]
     return [sentence for text in told for sentence in split_sentences(text) if says_something(sentence)]
