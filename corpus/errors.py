@@ -73,5 +73,16 @@ class HomeError(SimilarityError):
     """The home folder cannot be used: read-only, full, or open to others."""
 
 
+class ServerUnavailable(HomeError):
+    """A server of the index (Qdrant, Postgres) does not answer, or refuses what it is asked.
+
+    `server`: its kind. `away`: the same call may succeed later, when the server is back.
+    """
+
+    def __init__(self, message: str, server: str = "Qdrant", *, away: bool = False) -> None:
+        super().__init__(message)
+        self.server, self.away = server, away
+
+
 class ExportError(SimilarityError):
     """An answer cannot be written in the form asked for: the source or the disk does not allow it."""

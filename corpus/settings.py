@@ -22,10 +22,20 @@ class Settings(BaseSettings):
         default=None,
         description="SQLAlchemy URL of a Postgres server; without it a SQLite file in the home is used.",
     )
-    qdrant_url: str | None = Field(
-        default=None, description="URL of a Qdrant server; without it the engine runs in this process."
+    qdrant_url: SecretStr | None = Field(
+        default=None,
+        description="URL of a Qdrant server (http without a port means 6333, https 443); without it the "
+        "engine runs in this process.",
     )
     qdrant_api_key: SecretStr | None = Field(default=None, description="API key of that server.")
+    server_timeout_seconds: float = Field(
+        default=30.0, gt=0, le=3600, description="How long Qdrant or Postgres may take for one answer."
+    )
+    server_wait_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        description="How long a job waits for a Qdrant or Postgres server that goes away while it runs.",
+    )
     device: str = Field(default="auto", description="Where encoders run: auto, cpu, cuda, cuda:1, mps.")
     max_image_pixels: int = Field(
         default=120_000_000, gt=0, description="Pictures with more pixels than this are refused unread."

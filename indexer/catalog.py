@@ -15,6 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from corpus.findings import Status
 from corpus.records import ImageRef, Problem, Report, Section, Study
 from corpus.redaction import redacted
+from indexer.database import repeated
 from indexer.models import (
     EncoderRow,
     FilterFieldRow,
@@ -87,6 +88,7 @@ class Catalog:
         """Read through this engine, whose tables are up to date (`database.open_database`)."""
         self.engine = engine
 
+    @repeated
     def versions(self) -> list[Version]:
         """The encoders that the index holds vectors of, oldest first."""
         with self.engine.connect() as connection:
@@ -103,6 +105,7 @@ class Catalog:
         """
         return {**CASE_FIELDS, **self.own_fields()}
 
+    @repeated
     def own_fields(self) -> dict[str, FieldType]:
         """Of the filter fields, those that tables brought."""
         with self.engine.connect() as connection:
@@ -204,12 +207,14 @@ class Catalog:
             )
             yield from result
 
+    @repeated
     def problems(self) -> list[Problem]:
         """What did not become part of the index, by item id."""
         with Session(self.engine) as session:
             rows = session.scalars(sa.select(ProblemRow).order_by(ProblemRow.item_id)).all()
             return [Problem(r.item_id, r.state, r.reason, r.location) for r in rows]  # type: ignore[arg-type]
 
+    @repeated
     def counts(self) -> dict[str, dict[str, int]]:
         """How much there is: studies by source, done vectors by kind, problems by state."""
         grouped: dict[str, InstrumentedAttribute[str]] = {
@@ -249,6 +254,7 @@ class Catalog:
             studies |= {row.study_id: _study(row, pictures.get(row.study_id, ())) for row in rows}
         return studies
 
+    @repeated
     def _rows(
         self,
         select: sa.Select[*tuple[Any, ...]],

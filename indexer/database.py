@@ -1,66 +1,67 @@
 """Opening the catalog's database and bringing its tables up to date."""
 
 import logging
+import math
 import os
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
 import migrations
-from corpus.errors import HomeError, IndexingError, ReadOnlyIndex
+from corpus.errors import IndexingError, ReadOnlyIndex
 from corpus.settings import settings
+from indexer.addresses import address_of, postgres_url
+from indexer.database_failures import database_error, is_of_server
 from indexer.home import Home, home_error
+from indexer.patience import Patience
 from indexer.vectors.read_only import OPENED_READ_ONLY
 
 log = logging.getLogger(__name__)
 
+_PATIENCE = "similarity_patience"
+_CONNECT_SECONDS = 10
 _MIGRATION_LOCK = 0x53494D49  # Postgres advisory lock, so that two processes do not migrate at once
 _READINGS = ("SELECT", "PRAGMA", "SHOW")  # what the statements begin with that only read
 
 
 def database_url(home: Home) -> sa.URL:
-    """The database of this home: `SIMILARITY_DATABASE_URL`, else a SQLite file in the home."""
+    """The database of this home: `SIMILARITY_DATABASE_URL`, else a SQLite file in the home.
+
+    Raises:
+        HomeError: the setting is no URL of a database; it is not repeated.
+    """
     named = settings().database_url
     if named is None:
         return sa.URL.create("sqlite", database=str(home.catalog_file))
-    try:
-        url = sa.make_url(named.get_secret_value())
-    except sa.exc.ArgumentError:
-        raise HomeError(
-            "SIMILARITY_DATABASE_URL is no database URL; write postgresql://user:password@host/database"
-        ) from None
-    if url.get_backend_name() not in ("postgresql", "sqlite"):
-        raise HomeError(f"SIMILARITY_DATABASE_URL names {url.get_backend_name()}; use postgresql")
-    # The driver that is installed, whichever the URL names: others spell the scheme `postgresql://` too.
-    return url.set(drivername="postgresql+psycopg") if url.get_backend_name() == "postgresql" else url
+    return postgres_url(named.get_secret_value())
 
 
-def open_database(home: Home, *, read_only: bool = False) -> sa.Engine:
+def open_database(home: Home, patience: Patience | None = None, *, read_only: bool = False) -> sa.Engine:
     """Open the catalog's database, its tables made or migrated to what this program knows.
 
     Args:
-        home: whose catalog.
+        home: whose catalog it is.
+        patience: of what is `repeated` on it, when its server goes away; default none.
         read_only: whatever would write to it after that raises `ReadOnlyIndex`.
 
     Raises:
         HomeError: it cannot be reached or written.
         IndexingError: it was made by a newer version of the program.
     """
-    url = database_url(home)
-    engine = make_engine(url)
+    url, patience = database_url(home), patience or Patience()
+    engine = make_engine(url, patience)
     try:
         if url.get_backend_name() == "sqlite":
             _make_private(Path(str(url.database)))
         with home.lock(name="catalog"):
-            migrate(engine)
+            patience.ask(lambda: migrate(engine), url.get_backend_name())
     except OSError as error:
         engine.dispose()
         raise home_error(home.folder, error) from error
-    except sa.exc.OperationalError as error:
-        engine.dispose()
-        raise database_error(engine, error) from error
     except BaseException:
         engine.dispose()
         raise
@@ -69,14 +70,58 @@ def open_database(home: Home, *, read_only: bool = False) -> sa.Engine:
     return engine
 
 
-def make_engine(url: sa.URL) -> sa.Engine:
-    """An engine with what each database needs: WAL and foreign keys on SQLite."""
+def make_engine(url: sa.URL, patience: Patience | None = None) -> sa.Engine:
+    """An engine with what each database needs: WAL and foreign keys on SQLite, time limits on Postgres.
+
+    Where the server, the file or the network fails, its calls raise `HomeError` in place of SQLAlchemy's
+    errors; what is wrong with a statement stays SQLAlchemy's.
+    """
+    sqlite = url.get_backend_name() == "sqlite"
     # Parameters are cases and names: they belong in no traceback and no log.
     # A server may have been restarted since a connection was used last: a file may not.
-    engine = sa.create_engine(url, hide_parameters=True, pool_pre_ping=url.get_backend_name() != "sqlite")
-    if engine.dialect.name == "sqlite":
+    engine = sa.create_engine(
+        url,
+        hide_parameters=True,
+        pool_pre_ping=not sqlite,
+        connect_args={} if sqlite else _time_limits(url),
+        execution_options={_PATIENCE: patience or Patience()},
+    )
+    if sqlite:
         event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "handle_error", _explain)
     return engine
+
+
+class _OnEngine(Protocol):
+    """What reads or writes through an engine."""
+
+    @property
+    def engine(self) -> sa.Engine:
+        """Through which one."""
+        ...
+
+
+Self = TypeVar("Self", bound=_OnEngine)
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def repeated(
+    method: Callable[Concatenate[Self, Given], Result],
+) -> Callable[Concatenate[Self, Given], Result]:
+    """Have a method called again while the engine's server is away, within the engine's patience.
+
+    The method reads, or writes in one transaction that may be made twice, since nobody knows whether a
+    transaction whose end was not heard came to pass; its arguments can be read twice, too.
+    """
+
+    @wraps(method)
+    def repeating(self: Self, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        patience: Patience = self.engine.get_execution_options().get(_PATIENCE) or Patience()
+        name = f"Postgres at {address_of(self.engine.url)}"
+        return patience.ask(lambda: method(self, *args, **kwargs), name)
+
+    return repeating
 
 
 def migrate(engine: sa.Engine) -> None:
@@ -106,15 +151,28 @@ def migrate(engine: sa.Engine) -> None:
     log.info("catalog migrated to %s", migrations.HEAD)
 
 
-def database_error(engine: sa.Engine, error: sa.exc.DBAPIError) -> HomeError:
-    """What a failed statement means to a person, in one line and without its parameters."""
-    reason = str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
-    where = engine.url.render_as_string(hide_password=True)
-    if "full" in reason:
-        reason = "the disk is full; make room and run the command again"
-    elif "readonly" in reason or "read-only" in reason:
-        reason = "it is read-only; name another home with SIMILARITY_HOME"
-    return HomeError(f"the catalog {where} cannot be used: {reason}")
+def _explain(context: sa.ExceptionContext) -> BaseException | None:
+    """The sentence in place of what a driver says of a server that fails; a ping's failure is the pool's."""
+    error = context.sqlalchemy_exception
+    if context.is_pre_ping or context.engine is None or not isinstance(error, sa.exc.DBAPIError):
+        return None
+    connecting = context.connection is None
+    if not connecting and not is_of_server(error, context.is_disconnect):
+        return None
+    return database_error(context.engine, error, context.is_disconnect)
+
+
+def _time_limits(url: sa.URL) -> dict[str, int]:
+    """What ends a call on a server that went silent; what the URL itself says counts before it."""
+    seconds = math.ceil(settings().server_timeout_seconds)
+    limits = {
+        "connect_timeout": min(seconds, _CONNECT_SECONDS),
+        "tcp_user_timeout": seconds * 1000,
+        "keepalives_idle": seconds,
+        "keepalives_interval": max(1, seconds // 3),
+        "keepalives_count": 3,
+    }
+    return {name: value for name, value in limits.items() if name not in url.query}
 
 
 def _revision(engine: sa.Engine) -> str | None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from corpus.errors import EmptyIndex, FingerprintMismatch
 from corpus.settings import settings
+from indexer.addresses import qdrant_address
 from indexer.calibrations import Calibrations
 from indexer.catalog import Catalog, Version
 from indexer.database import database_url, open_database
 from indexer.home import Home
 from indexer.ledger import collection_of
+from indexer.patience import Patience
 from indexer.vectors.read_only import ReadOnlyStore
 from indexer.vectors.store import VectorStore
 
@@ -60,7 +62,8 @@ class Index:
             read_only: whatever would write raises `ReadOnlyIndex`, and no home is made where there is none.
                 One process writes at a time; on a Qdrant server and beside a service, readers do not wait for
                 it.
-            on_wait: told once, in one line, when another process owns the index and this one waits.
+            on_wait: told, in one line, when another process owns the index and this one waits, and, of an
+                index open for writing, when a server goes away and is waited for.
 
         Raises:
             EmptyIndex: it is opened read-only, and there is none yet.
@@ -72,8 +75,8 @@ class Index:
             opened = _existing(home) if read_only else home if isinstance(home, Home) else Home.open(home)
             if not read_only:
                 held.enter_context(opened.lock(on_wait, name="writer"))
-            store = held.enter_context(open_store(opened, on_wait))
-            engine = open_database(opened, read_only=read_only)
+            store = held.enter_context(open_store(opened, on_wait, None if read_only else _patience(on_wait)))
+            engine = open_database(opened, None if read_only else _patience(on_wait), read_only=read_only)
             held.callback(engine.dispose)
             index = cls(opened, Catalog(engine), store, held.pop_all(), read_only=read_only)
         if encoder is not None:
@@ -201,15 +204,20 @@ def mismatch(version: Version, name: str, fingerprint: str) -> str:
 
 
 @contextmanager
-def open_store(home: Home, on_wait: Callable[[str], None] | None = None) -> Iterator[VectorStore]:
+def open_store(
+    home: Home, on_wait: Callable[[str], None] | None = None, patience: Patience | None = None
+) -> Iterator[VectorStore]:
     """The vector store of a home: the Qdrant server of `SIMILARITY_QDRANT_URL`, else the embedded one.
+
+    `patience`: how long a server that goes away is waited for; default not at all.
 
     Raises:
         IndexInUse: another process owns the embedded one, and did not end in time.
+        HomeError: URL or key of the server cannot be one.
     """
     from indexer import owner  # late: with a server the engine is not needed
 
-    served = server_store()
+    served = server_store(patience)
     if served is None:
         with owner.embedded_store(home, on_wait) as store:
             yield store
@@ -220,13 +228,21 @@ def open_store(home: Home, on_wait: Callable[[str], None] | None = None) -> Iter
         served.close()
 
 
-def server_store() -> VectorStore | None:
-    """The store on the Qdrant server of `SIMILARITY_QDRANT_URL`; None where none is named."""
-    url, key = settings().qdrant_url, settings().qdrant_api_key
-    if url is None:
+def server_store(patience: Patience | None = None) -> VectorStore | None:
+    """The store on the Qdrant server of `SIMILARITY_QDRANT_URL`; None where none is named.
+
+    Raises:
+        HomeError: URL or key cannot be one; they are not repeated.
+    """
+    named = settings().qdrant_url
+    if named is None:
         return None
-    from qdrant_client import QdrantClient
+    address = qdrant_address(named.get_secret_value())
+    from indexer.vectors.server import ServerStore, connect
 
-    from indexer.vectors.server import ServerStore
+    return ServerStore(connect(address, settings().qdrant_api_key), f"Qdrant at {address.url}", patience)
 
-    return ServerStore(QdrantClient(url=url, api_key=key.get_secret_value() if key else None, timeout=60))
+
+def _patience(on_wait: Callable[[str], None] | None) -> Patience:
+    """Of a job that writes, for one server."""
+    return Patience(settings().server_wait_seconds, on_wait)

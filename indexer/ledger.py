@@ -20,6 +20,7 @@ from corpus.records import Problem, Study
 from corpus.redaction import redacted
 from corpus.subjects import key_of
 from indexer.catalog import Version, chunks
+from indexer.database import repeated
 from indexer.home import Home
 from indexer.models import (
     Base,
@@ -134,12 +135,13 @@ class Ledger:
 
     def __init__(self, engine: sa.Engine, home: Home) -> None:
         """Write through this engine; the caller owns the home's lock."""
-        self._engine = engine
+        self.engine = engine
         self._home = home
 
+    @repeated
     def register(self, version: Version) -> None:
         """Enter an encoder, or where it now lies."""
-        with self._engine.begin() as session:
+        with self.engine.begin() as session:
             known = session.scalar(
                 sa.select(EncoderRow.fingerprint).where(EncoderRow.fingerprint == version.fingerprint)
             )
@@ -161,13 +163,15 @@ class Ledger:
                     .values(folder=version.folder)
                 )
 
+    @repeated
     def add_fields(self, fields: Mapping[str, FieldType]) -> None:
         """Enter filter fields that are not known yet."""
-        with self._engine.begin() as session:
-            session.execute(
-                sa.insert(FilterFieldRow), [{"name": n, "type": k.value} for n, k in fields.items()]
-            )
+        with self.engine.begin() as session:
+            known = set(session.scalars(sa.select(FilterFieldRow.name)))
+            new = [{"name": n, "type": k.value} for n, k in fields.items() if n not in known]
+            _put(session, FilterFieldRow, new)
 
+    @repeated
     def known_studies(self, study_ids: Iterable[str], fingerprint: str) -> dict[str, KnownStudy]:
         """What the catalog and this version's ledger hold of these studies."""
         content: dict[str, str] = {}
@@ -189,7 +193,7 @@ class Ledger:
         for of, kind in of_kind:
             mine = (of.point_id == ItemRow.point_id) & (of.fingerprint == fingerprint)
             select = select.outerjoin(of, mine & (of.kind == kind))
-        with self._engine.connect() as session:
+        with self.engine.connect() as session:
             for chunk in chunks(study_ids):
                 rows = session.execute(
                     sa.select(StudyRow.study_id, StudyRow.content).where(StudyRow.study_id.in_(chunk))
@@ -203,11 +207,12 @@ class Ledger:
                     items.setdefault(row.study_id, {})[row.item_id] = known
         return {study_id: KnownStudy(content[study_id], items.get(study_id, {})) for study_id in content}
 
+    @repeated
     def done(self, points: Iterable[UUID], fingerprint: str) -> dict[Key, Done]:
         """Of these points, those that are done in a version, by what they are done as."""
         found: dict[Key, Done] = {}
         columns = (LedgerRow.kind, LedgerRow.point_id, LedgerRow.content, LedgerRow.attributes)
-        with self._engine.connect() as session:
+        with self.engine.connect() as session:
             for chunk in chunks(points):
                 select = sa.select(*columns).where(
                     LedgerRow.fingerprint == fingerprint, LedgerRow.point_id.in_(chunk)
@@ -217,13 +222,14 @@ class Ledger:
                 }
         return found
 
+    @repeated
     def commit(self, step: Step, fingerprint: str, origin: str) -> int:
         """Make a step last, in one transaction. Its vectors are on the disk already.
 
         Returns:
             How many points left the catalog: the store still has them, see `bury`.
         """
-        with self._engine.begin() as session:
+        with self.engine.begin() as session:
             touched = [new.study.study_id for new in step.studies] + list(step.gone)
             old_points, old_sentences = _points_of(session, touched)
             _delete(session, StudyRow.study_id, touched)
@@ -235,15 +241,17 @@ class Ledger:
             _replace_problems(session, step, origin)
         return len(left)
 
+    @repeated
     def forget_problems(self, origin: str, seen: set[str]) -> None:
         """Delete the problems of a source that its newest reading no longer has."""
-        with self._engine.begin() as session:
+        with self.engine.begin() as session:
             held = session.scalars(sa.select(ProblemRow.item_id).where(ProblemRow.origin == origin)).all()
             _delete(session, ProblemRow.item_id, [item for item in held if item not in seen])
 
+    @repeated
     def erase(self, study_ids: Sequence[str], subject_id: str | None) -> int:
         """Delete studies, and every problem of theirs or of the subject; the points become tombstones."""
-        with self._engine.begin() as session:
+        with self.engine.begin() as session:
             points, sentences = _points_of(session, study_ids)
             _delete(session, StudyRow.study_id, study_ids)
             points |= dict.fromkeys(_unsaid(session, sentences), "sentence")
@@ -257,9 +265,10 @@ class Ledger:
                 _delete_problems_under(session, subject_id, "#@_")
         return len(points)
 
+    @repeated
     def bury(self, store: VectorStore) -> int:
         """Delete from the store what has left the catalog; the number of points."""
-        with self._engine.connect() as session:
+        with self.engine.connect() as session:
             left: dict[str, list[UUID]] = {}
             for row in session.execute(sa.select(TombstoneRow.collection, TombstoneRow.point_id)):
                 left.setdefault(row.collection, []).append(row.point_id)
@@ -268,7 +277,7 @@ class Ledger:
             if collection in present:
                 store.delete(collection, points)
                 store.flush(collection)
-            with self._engine.begin() as session:
+            with self.engine.begin() as session:
                 for chunk in chunks(points):
                     session.execute(
                         sa.delete(TombstoneRow).where(
@@ -277,16 +286,18 @@ class Ledger:
                     )
         return sum(map(len, left.values()))
 
+    @repeated
     def points(self, fingerprint: str, kind: str) -> dict[UUID, Done]:
         """Every done point of one kind in one version."""
         columns = (LedgerRow.point_id, LedgerRow.content, LedgerRow.attributes)
         select = sa.select(*columns).where(LedgerRow.fingerprint == fingerprint, LedgerRow.kind == kind)
-        with self._engine.connect() as session:
+        with self.engine.connect() as session:
             return {p: Done(content, attributes) for p, content, attributes in session.execute(select)}
 
+    @repeated
     def forget(self, points: Iterable[UUID], fingerprint: str, kind: str) -> None:
         """Count points of one kind as not done."""
-        with self._engine.begin() as session:
+        with self.engine.begin() as session:
             _forget(session, points, fingerprint, kind)
 
     def _insert(self, session: sa.Connection, step: Step, fingerprint: str) -> None:

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
-import sqlalchemy as sa
-
 from corpus.decode_pool import HANG_SECONDS, DecodePool
 from corpus.deidentify import deidentified
 from corpus.labeler import labeled
@@ -21,7 +19,6 @@ from corpus.records import ItemState, Problem, Source, Study
 from corpus.redaction import redacted
 from corpus.settings import settings
 from indexer.catalog import Version
-from indexer.database import database_error
 from indexer.embedding import Group, Resolved, Work, embed, resolve, start_reading
 from indexer.home import home_error
 from indexer.identity import Identities
@@ -117,6 +114,7 @@ def add_source(
 
     Raises:
         HomeError: the disk is full or read-only.
+        ServerUnavailable: a server went away, and did not come back in time; what was committed is safe.
         WorkerNotStarted: decode processes cannot be started here.
         Stopped: by the observer.
     """
@@ -133,8 +131,6 @@ def add_source(
         job.finish()
     except OSError as error:
         raise home_error(index.home.folder, error) from error
-    except sa.exc.OperationalError as error:
-        raise database_error(index.catalog.engine, error) from error
     return job.added
 
 
@@ -215,6 +211,7 @@ class _Job:
         """Forget problems that are no more, build the search graph if due."""
         # What was noted of a file when it was read holds while the file stands.
         self.ledger.forget_problems(self.origin, self.seen | self.unread)
+        self.ledger.bury(self.index.store)  # what a commit left whose end was not heard
         with self._clock("graph"):
             for kind in self._kinds():
                 self.index.store.optimize(collection_of(kind, self.fingerprint))

@@ -8,7 +8,6 @@ import platform
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -138,9 +137,11 @@ def _database(engine: sa.Engine) -> Check:
             if not sa.inspect(connection).has_table("alembic_version"):
                 return Check("database", "note", f"{where} is empty")
             revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    except SimilarityError as error:
+        return Check("database", "fault", str(error))
     except sa.exc.SQLAlchemyError as error:
-        told = f"{where} does not answer ({type(error).__name__})"
-        return Check("database", "fault", told, "start it, or look at SIMILARITY_DATABASE_URL")
+        told = f"{where} cannot be read ({type(error).__name__})"
+        return Check("database", "fault", told, "restore it from a backup")
     if revision != migrations.HEAD:
         advice = "any command brings its tables up to date; if it refuses, update the program"
         return Check("database", "note", f"its tables are of revision {revision}", advice)
@@ -174,18 +175,7 @@ def _catalog(catalog: Catalog) -> Iterator[Check]:
 def _vectors(home: Home, catalog: Catalog) -> Iterator[Check]:
     store = server_store()
     if store is not None:
-        with_server = Check("vectors", "ok", "the Qdrant server answers")
-        try:
-            store.collections()
-            yield with_server
-            yield from _ledger(store, catalog)
-        except Exception as error:
-            advice = "start it, or look at SIMILARITY_QDRANT_URL and its key"
-            yield Check(
-                "vectors", "fault", f"the Qdrant server does not answer ({type(error).__name__})", advice
-            )
-        finally:
-            store.close()
+        yield from _server(store, catalog)
         return
     line = connect(home) if (home.folder / SOCKET).exists() else None
     if line is not None:
@@ -196,13 +186,27 @@ def _vectors(home: Home, catalog: Catalog) -> Iterator[Check]:
         yield from _ledger(opened, catalog)
 
 
+def _server(store: VectorStore, catalog: Catalog) -> Iterator[Check]:
+    try:
+        store.collections()
+        yield Check("vectors", "ok", "the Qdrant server answers")
+        url, key = settings().qdrant_url, settings().qdrant_api_key
+        if url is not None and key is not None and not url.get_secret_value().startswith("https://"):
+            advice = "on a network that others use, put TLS before Qdrant and write https://"
+            yield Check("key of Qdrant", "note", "it travels unencrypted", advice)
+        yield from _ledger(store, catalog)
+    except SimilarityError as error:
+        yield Check("vectors", "fault", str(error))
+    finally:
+        store.close()
+
+
 def _ledger(store: VectorStore, catalog: Catalog) -> Iterator[Check]:
     """Whether there are as many vectors as the ledger says: `index verify` compares each."""
     held = sum(store.count(name) for name in store.collections())
-    with suppress(sa.exc.SQLAlchemyError):
-        told = sum(catalog.counts()["vectors"].values())
-        if held < told:
-            advice = "run `similarity index verify`, then `similarity index add`"
-            yield Check("ledger", "fault", f"{told:,} vectors are on record, {held:,} are there", advice)
-        else:
-            yield Check("ledger", "ok", f"{held:,} vectors")
+    told = sum(catalog.counts()["vectors"].values())
+    if held < told:
+        advice = "run `similarity index verify`, then `similarity index add`"
+        yield Check("ledger", "fault", f"{told:,} vectors are on record, {held:,} are there", advice)
+    else:
+        yield Check("ledger", "ok", f"{held:,} vectors")

@@ -1,14 +1,22 @@
 """The vector store on a Qdrant server or cluster, through qdrant-client."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import math
+import time
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import SecretStr
 from qdrant_client import QdrantClient, models
 
-from corpus.errors import IndexingError
+from corpus.errors import HomeError, IndexingError, SimilarityError
+from corpus.settings import settings
+from indexer.addresses import QdrantAddress
+from indexer.patience import Patience
 from indexer.vectors.conditions import (
     CASE_FIELDS,
     KEY_FIELDS,
@@ -18,12 +26,16 @@ from indexer.vectors.conditions import (
     payload_key,
 )
 from indexer.vectors.engine import Bool, Clause, DateRange, Empty, NumberRange, filter_of
+from indexer.vectors.failures import KEY_SETTING, explain, timed_out
 from indexer.vectors.store import NO_VECTOR, Form, Hit, Point, Terms, check_points, check_query
 
 _BATCH = 256  # with 512 dimensions about 1 MB of JSON, far under the 5 MB where servers grow slow
 _PAGE = 1_000
 _SEARCH_EF = 256
 _TERMS = "terms"  # the sparse vector's name; a dense one has none
+_REST_SECONDS = 5.0
+"""After a call that spent its whole time in vain, others fail at once for so long, rather than each wait in
+turn: a service would answer nobody for minutes."""
 _RESCORED = 3.0  # times the limit: how many of the int8 candidates are compared exactly
 
 _SCHEMAS = {
@@ -37,12 +49,29 @@ _CARD = "collection"
 payload indexes to read them back from."""
 
 
-class ServerStore:
-    """A `VectorStore` on a server. Every write waits until the server has applied it."""
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
-    def __init__(self, client: QdrantClient) -> None:
-        """Use this client; `close` closes it."""
-        self._client = client
+
+class ServerStore:
+    """A `VectorStore` on a server. Every write waits until the server has applied it.
+
+    Each call is safe to repeat, points being written and deleted by their ids: while the server is away, a
+    call is made again within the store's patience. Beside what the protocol names, each raises
+    `ServerUnavailable` where the server does not answer, or refuses.
+    """
+
+    def __init__(self, client: QdrantClient, name: str = "Qdrant", patience: Patience | None = None) -> None:
+        """Use this client; `close` closes it.
+
+        Args:
+            client: of the server.
+            name: of the server, as people are told it.
+            patience: how long the server is waited for when it goes away; default not at all.
+        """
+        self._client, self._name = client, name
+        self._patience = patience or Patience()
+        self._resting: tuple[float, SimilarityError] | None = None
         self._types: dict[str, dict[str, FieldType]] = {}
         self._shapes: dict[str, tuple[int, Form]] = {}
 
@@ -51,13 +80,7 @@ class ServerStore:
     ) -> None:
         """See `VectorStore.create`. Payload indexes are made before anything is written, so that the server
         builds its graph with the filters in mind."""
-        if not self._client.collection_exists(collection):
-            rarity = models.SparseVectorParams(modifier=models.Modifier.IDF)
-            self._client.create_collection(
-                collection,
-                vectors_config={} if form == "terms" else _params(dim, form),
-                sparse_vectors_config={_TERMS: rarity} if form == "terms" else None,
-            )
+        self._ask(self._make, collection, dim, form)
         self._know(collection)
         held_dim, held_form = self._shapes[collection]
         if (held_dim, held_form) != (dim, form):
@@ -74,13 +97,15 @@ class ServerStore:
             self._index(collection, key, kind)
         if missing:
             known.update(missing)
-            self._client.update_collection(
-                collection, metadata={_CARD: {k: str(t) for k, t in known.items()}}
+            self._ask(
+                self._client.update_collection,
+                collection,
+                metadata={_CARD: {k: str(t) for k, t in known.items()}},
             )
 
     def collections(self) -> list[str]:
         """See `VectorStore.collections`."""
-        return sorted(entry.name for entry in self._client.get_collections().collections)
+        return sorted(entry.name for entry in self._ask(self._list).collections)
 
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         """See `VectorStore.upsert`."""
@@ -89,7 +114,8 @@ class ServerStore:
             return
         check_points(points, *self._shapes[collection])
         for start in range(0, len(points), _BATCH):
-            self._client.upsert(
+            self._ask(
+                self._client.upsert,
                 collection,
                 [_point(point) for point in points[start : start + _BATCH]],
                 wait=True,
@@ -100,7 +126,8 @@ class ServerStore:
         self._know(collection)
         remaining = iter(payloads.items())
         while batch := list(islice(remaining, _BATCH)):
-            self._client.batch_update_points(
+            self._ask(
+                self._client.batch_update_points,
                 collection,
                 [
                     models.OverwritePayloadOperation(
@@ -116,9 +143,8 @@ class ServerStore:
         self._know(collection)
         remaining = iter(ids)
         while batch := list(islice(remaining, _PAGE)):
-            self._client.delete(
-                collection, models.PointIdsList(points=[str(point) for point in batch]), wait=True
-            )
+            gone = models.PointIdsList(points=[str(point) for point in batch])
+            self._ask(self._client.delete, collection, gone, wait=True)
 
     def flush(self, collection: str) -> None:
         """See `VectorStore.flush`. Every write has waited for the server, whose log is on its disk."""
@@ -140,7 +166,8 @@ class ServerStore:
         if isinstance(vector, Terms) and not vector.ids:
             return []
         chosen = filter_of(where, exclude_study_keys, self._types[collection])
-        found = self._client.query_points(
+        found = self._ask(
+            self._client.query_points,
             collection,
             query=_sparse(vector) if isinstance(vector, Terms) else vector.tolist(),
             using=_TERMS if isinstance(vector, Terms) else None,
@@ -162,8 +189,12 @@ class ServerStore:
         points: list[Point] = []
         remaining = iter(ids)
         while batch := list(islice(remaining, _PAGE)):
-            found = self._client.retrieve(
-                collection, [str(point) for point in batch], with_payload=True, with_vectors=True
+            found = self._ask(
+                self._client.retrieve,
+                collection,
+                [str(point) for point in batch],
+                with_payload=True,
+                with_vectors=True,
             )
             points += [_fetched(record) for record in found]
         return points
@@ -173,8 +204,13 @@ class ServerStore:
         self._know(collection)
         offset: models.ExtendedPointId | None = None
         while True:
-            page, offset = self._client.scroll(
-                collection, offset=offset, limit=_PAGE, with_payload=False, with_vectors=False
+            page, offset = self._ask(
+                self._client.scroll,
+                collection,
+                offset=offset,
+                limit=_PAGE,
+                with_payload=False,
+                with_vectors=False,
             )
             yield from (UUID(str(record.id)) for record in page)
             if offset is None:
@@ -183,7 +219,7 @@ class ServerStore:
     def count(self, collection: str) -> int:
         """See `VectorStore.count`."""
         self._know(collection)
-        return self._client.count(collection, exact=True).count
+        return self._ask(self._client.count, collection, exact=True).count
 
     def optimize(self, collection: str) -> bool:
         """See `VectorStore.optimize`. A server does this on its own."""
@@ -192,8 +228,8 @@ class ServerStore:
 
     def drop(self, collection: str) -> None:
         """See `VectorStore.drop`."""
-        if self._client.collection_exists(collection):
-            self._client.delete_collection(collection)
+        if self._ask(self._client.collection_exists, collection):
+            self._ask(self._client.delete_collection, collection)
         self._types.pop(collection, None)
         self._shapes.pop(collection, None)
 
@@ -202,15 +238,52 @@ class ServerStore:
         self._client.close()
 
     def _index(self, collection: str, key: str, kind: FieldType) -> None:
-        self._client.create_payload_index(collection, key, _SCHEMAS[kind], wait=True)
+        self._ask(self._client.create_payload_index, collection, key, _SCHEMAS[kind], wait=True)
+
+    def _list(self) -> models.CollectionsResponse:
+        listed = self._client.get_collections()
+        assert isinstance(listed, models.CollectionsResponse), "JSON of another service"
+        return listed
+
+    def _make(self, collection: str, dim: int, form: Form) -> None:
+        """Make a collection that is not there; one that an unheard call before has made is there."""
+        if self._client.collection_exists(collection):
+            return
+        rarity = models.SparseVectorParams(modifier=models.Modifier.IDF)
+        self._client.create_collection(
+            collection,
+            vectors_config={} if form == "terms" else _params(dim, form),
+            sparse_vectors_config={_TERMS: rarity} if form == "terms" else None,
+        )
+
+    def _ask(self, call: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        """Make a call of the client; its failure is a sentence, and a server that is away is waited for."""
+        return self._patience.ask(lambda: self._once(lambda: call(*args, **kwargs)), self._name)
+
+    def _once(self, call: Callable[[], Result]) -> Result:
+        if self._resting is not None:
+            until, failure = self._resting
+            if time.monotonic() < until:
+                raise failure
+        try:
+            result = call()
+        except Exception as error:  # the client raises nothing narrower
+            failed = explain(error, self._name)
+            if failed is None:
+                raise
+            if timed_out(error):
+                self._resting = time.monotonic() + _REST_SECONDS, failed
+            raise failed from error
+        self._resting = None
+        return result
 
     def _know(self, collection: str) -> None:
         """Read the dimension and the filter fields of a collection, once."""
         if collection in self._shapes:
             return
-        if not self._client.collection_exists(collection):
+        if not self._ask(self._client.collection_exists, collection):
             raise IndexingError(f"there is no collection {collection}")
-        config = self._client.get_collection(collection).config
+        config = self._ask(self._client.get_collection, collection).config
         vectors, sparse = config.params.vectors, config.params.sparse_vectors
         if isinstance(vectors, models.VectorParams):
             self._shapes[collection] = vectors.size, "patches" if vectors.multivector_config else "dense"
@@ -220,6 +293,28 @@ class ServerStore:
             raise IndexingError(f"collection {collection} was not made by Similarity")
         card = (config.metadata or {}).get(_CARD, {})
         self._types[collection] = {key: FieldType(kind) for key, kind in card.items()}
+
+
+def connect(address: QdrantAddress, key: SecretStr | None) -> QdrantClient:
+    """A client of a server; it connects with its first call.
+
+    Raises:
+        HomeError: the key holds what no HTTP header may hold; it is not repeated.
+    """
+    text = key.get_secret_value().strip() if key is not None else ""
+    if not text.isascii() or not text.isprintable():
+        raise HomeError(f"{KEY_SETTING} holds signs that cannot be sent: copy the key again")
+    with warnings.catch_warnings():
+        # The client prints two lines at every command that a key goes over http; `doctor` says it once.
+        warnings.filterwarnings("ignore", "Api key is used with an insecure connection")
+        return QdrantClient(
+            url=address.url,
+            port=address.port,
+            api_key=text or None,
+            timeout=math.ceil(settings().server_timeout_seconds),
+            check_compatibility=False,
+            auth=address.login,
+        )
 
 
 def _params(dim: int, form: Form) -> models.VectorParams:

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from corpus.errors import SimilarityError
+from corpus.errors import ServerUnavailable, SimilarityError
 from retrieval.service import page, problems
 from retrieval.service.edge import Edge
 from retrieval.service.routes import (
@@ -97,3 +97,7 @@ def _load(state: State) -> None:
         gc.freeze()
     except SimilarityError as error:
         log.warning("no encoder is loaded yet: %s", type(error).__name__)
+    try:
+        state.store.collections()
+    except ServerUnavailable as error:  # it may be starting: `/readyz` tells when it answers
+        log.error("%s", error)

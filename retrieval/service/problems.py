@@ -18,6 +18,7 @@ from corpus.errors import (
     HomeError,
     IndexInUse,
     NotAdmitted,
+    ServerUnavailable,
     SimilarityError,
     UnreadableImage,
     UsageError,
@@ -63,7 +64,11 @@ def of_error(error: SimilarityError) -> Refused:
         if isinstance(error, kind):
             if kind is HomeError and "is full" in str(error):
                 return DISK_FULL
+            if isinstance(error, ServerUnavailable) and error.server == "Qdrant":
+                log.error("%s", error)
+                return VECTORS_DOWN
             if kind is HomeError:
+                log.error("%s", error)
                 return DATABASE_DOWN
             if kind is EmptyIndex:
                 return Refused(status, slug, "Nothing has been indexed yet.")
@@ -77,6 +82,13 @@ DATABASE_DOWN = Refused(
     503,
     "database-down",
     "The database does not answer, so nothing can be shown: every look has to be recorded first.",
+    {"Retry-After": "10"},
+)
+VECTORS_DOWN = Refused(
+    503,
+    "vectors-down",
+    "The vector store does not answer, so nothing can be searched: try again in a moment.",
+    {"Retry-After": "10"},
 )
 
 
@@ -129,6 +141,11 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         slug, detail = _HTTP.get(error.status_code, ("wrong-request", "This request cannot be understood."))
         return document(Refused(error.status_code, slug, detail, error.headers), request_id(request))
+
+    @app.exception_handler(sa.exc.TimeoutError)
+    async def overloaded(request: Request, error: sa.exc.TimeoutError) -> JSONResponse:
+        log.error("no connection to the database became free in time")
+        return document(DATABASE_DOWN, request_id(request))
 
     @app.exception_handler(sa.exc.OperationalError)
     async def database(request: Request, error: sa.exc.OperationalError) -> JSONResponse:

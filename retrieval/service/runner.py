@@ -4,10 +4,12 @@ import logging
 import os
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from corpus.errors import HomeError, ServerUnavailable
 from corpus.worker import command
 from retrieval.service.jobs import Job, Jobs, JobState
 
@@ -56,7 +58,7 @@ class Runner:
                 if job is not None:
                     self._do(job)
                     continue
-            except sa.exc.SQLAlchemyError as error:
+            except (HomeError, sa.exc.SQLAlchemyError) as error:
                 log.error("jobs cannot be looked for: %s", type(error).__name__)
             self._bell.wait(_LOOK_SECONDS)
             self._bell.clear()
@@ -75,8 +77,9 @@ class Runner:
         )
         try:
             while process.poll() is None and not self._closing.is_set():
-                if not self._jobs.note(job.job_id):
-                    break  # cancelled
+                with suppress(ServerUnavailable):  # the job waits for the database by itself
+                    if not self._jobs.note(job.job_id):
+                        break  # cancelled
                 try:
                     process.wait(_SIGN_SECONDS)
                 except subprocess.TimeoutExpired:

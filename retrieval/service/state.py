@@ -20,6 +20,7 @@ from retrieval.service.edge import Metrics
 from retrieval.service.jobs import Jobs
 from retrieval.service.limits import RateLimit
 from retrieval.service.pictures import PicturePool
+from retrieval.service.readiness import Readiness
 from retrieval.service.runner import Runner
 from retrieval.service.searcher import Searcher
 from retrieval.service.slow import SlowLane
@@ -43,6 +44,7 @@ class State:
         self.slow = SlowLane(home.folder)
         self.searcher = Searcher(self._prepare, self.metrics.batch.observe)
         self.jobs = Jobs(catalog.engine)
+        self.readiness = Readiness()
         self.closing = threading.Event()
         self._runner: Runner | None = None
         self._index = Index(home, catalog, store, held)

@@ -11,10 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from corpus.errors import IndexInUse, OwnerGone, SimilarityError, UsageError
+from corpus.errors import IndexInUse, OwnerGone, ServerUnavailable, SimilarityError, UsageError
 from corpus.worker import give_way
 from indexer.database import open_database
 from indexer.home import Home
@@ -46,7 +47,7 @@ def main(job_id: str) -> int:
             jobs.end(job_id, JobState.FAILED, error=str(error))
         else:
             jobs.end(job_id, JobState.DONE, outcome)
-    except Stopped:
+    except (Stopped, ServerUnavailable):  # without the database nothing can be written down
         return 1
     finally:
         engine.dispose()
@@ -127,8 +128,9 @@ def _noting(jobs: Jobs, job_id: str) -> Noting:
         if time.monotonic() - last < _NOTE_SECONDS:
             return
         last = time.monotonic()
-        if not jobs.note(job_id, progress):
-            raise Stopped
+        with suppress(ServerUnavailable):  # work that waits for the database waits for it by itself
+            if not jobs.note(job_id, progress):
+                raise Stopped
 
     return note
 

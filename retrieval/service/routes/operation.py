@@ -26,7 +26,13 @@ async def health() -> schemas.Health:
 )
 def readiness(response: Response, state: Shared) -> schemas.Readiness:
     """Whether it can answer; asked without a token."""
-    checks = {"database": _database(state), "vectors": _vectors(state), "encoder": _encoder(state)}
+    checks = state.readiness.look(
+        {
+            "database": ("does not answer", lambda: _database(state)),
+            "vectors": ("do not answer", lambda: _vectors(state)),
+            "encoder": ("unknown", lambda: _encoder(state)),
+        }
+    )
     ready = not state.closing.is_set() and all(told == "ok" for told in checks.values())
     if not ready:
         response.status_code = 503
@@ -48,26 +54,17 @@ def metrics(actor: Reader, state: Shared) -> Response:
 
 
 def _database(state: State) -> str:
-    try:
-        with state.catalog.engine.connect() as connection:
-            connection.execute(sa.text("SELECT 1"))
-    except sa.exc.SQLAlchemyError:
-        return "does not answer"
+    with state.catalog.engine.connect() as connection:
+        connection.execute(sa.text("SELECT 1"))
     return "ok"
 
 
 def _vectors(state: State) -> str:
-    try:
-        state.store.collections()
-    except Exception:  # each engine raises its own
-        return "do not answer"
+    state.store.collections()
     return "ok"
 
 
 def _encoder(state: State) -> str:
-    try:
-        if state.catalog.active_version() is None:
-            return "ok"  # an empty index needs none
-    except sa.exc.SQLAlchemyError:
-        return "unknown"
+    if state.catalog.active_version() is None:
+        return "ok"  # an empty index needs none
     return "ok" if state.loaded else "is being loaded"
