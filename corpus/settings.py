@@ -89,6 +89,14 @@ class Settings(BaseSettings):
     secure_cookies: bool = Field(
         default=False, description="Browsers send the session by https only: set it behind a TLS proxy."
     )
+    trusted_proxies: str = Field(
+        default="127.0.0.1, ::1",
+        description="Addresses and networks of the reverse proxies whose X-Forwarded-… and Forwarded headers "
+        "the service believes, separated by commas.",
+    )
+    root_path: str = Field(
+        default="", description="Path below which a reverse proxy serves the page, such as /similarity."
+    )
     proxy_secret: SecretStr | None = Field(
         default=None,
         description="Secret with which a trusted proxy signs the user it names; without it none is trusted.",

@@ -12,8 +12,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from corpus.errors import ServerUnavailable, SimilarityError
+from corpus.settings import settings
 from retrieval.service import page, problems
 from retrieval.service.edge import Edge
+from retrieval.service.proxies import Proxies, networks
 from retrieval.service.routes import (
     cases,
     draft,
@@ -35,11 +37,18 @@ VERSION = "1"
 """Of the HTTP interface: a change that breaks a caller makes it `/v2`."""
 
 
-def create_app(state: State) -> FastAPI:
+def create_app(state: State, root: str = "") -> FastAPI:
     """Make the application over an open state; whoever opened the state closes it.
 
     The encoder of the active version is loaded when the application starts, so that the first search is as
     fast as the next; `/readyz` tells when it is there.
+
+    Args:
+        state: what the service holds open.
+        root: path below which a reverse proxy serves it, as `retrieval.service.proxies.root_path` gives it.
+
+    Raises:
+        UsageError: `SIMILARITY_TRUSTED_PROXIES` names what is no address.
     """
 
     @asynccontextmanager
@@ -67,6 +76,7 @@ def create_app(state: State) -> FastAPI:
     app.include_router(page.router)
     problems.install(app)
     app.add_middleware(Edge, metrics=state.metrics)
+    app.add_middleware(Proxies, trusted=networks(settings().trusted_proxies), root=root)
     return app
 
 

@@ -1,5 +1,6 @@
 """Who asks a route, and whether they may: bearer token, browser session, or a proxy's signed word."""
 
+import logging
 from typing import Annotated, cast
 from urllib.parse import urlsplit
 
@@ -10,6 +11,8 @@ from corpus.settings import settings
 from retrieval.service.access import Actor, Role, actor_of_proxy
 from retrieval.service.problems import Refused
 from retrieval.service.state import State
+
+log = logging.getLogger(__name__)
 
 COOKIE = "similarity_session"
 _SIGNATURE = "x-similarity-signature"
@@ -83,7 +86,12 @@ def _actor(state: State, request: Request, bearer: str | None, cookie: str | Non
     secret = settings().proxy_secret
     if secret is not None and _SIGNATURE in request.headers:
         key = secret.get_secret_value().encode()
-        return actor_of_proxy(key, request.method, request.url.path, request.headers)
+        # A proxy signs the path that it sends, or the one that it was asked for.
+        for path in {str(request.state.received_path), str(request.scope["path"])}:
+            actor = actor_of_proxy(key, request.method, path, request.headers)
+            if actor is not None:
+                return actor
+        return None
     if cookie is not None:
         require_same_origin(request)
         return state.tokens.actor_of_session(cookie)
@@ -101,10 +109,21 @@ def require_same_origin(request: Request) -> None:
     if request.method in ("GET", "HEAD"):
         return
     site = request.headers.get("sec-fetch-site")
-    origin = urlsplit(request.headers.get("origin", "")).netloc
-    same = site == "same-origin" if site is not None else origin == request.headers.get("host", "")
+    host, origin = request.headers.get("host", ""), urlsplit(request.headers.get("origin", ""))
+    same = site == "same-origin" if site is not None else _plain(origin.netloc) == _plain(host) != ""
     if not same:
+        log.warning(
+            "a browser's request was refused: its page is of %.100r, and it asks for %.100r; "
+            "behind a proxy, name the proxy in SIMILARITY_TRUSTED_PROXIES and let it send X-Forwarded-Host",
+            origin.netloc,
+            host,
+        )
         raise Refused(403, "other-site", "This was asked by another web site: open the page itself.")
+
+
+def _plain(host: str) -> str:
+    """A host without the port that its scheme has by default: browsers leave it out, some proxies do not."""
+    return host.lower().removesuffix(":80").removesuffix(":443")
 
 
 Reader = Annotated[Actor, Depends(Requires(Role.READER))]

@@ -18,12 +18,14 @@ TYPES: Final = {
 }
 
 
+@router.head("/")
 @router.get("/")
 def page() -> Response:
     """The page itself."""
     return _file("index.html")
 
 
+@router.head("/web/{name}")
 @router.get("/web/{name}")
 def part(name: str) -> Response:
     """A script, style or drawing of the page."""

@@ -10,7 +10,12 @@ import click
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Put a TLS proxy in front before you open it."
 )
-def serve(port: int, host: str) -> None:
+@click.option(
+    "--root-path",
+    metavar="PATH",
+    help="Path below which a reverse proxy serves the page, such as /similarity (SIMILARITY_ROOT_PATH).",
+)
+def serve(port: int, host: str, root_path: str | None) -> None:
     """Serve the page and the HTTP interface on this home.
 
     While it runs it owns the home's embedded vectors; other commands go through it. Sign in with a token of
@@ -18,4 +23,4 @@ def serve(port: int, host: str) -> None:
     """
     from retrieval.service.serving import run
 
-    run(host, port, on_wait=lambda line: click.echo(line, err=True), on_ready=click.echo)
+    run(host, port, on_wait=lambda line: click.echo(line, err=True), on_ready=click.echo, root=root_path)

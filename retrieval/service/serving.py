@@ -10,9 +10,11 @@ from types import FrameType
 import uvicorn
 
 from corpus.errors import HomeError
+from corpus.settings import settings
 from retrieval.service import logs, slow_worker
 from retrieval.service.app import create_app
 from retrieval.service.connections import Connection
+from retrieval.service.proxies import root_path
 from retrieval.service.slow import half_the_cores
 from retrieval.service.state import State
 
@@ -23,7 +25,13 @@ layers; at Python's 5 ms it would wait for as long at each."""
 _PATIENCE_SECONDS = 20  # for requests under way, when the service is told to end
 
 
-def run(host: str, port: int, on_wait: Callable[[str], None], on_ready: Callable[[str], None]) -> None:
+def run(
+    host: str,
+    port: int,
+    on_wait: Callable[[str], None],
+    on_ready: Callable[[str], None],
+    root: str | None = None,
+) -> None:
     """Serve the home of `settings()` until told to end.
 
     Args:
@@ -31,11 +39,14 @@ def run(host: str, port: int, on_wait: Callable[[str], None], on_ready: Callable
         port: the port; 0 takes a free one.
         on_wait: told once, in one line, that another process owns the index and that this one waits.
         on_ready: told the page's address once it can be opened.
+        root: path below which a reverse proxy serves the page; default is `settings().root_path`.
 
     Raises:
+        UsageError: the root path is none, or a trusted proxy is no address.
         HomeError: the address is taken or not ours, or the home cannot be used.
         IndexInUse: another process owns the vectors, and did not end in time.
     """
+    below = root_path(settings().root_path if root is None else root)
     logs.configure()
     os.environ["OMP_NUM_THREADS"] = str(half_the_cores())  # read when torch is loaded
     listening = _listen(host, port)
@@ -43,7 +54,7 @@ def run(host: str, port: int, on_wait: Callable[[str], None], on_ready: Callable
     state = State.open(on_wait=on_wait)
     try:
         config = uvicorn.Config(
-            create_app(state),
+            create_app(state, below),
             http=Connection,
             log_config=None,
             access_log=False,

@@ -21,8 +21,9 @@ export function onSignedOut(tell) {
 /**
  * Send a request and return the response.
  *
- * `body`: an object becomes JSON, a FormData is sent as it is. `signal` ends it early (AbortError). Throws a
- * Problem for everything else that goes wrong, the network included.
+ * `path`: relative to the page, which a proxy may serve below any other. `body`: an object becomes JSON, a
+ * FormData is sent as it is. `signal` ends it early (AbortError). Throws a Problem for everything else that
+ * goes wrong, the network included.
  */
 export async function send(method, path, body = undefined, signal = undefined) {
   const form = body instanceof FormData;
@@ -41,7 +42,7 @@ export async function send(method, path, body = undefined, signal = undefined) {
   }
   if (response.ok) return response;
   const problem = await problemOf(response);
-  if (problem.slug === "not-signed-in" && path !== "/v1/session") signedOut(problem);
+  if (problem.slug === "not-signed-in" && path !== "v1/session") signedOut(problem);
   throw problem;
 }
 

@@ -61,7 +61,7 @@ function said({ kind, score, text, agree, conflict }) {
 function openButton(desk, hit, label) {
   const picture = hit.image
     ? el("img", {
-        src: `/v1/thumbnails/${hit.image}`,
+        src: `v1/thumbnails/${hit.image}`,
         alt: `Film of ${label.replace(/^\S+ /, "")}`,
         loading: "lazy",
         on: { error: (event) => event.target.replaceWith(el("span", { class: "no-film" }, "This picture is gone.")) },

@@ -58,7 +58,7 @@ async function open(desk, section, pane, bar, showPairs) {
   showFilm(hit.image);
   heading.focus();
   try {
-    const found = await getJson(`/v1/cases/${hit.id}`);
+    const found = await getJson(`v1/cases/${hit.id}`);
     if (desk.opened !== hit) return;
     if (!hit.image && found.images.length) showFilm(found.images[0].id);
     fill(body, details(desk, hit, found, showFilm, showPairs));

@@ -33,9 +33,9 @@ async function write(desk, body) {
   announce("Writing a draft.");
   try {
     const question = { where: whereOf(desk.filters) };
-    const draft = await postJson("/v1/draft", film.body(question));
+    const draft = await postJson("v1/draft", film.body(question));
     if (film !== desk.film) return;
-    const take = async () => save(await (await send("POST", "/v1/exports/draft", film.body(question))).blob(), "draft.txt");
+    const take = async () => save(await (await send("POST", "v1/exports/draft", film.body(question))).blob(), "draft.txt");
     fill(body, told(desk, draft, take));
     announce(draft.drafted ? `A draft of ${counted(draft.sentences.length, "sentence")}.` : draft.reason);
   } catch (problem) {

@@ -53,7 +53,7 @@ function chips(desk, field, words) {
       "li",
       { class: "chip" },
       words,
-      image ? el("img", { src: `/v1/thumbnails/${image}`, alt: name }) : ` ${name}`,
+      image ? el("img", { src: `v1/thumbnails/${image}`, alt: name }) : ` ${name}`,
       button(
         "×",
         () => {

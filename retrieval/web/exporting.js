@@ -18,7 +18,7 @@ export function exportButtons(film, { words, told }) {
   const take = async (form) => {
     problem.textContent = "";
     try {
-      const made = await send("POST", "/v1/exports/localization", film.body({ phrase: words, form }));
+      const made = await send("POST", "v1/exports/localization", film.body({ phrase: words, form }));
       const [, name] = made.headers.get("Content-Disposition").match(/filename="([^"]+)"/);
       save(await made.blob(), name);
       announce(`Saved as ${name}.`);

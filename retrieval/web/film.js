@@ -37,8 +37,8 @@ export class Film {
 
   async #fetch() {
     const response = this.file
-      ? await send("POST", "/v1/previews", formOf({ depth: 16, longest: LONGEST }, this.file))
-      : await send("GET", `/v1/images/${this.image}?depth=16&longest=${LONGEST}`);
+      ? await send("POST", "v1/previews", formOf({ depth: 16, longest: LONGEST }, this.file))
+      : await send("GET", `v1/images/${this.image}?depth=16&longest=${LONGEST}`);
     const told = (name) => Number(response.headers.get(name));
     const size = { fullWidth: told("X-Image-Width"), fullHeight: told("X-Image-Height") };
     return { ...(await decodeGrey(await response.arrayBuffer())), ...size };

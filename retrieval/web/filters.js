@@ -19,7 +19,7 @@ export async function showFilters(desk, section) {
   };
   desk.when(["filters"], () => showChips(chips, desk.filters, again));
   showChips(chips, desk.filters, again);
-  const { fields, parents } = await getJson("/v1/fields");
+  const { fields, parents } = await getJson("v1/fields");
   desk.change({ parents });
   showForm(adding, fields, (filter) => {
     again([...desk.filters, filter]);

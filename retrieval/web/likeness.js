@@ -18,7 +18,7 @@ export function matching(desk, panes, tell) {
 
   function likeness() {
     const { film, openedFilm } = desk;
-    known ??= postJson("/v1/likeness", film.body({ hit: openedFilm.image })).catch((error) => {
+    known ??= postJson("v1/likeness", film.body({ hit: openedFilm.image })).catch((error) => {
       known = null;
       throw error;
     });

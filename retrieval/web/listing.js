@@ -68,7 +68,7 @@ function beginning() {
 
 function row(id, dialog, desk) {
   const words = el("span", { class: "quiet" }, "Loading …");
-  getJson(`/v1/cases/${id}`).then(
+  getJson(`v1/cases/${id}`).then(
     (found) => {
       const findings = exact(found.findings.present, desk.parents).map(spoken).join(", ") || "no finding stated";
       const open = () => {
@@ -83,7 +83,7 @@ function row(id, dialog, desk) {
 }
 
 async function exportTable() {
-  const table = await send("POST", "/v1/exports/list", { cases: lists.cases.map((id) => ({ id })) });
+  const table = await send("POST", "v1/exports/list", { cases: lists.cases.map((id) => ({ id })) });
   save(await table.blob(), `${lists.current.replace(/[^\p{L}\p{N} _-]/gu, "_")}.csv`);
   announce(`${counted(lists.cases.length, "case")} exported.`);
 }

@@ -34,7 +34,7 @@ export function showLocating(desk, view, section, panes) {
     found[place].push(asked);
     show();
     try {
-      const { localizations } = await postJson("/v1/localize", film.body({ phrases: [words] }));
+      const { localizations } = await postJson("v1/localize", film.body({ phrases: [words] }));
       const [told] = localizations;
       Object.assign(asked, { told, heat: await heatOf(told.heat) });
       asked.edge = told.mask && outlineOf(told.mask, asked.colour);

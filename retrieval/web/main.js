@@ -23,7 +23,7 @@ import { View } from "./view.js";
 async function tellIndex(desk) {
   const words = byId("index-words");
   try {
-    const { studies, versions } = await getJson("/v1/index");
+    const { studies, versions } = await getJson("v1/index");
     const number = Object.values(studies).reduce((sum, of) => sum + of, 0);
     const active = versions.find(({ state }) => state === "active");
     words.textContent = [counted(number, "study", "studies"), active && `encoder ${active.name}`].filter(Boolean).join(" · ");

@@ -20,7 +20,7 @@ export async function search(desk) {
   desk.change({ search: { state: "loading" }, answer: null, opened: null });
   announce("Searching.");
   try {
-    const answer = await postJson("/v1/search", bodyOf(desk, null), asking.signal);
+    const answer = await postJson("v1/search", bodyOf(desk, null), asking.signal);
     desk.change({ search: { state: "done" }, answer });
     announce(answer.hits.length ? `${counted(answer.hits.length, "case")} found.` : "No case found.");
   } catch (problem) {
@@ -32,7 +32,7 @@ export async function search(desk) {
 /** Fetch the next page of the answer. Throws a Problem, and leaves what is there. */
 export async function more(desk) {
   const { answer } = desk;
-  const next = await postJson("/v1/search", bodyOf(desk, answer.next), running.signal);
+  const next = await postJson("v1/search", bodyOf(desk, answer.next), running.signal);
   if (desk.answer !== answer) return;
   const before = answer.hits.length;
   const hits = [...answer.hits, ...next.hits.map((hit, at) => ({ ...hit, rank: before + at + 1 }))];

@@ -13,7 +13,7 @@ export async function begin(enter) {
   // The session ended elsewhere: what is on the screen goes, and why is said.
   onSignedOut((problem) => askForToken(problem.message));
   try {
-    greet(await getJson("/v1/session"), enter);
+    greet(await getJson("v1/session"), enter);
   } catch (problem) {
     askForToken(problem.status === 401 ? "" : problem.message);
   }
@@ -22,7 +22,7 @@ export async function begin(enter) {
 async function signIn(enter) {
   const token = byId("token");
   try {
-    const reader = await (await send("POST", "/v1/session", { token: token.value })).json();
+    const reader = await (await send("POST", "v1/session", { token: token.value })).json();
     // Nothing of the reader before may stay on the page.
     if (byId("desk").dataset.used) return location.reload();
     greet(reader, enter);
@@ -54,7 +54,7 @@ function askForToken(why) {
 
 async function leave() {
   try {
-    await send("DELETE", "/v1/session");
+    await send("DELETE", "v1/session");
   } finally {
     location.reload();
   }

@@ -104,6 +104,7 @@ class JobList(Private):
 def create_job(
     actor: Indexer,
     asked: Annotated[JobRequest, Depends(JsonBody(JobRequest))],
+    request: Request,
     response: Response,
     state: Shared,
     request_id: RequestId,
@@ -111,11 +112,11 @@ def create_job(
     """Ask for work on the index; it goes on when nobody watches, and after the service was killed."""
     if asked.source is not None:
         _require_allowed(asked.source)
-    request = asked.model_dump(exclude={"kind"}, exclude_none=True)
+    wanted = asked.model_dump(exclude={"kind"}, exclude_none=True)
     state.audit.write(actor, asked.kind, request_id, _named(state, asked), {"source": asked.source})
-    job = state.jobs.queue(asked.kind, request, actor.name)
+    job = state.jobs.queue(asked.kind, wanted, actor.name)
     state.wake_runner()
-    response.headers["Location"] = f"/v1/jobs/{job.job_id}"
+    response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/jobs/{job.job_id}"
     return _view(job)
 
 

@@ -12,12 +12,14 @@ from retrieval.service.state import State
 router = APIRouter(tags=["operation"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", operation_id="health", response_model=schemas.Health)
 async def health() -> schemas.Health:
     """Whether the process lives; asked without a token."""
     return schemas.Health(status="ok")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     operation_id="readiness",

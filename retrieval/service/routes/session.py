@@ -47,8 +47,8 @@ def sign_in(
         max_age=int(hours * 3600),
         httponly=True,
         samesite="strict",
-        secure=settings().secure_cookies,
-        path="/",
+        secure=settings().secure_cookies or request.url.scheme == "https",
+        path=_path(request),
     )
     return schemas.Me(name=actor.name, role=actor.role, via="session")
 
@@ -62,6 +62,7 @@ def who_am_i(actor: Reader) -> schemas.Me:
 @router.delete("/v1/session", operation_id="sign_out", status_code=204, responses=problems())
 def sign_out(
     actor: Reader,
+    request: Request,
     response: Response,
     state: Shared,
     similarity_session: Annotated[str | None, Cookie(include_in_schema=False)] = None,
@@ -69,4 +70,9 @@ def sign_out(
     """Sign the browser out."""
     if similarity_session is not None:
         state.tokens.close_session(similarity_session)
-    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    response.delete_cookie(COOKIE, path=_path(request), httponly=True, samesite="strict")
+
+
+def _path(request: Request) -> str:
+    """Below which path a browser sends the cookie: the page's own."""
+    return str(request.scope.get("root_path") or "/")
