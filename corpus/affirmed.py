@@ -11,32 +11,41 @@ from collections.abc import Iterator
 from corpus.assertions import locate
 from corpus.findings import Status
 from corpus.labeler import film_sentences
-from corpus.phrases import words
+from corpus.language import Reader, lexicon_of
+from corpus.lexicon import ENGLISH, Lexicon
 from corpus.records import Report
-
-_DENYING = frozenset(
-    ["no", "not", "nor", "without", "or", "and", "any", "evidence", "of", "for", "the", "a", "an"]
-)
-"""Words that lead to what is denied, and go with it."""
 
 
 def affirmed_text(report: Report) -> str:
     """Return the affirmed words of what a report says of the film: lower case, in order, one blank between.
 
-    Empty where everything is denied. Time grows with the length of the report.
+    Empty where everything is denied, and where the report's language has no lexicon. Time grows with the
+    length of the report.
     """
+    lexicon = lexicon_of(report.language)
+    if lexicon is None:
+        return ""
+    reader = Reader(lexicon, report.described)
     return " ".join(
         word
         for section in report.sections
-        for sentence in film_sentences(section)
-        for word in affirmed_words(sentence)
+        for sentence in film_sentences(section, lexicon)
+        for word in affirmed_words(sentence, reader.of(sentence))
     )
 
 
-def affirmed_words(sentence: str) -> Iterator[str]:
-    """Yield the affirmed words of one sentence, without its signs."""
-    tokens = words(sentence)
-    statements = locate(tokens)
+def affirmed_words(sentence: str, lexicon: Lexicon = ENGLISH) -> Iterator[str]:
+    """Yield the affirmed words of one sentence, without its signs.
+
+    Function words of a language other than English are left out: what counts words leaves out English ones.
+    """
+    told = _affirmed_words(sentence, lexicon)
+    yield from told if lexicon.language == "en" else (word for word in told if word not in lexicon.common)
+
+
+def _affirmed_words(sentence: str, lexicon: Lexicon) -> Iterator[str]:
+    tokens = lexicon.tokens(sentence)
+    statements = locate(tokens, lexicon)
     if not statements:  # no word of a finding, a structure or a claim in it
         yield from (token for token in tokens if token[0].isalnum())
     for statement in statements:
@@ -46,7 +55,7 @@ def affirmed_words(sentence: str) -> Iterator[str]:
         hidden: set[int] = set()
         for claim in denied:
             start = claim.start
-            while start > statement.start and tokens[start - 1] in _DENYING:
+            while start > statement.start and tokens[start - 1] in lexicon.denying:
                 start -= 1
             hidden.update(range(start, claim.end))
         for place in range(statement.start, statement.end):

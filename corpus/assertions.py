@@ -10,15 +10,13 @@ resolved") speaks of the statement before it.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from corpus import cues, mentions
 from corpus.clauses import part_clauses
 from corpus.cues import Claim, Cue, Joint, Side
 from corpus.findings import Status
+from corpus.lexicon import ENGLISH, Lexicon
 from corpus.mentions import Disease, Enlarged, Mention, Normal, Structure
-from corpus.phrases import Match, PhraseTable, words
+from corpus.phrases import Match
 from corpus.statements import Meaning, Statement, cut_statements, is_denial
-
-_TABLE: PhraseTable[Meaning] = PhraseTable([*cues.phrases(), *mentions.phrases()])
 
 _LONGEST_VERDICT = 2
 """Words and signs of a sentence that is nothing but a verdict: "Normal." But "normal blood count" is none."""
@@ -60,10 +58,10 @@ class LocatedStatement(NamedTuple):
     findings: list[Located]
 
 
-def read_sentence(sentence: str) -> Assertions:
-    """Return what a sentence claims, in time linear in its length."""
-    tokens = words(sentence)
-    matches = _find(tokens)
+def read_sentence(sentence: str, lexicon: Lexicon = ENGLISH) -> Assertions:
+    """Return what a sentence claims by the words of a lexicon, in time linear in its length."""
+    tokens = lexicon.tokens(sentence)
+    matches = _find(tokens, lexicon)
     findings: list[Assertion] = []
     normal = False
     for claims in _claim([m.meaning for m in matches])[1].values():
@@ -73,12 +71,12 @@ def read_sentence(sentence: str) -> Assertions:
     return Assertions(findings, normal)
 
 
-def locate(tokens: Sequence[str]) -> list[LocatedStatement]:
-    """Return the statements of a sentence, given as `corpus.phrases.words`, with their findings in place.
+def locate(tokens: Sequence[str], lexicon: Lexicon = ENGLISH) -> list[LocatedStatement]:
+    """Return the statements of a sentence, given as the lexicon's tokens, with their findings in place.
 
     The findings and statuses are those of `read_sentence`.
     """
-    matches = _find(tokens)
+    matches = _find(tokens, lexicon)
     statements, claimed = _claim([m.meaning for m in matches])
     located: list[LocatedStatement] = []
     start = at = 0
@@ -109,9 +107,11 @@ def locate(tokens: Sequence[str]) -> list[LocatedStatement]:
     return located
 
 
-def _find(tokens: Sequence[str]) -> list[Match[Meaning]]:
+def _find(tokens: Sequence[str], lexicon: Lexicon) -> list[Match[Meaning]]:
     """The phrases of a sentence that mean something, with the stops that were left out of it."""
-    return part_clauses(tokens, [m for m in _TABLE.find(tokens) if m.meaning is not None])
+    found = [m for m in lexicon.table.find(tokens) if m.meaning is not None]
+    # The prepositions and verbs that tell a run-on statement are known in English alone.
+    return part_clauses(tokens, found) if lexicon.language == "en" else found
 
 
 def _claim(meanings: Statement) -> tuple[list[Statement], dict[int, "_Claims"]]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from corpus.assertions import LocatedStatement, locate
 from corpus.findings import SUPPORT_DEVICES, Status
 from corpus.labeler import film_sentences
-from corpus.phrases import words
+from corpus.language import Reader, lexicon_of
+from corpus.lexicon import ENGLISH, Lexicon
 from corpus.places import TABLE, WITHIN, Degree, Modifier, Side, Zone
 from corpus.placing import Links, place_words
 from corpus.records import Report
@@ -48,10 +49,14 @@ def report_concepts(report: Report) -> tuple[Concept, ...]:
     """Return the concepts of what a report says of the film, finding by finding, none of them twice.
 
     Where findings and impression differ on a finding in one place, the impression's word counts, and over
-    both an addendum's. A concept
-    that tells no more than another is left out: "effusion" beside "small right effusion", and "no right
-    effusion" beside "no effusion". Time grows with the length of the text.
+    both an addendum's. A concept that tells no more than another is left out: "effusion" beside "small right
+    effusion", and "no right effusion" beside "no effusion". Time grows with the length of the text. Places
+    and degrees are read in English only; a report in a language that has no lexicon has no concepts.
     """
+    lexicon = lexicon_of(report.language)
+    if lexicon is None:
+        return ()
+    reader = Reader(lexicon, report.described)
     described: list[Concept] = []
     concluded: list[Concept] = []
     addenda: list[list[Concept]] = []
@@ -59,8 +64,8 @@ def report_concepts(report: Report) -> tuple[Concept, ...]:
         told = concluded if section.name == "impression" else described
         if section.name == "addendum":
             addenda.append(told := [])
-        for sentence in film_sentences(section):
-            told.extend(sentence_concepts(sentence))
+        for sentence in film_sentences(section, lexicon):
+            told.extend(sentence_concepts(sentence, reader.of(sentence)))
     kept: list[Concept] = []
     for told in (described, concluded, *addenda):
         final = _by_finding(told)
@@ -80,11 +85,15 @@ def _by_finding(told: Iterable[Concept]) -> dict[str, list[Concept]]:
     return of
 
 
-def sentence_concepts(sentence: str) -> Iterator[Concept]:
+def sentence_concepts(sentence: str, lexicon: Lexicon = ENGLISH) -> Iterator[Concept]:
     """Yield the concepts of one sentence, statement by statement; what two statements say comes twice."""
-    tokens = words(sentence)
-    statements = locate(tokens)
+    tokens = lexicon.tokens(sentence)
+    statements = locate(tokens, lexicon)
     if not any(statement.findings for statement in statements):
+        return
+    if lexicon.language != "en":  # no place rather than a wrong one: `corpus.places` holds English words
+        for statement in statements:
+            yield from _unite(Concept(claim.finding, claim.status) for claim in statement.findings)
         return
     links = Links(TABLE.find(tokens))
     for statement in _joined(statements, tokens):

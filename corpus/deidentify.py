@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from corpus.records import Report, Section, Study
+from corpus.records import Section, Study
 from corpus.redaction import redacted
 from corpus.subjects import patient_id_of
 
@@ -224,7 +224,7 @@ def deidentified(study: Study) -> Study:
         return study
     known = _known(study)
     sections = tuple(Section(s.name, deidentify(s.text, known)) for s in report.sections)
-    return study if sections == report.sections else replace(study, report=Report(report.item_id, sections))
+    return study if sections == report.sections else replace(study, report=replace(report, sections=sections))
 
 
 def taken(study: Study, around: int = 40) -> Iterator[Taken]:

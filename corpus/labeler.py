@@ -12,6 +12,8 @@ from dataclasses import replace
 from corpus.assertions import read_sentence
 from corpus.findings import NO_FINDING, SUPPORT_DEVICES, VOCABULARY, Status, Statuses
 from corpus.forms import has_box, is_blank
+from corpus.language import Reader, lexicon_of
+from corpus.lexicon import ENGLISH, Lexicon
 from corpus.records import DESCRIBING, Report, Section, Study
 from corpus.reports import parse_report, split_sentences
 
@@ -39,8 +41,13 @@ def label_report(report: Report) -> Statuses:
 
     Where findings and impression differ, the impression's status wins, and over both an addendum's, the last
     one's first; within each the strongest of present, uncertain, absent does. `no_finding` is present when
-    nothing but devices is present or uncertain and something was called normal or absent.
+    nothing but devices is present or uncertain and something was called normal or absent. A report in a
+    language that has no lexicon says nothing.
     """
+    lexicon = lexicon_of(report.language)
+    if lexicon is None:
+        return {}
+    reader = Reader(lexicon, report.described)
     described: dict[str, Status] = {}
     concluded: dict[str, Status] = {}
     addenda: list[dict[str, Status]] = []
@@ -49,7 +56,7 @@ def label_report(report: Report) -> Statuses:
         told = concluded if section.name == "impression" else described
         if section.name == "addendum":
             addenda.append(told := {})
-        normal |= _read(film_sentences(section), told)
+        normal |= _read(film_sentences(section, lexicon), told, reader)
     statuses = {**described, **concluded}
     for addendum in addenda:
         statuses |= addendum
@@ -72,7 +79,7 @@ def conclude(told: Statuses, *, normal: bool = False) -> Statuses:
     return VOCABULARY.spread({**denied, **statuses})
 
 
-def film_sentences(section: Section) -> Iterator[str]:
+def film_sentences(section: Section, lexicon: Lexicon = ENGLISH) -> Iterator[str]:
     """The sentences of a section that describe the film: all of findings, impression and addendum.
 
     Of a text without sections those are left out that tell of the patient and not of a picture; everywhere
@@ -81,25 +88,30 @@ def film_sentences(section: Section) -> Iterator[str]:
     if section.name not in DESCRIBING:
         return
     blank = is_blank(section.text)
-    for sentence in split_sentences(section.text):
-        if section.name == "body" and _STORY.search(sentence) and not _PICTURE.search(sentence):
+    tells_story = _tells_story if lexicon.language == "en" else lexicon.tells_story
+    for sentence in split_sentences(section.text, lexicon):
+        if section.name == "body" and tells_story(sentence):
             continue
         if not (blank and has_box(sentence)):
             yield sentence
 
 
-def label_text(text: str) -> Statuses:
-    """Label a text as `label_report` labels the report it holds."""
-    return label_report(parse_report("text", text))
+def _tells_story(sentence: str) -> bool:
+    return _STORY.search(sentence) is not None and _PICTURE.search(sentence) is None
 
 
-def label_sentence(sentence: str) -> Statuses:
-    """Label one sentence out of its report.
+def label_text(text: str, language: str | None = None) -> Statuses:
+    """Label a text as `label_report` labels the report it holds; None: in the language its words are in."""
+    return label_report(parse_report("text", text, language))
+
+
+def label_sentence(sentence: str, language: str | None = None) -> Statuses:
+    """Label one sentence out of its report, which is in that language.
 
     "No effusion" alone does not say that the film is normal, so `no_finding` is kept only where the
     sentence denies nothing in particular ("no acute disease").
     """
-    statuses = label_text(sentence)
+    statuses = label_text(sentence, language)
     if Status.ABSENT in statuses.values():
         return {name: status for name, status in statuses.items() if name != NO_FINDING}
     return statuses
@@ -125,11 +137,11 @@ def labeled(study: Study, read: Statuses | None = None) -> Study:
     return replace(study, findings=VOCABULARY.spread({**told, **tabled}))
 
 
-def _read(sentences: Iterable[str], statuses: dict[str, Status]) -> bool:
+def _read(sentences: Iterable[str], statuses: dict[str, Status], reader: Reader) -> bool:
     """Take the strongest status of each finding; return whether anything was called normal."""
     normal = False
     for sentence in sentences:
-        assertions = read_sentence(sentence)
+        assertions = read_sentence(sentence, reader.of(sentence))
         normal |= assertions.normal
         for finding, status, _ in assertions.findings:
             known = statuses.get(finding)

@@ -12,7 +12,7 @@ annotators of such reports do:
 - Heart size at the upper limits of normal is not cardiomegaly; `borderline` is its least degree.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from corpus.findings import SUPPORT_DEVICES
@@ -49,6 +49,18 @@ _PLEURA = Structure(("pleural_effusion", "pneumothorax"))
 _ANGLES = Structure(("pleural_effusion",))
 _BONES = Structure(("fracture",))
 _OTHER = Structure()
+
+STRUCTURES: Mapping[str, Structure] = {
+    "heart": _HEART,
+    "mediastinum": _MEDIASTINUM,
+    "heart_and_mediastinum": _BOTH,
+    "lungs": _LUNGS,
+    "pleura": _PLEURA,
+    "angles": _ANGLES,
+    "bones": _BONES,
+    "other": _OTHER,
+}
+"""Every structure, by the name that a lexicon of another language has for it."""
 
 _FINDINGS: dict[str, str] = {
     "cardiomegaly": "cardiomegaly;cardiac|heart enlargement;enlargement of the? cardiac|heart silhouette?;"

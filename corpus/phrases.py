@@ -63,10 +63,14 @@ class PhraseTable(Generic[Meaning]):
         for templates, meaning in entries:
             for template in templates.split(";"):
                 for phrase in spell_out(template):
-                    node = self._root
-                    for word in phrase:
-                        node = node.setdefault(word, {})
-                    node[None] = meaning
+                    self.add(phrase, meaning)
+
+    def add(self, phrase: Iterable[str], meaning: Meaning) -> None:
+        """Enter one phrase, word by word; an equal one is overridden."""
+        node = self._root
+        for word in phrase:
+            node = node.setdefault(word, {})
+        node[None] = meaning
 
     def find(self, tokens: Sequence[str]) -> list[Match[Meaning]]:
         """Return the matches from left to right, longest first, none overlapping."""

@@ -56,10 +56,14 @@ class Section:
 @redacted
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report, cut into sections. `item_id` is `<study_id>#report`."""
+    """A report, cut into sections. `item_id` is `<study_id>#report`.
+
+    `language`: ISO 639-1 code of what it is written in (`corpus.language`); None where nobody looked.
+    """
 
     item_id: str
     sections: tuple[Section, ...]
+    language: str | None = "en"
 
     @property
     def text(self) -> str:

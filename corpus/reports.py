@@ -7,9 +7,13 @@ text: the patterns have no nested repetition, and each is anchored to a word or 
 
 import html
 import re
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
+from corpus.language import lexicon_of, report_language
+from corpus.lexicon import ENGLISH, Lexicon, plain
 from corpus.lines import ANSWERS, LIST_MARK, joined_lines
 from corpus.readings import Opening, Part, settle_readings
 from corpus.records import DESCRIBING, Report, Section
@@ -97,22 +101,31 @@ def _either(headings: Iterable[str]) -> str:
     return "|".join(re.escape(heading) for heading in sorted(headings, key=len, reverse=True))
 
 
-_ANY_HEADING = _either(_SECTION_OF)
-_CAPITAL_HEADING = _either(_SECTION_OF.keys() - {"result", "results", "description"})  # "LAB RESULT:" is none
+_NO_CAPITALS = frozenset(["result", "results", "description"])  # "LAB RESULT:" is none
 _ANY_OPENING = _either(heading for headings in _OPENINGS.values() for heading in headings)
 
-# A heading opens a line or follows a full stop, in any case, and ends in a colon; in capitals it may stand
-# anywhere ("… clear IMPRESSION: normal"); without a colon it must have the line to itself. What opens a
-# reading may have a number, a name or a time before its colon, and signs around it on a line of its own.
-_HEADING = re.compile(
-    rf"(?:^[ ]?|(?<=[.;?!\])] ))(?P<any>(?i:{_ANY_HEADING})) ?:"
-    rf"|(?:^[ ]?|(?<=[.;?!\])] ))(?P<opening>(?i:{_ANY_OPENING}))"
-    r"(?P<suffix>[ (#](?:[^\n:.]|[:.](?=\d)|(?<=[DM]r)\.){1,40}):"
-    rf"|(?<![A-Za-z/])(?=[A-Z][A-Z-])(?P<capitals>{_CAPITAL_HEADING.upper()}) ?:"
-    rf"|^[ ]?(?P<alone>(?i:{_ANY_HEADING}))[ ]?$"
-    rf"|^[*_=# -]{{0,20}}(?P<signed>(?i:{_ANY_OPENING}))(?P<number>[*_=# \d-]{{0,20}})$",
-    re.MULTILINE,
-)
+
+def _heading_pattern(headings: Iterable[str]) -> re.Pattern[str]:
+    """What finds any of these headings.
+
+    A heading opens a line or follows a full stop, in any case, and ends in a colon; in capitals it may stand
+    anywhere ("… clear IMPRESSION: normal"); without a colon it must have the line to itself. What opens a
+    reading may have a number, a name or a time before its colon, and signs around it on a line of its own.
+    """
+    known = _either(headings)
+    capitals = _either(frozenset(headings) - _NO_CAPITALS).upper()
+    return re.compile(
+        rf"(?:^[ ]?|(?<=[.;?!\])] ))(?P<any>(?i:{known})) ?:"
+        rf"|(?:^[ ]?|(?<=[.;?!\])] ))(?P<opening>(?i:{_ANY_OPENING}))"
+        r"(?P<suffix>[ (#](?:[^\n:.]|[:.](?=\d)|(?<=[DM]r)\.){1,40}):"
+        rf"|(?<![A-Za-z/])(?=[A-ZÀ-Þ][A-ZÀ-Þ-])(?P<capitals>{capitals}) ?:"
+        rf"|^[ ]?(?P<alone>(?i:{known}))[ ]?$"
+        rf"|^[*_=# -]{{0,20}}(?P<signed>(?i:{_ANY_OPENING}))(?P<number>[*_=# \d-]{{0,20}})$",
+        re.MULTILINE,
+    )
+
+
+_HEADING = _heading_pattern(_SECTION_OF)
 _NOT_OF_THE_FILM = frozenset({"indication", "history", "comparison", "technique", "examination"})
 _LETTERHEAD = re.compile(
     r"^[ ]?(?:(?:final|preliminary|radiology|addended|chest) (?:radiology )?report:?|[_=*-]+)[ ]?$",
@@ -145,37 +158,59 @@ def clean_text(text: str) -> str:
     return _BLANKS.sub(" ", text).strip()
 
 
-def parse_report(study_id: str, text: str) -> Report:
+def parse_report(study_id: str, text: str, language: str | None = None) -> Report:
     """Cut a report into sections.
 
     Headings are known in capitals or mixed case, with a colon in a line or alone on theirs. A text without
     any becomes one `body`; what stands before the first heading too. A letterhead is left out. Many
     reports write the description under no heading, as a paragraph of its own below the comparison: where
     no `findings` heading exists, such paragraphs are `body`. An empty text gives a report with no sections.
+    English headings are known in every language, those of a lexicon in its own.
 
     Args:
         study_id: the study's id; the report's becomes `<study_id>#report`.
         text: the report as written, of any length.
+        language: ISO 639-1 code; None: the one that is set, else the one that its words are in.
     """
     text = clean_text(text)
-    matches = list(_HEADING.finditer(text))
-    opening = text[: matches[0].start()] if matches else text
-    found = [Part("body", _LETTERHEAD.sub("", opening))]
-    ends = [*(m.start() for m in matches[1:]), len(text)][: len(matches)]
-    found += [_part(match, text[match.end() : end]) for match, end in zip(matches, ends, strict=True)]
+    found = _cut(text, _HEADING, _SECTION_OF)
+    if language is None:
+        language = report_language("\n".join(part.text for part in found))
+    lexicon = lexicon_of(language)
+    if lexicon is not None and lexicon.headings:
+        found = _cut(unicodedata.normalize("NFC", text), *_headings_of(lexicon))
     if not any(part.name == "findings" for part in found):
         found = [piece for part in found for piece in _free_paragraphs(part)]
     sections = tuple(Section(name, kept) for name, part in settle_readings(found) if (kept := part.strip()))
-    return Report(f"{study_id}#report", sections)
+    return Report(f"{study_id}#report", sections, language)
 
 
-def _part(match: re.Match[str], text: str) -> Part:
+@lru_cache(maxsize=16)
+def _headings_of(lexicon: Lexicon) -> tuple[re.Pattern[str], dict[str, str]]:
+    """What finds a heading of a language, and the section that each opens."""
+    section_of = {**_SECTION_OF, **lexicon.headings}
+    return _heading_pattern(section_of), section_of
+
+
+def _cut(text: str, headings: re.Pattern[str], section_of: Mapping[str, str]) -> list[Part]:
+    """The sections of a text in order, what stands before the first heading as `body`."""
+    matches = list(headings.finditer(text))
+    opening = text[: matches[0].start()] if matches else text
+    found = [Part("body", _LETTERHEAD.sub("", opening))]
+    ends = [*(m.start() for m in matches[1:]), len(text)][: len(matches)]
+    found += [
+        _part(match, text[match.end() : end], section_of) for match, end in zip(matches, ends, strict=True)
+    ]
+    return found
+
+
+def _part(match: re.Match[str], text: str, section_of: Mapping[str, str]) -> Part:
     """The heading that was found, and its text."""
     heading = next(word for group in _GROUPS if (word := match[group])).lower()
     opening = _OPENING_OF.get(heading)
     if opening is not None:
         text = _LETTERHEAD.sub("", text)
-    return Part(_SECTION_OF[heading], text, opening, match["suffix"] or match["number"] or "")
+    return Part(section_of[heading], text, opening, match["suffix"] or match["number"] or "")
 
 
 _GROUPS = ("any", "opening", "capitals", "alone", "signed")
@@ -213,14 +248,15 @@ _ABBREVIATIONS = frozenset(
     }
     | {"incl", "resp", "ca", "al", "inc", "jr", "sr", "dept", "pt"}
 )
-_STOP_OR_MARK = re.compile(r"(?<=\s)(?=\(?(?P<number>\d{1,2})[.)]\s[A-Z])|[.!?]+[\"')\]]*")
+_STOP_OR_MARK = re.compile(r"(?<=\s)(?=\(?(?P<number>\d{1,2})[.)]\s[A-Z])|[.!?。！？]+[\"')\]]*")
+_WIDE_STOPS = "。！？"
 _LAST_WORD = re.compile(r"[^\s(\[\"']{1,20}$")
 _NEXT_WORDS = re.compile(r"([A-Za-z]{2,})(?:[\s,]|$)")
 _ANSWER = re.compile(rf"\s?{ANSWERS}\b\s?(?:[.;,]|$)", re.IGNORECASE)
 _SPACES = re.compile(r"\s+")
 
 
-def split_sentences(text: str) -> list[str]:
+def split_sentences(text: str, lexicon: Lexicon = ENGLISH) -> list[str]:
     """Cut a text into sentences, in order, none of them empty.
 
     Full stops in decimals (1.5 cm), abbreviations (Dr., e.g.) and initials do not end a sentence; one whose
@@ -229,11 +265,11 @@ def split_sentences(text: str) -> list[str]:
     """
     sentences: list[str] = []
     for block in joined_lines(text):
-        sentences.extend(_split_block(block))
+        sentences.extend(_split_block(block, lexicon))
     return sentences
 
 
-def _split_block(block: str) -> Iterator[str]:
+def _split_block(block: str, lexicon: Lexicon) -> Iterator[str]:
     """Yield the sentences of one run of text."""
     opening = LIST_MARK.match(block)
     number = int(opening["number"] or 0) if opening else 0
@@ -246,7 +282,7 @@ def _split_block(block: str) -> Iterator[str]:
                 ends.append(mark.start())
                 number += 1
                 marks_end = mark.end("number") + 1
-        elif mark.start() >= marks_end and _ends_sentence(block, mark):
+        elif mark.start() >= marks_end and _ends_sentence(block, mark, lexicon):
             ends.append(mark.end())
     start = 0
     for end in [*ends, len(block)]:
@@ -265,8 +301,10 @@ def _without_mark(sentence: str) -> str:
     return sentence if any(c.isalnum() for c in sentence) else ""
 
 
-def _ends_sentence(block: str, stop: re.Match[str]) -> bool:
+def _ends_sentence(block: str, stop: re.Match[str], lexicon: Lexicon) -> bool:
     """Whether a stop ends a sentence."""
+    if stop[0][0] in _WIDE_STOPS:
+        return True
     after = block[stop.end() : stop.end() + 24]
     if not after:
         return True
@@ -281,7 +319,7 @@ def _ends_sentence(block: str, stop: re.Match[str]) -> bool:
         return only_dot and following is not None and len(word) > 1 and "." not in word and word.isalnum()
     if not only_dot:
         return True
-    if word.lower() in _ABBREVIATIONS:
+    if word.lower() in _ABBREVIATIONS or (lexicon.abbreviations and plain(word) in lexicon.abbreviations):
         return False
     following_sign = after.lstrip()[:1]
     if word.lower() == "no" and following_sign.isdigit():
@@ -289,6 +327,8 @@ def _ends_sentence(block: str, stop: re.Match[str]) -> bool:
     if len(word) == 1 and word.isalpha() and word.isupper():
         return False
     if word.isdigit() and len(word) <= 2:
+        if lexicon.ordinals and following_sign.isalpha():  # "3. Rippe"
+            return False
         # A list mark: it ends nothing when it opens the sentence ("1. No effusion").
         opened = stop.start() - len(word)
         before = block[max(0, opened - 4) : opened].rstrip()[-1:]
@@ -326,4 +366,7 @@ def sentences(report: Report) -> list[str]:
     The place in this list is the sentence's number in its id, `<study_id>#report.<number>`.
     """
     told = [s.text for s in report.sections if s.name in DESCRIBING]
-    return [sentence for text in told for sentence in split_sentences(text) if says_something(sentence)]
+    lexicon = lexicon_of(report.language) or ENGLISH
+    return [
+        sentence for text in told for sentence in split_sentences(text, lexicon) if says_something(sentence)
+    ]

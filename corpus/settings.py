@@ -64,6 +64,15 @@ class Settings(BaseSettings):
     match_padded_patient_ids: bool = Field(
         default=False, description="Patient ids of digits that differ by leading zeros name one patient."
     )
+    report_language: str = Field(
+        default="auto",
+        pattern=r"^(auto|[a-z]{2,3})$",
+        description="Language of the reports: auto (each report's is detected) or a code such as en or de.",
+    )
+    lexicons: Path | None = Field(
+        default=None,
+        description="Folder of tables, such as it.toml, by which reports of further languages are read.",
+    )
     deidentify: bool = Field(
         default=True,
         description="Take names, dates and numbers out of report texts before they are indexed.",
