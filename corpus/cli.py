@@ -106,6 +106,7 @@ def label(
     from corpus.labeler import label_report
     from corpus.metamap import read_metamap
     from corpus.records import Problem
+    from corpus.report_languages import ReportLanguages
     from corpus.truth import read_truth
 
     if as_json and score is None:
@@ -115,18 +116,25 @@ def label(
     read = None if metamap is None else read_metamap(Path(metamap))
     problems: list[Problem] = []
     labels: dict[str, Statuses] = {}
+    languages = ReportLanguages()
     for study in opened.studies(problems.append):
         if study.report is None:
             continue
         found = label_report(study.report) if read is None else read.of(study)
+        languages.add(study.report)
         labels[study.study_id] = found
         if not as_json:
             line = {
                 "report_id": study.report.item_id,
                 "study_id": study.study_id,
                 "findings": sides(found),
+                "language": study.report.language,
+                "findings_read": read is not None or study.report.findings_read,
             }
             click.echo(json.dumps(line))
+    unread = languages.warning() if read is None else None
+    if unread is not None:
+        click.echo(unread, err=True)
     if read is not None:
         for complaint in read.bad_lines:
             click.echo(f"metamap: {complaint}", err=True)
@@ -279,6 +287,11 @@ def _print_inspection(counted: dict[str, Any]) -> None:
         if counted[name]:
             told = ", ".join(f"{value} {n:,}" for value, n in list(counted[name].items())[:12])
             console.print(Text(f"{name}: {one_line(told)}"))
+    spoken = counted["languages"]
+    if spoken["by_language"]:
+        told = ", ".join(f"{language} {n:,}" for language, n in spoken["by_language"].items())
+        unread = f"; findings not read in {spoken['findings_unread']:,}" if spoken["findings_unread"] else ""
+        console.print(Text(f"languages of the reports: {told}{unread}"))
     for name, low, high in (("ages", "min", "max"), ("dates", "first", "last")):
         told = counted[name]
         if told["known"]:

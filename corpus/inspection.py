@@ -11,6 +11,7 @@ from corpus.findings import VOCABULARY, Status
 from corpus.images import load_image
 from corpus.labeler import labeled
 from corpus.records import ImageRef, ItemState, Problem, Source, Study
+from corpus.report_languages import ReportLanguages
 from corpus.subjects import PATIENT_SOURCES, near_equal_ids
 
 _REASONS = 10
@@ -68,6 +69,7 @@ def inspect(
         "diagnoses": _tally(study.diagnosis for study in studies if study.diagnosis is not None),
         "attributes": _tally(name for study in studies for name in study.attributes),
         "findings": _count_findings(studies),
+        "languages": _count_languages(studies).as_json(),
         "problems": summarize(problems),
     }
 
@@ -116,6 +118,13 @@ def _decode(images: list[ImageRef], problems: list[Problem], step: Callable[[str
 def _tally(values: Iterable[str | None]) -> dict[str, int]:
     """How often each value occurs, the commonest first; what is not told is `unknown`."""
     return dict(Counter("unknown" if value is None else value for value in values).most_common())
+
+
+def _count_languages(studies: Iterable[Study]) -> ReportLanguages:
+    counted = ReportLanguages()
+    for study in studies:
+        counted.add(study.report)
+    return counted
 
 
 def _count_findings(studies: Iterable[Study]) -> dict[str, dict[str, int]]:

@@ -59,11 +59,13 @@ class Report:
     """A report, cut into sections. `item_id` is `<study_id>#report`.
 
     `language`: ISO 639-1 code of what it is written in (`corpus.language`); None where nobody looked.
+    `findings_read`: False in a language that has no lexicon: it then says nothing of findings.
     """
 
     item_id: str
     sections: tuple[Section, ...]
     language: str | None = "en"
+    findings_read: bool = True
 
     @property
     def text(self) -> str:

@@ -182,7 +182,7 @@ def parse_report(study_id: str, text: str, language: str | None = None) -> Repor
     if not any(part.name == "findings" for part in found):
         found = [piece for part in found for piece in _free_paragraphs(part)]
     sections = tuple(Section(name, kept) for name, part in settle_readings(found) if (kept := part.strip()))
-    return Report(f"{study_id}#report", sections, language)
+    return Report(f"{study_id}#report", sections, language, lexicon is not None)
 
 
 @lru_cache(maxsize=16)

@@ -54,19 +54,21 @@ def tabulate_sentences(
         on_step: called with `reports` and how many of them are done.
     """
     holding: Counter[str] = Counter()
+    languages: dict[str, str | None] = {}
     reports = occurrences = 0
     for study in studies:
         if study.report is None:
             continue
         told = sentences(study.report)
         holding.update(set(told))
+        languages |= dict.fromkeys(told, study.report.language)
         occurrences += len(told)
         reports += 1
         if on_step is not None:
             on_step("reports", reports)
     # Equally frequent ones in the order of their text: the same table from the same corpus, always.
     ranked = sorted(holding.items(), key=lambda entry: (-entry[1], entry[0]))
-    labels = [label_sentence(sentence) for sentence, _ in ranked]
+    labels = [label_sentence(sentence, languages[sentence]) for sentence, _ in ranked]
     columns = [
         pl.Series("sentence", [sentence for sentence, _ in ranked], dtype=pl.String),
         pl.Series("studies", [count for _, count in ranked], dtype=pl.Int64),

@@ -15,6 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from corpus.findings import Status
 from corpus.records import ImageRef, Problem, Report, Section, Study
 from corpus.redaction import redacted
+from corpus.report_languages import ReportLanguages
 from indexer.database import repeated
 from indexer.models import (
     EncoderRow,
@@ -233,6 +234,17 @@ class Catalog:
                 for name, column in grouped.items()
             }
 
+    def report_languages(self) -> ReportLanguages:
+        """How many reports are in which language, and of how many no findings were read."""
+        counted = ReportLanguages()
+        columns = (StudyRow.language, StudyRow.findings_read)
+        select = sa.select(*columns, sa.func.count()).where(StudyRow.sections.is_not(None)).group_by(*columns)
+        with self.engine.connect() as connection:
+            for language, read, count in connection.execute(select):
+                counted.by_language[language or "unknown"] += count
+                counted.findings_unread += count if read is False else 0
+        return counted
+
     def _studies(self, column: InstrumentedAttribute[str], values: Iterable[str]) -> dict[str, Study]:
         studies: dict[str, Study] = {}
         for chunk in chunks(values):
@@ -287,7 +299,8 @@ def _study(row: Any, images: Iterable[ImageRef]) -> Study:
     report = None
     if row.sections is not None:
         sections = tuple(Section(name, text) for name, text in row.sections)
-        report = Report(f"{row.study_id}#report", sections)
+        read = row.findings_read is not False
+        report = Report(f"{row.study_id}#report", sections, row.language, read)
     findings: Mapping[str, Status] = {name: Status(status) for name, status in row.findings.items()}
     return Study(
         study_id=row.study_id,

@@ -87,6 +87,9 @@ def add(
     if any(added.problems.values()):
         told = ", ".join(f"{n} {state}" for state, n in added.problems.items() if n)
         click.echo(f"{told}: see `similarity index status --failed`", err=True)
+    unread = added.reports.warning()
+    if unread is not None:
+        _note(unread)
     if strict and added.problems["failed"]:
         raise SystemExit(1)
 
@@ -128,6 +131,7 @@ def status(failed: bool, as_json: bool) -> None:
             "studies": counts["studies"],
             "vectors": {kind: counts["vectors"].get(kind, 0) for kind in KINDS},
             "problems": {s: counts["problems"].get(s, 0) for s in get_args(ItemState)},
+            "reports": catalog.report_languages().as_json(),
         }
         if failed:
             told["items"] = [

@@ -223,7 +223,7 @@ def _report(
     content = text_hash(text)
     beside = attribute_hash(study, payload)
     resolved.wanted["report", point] = Wanted(Done(content_hash(content, fingerprint), beside), payload, text)
-    affirmed = Done(terms_hash(content), beside)
+    affirmed = Done(terms_hash(content, report.language), beside)
     resolved.wanted["term", point] = Wanted(affirmed, payload, affirmed_text(report))
     items.append(NewItem(report.item_id, point, "report", content))
     said = tuple((home.sentence_id(sentence), sentence) for sentence in sentences(report))

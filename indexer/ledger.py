@@ -439,6 +439,8 @@ def _study_row(study: Study, home: Home) -> dict[str, Any]:
         "content": study_hash(study),
         "birth_key": study.birth_key,
         "shared_key": key if (key := key_of(study.subject_id)) != study.subject_id else None,
+        "language": None if study.report is None else study.report.language,
+        "findings_read": None if study.report is None else study.report.findings_read,
     }
 
 

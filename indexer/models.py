@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, DateTime, Float, ForeignKey, Integer, MetaData, String, Text, Uuid
+from sqlalchemy import JSON, Boolean, DateTime, Float, ForeignKey, Integer, MetaData, String, Text, Uuid
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAMING = {
@@ -45,6 +45,8 @@ class StudyRow(Base):
     `study_key` is the keyed hash that stands for it in the vectors. `findings`: name → status. `sections`:
     list of [name, text], or null without a report. `birth_key`: keyed hash of the birth date, by which
     patients of one id are told apart. `shared_key`: that id's key, where the subject is kept apart under it.
+    `language`: of the report, as ISO 639-1 code, and `findings_read`: whether a lexicon of it was there; null
+    without a report, and in rows of a version that did not look.
     """
 
     __tablename__ = "study"
@@ -65,6 +67,8 @@ class StudyRow(Base):
     content: Mapped[str] = mapped_column(String(64))
     birth_key: Mapped[str | None] = mapped_column(String(32))
     shared_key: Mapped[str | None] = mapped_column(Text, index=True)
+    language: Mapped[str | None] = mapped_column(String(16))
+    findings_read: Mapped[bool | None] = mapped_column(Boolean)
 
 
 class ItemRow(Base):

@@ -164,13 +164,18 @@ def study_hash(study: Study) -> str:
             study.subject_id,
             study.source,
             [[i.item_id, i.location, i.view, i.modality] for i in study.images],
-            None if study.report is None else [[s.name, s.text] for s in study.report.sections],
+            None if study.report is None else _written(study.report),
             dict(study.findings),
             [study.diagnosis, study.age, study.sex, study.date, study.accession, study.study_uid],
             dict(study.attributes),
             *([keys] if any(keys) else []),
         ]
     )
+
+
+def _written(report: Report) -> list[Any]:
+    sections = [[s.name, s.text] for s in report.sections]
+    return [sections, report.language, report.findings_read]
 
 
 def digest(parts: Any) -> str:

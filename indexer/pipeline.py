@@ -17,6 +17,7 @@ from corpus.deidentify import deidentified
 from corpus.labeler import labeled
 from corpus.records import ItemState, Problem, Source, Study
 from corpus.redaction import redacted
+from corpus.report_languages import ReportLanguages
 from corpus.settings import settings
 from indexer.catalog import Version
 from indexer.embedding import Group, Resolved, Work, embed, resolve, start_reading
@@ -59,6 +60,7 @@ class Added:
     updated: int = 0
     deleted: int = 0
     problems: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(ItemState), 0))
+    reports: ReportLanguages = field(default_factory=ReportLanguages)
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of the main process by stage, and `decoding`: time of the decode processes, summed."""
 
@@ -71,6 +73,7 @@ class Added:
             "updated": self.updated,
             "deleted": self.deleted,
             "problems": dict(self.problems),
+            "reports": self.reports.as_json(),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
 
@@ -277,6 +280,8 @@ class _Job:
             or any(item.point_id in written for item in study.items)
         ]
         self.added.studies += len(group.studies)
+        for study, _, _ in group.studies:
+            self.added.reports.add(study.report)
         self.added.unchanged += len(group.studies) - len(new) - len(resolved.gone)
         self.pending.studies += new
         self.pending.gone += resolved.gone

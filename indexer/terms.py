@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from corpus.labeler import LABELER_VERSION
+from corpus.language import lexicon_of
 from indexer.payload import digest
 from indexer.vectors.store import Terms
 
@@ -21,10 +22,12 @@ so that a report's weights do not depend on the others and are never made again.
 _VERSION = f"terms 1, labeler {LABELER_VERSION}, {AVERAGE_WORDS}"
 
 
-def terms_hash(content: str) -> str:
-    """Hash of what decides the words of a report of this content: its text, and the rules for what it
-    affirms."""
-    return digest([content, _VERSION])
+def terms_hash(content: str, language: str | None = "en") -> str:
+    """Hash of what decides the words of a report of this content: its text, and the rules and the lexicon for
+    what it affirms in its language."""
+    lexicon = lexicon_of(language)
+    read_by = "unread" if lexicon is None else lexicon.version
+    return digest([content, _VERSION, read_by] if read_by else [content, _VERSION])
 
 
 def document_terms(text: str) -> Terms:

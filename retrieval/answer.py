@@ -57,7 +57,11 @@ class Evidence:
 @redacted
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What the catalog knows of a study. `path` is where its picture comes from, `text` its report."""
+    """What the catalog knows of a study. `path` is where its picture comes from, `text` its report.
+
+    `language` of the report and `findings_read`, whether findings could be read from it: None without a
+    report, and where the index is of a version that did not look.
+    """
 
     study_id: str
     subject_id: str
@@ -67,6 +71,8 @@ class Case:
     diagnosis: str | None
     findings: Statuses
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    language: str | None = None
+    findings_read: bool | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The contract's form of what is known of a study."""
@@ -79,6 +85,8 @@ class Case:
             "diagnosis": self.diagnosis,
             "findings": sides(self.findings),
             "attributes": dict(self.attributes),
+            "language": self.language,
+            "findings_read": self.findings_read,
         }
 
 
@@ -150,6 +158,11 @@ class Answer:
     reason: str | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def findings_unread(self) -> int:
+        """Hits whose report is in a language without a lexicon: their findings were not read from it."""
+        return sum(hit.case.findings_read is False for hit in self.hits)
+
     def as_json(self) -> dict[str, Any]:
         """The contract's form."""
         return {
@@ -161,4 +174,5 @@ class Answer:
             "own_studies": [case.as_json() for case in self.own_studies],
             "hits": [hit.as_json() for hit in self.hits],
             "notes": list(self.notes),
+            "findings_unread": self.findings_unread,
         }

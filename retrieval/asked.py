@@ -14,6 +14,7 @@ from corpus.concepts import Concept, report_concepts
 from corpus.errors import UsageError
 from corpus.findings import NO_FINDING, VOCABULARY, Status
 from corpus.labeler import label_report
+from corpus.language import detect
 from corpus.places import WITHIN
 from corpus.reports import parse_report, split_sentences
 
@@ -92,12 +93,14 @@ class Asked:
 
     `wished`: findings that a phrase asks for, each present, absent or uncertain; what it denies excludes.
     `described`: findings of a report or case to be like; what is denied there only describes. `words`: the
-    affirmed words, empty where there is nothing but denials or asking.
+    affirmed words, empty where there is nothing but denials or asking. `language`: what the text was read as;
+    in one without a lexicon nothing is read, and the text is compared as a vector.
     """
 
     wished: tuple[Concept, ...] = ()
     described: tuple[Concept, ...] = ()
     words: str = ""
+    language: str = "en"
 
     @property
     def concepts(self) -> tuple[Concept, ...]:
@@ -128,16 +131,17 @@ def read_text(text: str) -> Asked:
     Raises:
         UsageError: it is a phrase that asks for a finding and denies it in the same place.
     """
-    report = parse_report("query", text)
+    report = parse_report("query", text, detect(text))
+    language = report.language or "en"
     told = report_concepts(report)
     if not told and label_report(report).get(NO_FINDING) is Status.PRESENT:
         told = (Concept(NO_FINDING, Status.PRESENT),)
     affirmed = affirmed_text(report)
     words = affirmed if any(word not in _ASKING for word in affirmed.split()) else ""
     if sum(len(split_sentences(section.text)) for section in report.sections) >= _REPORT_FROM:
-        return Asked(described=told, words=words)
+        return Asked(described=told, words=words, language=language)
     _refuse_contradiction(told)
-    return Asked(wished=told, words=words)
+    return Asked(wished=told, words=words, language=language)
 
 
 def findings_of(statuses: Mapping[str, Status], told: Iterable[Concept]) -> tuple[Concept, ...]:

@@ -272,7 +272,14 @@ def _told(understood: Understood) -> dict[str, Any]:
     asked = understood.query.as_json()
     if understood.query.text is None and understood.query.finding is None:
         return asked
-    return {**asked, "understood": {**understood.asked.as_json(), "words": understood.phrase}}
+    return {
+        **asked,
+        "understood": {
+            **understood.asked.as_json(),
+            "words": understood.phrase,
+            "language": understood.asked.language,
+        },
+    }
 
 
 def _why_nothing(understood: Understood, own: Sequence[Known]) -> str:

@@ -122,7 +122,9 @@ def _answer_one(query: "Query", encoder: str | None, as_json: bool) -> None:
         map(answer.query["understood"].get, ("present", "absent", "uncertain"))
     ):
         click.echo(
-            "no finding was recognised in the text (it is read as English): ranked by likeness", err=True
+            "no finding was recognised in the text (its language was taken to be "
+            f"{answer.query['understood']['language']}): ranked by similarity",
+            err=True,
         )
     if answer.own_studies:
         own = ", ".join(case.study_id for case in answer.own_studies)

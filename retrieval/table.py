@@ -52,7 +52,9 @@ def findings_of(case: Case) -> str:
     parents |= {VOCABULARY.parent(parent) for parent in parents if parent}
     shown = [name for name in told["present"] if name not in parents]
     uncertain = [f"{name}?" for name in told["uncertain"] if name not in parents]
-    return ", ".join([*shown, *uncertain]) or "–"
+    note = f"report in {case.language}: findings not read" if case.findings_read is False else ""
+    listed = ", ".join([*shown, *uncertain])
+    return "; ".join(filter(None, (listed, note))) or "–"
 
 
 def snippet(hit: Hit) -> str:

@@ -186,7 +186,7 @@ class _Collector:
         if self._unit in ("sentence", "both"):
             known = {sentence: self._texts.get(sentence) for sentence in told}
             for sentence, held in known.items():
-                yield sentence, held[-1] if held else label_sentence(sentence)
+                yield sentence, held[-1] if held else label_sentence(sentence, report.language)
 
     def pool(self, need_labels: bool) -> Pool:
         """The collected items, those without a known finding left out where labels are needed."""

@@ -149,8 +149,15 @@ def _summary(home: Home, study: Study) -> schemas.CaseSummary:
         diagnosis=study.diagnosis,
         findings=schemas.Findings(**sides(study.findings)),
         attributes={**study.attributes, **_dated(study)},
+        language=None if study.report is None else study.report.language,
+        findings_read=_findings_read(study),
         images=pictures(home, study.images),
     )
+
+
+def _findings_read(study: Study) -> bool | None:
+    looked = study.report is not None and study.report.language is not None
+    return study.report.findings_read if study.report is not None and looked else None
 
 
 def _dated(study: Study) -> dict[str, str | float]:

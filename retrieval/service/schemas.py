@@ -117,7 +117,8 @@ class Evidence(Private):
 
 
 class CaseSummary(Private):
-    """What an answer tells of a case."""
+    """What an answer tells of a case. `language` of its report, and `findings_read`, whether findings could
+    be read from it; both null without a report, or where nobody looked."""
 
     id: Opaque
     study_id: str
@@ -127,6 +128,8 @@ class CaseSummary(Private):
     diagnosis: str | None
     findings: Findings
     attributes: dict[str, AttributeValue]
+    language: str | None
+    findings_read: bool | None
     images: list[Picture]
 
 
@@ -160,7 +163,8 @@ class Took(Private):
 
 
 class SearchAnswer(Private):
-    """The answer to a search. `next`: the cursor of the next page, or null at the end."""
+    """The answer to a search. `next`: the cursor of the next page, or null at the end. `findings_unread`:
+    hits of this page whose report is in a language without a lexicon."""
 
     query: dict[str, JsonValue]
     encoder: EncoderName
@@ -168,6 +172,7 @@ class SearchAnswer(Private):
     reason: str | None
     own_studies: list[CaseSummary]
     hits: list[Hit]
+    findings_unread: int
     next: str | None
     notes: Notes
     took_ms: Took | None = None
@@ -231,6 +236,13 @@ class IndexVersion(Private):
     state: str
 
 
+class ReportCount(BaseModel):
+    """Reports by language (ISO 639-1 code), and how many of them no findings could be read from."""
+
+    by_language: dict[str, int]
+    findings_unread: int
+
+
 class IndexStatus(Private):
     """What the index holds."""
 
@@ -238,6 +250,7 @@ class IndexStatus(Private):
     studies: dict[str, int]
     vectors: dict[str, int]
     problems: dict[str, int]
+    reports: ReportCount
 
 
 class Health(Private):

@@ -84,7 +84,13 @@ function nothing(desk) {
 
 function summary({ answer }) {
   const kinds = { cases: "films and reports together", images: "by their films", reports: "by their reports" };
-  return `${counted(answer.hits.length, "case")}${answer.next ? " so far" : ""}, most alike first, ${kinds[answer.query.for] || ""}`;
+  return `${counted(answer.hits.length, "case")}${answer.next ? " so far" : ""}, most alike first, ${kinds[answer.query.for] || ""}${unreadOf(answer)}`;
+}
+
+/** How many of the cases have a report that no findings could be read from. */
+function unreadOf({ hits }) {
+  const number = hits.filter((hit) => hit.findings_read === false).length;
+  return number ? `; findings not read in ${counted(number, "report")}` : "";
 }
 
 function moreButton(desk) {

@@ -16,7 +16,7 @@ export function card(desk, hit) {
     { class: "card", "aria-label": `Case ${hit.rank}`, data: { case: hit.id } },
     el("p", { class: "card-line" }, el("b", {}, hit.rank), el("span", {}, person(hit)), el("span", { class: "date" }, hit.attributes.date)),
     openButton(desk, hit, `Compare ${name}`),
-    findingChips(hit.findings, desk.parents),
+    findingChips(hit, desk.parents),
     reasons(hit),
     hit.diagnosis && el("p", { class: "diagnosis" }, el("span", { class: "quiet" }, "Turned out: "), hit.diagnosis),
     el("div", { class: "card-actions" }, exampleButtons(desk, hit, name), listButton(hit, name)),
@@ -31,7 +31,7 @@ export function ownCard(desk, study) {
     { class: "card own", "aria-label": `Own study, ${when}` },
     openButton(desk, { ...study, image: study.images[0]?.id ?? null }, `Open the study of ${when}`),
     el("p", { class: "card-line" }, el("b", {}, when)),
-    findingChips(study.findings, desk.parents),
+    findingChips(study, desk.parents),
   );
 }
 

@@ -117,7 +117,7 @@ function details(desk, hit, found, showFilm, showPairs) {
         found.images.map(({ id, view }, at) => button(view ? view.toUpperCase() : `Film ${at + 1}`, () => showFilm(id))),
       ),
     el("h3", {}, "Findings"),
-    findingChips(found.findings, desk.parents),
+    findingChips(found, desk.parents),
     absent(found.findings),
     hit.evidence.length > 0 && [el("h3", {}, "Why it is here"), reasons(hit)],
     el("h3", {}, "Report"),

@@ -1,21 +1,24 @@
 /** Findings: as chips of one case, and as what the cases of an answer say of each. */
 
 import { button, el, fill } from "./dom.js";
-import { counted, exact, spoken } from "./labels.js";
+import { counted, exact, spoken, unread } from "./labels.js";
 
 const MOST_ROWS = 12;
 
-/** What is present and what is doubtful in a case, as chips; `agreeing`: words marked as asked for. */
-export function findingChips(findings, parents) {
+/** What is present and what is doubtful in a case, as chips, and a note where its report could not be read. */
+export function findingChips(shown, parents) {
+  const { findings } = shown;
+  const note = unread(shown);
   const present = exact(findings.present, parents);
   const doubtful = exact(findings.uncertain, parents).filter((name) => !findings.present.includes(name));
-  if (!present.length && !doubtful.length) return el("p", { class: "quiet" }, "No finding is stated.");
-  return el(
+  if (!present.length && !doubtful.length) return el("p", { class: "quiet" }, note || "No finding is stated.");
+  const chips = el(
     "ul",
     { class: "chips", "aria-label": "Findings" },
     present.map((name) => el("li", { class: "chip present" }, spoken(name))),
     doubtful.map((name) => el("li", { class: "chip doubtful", title: "Uncertain" }, `${spoken(name)}?`)),
   );
+  return note ? [chips, el("p", { class: "quiet" }, note)] : chips;
 }
 
 /** Show in a section what the cases of the desk's answer say; `locate` is asked to show a finding in the film. */

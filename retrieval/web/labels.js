@@ -22,6 +22,13 @@ export function counted(number, one, many = `${one}s`) {
   return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 }
 
+/** That a report's language has no lexicon, so that its findings are not known; null where they were read. */
+export function unread({ language, findings_read: read }) {
+  if (read !== false) return null;
+  const name = new Intl.DisplayNames(["en"], { type: "language" }).of(language) || language;
+  return `Report in ${name}: findings not read.`;
+}
+
 /** A reason of the service as a sentence that stands by itself. */
 export function sentence(words) {
   return words.charAt(0).toUpperCase() + words.slice(1);

@@ -193,14 +193,22 @@ def test_what_cannot_be_answered_is_refused_in_a_sentence(
     assert "\n" not in str(refused.value)
 
 
-def test_another_language_is_ranked_by_likeness_and_says_that_no_finding_was_read(index: Index) -> None:
-    answer = answered(index, Query(text="Großer Pleuraerguss rechts", k=5))
+def test_a_query_is_read_in_its_own_language(index: Index) -> None:
+    answer = answered(index, Query(text="kein Pleuraerguss", k=5))
+    read = answer.query["understood"]
+    assert (read["language"], read["absent"], read["words"]) == ("de", ["pleural effusion"], "")
+    assert all(hit.case.findings.get("pleural_effusion") is not Status.PRESENT for hit in answer.hits)
+
+
+def test_a_language_without_a_lexicon_is_ranked_by_its_vector_alone(index: Index) -> None:
+    answer = answered(index, Query(text="Nessun versamento pleurico a destra, non pneumotorace", k=5))
     assert len(answer.hits) == 5
     assert answer.query["understood"] == {
         "present": [],
         "absent": [],
         "uncertain": [],
-        "words": answer.query["understood"]["words"],
+        "words": "",
+        "language": "it",
     }
     assert not any(item.kind == "findings" for hit in answer.hits for item in hit.evidence)
 

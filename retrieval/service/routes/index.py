@@ -30,6 +30,7 @@ def index_status(actor: Reader, state: Shared) -> schemas.IndexStatus:
         studies=counts["studies"],
         vectors={kind: counts["vectors"].get(kind, 0) for kind in _KINDS},
         problems={told: counts["problems"].get(told, 0) for told in get_args(ItemState)},
+        reports=schemas.ReportCount(**state.catalog.report_languages().as_json()),
     )
 
 

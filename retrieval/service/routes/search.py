@@ -97,15 +97,17 @@ def _page(
     shown = cases.summaries(state, [*(hit.case for hit in hits), *answer.own_studies])
     told = answer.as_json()
     end = offset + asked.k
+    of_page = [
+        cases.hit(state.home, hit, shown[hit.case.study_id]) for hit in hits if hit.case.study_id in shown
+    ]
     page = schemas.SearchAnswer(
         query={**told["query"], "k": asked.k},
         encoder=told["encoder"],
         abstained=answer.abstained,
         reason=answer.reason,
         own_studies=[shown[case.study_id] for case in answer.own_studies if case.study_id in shown],
-        hits=[
-            cases.hit(state.home, hit, shown[hit.case.study_id]) for hit in hits if hit.case.study_id in shown
-        ],
+        hits=of_page,
+        findings_unread=sum(hit.findings_read is False for hit in of_page),
         next=paging.cursor_of(state.home, question, answer.encoder["fingerprint"], end) if more else None,
         notes=list(answer.notes),
         took_ms=told["took_ms"] if asked.timings else None,
