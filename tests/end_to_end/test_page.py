@@ -30,6 +30,9 @@ COHORT = "phantom:44@5"
 HOSTILE = '<img src=x onerror="window.ran=1"><script>window.ran=1</script>'
 """What nobody should write into a table. Reports lose their markup on being read; other cells keep it."""
 
+ITALIAN = "Non segni di pneumotorace. Versamento pleurico a destra."
+"""A report in a language that has no lexicon."""
+
 
 @dataclass(frozen=True)
 class Served:
@@ -57,7 +60,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def own_cases(folder: Path) -> Path:
-    """A table of a hostile report, and of enough that agree with each other for a draft to say something."""
+    """A table of a hostile report, of one in Italian, and of enough that agree for a draft to say something."""
     hostile = f"{escape(HOSTILE)} Opacity."
     rows = [{"study_id": "h", "image": "h.png", "report": hostile, "diagnosis": HOSTILE}]
     for number, age in enumerate(range(40, 52)):
@@ -65,6 +68,7 @@ def own_cases(folder: Path) -> Path:
             f"FINDINGS: No pneumothorax. The heart size is normal. IMPRESSION: Normal chest at {age} years."
         )
         rows.append({"study_id": f"n{number}", "image": f"n{number}.png", "report": report, "diagnosis": ""})
+    rows.append({"study_id": "it", "image": "it.png", "report": ITALIAN, "diagnosis": ""})
     for number, row in enumerate(rows):
         draw(folder / row["image"], number)
     pl.DataFrame(rows).write_csv(folder / "own.csv")
@@ -354,6 +358,15 @@ def test_report_text_with_html_in_it_is_text(page: Page) -> None:
     assert page.evaluate("window.ran") is None
     viewer = page.get_by_role("link", name="Open in viewer")
     expect(viewer).to_have_attribute("href", "https://viewer.example/?study=manifest%3Ah")
+
+
+def test_a_case_whose_report_was_not_read_says_so_and_the_answer_counts_it(page: Page) -> None:
+    add_filter(page, "source", "manifest")
+    ask(page, ITALIAN)
+    expect(page.get_by_text("findings not read in 1 report")).to_be_visible()
+    unread = page.get_by_role("article").filter(has_text="Report in Italian: findings not read.")
+    expect(unread).to_have_count(1)
+    expect(unread).not_to_contain_text("No finding is stated.")
 
 
 def test_no_case_is_said_in_a_sentence_and_so_is_a_question_that_cannot_be_read(page: Page) -> None:

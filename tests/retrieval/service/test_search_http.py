@@ -34,6 +34,8 @@ def test_a_phrase_finds_cases_with_pictures_to_fetch(reader: TestClient, target:
     hit = answer["hits"][0]
     assert "path" not in hit
     assert "phantom://" not in json.dumps(answer)
+    assert (hit["language"], hit["findings_read"], answer["findings_unread"]) == ("en", True, 0)
+    assert reader.get("/v1/index").json()["reports"] == {"by_language": {"en": 24}, "findings_unread": 0}
     picture = reader.get(f"/v1/thumbnails/{hit['image']}")
     assert picture.headers["content-type"] == "image/png"
     assert max(Image.open(io.BytesIO(picture.content)).size) <= 256
