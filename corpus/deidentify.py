@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from corpus.names import find_names
 from corpus.records import Section, Study
 from corpus.redaction import redacted
 from corpus.subjects import patient_id_of
@@ -29,72 +30,6 @@ _DAY = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
 _YEAR = r"(?:19|20)\d\d"
 _NO_UNIT = r"(?!\s*(?:mm|cm|x\b|%|degrees?))"
 
-# A word of a name: a capital, then letters; or an initial. In a text of capitals all words look so: the words
-# that follow a name there are listed.
-_WORD = r"(?:[A-ZÀ-ÖØ-Þ](?:\.(?=\s)|[^\W\d_]*(?:['’-][^\W\d_]+)*)(?!\.[A-Z]))"
-_AFTER_NAME = frozenset(
-    [
-        "of",
-        "at",
-        "the",
-        "on",
-        "by",
-        "was",
-        "in",
-        "and",
-        "or",
-        "for",
-        "to",
-        "from",
-        "with",
-        "is",
-        "are",
-        "has",
-        "had",
-        "will",
-        "who",
-        "that",
-        "this",
-        "said",
-        "stated",
-        "reported",
-        "notified",
-        "aware",
-        "please",
-        "if",
-        "no",
-        "not",
-        "there",
-        "chest",
-        "lung",
-        "lungs",
-        "heart",
-        "findings",
-        "impression",
-    ]
-)
-
-_NAMES = (
-    re.compile(
-        rf"\b(?i:drs?|mr|mrs|ms|miss|mx|prof|professor|doctor)\b\.?\s+(?P<all>{_WORD}(?:\s+{_WORD}){{0,2}})"
-    ),
-    re.compile(
-        rf"(?P<all>\b{_WORD}(?:\s+{_WORD}){{0,3}})"
-        r"(?=,?\s+(?:M\.?D\b|D\.O\b|Ph\.?D\b|R\.?N\b|M\.?B\.?B\.?S\b|FRCR\b|PA-C\b)|,\s+(?:DO|NP|PA)\b)"
-    ),
-    re.compile(
-        r"\b(?i:patient(?:'s)?\s+name|patient|name|attending(?:\s+physician)?|referring(?:\s+physician)?|"
-        r"ordering(?:\s+(?:physician|provider))?|radiologist|resident|physician|technologist|transcriptionist|"
-        r"provider)\s*:\s*"
-        rf"(?P<all>{_WORD}(?:,?\s+{_WORD}){{0,3}})"
-    ),
-    re.compile(
-        r"\b(?i:(?:dictated|signed|transcribed|reported|read|interpreted|reviewed|verified|approved|finalized)"
-        r"(?:\s+electronically)?\s+by|discussed\s+with|(?:called|communicated|reported|conveyed)\s+to|notified)"
-        rf"\s*:?\s+(?P<all>{_WORD}(?:,?\s+{_WORD}){{1,3}})"
-    ),
-    re.compile(r"\b(?P<all>[A-Za-z'’-]{2,}\^[A-Za-z'’^ -]{1,60})"),
-)
 _RULES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("contact", re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+")),
     ("contact", re.compile(r"\b(?:https?://|www\.)\S{1,300}")),
@@ -202,7 +137,7 @@ def find_identifiers(text: str, known: Collection[str] = ()) -> list[Span]:
                 Span(match.start(), match.end(), "identifier")
                 for match in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text)
             )
-    spans += (span for rule in _NAMES for match in rule.finditer(text) if (span := _name(match)))
+    spans += (Span(start, end, "name") for start, end in find_names(text))
     for kind, pattern in _RULES:
         spans += (Span(_start(match, kind), match.end(), kind) for match in pattern.finditer(text))
     return _apart(spans)
@@ -244,17 +179,6 @@ def taken(study: Study, around: int = 40) -> Iterator[Taken]:
 def _known(study: Study) -> list[str]:
     subject = patient_id_of(study.subject_id)
     return [value for value in (study.accession, study.study_uid, subject, *study.identifiers) if value]
-
-
-def _name(match: re.Match[str]) -> Span | None:
-    """The words of a name, up to the first that no name has."""
-    start, end = match.span("all")
-    for word in re.finditer(r"[^\s,]+", match["all"]):
-        if word[0].lower().rstrip(".,") in _AFTER_NAME:
-            end = start + word.start()
-            break
-    found = match.string[start:end].rstrip(" ,")
-    return Span(start, start + len(found), "name") if found and BLANK not in found else None
 
 
 def _start(match: re.Match[str], kind: Kind) -> int:
