@@ -29,3 +29,8 @@ def eventually(look: Callable[[], Seen]) -> Seen:
             return seen
         pause.wait(_LOOK_SECONDS)
     raise AssertionError(f"it did not happen within {DEADLINE_SECONDS:g} s")
+
+
+def linger() -> None:
+    """Give others their turn, so that a race is likely; nothing may depend on whether they take it."""
+    threading.Event().wait(2 * _LOOK_SECONDS)

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from tests.end_to_end.reading_room import chromium
+from tests.waiting import DEADLINE_SECONDS
 
 SIMILARITY = Path(sys.executable).parent / "similarity"
 
@@ -46,7 +47,7 @@ def runner(home: Path, folder: Path) -> Run:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=DEADLINE_SECONDS,
             check=False,
         )
         assert done.returncode == exits, f"{words} left {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -80,7 +81,7 @@ def browser() -> Iterator[Browser]:
 def signed_in(served: Any, browser: Browser) -> Iterator[BrowserContext]:
     """A browser that was signed in by hand to what the module serves: its `address`, with its `token`."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=served.address)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(1000 * DEADLINE_SECONDS)
     page = context.new_page()
     page.goto("/")
     page.get_by_label("Access token").fill(served.token)

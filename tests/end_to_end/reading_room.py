@@ -7,8 +7,9 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from corpus.phantom import render, scene
+from tests.waiting import DEADLINE_SECONDS
 
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=1000 * DEADLINE_SECONDS)
 
 
 def chromium() -> str:

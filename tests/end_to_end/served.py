@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +9,7 @@ from pathlib import Path
 import httpx
 
 from tests.end_to_end.conftest import SIMILARITY
-
-_PATIENCE_SECONDS = 240.0
+from tests.waiting import DEADLINE_SECONDS, eventually
 
 
 @contextmanager
@@ -35,21 +33,12 @@ def serving(home: Path, **settings: str) -> Iterator[str]:
             assert process.stdout is not None
             address = process.stdout.readline().strip()
             assert address.startswith("http"), log.read_text("utf-8")[-3000:]
-            _wait_for(f"{address}readyz")
+            eventually(lambda: httpx.get(f"{address}readyz", timeout=DEADLINE_SECONDS).status_code == 200)
             yield address
         finally:
             process.terminate()
             try:
-                process.wait(30)
+                process.wait(DEADLINE_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def _wait_for(address: str) -> None:
-    until = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < until:
-        if httpx.get(address, timeout=30).status_code == 200:
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"the service was not ready within {_PATIENCE_SECONDS:g} s")

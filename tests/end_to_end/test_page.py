@@ -23,6 +23,7 @@ from retrieval.service.access import Role, Tokens
 from tests.encoders import build_tiny_encoder
 from tests.end_to_end.reading_room import ask, case, draw, expect_coloured, give
 from tests.end_to_end.served import serving
+from tests.waiting import eventually
 from trainer.encoder import Encoder
 
 COHORT = "phantom:44@5"
@@ -155,15 +156,15 @@ def test_from_a_phrase_to_films_to_one_case_beside_another(page: Page) -> None:
     page.wait_for_function("!document.querySelector('.pane-status:not(:empty)')")
     before = brightness(mine), brightness(theirs)
     tools.get_by_role("button", name="Invert").click()
-    page.wait_for_timeout(200)
+
+    def changed(before: tuple[float, float], by: float) -> bool:
+        now = brightness(mine), brightness(theirs)
+        return all(abs(old - new) > by for old, new in zip(before, now, strict=True))
+
+    eventually(lambda: changed(before, 5))  # both films are inverted
     after = brightness(mine), brightness(theirs)
-    assert all(abs(old - new) > 5 for old, new in zip(before, after, strict=True)), "both films are inverted"
     tools.get_by_role("button", name="Zoom in").click()
-    page.wait_for_timeout(200)
-    zoomed = brightness(mine), brightness(theirs)
-    assert all(abs(old - new) > 0.5 for old, new in zip(after, zoomed, strict=True)), (
-        "both films are magnified"
-    )
+    eventually(lambda: changed(after, 0.5))  # both films are magnified
 
 
 def test_from_a_film_to_cases_to_where_a_finding_is(page: Page, served: Served) -> None:

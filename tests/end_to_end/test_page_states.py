@@ -32,6 +32,7 @@ from tests.end_to_end.reading_room import ask, case, draw, expect_coloured, give
 from tests.end_to_end.served import serving
 from tests.indexer.postgres import fresh_database, postgres_server
 from tests.retrieval.service.test_bad_input import huge_png
+from tests.waiting import DEADLINE_SECONDS
 from trainer.encoder import Encoder
 
 COHORT = "phantom:30@5"
@@ -238,7 +239,7 @@ def test_without_a_database_nothing_is_shown_and_with_it_everything_again(page: 
         failed = page.get_by_role("alert").filter(has_text="This search was not answered")
         expect(failed).to_contain_text("The database does not answer, so nothing can be shown")
         expect(page.get_by_role("article")).to_have_count(0)
-        assert httpx.get(f"{served.address}readyz", timeout=60).status_code == 503
+        assert httpx.get(f"{served.address}readyz", timeout=DEADLINE_SECONDS).status_code == 503
         if SHOTS:
             page.screenshot(path=Path(SHOTS) / "database-down.png")
     finally:

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,8 +15,7 @@ import pytest
 
 from tests.encoders import build_tiny_encoder
 from tests.end_to_end.conftest import SIMILARITY, Run
-
-PATIENCE = 180  # seconds
+from tests.waiting import DEADLINE_SECONDS, eventually
 
 
 @contextmanager
@@ -54,21 +52,14 @@ def ask(
         {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         method=method,
     )
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+    with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as answer:
         return json.load(answer)
-
-
-def wait_until(true: Any) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def wait_for_end(address: str, token: str, job: dict[str, Any]) -> Any:
     """A job, once it has ended."""
     ended = ("done", "failed", "cancelled")
-    wait_until(lambda: ask(address, token, f"/v1/jobs/{job['id']}")["state"] in ended)
+    eventually(lambda: ask(address, token, f"/v1/jobs/{job['id']}")["state"] in ended)
     return ask(address, token, f"/v1/jobs/{job['id']}")
 
 
@@ -87,21 +78,21 @@ def test_while_it_serves_an_index_job_a_search_and_a_verification_all_answer(
         with begin(folder / "home", "index", "add", "phantom:40@7") as adding:
             found = run("search", "--case", "phantom:5-3", "-k", "3", "--json").json
             assert len(found["hits"]) == 3
-            assert adding.wait(PATIENCE) == 0
+            assert adding.wait(DEADLINE_SECONDS) == 0
         job = ask(address, token, "/v1/jobs", {"kind": "index-add", "source": "phantom:3000@6"})
-        wait_until(lambda: ask(address, token, f"/v1/jobs/{job['id']}")["progress"].get("studies"))
+        eventually(lambda: ask(address, token, f"/v1/jobs/{job['id']}")["progress"].get("studies"))
         assert len(ask(address, token, "/v1/search", {"text": "effusion", "k": 3})["hits"]) == 3
         process.kill()  # in the middle of the job
         process.wait()
     with served(folder / "home") as (process, address):
         before = ask(address, token, "/v1/index")["studies"]["phantom"]
-        wait_until(lambda: ask(address, token, f"/v1/jobs/{job['id']}")["attempts"] == 2)
-        wait_until(lambda: ask(address, token, "/v1/index")["studies"]["phantom"] > before)
+        eventually(lambda: ask(address, token, f"/v1/jobs/{job['id']}")["attempts"] == 2)
+        eventually(lambda: ask(address, token, "/v1/index")["studies"]["phantom"] > before)
         ask(address, token, f"/v1/jobs/{job['id']}", method="DELETE")
         verified = ask(address, token, "/v1/jobs", {"kind": "index-verify"})
         assert wait_for_end(address, token, verified)["outcome"]["faults"] == []
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(DEADLINE_SECONDS) == 0
 
 
 def test_a_revoked_token_opens_nothing(run: Run, folder: Path, token: str) -> None:

@@ -1,6 +1,5 @@
 """The command is there at once: help imports nothing that takes time."""
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -14,19 +13,8 @@ HEAVY = {
     "torch", "numpy", "polars", "sqlalchemy", "open_clip", "timm", "transformers", "qdrant_client",
     "qdrant_edge", "pydicom", "PIL", "rich", "pydantic", "jinja2", "alembic", "safetensors",
 }  # fmt: skip
-AT_MOST = 0.5  # seconds
-
-
-@pytest.mark.parametrize("words", [("--help",), ("search", "--help")], ids=" ".join)
-def test_help_answers_within_half_a_second(words: tuple[str, ...], tmp_path: Path) -> None:
-    def seconds() -> float:
-        """What the command needs of one core: waiting for other programs is not its own."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([SIMILARITY, *words], cwd=tmp_path, check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-
-    assert min(seconds() for _ in range(5)) < AT_MOST
+AT_MOST = 450
+"""Modules, most of them Python's own: help is there in a tenth of a second."""
 
 
 @pytest.mark.parametrize(
@@ -38,12 +26,14 @@ def test_help_imports_nothing_heavy(words: tuple[str, ...], tmp_path: Path) -> N
         "from retrieval.cli import cli\n"
         f"try: cli.main([*{words!r}, '--help'], prog_name='similarity')\n"
         "except SystemExit as left: assert not left.code, left.code\n"
-        "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)\n"
+        "print(*sys.modules, file=sys.stderr)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True
     )
-    assert not HEAVY & set(done.stderr.split())
+    modules = done.stderr.split()
+    assert not HEAVY & {name.partition(".")[0] for name in modules}
+    assert len(modules) < AT_MOST
 
 
 def test_every_command_has_a_line_in_the_help(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from indexer.index import Index
 from retrieval.cli import cli
 from tests.corpus.conftest import dicom_of
 from tests.indexer.cases import case, cohort, draw, write_manifest
+from tests.waiting import DEADLINE_SECONDS
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "docs" / "contracts"
 
@@ -170,7 +171,7 @@ def test_a_file_size_limit_that_is_reached_is_one_line(
         [sys.executable, "-c", script, "index", "add", source, "--encoder", str(encoder_folder)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=DEADLINE_SECONDS,
     )
     assert done.returncode == 1, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
@@ -179,8 +180,8 @@ def test_a_file_size_limit_that_is_reached_is_one_line(
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[DecodePool]:
-    """Two decode processes, in which a picture may take three seconds."""
-    with DecodePool(Framing(32), workers=2, hang_seconds=3.0) as made:
+    """Two decode processes, in which a picture may take eight seconds: a good one takes a hundredth."""
+    with DecodePool(Framing(32), workers=2, hang_seconds=8.0) as made:
         yield made
 
 
@@ -189,13 +190,13 @@ def test_a_killed_decode_process_costs_the_one_picture_it_was_at(pool: DecodePoo
         draw(tmp_path / f"{number}.png", number, side=600)
     os.mkfifo(tmp_path / "x.png")
     outcomes = [pool.submit(str(tmp_path / f"{number}.png")) for number in range(24)]
-    outcomes[0].result(timeout=60)
+    outcomes[0].result(DEADLINE_SECONDS)
     os.kill(pool.worker_ids()[0], signal.SIGKILL)
-    results = [outcome.result(timeout=60) for outcome in outcomes]
+    results = [outcome.result(DEADLINE_SECONDS) for outcome in outcomes]
     failed = [result for result in results if isinstance(result, Undecoded)]
     assert len(failed) <= 1
     assert all("SIGKILL" in result.reason for result in failed)
-    assert isinstance(pool.submit(str(tmp_path / "1.png")).result(timeout=60), Decoded)
+    assert isinstance(pool.submit(str(tmp_path / "1.png")).result(DEADLINE_SECONDS), Decoded)
 
 
 def test_a_picture_that_never_ends_is_given_up_and_the_others_are_read(
@@ -203,15 +204,15 @@ def test_a_picture_that_never_ends_is_given_up_and_the_others_are_read(
 ) -> None:
     draw(tmp_path / "good.png", 1)
     first = pool.submit(str(tmp_path / "good.png"))
-    first.result(timeout=60)
+    first.result(DEADLINE_SECONDS)
     stopped = pool.worker_ids()[0]
     os.kill(stopped, signal.SIGSTOP)
-    results = [pool.submit(str(tmp_path / "good.png")).result(timeout=60) for _ in range(4)]
+    results = [pool.submit(str(tmp_path / "good.png")).result(DEADLINE_SECONDS) for _ in range(4)]
     waiting = [pool.submit(str(tmp_path / "good.png")) for _ in range(6)]
-    results += [outcome.result(timeout=60) for outcome in waiting]
+    results += [outcome.result(DEADLINE_SECONDS) for outcome in waiting]
     given_up = [result for result in results if isinstance(result, Undecoded)]
     assert len(given_up) == 1
-    assert "more than 3 s" in given_up[0].reason
+    assert "more than 8 s" in given_up[0].reason
     assert stopped not in pool.worker_ids()
 
 

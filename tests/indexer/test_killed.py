@@ -17,6 +17,7 @@ from indexer.index import Index
 from indexer.reconcile import verify
 from tests.indexer.cases import cohort
 from tests.indexer.contents import contents
+from tests.waiting import DEADLINE_SECONDS
 
 STUDIES = 24
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Iter
 
     yield run
     driver.stdin.close()
-    driver.wait(timeout=30)
+    driver.wait(DEADLINE_SECONDS)
     driver.stdout.close()
 
 

@@ -22,6 +22,7 @@ from retrieval.query import Query
 from retrieval.search import search
 from tests.encoders import build_tiny_encoder
 from tests.indexer.cases import cohort
+from tests.waiting import eventually
 from trainer.encoder import Encoder
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "contracts" / "index-versions.schema.json"
@@ -176,8 +177,7 @@ def test_searches_run_through_a_switch_without_one_failing(
     for turn in range(10):
         activate(both, (other, encoder)[turn % 2].fingerprint)
         answered = len(seen)
-        while len(seen) < answered + 2 and not failed:
-            stop.wait(0.01)
+        eventually(lambda: failed or len(seen) >= answered + 2)  # noqa: B023 - called at once
     stop.set()
     for thread in threads:
         thread.join()

@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -144,12 +142,3 @@ def test_a_finding_that_one_folds_gallery_lacks_is_not_in_the_pooled_macro() -> 
     parts = [Scored.of(some_rankings(task, 0, 1)[0], task) for task in (full, scarce, lacking)]
     assert len(pool([parts[0], parts[1]]).counted) == 5
     assert len(pool([parts[0], parts[2]]).counted) == 4
-
-
-def test_a_thousand_draws_over_three_seeds_of_two_methods_take_under_two_seconds() -> None:
-    task = random_task(0, queries=900, gallery=311)
-    first, second = (some_rankings(task, n) for n in (0, 1))
-    started = time.perf_counter()
-    runs = (score_runs([task], [[ranking] for ranking in side]) for side in (first, second))
-    paired_bootstrap(*runs, draws=1000)
-    assert time.perf_counter() - started < 2

@@ -5,7 +5,6 @@ import hashlib
 import logging
 import os
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +15,7 @@ import pytest
 
 from corpus.errors import EncoderError, HomeError
 from corpus.settings import settings
+from tests.waiting import DEADLINE_SECONDS, eventually, linger
 from trainer import download as module
 from trainer.download import Unreachable, check, download, shown
 
@@ -37,13 +37,14 @@ class Server:
     chunked: bool = False
     ranges: bool = True
     shift: int = 0  # how far beside the range asked for the part is that it gives
-    slow: float = 0.0
+    going: threading.Event = field(default_factory=threading.Event)
     asked: list[str | None] = field(default_factory=list)  # the Range header of each request
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     state = Server()
+    state.going.set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -78,7 +79,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             else:
                 self.send_header("Content-Length", str(len(rest)))
             self.end_headers()
-            time.sleep(state.slow)
+            state.going.wait(DEADLINE_SECONDS)
             cut = state.cuts.pop(0) if state.cuts else None
             sent = rest[:cut]
             if state.chunked:
@@ -310,9 +311,10 @@ def test_a_server_that_says_nothing_is_given_up_in_time(
 ) -> None:
     monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(module, "TRIES", 2)
-    server.slow = 0.5
+    server.going.clear()
     with pytest.raises(Unreachable, match="no answer in time"):
         download(server.url, target)
+    server.going.set()
 
 
 def test_secrets_of_an_address_are_never_shown(
@@ -379,12 +381,15 @@ def test_a_file_greater_than_the_room_on_the_disk_is_not_begun(
 
 
 def test_two_at_once_fetch_it_once(server: Server, target: Path) -> None:
-    server.slow = 0.3
+    server.going.clear()
     runs = [threading.Thread(target=download, args=(server.url, target)) for _ in range(2)]
     for run in runs:
         run.start()
+    eventually(lambda: server.asked)
+    linger()  # so that the second meets the first at it
+    server.going.set()
     for run in runs:
-        run.join(20)
+        run.join(DEADLINE_SECONDS)
     assert target.read_bytes() == BODY
     assert len(server.asked) == 1
     assert leftovers(target) == []
@@ -396,14 +401,14 @@ def test_who_may_not_wait_is_told_of_the_other(
     monkeypatch.setenv("SIMILARITY_LOCK_WAIT_SECONDS", "0")
     settings.cache_clear()
     try:
-        server.slow = 1.0
+        server.going.clear()
         other = threading.Thread(target=download, args=(server.url, target))
         other.start()
-        while not server.asked:
-            time.sleep(0.01)
+        eventually(lambda: server.asked)
         with pytest.raises(EncoderError, match=r"another process is bringing weights\.bin here"):
             download(server.url, target)
-        other.join(20)
+        server.going.set()
+        other.join(DEADLINE_SECONDS)
         assert target.read_bytes() == BODY
     finally:
         settings.cache_clear()

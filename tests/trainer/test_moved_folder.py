@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.encoders import build_tiny_encoder
+from tests.waiting import DEADLINE_SECONDS
 from trainer.encoder import Encoder
 
 TEXTS = ["no pleural effusion", "small left pneumothorax"]
@@ -48,7 +49,7 @@ def test_the_lines_of_the_card_read_a_moved_folder_without_similarity(
         env={"PATH": "", "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=DEADLINE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,6 @@ import logging
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +24,7 @@ from safetensors.torch import load_file
 
 from corpus.errors import EncoderError, HomeError
 from corpus.settings import settings
+from tests.waiting import DEADLINE_SECONDS, linger
 from trainer import download, known, pulling
 from trainer.encoder import Encoder
 from trainer.encoders_cli import encoders
@@ -93,7 +93,7 @@ def imported(encoder_folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def import_folder(source: Path, name: str) -> Path:
         calls.append((source, name))
-        time.sleep(0.1)
+        linger()  # so that the others meet this one at it
         return Path(shutil.copytree(encoder_folder, home / "encoders" / name))
 
     module = ModuleType("trainer.checkpoints.openclip")
@@ -170,7 +170,7 @@ def test_two_that_ask_for_it_at_once_import_it_once(
     for run in runs:
         run.start()
     for run in runs:
-        run.join(20)
+        run.join(DEADLINE_SECONDS)
     assert (home / "encoders" / "hubclip" / "similarity.json").is_file()
     assert len(imported) == 1
     assert len(asked) == 2

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from corpus.errors import UsageError
 from tests.encoders import tiny_shape
 from tests.trainer.studies import Few
+from tests.waiting import DEADLINE_SECONDS
 from trainer.config import FreezeConfig, read_config
 from trainer.features import ImageSide, TextSide
 from trainer.frozen import set_modes
@@ -220,7 +221,9 @@ def test_two_processes_train_the_encoder_that_one_trains(tmp_path: Path) -> None
         *(str(tmp_path / "run.py"), str(tmp_path), "two"),
     ]
     for command in (alone, together):
-        done = subprocess.run(command, cwd=root, env=_env(root), capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            command, cwd=root, env=_env(root), capture_output=True, text=True, timeout=DEADLINE_SECONDS
+        )
         assert done.returncode == 0, done.stderr[:3000]
     for rank in (0, 1):
         told = json.loads((tmp_path / f"two-{rank}.json").read_text())

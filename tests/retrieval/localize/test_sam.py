@@ -28,6 +28,7 @@ from tests.retrieval.localize.published_sam import (
     write_mobile_sam,
     write_vit,
 )
+from tests.waiting import DEADLINE_SECONDS
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -315,13 +316,13 @@ def test_a_computation_that_fails_fails_for_all_who_wait_and_may_be_tried_again(
 
     def fail() -> np.ndarray:
         entered.set()
-        waiting.wait(5)
+        waiting.wait(DEADLINE_SECONDS)
         raise RuntimeError("out of memory")
 
     waiting = threading.Event()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(cache.get, "a", fail)
-        entered.wait(5)
+        entered.wait(DEADLINE_SECONDS)
         second = pool.submit(cache.get, "a", lambda: np.ones(3, np.float32))
         waiting.set()
         with pytest.raises(RuntimeError, match="memory"):

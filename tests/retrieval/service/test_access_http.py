@@ -12,9 +12,11 @@ from fastapi.testclient import TestClient
 from corpus.settings import settings
 from retrieval.service.access import Role
 from retrieval.service.app import openapi
+from retrieval.service.jobs import Job
 from retrieval.service.limits import RateLimit
 from retrieval.service.state import State
 from tests.retrieval.service.conftest import signed_in
+from tests.waiting import DEADLINE_SECONDS
 
 OPEN = {("get", "/healthz"), ("get", "/readyz"), ("post", "/v1/session")}
 HERE = {"Sec-Fetch-Site": "same-origin"}
@@ -217,10 +219,26 @@ def test_what_cannot_be_recorded_is_not_answered(
         assert found["study_id"] not in answer.text
 
 
-def test_a_revoked_token_ends_its_stream(anybody: TestClient, state: State) -> None:
+def test_a_revoked_token_ends_its_stream(
+    anybody: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = state.jobs.queue("index-add", {"source": "phantom:9@9"}, "tests")
     token, text = state.tokens.create(Role.READER, "leaver")
-    revoking = threading.Timer(1.5, state.tokens.revoke, [token.token_id])
+    looks, told_once, get = 0, threading.Event(), state.jobs.get
+
+    def watched(job_id: str) -> Job | None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:  # the first is whether there is such a job
+            told_once.set()
+        return get(job_id)
+
+    def revoke() -> None:
+        told_once.wait(DEADLINE_SECONDS)
+        state.tokens.revoke(token.token_id)
+
+    monkeypatch.setattr(state.jobs, "get", watched)
+    revoking = threading.Thread(target=revoke)
     revoking.start()
     path = f"/v1/jobs/{job.job_id}/events"
     with (

@@ -8,6 +8,7 @@ import pytest
 from retrieval.answer import Answer
 from retrieval.query import Query
 from retrieval.service.searcher import AT_ONCE, Searcher
+from tests.waiting import DEADLINE_SECONDS
 
 
 def answer(query: Query) -> Answer:
@@ -27,13 +28,13 @@ def test_each_query_gets_its_own_answer_though_many_are_read_together() -> None:
     held = threading.Event()
 
     def preparing(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
-        held.wait(10)
+        held.wait(DEADLINE_SECONDS)
         return prepared(queries)
 
     searcher = Searcher(preparing, sizes.append)
     futures = [searcher.ask(asking(str(number))) for number in range(40)]
     held.set()
-    told = [future.result(10).query["text"] for future in futures]
+    told = [future.result(DEADLINE_SECONDS).query["text"] for future in futures]
     searcher.close()
     assert told == [str(number) for number in range(40)]
     assert sum(sizes) == 40
@@ -52,14 +53,17 @@ def test_the_next_query_is_read_while_one_is_searched() -> None:
     def search(query: Query) -> Answer:
         if query.text == "first":
             searched.set()
-            assert read.wait(10)
+            assert read.wait(DEADLINE_SECONDS)
         return answer(query)
 
     searcher = Searcher(preparing, lambda size: None)
     first = searcher.ask(asking("first"))
-    assert searched.wait(10)
+    assert searched.wait(DEADLINE_SECONDS)
     second = searcher.ask(asking("second"))
-    assert [first.result(10).query["text"], second.result(10).query["text"]] == ["first", "second"]
+    assert [first.result(DEADLINE_SECONDS).query["text"], second.result(DEADLINE_SECONDS).query["text"]] == [
+        "first",
+        "second",
+    ]
     searcher.close()
 
 
@@ -76,10 +80,10 @@ def test_an_error_is_that_of_whoever_asked_and_the_rest_is_answered() -> None:
 
     searcher = Searcher(preparing, lambda size: None)
     with pytest.raises(ValueError, match="unreadable"):
-        searcher.ask(asking("unreadable")).result(10)
+        searcher.ask(asking("unreadable")).result(DEADLINE_SECONDS)
     with pytest.raises(LookupError, match="unanswerable"):
-        searcher.ask(asking("unanswerable")).result(10)
-    assert searcher.ask(asking("good")).result(10).query["text"] == "good"
+        searcher.ask(asking("unanswerable")).result(DEADLINE_SECONDS)
+    assert searcher.ask(asking("good")).result(DEADLINE_SECONDS).query["text"] == "good"
     searcher.close()
 
 
