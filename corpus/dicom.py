@@ -36,6 +36,9 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 ADMITTED = frozenset({"CR", "DX"})
 """Modalities (0008,0060) that are radiographs: computed radiography and digital radiography."""
 
+DISPLAY_VERSION = "2"
+"""Changes when files are shown in other pixels than before: an index then reads its DICOM files again."""
+
 _CHUNK = 1 << 20
 _DEFLATED = b"\x02\0\x10\0UI\x16\0" + DeflatedExplicitVRLittleEndian.encode()  # (0002,0010), 22 bytes
 

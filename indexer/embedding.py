@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from corpus.affirmed import affirmed_text
 from corpus.decode_pool import DecodePool
 from corpus.decoding import Decoded, Outcome, Undecoded
+from corpus.dicom import DISPLAY_VERSION, is_dicom
+from corpus.files import UnreadableFile, read_bytes
 from corpus.records import ImageRef, Problem, Study
 from corpus.redaction import redacted
 from corpus.reports import says_something, sentences
@@ -105,8 +108,8 @@ def start_reading(
         pictures = []
         for image in study.images:
             item = held.items.get(image.item_id) if held else None
-            stamp = stamp_of(image.location)
-            same = item is not None and stamp is not None and item.stamp == stamp
+            same = item is not None and item.stamp is not None and is_read_alike(image.location, item.stamp)
+            stamp = item.stamp if same and item is not None else stamp_of(image.location)
             patched = patches or (item is not None and item.patched is not None)
             done = same and item is not None and _is_done(item, fingerprint, patched)
             outcome = None if done else pool.submit(image.location)
@@ -124,14 +127,46 @@ def _is_done(item: KnownItem, fingerprint: str, patched: bool) -> bool:
 
 
 def stamp_of(location: str) -> str | None:
-    """Size and times of a file: while they stand, its content does. None where there is no file to ask."""
+    """What a file is when it is read: size, times, and the version of the rules by which DICOM is shown.
+
+    None where there is no file to ask.
+    """
     if location.startswith("phantom://"):
         return location  # a drawing is decided by its name
     try:
         stat = os.stat(location)  # noqa: PTH116 - follows links, as reading does
     except (OSError, ValueError):
         return None
-    return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
+    return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{DISPLAY_VERSION}"
+
+
+def is_same_file(location: str, stamp: str) -> bool:
+    """Whether a file is as it was when it was stamped: while size and times stand, its content does."""
+    now = stamp_of(location)
+    return now is not None and _of_file(now) == _of_file(stamp)
+
+
+def is_read_alike(location: str, stamp: str) -> bool:
+    """Whether reading a file would give the pixels that it gave when it was stamped.
+
+    A DICOM file that was read by other rules would not: it may hang otherwise, or show another window.
+    """
+    if not is_same_file(location, stamp):
+        return False
+    if location.startswith("phantom://") or stamp.split(":")[_FILE_PARTS:] == [DISPLAY_VERSION]:
+        return True
+    try:
+        return not is_dicom(read_bytes(Path(location), head=_DICOM_HEAD))
+    except UnreadableFile:
+        return False
+
+
+def _of_file(stamp: str) -> list[str]:
+    return [stamp] if stamp.startswith("phantom://") else stamp.split(":")[:_FILE_PARTS]
+
+
+_FILE_PARTS = 3  # of a stamp: size and the two times; a stamp of an earlier version has no more
+_DICOM_HEAD = 132  # bytes that tell whether a file is DICOM
 
 
 def resolve(group: Group, home: Home, own_fields: Mapping[str, FieldType], fingerprint: str) -> Resolved:

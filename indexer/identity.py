@@ -25,7 +25,7 @@ from corpus.subjects import (
     pick,
 )
 from indexer.catalog import chunks
-from indexer.embedding import stamp_of
+from indexer.embedding import is_same_file
 from indexer.home import Home
 from indexer.models import ItemRow, StudyRow
 
@@ -182,7 +182,7 @@ def _is_anothers(study: Study, held: _Held) -> bool:
         others = patient_id_of(key) != patient_id_of(old) or ("::" in key and "::" in old)
     else:
         others = contradict(new, held.record.patient)
-    return others and any(stamp and stamp_of(file) == stamp for file, stamp in held.files.items())
+    return others and any(stamp and is_same_file(file, stamp) for file, stamp in held.files.items())
 
 
 def _held(engine: sa.Engine, study_ids: Iterable[str]) -> dict[str, _Held]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from corpus.records import Problem
 from corpus.sources.repeated_instances import OTHER_PATIENT, OTHER_PIXELS
 from indexer.catalog import chunks
-from indexer.embedding import Resolved, stamp_of
+from indexer.embedding import Resolved, is_same_file
 from indexer.ledger import NewItem, NewStudy
 from indexer.models import ItemRow, StudyRow
 
@@ -71,7 +71,7 @@ def _is_refused(item: NewItem, new: NewStudy, indexed: dict[str, list[Indexed]],
         kept = any(other.item_id == beside.item_id for beside in new.items)
         if other.study_id != study.study_id or kept:
             worst = Problem(f"{item.item_id}@uid", "skipped", OTHER_PIXELS, item.location)
-        elif other.location and other.stamp and stamp_of(other.location) == other.stamp:
+        elif other.location and other.stamp and is_same_file(other.location, other.stamp):
             worst = Problem(f"{item.item_id}@uid", "skipped", REPLACED, item.location)
     if worst is not None:
         resolved.problems.append((study.study_id, study.subject_id, worst))

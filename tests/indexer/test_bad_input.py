@@ -4,9 +4,11 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import jsonschema
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from corpus.decode_pool import DecodePool
 from corpus.decoding import Decoded, Undecoded
@@ -237,6 +240,30 @@ def test_an_image_whose_window_shows_nothing_is_indexed_and_noted_until_its_file
     dicom_of(pixels, BitsStored=12, WindowCenter=2048, WindowWidth=4096).save_as(path)
     similarity(*words, schema="index-add")
     assert similarity("index", "status", "--json", schema="index-status")["problems"]["noted"] == 0
+
+
+def test_an_index_of_before_reads_its_dicom_files_again_and_no_others(
+    home: Path, tmp_path: Path, encoder_folder: Path
+) -> None:
+    """DICOM is shown by other rules now: an unchanged file may have other pixels than were embedded."""
+    films = tmp_path / "films"
+    films.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 4096, (64, 64)).astype(np.uint16)
+    dicom_of(pixels, BitsStored=12, PatientOrientation=["R", "F"]).save_as(
+        films / "a.dcm", enforce_file_format=True
+    )
+    Image.fromarray((pixels >> 4).astype(np.uint8)).save(films / "b.png")
+    (films / "t.csv").write_text("study_id,image\n1,a.dcm\n2,b.png\n")
+    words = ("index", "add", f"manifest:{films / 't.csv'}", "--encoder", str(encoder_folder), "--json")
+    assert similarity(*words, schema="index-add")["embedded"]["image"] == 2
+    with closing(sqlite3.connect(home / "catalog.sqlite")) as catalog, catalog:
+        # As the version before wrote them: size and times alone.
+        catalog.execute("UPDATE item SET stamp = rtrim(rtrim(stamp, '0123456789'), ':')")
+    for _ in range(2):
+        assert similarity(*words, schema="index-add")["embedded"]["image"] == 0
+        with closing(sqlite3.connect(home / "catalog.sqlite")) as catalog:
+            stamps = [stamp for (stamp,) in catalog.execute("SELECT stamp FROM item ORDER BY item_id")]
+        assert [stamp.count(":") for stamp in stamps] == [3, 2]
 
 
 def test_an_image_that_hangs_otherwise_than_before_is_embedded_again(
