@@ -43,7 +43,7 @@ _PARTICLE = (
     r"der|den|dem|ten|ter|te|el|al|bin|bint|ben|ibn|abu|af|av|san|santa|saint|sainte|st|ste|op|ap|mac|mc)\b\.?"
     r"|['’][tsn]\b)"
 )
-_INITIALS = rf"(?:[{_UPPER}]\.(?:[ ]?-?[{_UPPER}]\.){{0,3}})"
+_INITIALS = rf"(?>[{_UPPER}]\.(?:[ ]?-?[{_UPPER}]\.){{0,3}})"
 _PREFIX = rf"(?:{_INITIALS}\s{{0,2}}|{_PARTICLE}\s{{1,3}}|(?i:[dlo]['’])[ ]?|(?i:al|el|as|ad|ash|an|ar|at)-)"
 _WORD = (
     rf"(?:[{_HAN}]{{1,6}}|[{_UPPER}](?:[{_LETTER}]|['’ʼ-](?=[{_LETTER}])){{0,40}}(?!\.[{_UPPER}])"
@@ -84,7 +84,7 @@ _REPORTING = re.compile(
     rf"\s{{1,3}}(?P<all>{_LISTED})"
 )
 _DEGREED = re.compile(rf"{_START}(?P<all>{_LISTED})(?=,?\s+{_BEHIND}|,\s+(?:DO|NP|PA)\b)")
-_CARETS = re.compile(r"\b(?P<all>[A-Za-z'’-]{2,}\^[A-Za-z'’^ -]{1,60})")
+_CARETS = re.compile(r"\b(?P<all>[A-Za-z'’-]{2,40}\^[A-Za-z'’^ -]{1,60})")
 
 _NAME_HERE = re.compile(_NAME)
 _LOWER_NAME = re.compile(

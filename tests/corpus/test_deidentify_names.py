@@ -29,12 +29,16 @@ def _listed(text: str) -> list[str]:
     return text.strip().replace("\n", ";").split(";")
 
 
-@pytest.mark.parametrize("name", _listed(NAMES))
 @pytest.mark.parametrize("title", _listed(TITLES))
-def test_a_titled_name_is_taken_out_whole(title: str, name: str) -> None:
-    for form in ("NFC", "NFD"):
-        text = unicodedata.normalize(form, f"Discussed with {title} {name} at the desk. Left effusion.")
-        assert deidentify(text) == f"Discussed with {title} XXXX at the desk. Left effusion."
+def test_a_titled_name_is_taken_out_whole(title: str) -> None:
+    wrong = {}
+    for name in _listed(NAMES):
+        for form in ("NFC", "NFD"):
+            text = unicodedata.normalize(form, f"Discussed with {title} {name} at the desk. Left effusion.")
+            left = deidentify(text)
+            if left != f"Discussed with {title} XXXX at the desk. Left effusion.":
+                wrong[text] = left
+    assert not wrong
 
 
 LABELS = """
@@ -46,11 +50,15 @@ Dictating physician:;Authenticated by:;Attending radiologist:;Referrer:;Typed by
 """
 
 
-@pytest.mark.parametrize("name", _listed(NAMES))
 @pytest.mark.parametrize("label", _listed(LABELS))
-def test_a_name_behind_a_label_is_taken_out_whole(label: str, name: str) -> None:
-    assert deidentify(f"{label} {name}\nLeft effusion.") == f"{label} XXXX\nLeft effusion."
-    assert deidentify(f"{label} Dr. {name}.") == f"{label} Dr. XXXX."
+def test_a_name_behind_a_label_is_taken_out_whole(label: str) -> None:
+    wrong = {}
+    for name in _listed(NAMES):
+        for text in (f"{label} {name}\nLeft effusion.", f"{label} Dr. {name}."):
+            left = deidentify(text)
+            if left != text.replace(name, BLANK):
+                wrong[text] = left
+    assert not wrong
 
 
 @pytest.mark.parametrize(
