@@ -205,8 +205,8 @@ class _Claims:
         return False
 
     def _precedes_finding(self, place: int) -> bool:
-        """Whether a finding follows closely."""
-        return any(isinstance(i, Mention) for i in self._items[place + 1 : place + 6])
+        """Whether a finding, or disease at large, follows closely."""
+        return any(isinstance(i, Mention | Disease) for i in self._items[place + 1 : place + 6])
 
     def _look_backward(self) -> None:
         """Let each backward cue govern the finding before it and the list that this one ends."""

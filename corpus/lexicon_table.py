@@ -126,8 +126,7 @@ class _Reader:
         for claim in (
             Claim.ABSENT, Claim.UNCERTAIN, Claim.HISTORY, Claim.QUESTION, Claim.UNEXCLUDED, Claim.PRESENT,
         ):  # fmt: skip
-            for side in Side:
-                yield from self._phrases(f"{claim.value}.{side.value}", Cue(claim, side))
+            yield from self._triggers(claim)
         for name, structure in STRUCTURES.items():
             yield from self._phrases(f"structures.{name}", structure)
         for name, disease in _DISEASES.items():
@@ -143,6 +142,15 @@ class _Reader:
         yield from self._phrases("enlarged", Enlarged())
         yield from self._phrases("not_findings", Mention(()))
         yield from self._phrases("idle", None)
+
+    def _triggers(self, claim: Claim) -> Iterator[Entry]:
+        """The triggers of a claim; one that is listed forward and backward works on either side."""
+        sides: dict[tuple[str, ...], Side] = {}
+        for side in Side:
+            for phrase in self._spelled(f"{claim.value}.{side.value}"):
+                both = sides.get(phrase, side) is not side
+                sides[phrase] = Side.EITHER if both else side
+        yield from ((phrase, Cue(claim, side)) for phrase, side in sides.items())
 
     def _phrases(self, key: str, meaning: Meaning) -> Iterator[Entry]:
         yield from ((phrase, meaning) for phrase in self._spelled(key))

@@ -61,7 +61,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def own_cases(folder: Path) -> Path:
-    """A table of a hostile report, one in Italian, and enough that agree for a draft to say something."""
+    """A table of a hostile report, an Italian one, and enough that agree for a draft to say something."""
     hostile = f"{escape(HOSTILE)} Opacity."
     rows = [{"study_id": "h", "image": "h.png", "report": hostile, "diagnosis": HOSTILE}]
     for number, age in enumerate(range(40, 52)):
