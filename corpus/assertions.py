@@ -110,8 +110,7 @@ def locate(tokens: Sequence[str], lexicon: Lexicon = ENGLISH) -> list[LocatedSta
 def _find(tokens: Sequence[str], lexicon: Lexicon) -> list[Match[Meaning]]:
     """The phrases of a sentence that mean something, with the stops that were left out of it."""
     found = [m for m in lexicon.table.find(tokens) if m.meaning is not None]
-    # The prepositions and verbs that tell a run-on statement are known in English alone.
-    return part_clauses(tokens, found) if lexicon.language == "en" else found
+    return part_clauses(tokens, found, english=lexicon.language == "en")
 
 
 def _claim(meanings: Statement) -> tuple[list[Statement], dict[int, "_Claims"]]:

@@ -37,12 +37,14 @@ _AHEAD = 4
 _NOTHING = Cue(Claim.ABSENT, Side.BACKWARD)
 
 
-def part_clauses(tokens: Sequence[str], found: Found) -> Found:
+def part_clauses(tokens: Sequence[str], found: Found, *, english: bool = True) -> Found:
     """Return the phrases of a sentence with the stops that it leaves out.
 
     Args:
         tokens: the words of the sentence.
         found: its phrases that mean something, in order.
+        english: the sentence is in English. In other languages the answers of forms alone are parted: the
+            prepositions and verbs that tell a run-on statement are known in English only.
     """
     if len(found) < 2:
         return found
@@ -50,6 +52,8 @@ def part_clauses(tokens: Sequence[str], found: Found) -> Found:
     ending = meanings[-2] if meanings[-1] is Joint.BREAK else meanings[-1]
     if Joint.COLON in meanings or Joint.COMMA in meanings or is_denial(ending):
         found = _settle_answers(tokens, _answer_sides(tokens, found))
+    if not english:
+        return found
     if Joint.BREAK in meanings[:-1] and any(type(m) is Cue and m.lists for m in meanings):
         found = _join_lists(tokens, found)
     return _RunOn(tokens, found).part() if _may_run_on(meanings) else found

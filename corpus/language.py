@@ -38,6 +38,7 @@ _COMPOUND = 10
 """Letters from which on a word may be a compound."""
 
 _WORD = re.compile(r"[^\W\d_]+")
+_SIGN = re.compile(r"[-+−–]ve\b")  # "-ve" is a sign, and no word of Turkish
 
 # Languages that the detector may name. Those of few speakers take the short texts of their neighbours.
 _CANDIDATES = (
@@ -109,7 +110,7 @@ def report_language(text: str) -> str:
 def detect(text: str) -> str:
     """The language of a text, as an ISO 639-1 code; the same for the same text, always."""
     text = text[:_LONGEST]
-    words = _WORD.findall(plain(text))
+    words = _WORD.findall(_SIGN.sub("", plain(text)))
     english, foreign = _marks()
     if foreign.isdisjoint(words) and sum(map(english.__contains__, words)) > _SURE * len(words):
         return "en"
