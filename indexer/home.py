@@ -1,7 +1,6 @@
 """The home folder: everything of one index, its key, and who may use it now."""
 
 import errno
-import fcntl
 import hmac
 import json
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from uuid import UUID
 
 from corpus.errors import HomeError, IndexInUse
+from corpus.locks import Lock, take
 from corpus.redaction import redacted
 from corpus.settings import settings
 
@@ -134,43 +134,41 @@ class Home:
             IndexInUse: the other did not end within `settings().lock_wait_seconds`.
             HomeError: the lock file cannot be written.
         """
+        lock = self._wait_for(name, on_wait, unless)
+        if lock is None:
+            yield False
+            return
+        holder = _holder_file(self.folder, name)
         try:
-            handle = os.open(self.folder / f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise home_error(self.folder, error) from error
-        try:
-            if not self._wait_for(handle, on_wait, unless):
-                yield False
-                return
             owner = {"pid": os.getpid(), "command": _command(), "since": datetime.now(UTC).isoformat()}
             try:
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, json.dumps(owner).encode(), 0)
+                write_private(holder, json.dumps(owner).encode())
             except OSError as error:
                 raise home_error(self.folder, error) from error
             try:
                 yield True
             finally:
                 with suppress(OSError):
-                    os.ftruncate(handle, 0)
+                    holder.unlink()
         finally:
-            os.close(handle)
+            lock.release()
 
     def _wait_for(
-        self, handle: int, on_wait: Callable[[str], None] | None, unless: Callable[[], bool] | None
-    ) -> bool:
+        self, name: str, on_wait: Callable[[str], None] | None, unless: Callable[[], bool] | None
+    ) -> Lock | None:
         patience = settings().lock_wait_seconds
         deadline = time.monotonic() + patience
         told = False
         while True:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            except BlockingIOError:
-                pass
+                lock = take(self.folder / f".{name}.lock")
+            except OSError as error:
+                raise home_error(self.folder, error) from error
+            if lock is not None:
+                return lock
             if unless is not None and unless():
-                return False
-            owner = _owner(handle)
+                return None
+            owner = _owner(self.folder, name)
             if time.monotonic() >= deadline:
                 raise IndexInUse(
                     f"the index in {self.folder} is in use by {owner}; let it end, "
@@ -229,10 +227,22 @@ def _command() -> str:
     return " ".join(words)
 
 
-def _owner(handle: int) -> str:
-    try:
-        owner = json.loads(os.pread(handle, 4096, 0))
-        since = datetime.fromisoformat(owner["since"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        return f"process {int(owner['pid'])} ({owner['command']}) since {since}"
-    except (ValueError, KeyError, TypeError):
-        return "another process"
+def _holder_file(folder: Path, name: str) -> Path:
+    """Where the holder of a lock says who it is: a locked file cannot be read on every system."""
+    return folder / f".{name}.holder"
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a small file that its owner alone may read."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+
+
+def _owner(folder: Path, name: str) -> str:
+    # The lock's own file is where versions before this one wrote.
+    for path in (_holder_file(folder, name), folder / f".{name}.lock"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            owner = json.loads(path.read_bytes()[:4096])
+            since = datetime.fromisoformat(owner["since"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            return f"process {int(owner['pid'])} ({owner['command']}) since {since}"
+    return "another process"

@@ -5,20 +5,27 @@ A service owns them for as long as it runs and answers calls of the vector store
 which its user alone may open; a command that finds the vectors owned by a service works through that
 socket, and is otherwise the same command. Who writes holds a second lock, so that one index job runs at a
 time in either case.
+
+Where a system has no sockets in the file system, or the home's name is too long for one, the service answers
+on a port of the loopback interface, to whoever shows the key that lies in the home beside the port's number.
 """
 
+import json
 import logging
 import os
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection
+from dataclasses import dataclass
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import Any
 
 from corpus.errors import SimilarityError
-from indexer.home import Home
+from indexer.home import Home, write_private
 from indexer.vectors.edge import EdgeStore
 from indexer.vectors.owned import OwnedStore
 from indexer.vectors.store import VectorStore
@@ -27,6 +34,12 @@ from indexer.vectors.wire import pack, unpack
 log = logging.getLogger(__name__)
 
 SOCKET = ".owner.sock"
+PORT = ".owner.port"
+"""File with port and key, where there is no socket."""
+
+_LONGEST_NAME = 100  # bytes of a socket's address
+_LOOK_SECONDS = 0.5  # how soon the end is noticed where closing a socket wakes nobody
+_HANDSHAKE_SECONDS = 5.0
 
 _CALLS = frozenset(
     {
@@ -68,7 +81,7 @@ def owned_store(home: Home, on_wait: Callable[[str], None] | None = None) -> Ite
     with home.lock(on_wait):
         store = EdgeStore(home.vectors)
         try:
-            with _answering(home.folder / SOCKET, store):
+            with _answering(home.folder, store):
                 yield store
         finally:
             store.close()
@@ -76,23 +89,54 @@ def owned_store(home: Home, on_wait: Callable[[str], None] | None = None) -> Ite
 
 def connect(home: Home) -> Connection | None:
     """A line to the service that owns a home's vectors; None where there is none."""
-    path = home.folder / SOCKET
-    if not path.exists():
-        return None
-    caller = socket.socket(socket.AF_UNIX)
-    try:
+    for file, call in ((home.folder / SOCKET, _call_socket), (home.folder / PORT, _call_port)):
+        if file.exists():
+            with suppress(OSError, ValueError, KeyError, EOFError, AuthenticationError):
+                return call(file)
+    return None
+
+
+def _call_socket(path: Path) -> Connection:
+    with socket.socket(socket.AF_UNIX) as caller:
         with _short(path) as name:
             caller.connect(name)
-    except OSError:
-        caller.close()
-        return None
-    return Connection(caller.detach())
+        return Connection(caller.detach())
 
 
-@contextmanager
-def _answering(path: Path, store: VectorStore) -> Iterator[None]:
-    """Listen at `path` and answer every caller in a thread of its own."""
-    path.unlink(missing_ok=True)  # a killed service left it; whoever is here holds the lock
+def _call_port(path: Path) -> Connection:
+    told = json.loads(path.read_bytes())
+    with socket.create_connection(("127.0.0.1", int(told["port"])), _HANDSHAKE_SECONDS) as caller:
+        caller.settimeout(None)
+        line = Connection(caller.detach())
+    try:
+        if not line.poll(_HANDSHAKE_SECONDS):  # another program has the port now
+            raise EOFError
+        answer_challenge(line, bytes.fromhex(told["key"]))
+        deliver_challenge(line, bytes.fromhex(told["key"]))
+    except BaseException:
+        line.close()
+        raise
+    return line
+
+
+@dataclass(frozen=True, slots=True)
+class _Listening:
+    """Where callers are heard. `file`: of the socket, or of the port; `key`: what they show, if anything."""
+
+    socket: socket.socket
+    file: Path
+    key: bytes | None
+
+
+def _listen(folder: Path) -> _Listening:
+    for name in (SOCKET, PORT):
+        (folder / name).unlink(missing_ok=True)  # a killed service left it; whoever is here holds the lock
+    path = folder / SOCKET
+    if not hasattr(socket, "AF_UNIX") or not (_is_short(path) or Path("/proc/self/fd").is_dir()):
+        listening, key = socket.create_server(("127.0.0.1", 0)), secrets.token_bytes(32)
+        told = {"port": listening.getsockname()[1], "key": key.hex()}
+        write_private(folder / PORT, json.dumps(told).encode())
+        return _Listening(listening, folder / PORT, key)
     listening = socket.socket(socket.AF_UNIX)
     before = os.umask(0o177)
     try:
@@ -101,49 +145,80 @@ def _answering(path: Path, store: VectorStore) -> Iterator[None]:
     finally:
         os.umask(before)
     listening.listen()
-    lines: dict[Connection, threading.Thread] = {}
-    thread = threading.Thread(target=_accept, args=(listening, store, lines), name="owner", daemon=True)
+    return _Listening(listening, path, None)
+
+
+@contextmanager
+def _answering(folder: Path, store: VectorStore) -> Iterator[None]:
+    """Listen in a home and answer every caller in a thread of its own."""
+    heard = _listen(folder)
+    heard.socket.settimeout(_LOOK_SECONDS)
+    lines: dict[socket.socket, threading.Thread] = {}
+    closing = threading.Event()
+    thread = threading.Thread(target=_accept, args=(heard, store, lines, closing), name="owner", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        heard.file.unlink(missing_ok=True)
+        closing.set()
         with suppress(OSError):
-            listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
+            heard.socket.shutdown(socket.SHUT_RDWR)
         thread.join()
-        for line, answering in list(lines.items()):
-            with suppress(OSError), socket.socket(fileno=os.dup(line.fileno())) as hanging_up:
+        heard.socket.close()
+        for hanging_up, answering in list(lines.items()):
+            with suppress(OSError):
                 hanging_up.shutdown(socket.SHUT_RDWR)
             answering.join()
 
 
-def _accept(listening: socket.socket, store: VectorStore, lines: dict[Connection, threading.Thread]) -> None:
-    while True:
+def _accept(
+    heard: _Listening,
+    store: VectorStore,
+    lines: dict[socket.socket, threading.Thread],
+    closing: threading.Event,
+) -> None:
+    while not closing.is_set():
         try:
-            caller, _ = listening.accept()
+            caller, _ = heard.socket.accept()
+        except TimeoutError:
+            continue
         except OSError:  # closed
             return
-        line = Connection(caller.detach())
-        thread = threading.Thread(target=_answer, args=(line, store, lines), name="owner-line", daemon=True)
-        lines[line] = thread
+        thread = threading.Thread(
+            target=_answer, args=(caller, heard.key, store, lines), name="owner-line", daemon=True
+        )
+        lines[caller] = thread
         thread.start()
 
 
-def _answer(line: Connection, store: VectorStore, lines: dict[Connection, threading.Thread]) -> None:
+def _answer(
+    caller: socket.socket,
+    key: bytes | None,
+    store: VectorStore,
+    lines: dict[socket.socket, threading.Thread],
+) -> None:
     """Answer one caller until it hangs up."""
+    caller.setblocking(True)
+    line = Connection(caller.dup().detach())
     try:
+        if key is not None:
+            deliver_challenge(line, key)
+            answer_challenge(line, key)
         while True:
             method, *arguments = unpack(line.recv_bytes(), line.recv_bytes)
             for message in pack(_outcome(store, method, arguments)):
                 line.send_bytes(message)
+    except AuthenticationError:
+        log.warning("a caller of the owner did not show the key of this home")
     except (EOFError, OSError):
         pass
     except (ValueError, TypeError):
         log.warning("a caller of the owner said what cannot be understood")
     finally:
-        lines.pop(line, None)
+        lines.pop(caller, None)
         line.close()
+        caller.close()
 
 
 def _outcome(store: VectorStore, method: str, arguments: list[Any]) -> list[Any]:
@@ -162,7 +237,7 @@ def _outcome(store: VectorStore, method: str, arguments: list[Any]) -> list[Any]
 @contextmanager
 def _short(path: Path) -> Iterator[str]:
     """A name for a socket: addresses end at a hundred bytes, so a longer one goes by its open folder."""
-    if len(os.fsencode(path)) < 100:
+    if _is_short(path):
         yield str(path)
         return
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -170,3 +245,7 @@ def _short(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{folder}/{path.name}"
     finally:
         os.close(folder)
+
+
+def _is_short(path: Path) -> bool:
+    return len(os.fsencode(path)) < _LONGEST_NAME

@@ -4,6 +4,7 @@ Nothing is changed. Each check says what it found and, where that is a fault, wh
 """
 
 import importlib
+import os
 import platform
 import shutil
 import stat
@@ -22,10 +23,13 @@ from indexer.database import database_url, make_engine
 from indexer.home import KEY_BYTES, RESERVE_BYTES, Home
 from indexer.index import server_store
 from indexer.models import TokenRow
-from indexer.owner import SOCKET, connect, embedded_store
+from indexer.owner import connect, embedded_store
 from indexer.vectors.store import VectorStore
 
 State = Literal["ok", "note", "fault"]
+
+_MODES = os.name == "posix"
+"""Whether a file's mode says who may read it; on Windows the folder's access list does."""
 
 _DECODERS = {
     "gdcm": "DICOM JPEG",
@@ -67,7 +71,7 @@ def examine() -> Iterator[Check]:
 
 
 def _program() -> Iterator[Check]:
-    yield Check("python", "ok", f"{platform.python_version()} on {platform.machine()}")
+    yield Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     for module in ("torch", "open_clip", "qdrant_edge", "pydicom", "fastapi"):
         try:
             version = getattr(importlib.import_module(module), "__version__", "")
@@ -92,7 +96,7 @@ def _home() -> Iterator[Check]:
         yield Check("home", "note", f"{folder} is not there yet", "`similarity index add` makes it")
         return
     mode = stat.S_IMODE(folder.stat().st_mode)
-    if mode & 0o077:
+    if _MODES and mode & 0o077:
         yield Check("home", "fault", f"{folder} is open to others ({mode:o})", f"chmod 700 {folder}")
     else:
         yield Check("home", "ok", str(folder))
@@ -110,7 +114,7 @@ def _key(path: Path) -> Check:
     status = path.stat()
     if status.st_size != KEY_BYTES:
         return Check("key", "fault", "it is damaged", "restore it from a backup")
-    if stat.S_IMODE(status.st_mode) & 0o077:
+    if _MODES and stat.S_IMODE(status.st_mode) & 0o077:
         return Check("key", "fault", "it is open to others", f"chmod 600 {path}")
     return Check("key", "ok", "is there, for its owner alone")
 
@@ -177,7 +181,7 @@ def _vectors(home: Home, catalog: Catalog) -> Iterator[Check]:
     if store is not None:
         yield from _server(store, catalog)
         return
-    line = connect(home) if (home.folder / SOCKET).exists() else None
+    line = connect(home)
     if line is not None:
         line.close()
         yield Check("service", "ok", "`similarity serve` runs on this home")

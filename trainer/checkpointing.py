@@ -10,7 +10,6 @@ encoder/               what was exported
 """
 
 import csv
-import fcntl
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 
 from corpus.errors import EncoderError, TrainingError
+from corpus.locks import take
 from corpus.records import Problem
 from trainer.checkpoints.reading import read_saved
 from trainer.config import TrainConfig, differing, read_config, write_toml
@@ -125,17 +125,15 @@ def owned(out: Path) -> Iterator[Path]:
     out = out.expanduser().resolve()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
+        lock = take(out / ".lock")
     except OSError as error:
         raise TrainingError(f"the run folder {out} cannot be written: {error}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise TrainingError(
-                f"another process trains in {out}; wait for it or name another --out"
-            ) from error
+    if lock is None:
+        raise TrainingError(f"another process trains in {out}; wait for it or name another --out")
+    try:
         yield out
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -7,7 +7,6 @@ without its user, password and query.
 """
 
 import errno
-import fcntl
 import hashlib
 import http.client
 import logging
@@ -18,12 +17,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from corpus.errors import EncoderError, HomeError
+from corpus.locks import Lock, take
 from corpus.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ def alone(target: Path) -> Iterator[None]:
     path = target.with_name(f".{target.name}.lock")
     deadline = time.monotonic() + settings().lock_wait_seconds
     told = False
-    while (handle := _try_lock(path)) is None:
+    while (lock := _try_lock(path)) is None:
         if time.monotonic() >= deadline:
             raise EncoderError(
                 f"another process is bringing {target.name} here; run it again when that has finished"
@@ -152,8 +152,9 @@ def alone(target: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: who waits sees that the name is another file's
-        handle.close()
+        with suppress(OSError):  # while it is held: who waits sees that the name is another file's
+            path.unlink()
+        lock.release()
 
 
 def shown(url: str) -> str:
@@ -324,6 +325,8 @@ def _settle(part: Path, target: Path) -> None:
     """Give the part its name, so that it keeps it through a power cut."""
     part.replace(target)
     _forget(part)
+    if os.name == "nt":
+        return  # a folder cannot be opened there
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -346,19 +349,11 @@ def _disk_error(target: Path, error: OSError) -> HomeError:
     return HomeError(f"{target} cannot be written: {error.strerror or type(error).__name__}")
 
 
-def _try_lock(path: Path) -> IO[str] | None:
+def _try_lock(path: Path) -> Lock | None:
     try:
-        handle = path.open("w", encoding="utf-8")
+        return take(path)
     except OSError as error:
         raise _disk_error(path, error) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if path.stat().st_ino == os.fstat(handle.fileno()).st_ino:
-            return handle
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    handle.close()
-    return None
 
 
 def _digest(path: Path, kind: str) -> str:

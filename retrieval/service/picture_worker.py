@@ -1,8 +1,8 @@
 """The life of a process that reads pictures for the service: what others sent is decoded here, and only here.
 
-It imports the corpus room, holds no key and no database, may write to no file and take no more memory than a
-large film needs. What it answers is numbers and JSON, never a pickle: a decoder that was taken over can make
-its pictures wrong, and no more.
+It imports the corpus room, holds no key and no database, and (but on Windows) may write to no file and take
+no more memory than a large film needs. What it answers is numbers and JSON, never a pickle: a decoder that
+was taken over can make its pictures wrong, and no more.
 """
 
 import io
@@ -38,9 +38,10 @@ def work(setup: Mapping[str, Any]) -> Answer:
 
 
 def _limit() -> None:
+    """Write to no file and take no more memory than a large film needs, where the system sees to it."""
     try:
         import resource
-    except ImportError:  # Windows has no such limits
+    except ImportError:  # Windows
         return
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
