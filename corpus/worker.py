@@ -131,14 +131,20 @@ class WorkerProcess:
             entry: `package.module:function`, called with the setup; it returns the function that answers.
             setup: as JSON.
             environment: variables beside those of this process.
+
+        Raises:
+            WorkerNotStarted: the system starts no process.
         """
-        self._process = subprocess.Popen(
-            command("corpus.worker:serve", entry),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **(environment or {})},
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
+        try:
+            self._process = subprocess.Popen(
+                command("corpus.worker:serve", entry),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **(environment or {})},
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
+        except OSError as error:
+            raise _not_started(entry, error.strerror or type(error).__name__) from None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._line = Line(self._process.stdout, self._process.stdin)  # type: ignore[arg-type]
@@ -191,10 +197,7 @@ class WorkerProcess:
         except (EOFError, OSError):
             told = {"error": f"it ended with exit code {self._process.wait()}"}
         if "error" in told:
-            raise WorkerNotStarted(
-                f"the process for {self._entry} cannot be started: {told['error']}; see that "
-                f"{sys.executable or 'Python'} runs here and that memory is left"
-            )
+            raise _not_started(self._entry, str(told["error"]))
         self._ready = True
 
     @contextmanager
@@ -227,6 +230,13 @@ class WorkerProcess:
             timer.cancel()
         if late:
             raise TookTooLong
+
+
+def _not_started(entry: str, reason: str) -> WorkerNotStarted:
+    return WorkerNotStarted(
+        f"the process for {entry} cannot be started: {reason}; see that {sys.executable or 'Python'} runs "
+        "here and that memory is left"
+    )
 
 
 Answer = Callable[[dict[str, Any], bytearray], tuple[Mapping[str, Any], bytes | memoryview]]

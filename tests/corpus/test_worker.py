@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from corpus.decode_pool import DecodePool
+from corpus.decoding import Decoded
 from corpus.errors import WorkerNotStarted
+from corpus.framing import Framing
 from corpus.worker import NICENESS, Answer, TookTooLong, WorkerProcess, give_way
 from tests.waiting import DEADLINE_SECONDS, eventually
 
@@ -102,6 +105,20 @@ def test_a_python_that_does_not_run_is_told(monkeypatch: pytest.MonkeyPatch, tmp
             worker.exchange({})
     finally:
         worker.end()
+
+
+@pytest.mark.parametrize("missing", ["", "/no/such/python"])
+def test_where_there_is_no_python_to_run_the_job_stops_and_no_image_is_blamed(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", missing)
+    with (
+        DecodePool(Framing(32), workers=1) as pool,
+        pytest.raises(WorkerNotStarted, match="cannot be started"),
+    ):
+        pool.submit("phantom://1/1").result(DEADLINE_SECONDS)
+    with DecodePool(Framing(32), workers=0) as alone:
+        assert isinstance(alone.submit("phantom://1/1").result(), Decoded)
 
 
 def test_a_worker_gives_way_no_further_than_to_a_quarter_of_a_core(worker: WorkerProcess) -> None:
