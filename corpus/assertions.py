@@ -62,6 +62,8 @@ def read_sentence(sentence: str, lexicon: Lexicon = ENGLISH) -> Assertions:
     """Return what a sentence claims by the words of a lexicon, in time linear in its length."""
     tokens = lexicon.tokens(sentence)
     matches = _find(tokens, lexicon)
+    if not matches:
+        return Assertions([], False)
     findings: list[Assertion] = []
     normal = False
     for claims in _claim([m.meaning for m in matches])[1].values():
@@ -135,22 +137,27 @@ def _claim(meanings: Statement) -> tuple[list[Statement], dict[int, "_Claims"]]:
     return statements, read
 
 
+_UNSAID: set[Claim] = set()
+"""What no cue says of a finding; never written to."""
+_NAMING = (Mention, Structure, Disease, Normal)
+
+
 class _Claims:
     """The findings of one statement and the cues that govern each."""
 
     def __init__(self, statement: Statement) -> None:
-        self._items = _name_enlargements(statement)
-        self._mentions = [place for place, item in enumerate(self._items) if isinstance(item, Mention)]
+        kinds = {type(item) for item in statement}
+        self._items = _name_enlargements(statement) if Enlarged in kinds else list(statement)
+        self._mentions = [place for place, item in enumerate(self._items) if type(item) is Mention]
         self._claims: dict[int, set[Claim]] = {}
         self.homeless: set[Claim] = set()
-        self._look_forward()
-        self._look_backward()
-        self._weigh_alternatives()
-
-    @property
-    def names_something(self) -> bool:
+        self.names_something = not kinds.isdisjoint(_NAMING)
         """Whether a finding, a structure or disease at large is named."""
-        return any(isinstance(i, Mention | Structure | Disease | Normal) for i in self._items)
+        if Cue in kinds:
+            self._look_forward()
+            self._look_backward()
+        if Joint.VERSUS in self._items or Joint.CHOICE in self._items:
+            self._weigh_alternatives()
 
     def govern_last(self, claim: Claim) -> None:
         """Put the last finding under a cue that a later statement holds."""
@@ -296,10 +303,10 @@ class _Claims:
         structures: list[Structure] = []
         attributive = False
         for place, item in enumerate(self._items):
-            claims = self._claims.get(place, set())
+            claims = self._claims.get(place, _UNSAID)
             if isinstance(item, Mention):
                 attributive = False
-                status = _status(claims)
+                status = _status(claims) if claims else Status.PRESENT
                 if item.doubtful and status is Status.PRESENT:
                     status = Status.UNCERTAIN
                 if status is not None:
@@ -369,6 +376,12 @@ def _name_enlargements(statement: Statement) -> Statement:
             following = place + 1
             while following < count and statement[following] in (Joint.ARTICLE, Joint.DEGREE):
                 following += 1
+            if (
+                structures
+                and _is_apart(statement, place)
+                and statement[following : following + 1] == [Joint.AND]
+            ):
+                following += 1  # "heart size stable, enlarged and tortuous aorta"
             beside = statement[following] if following < count else None
             if isinstance(beside, Structure):
                 named = [beside]
@@ -380,3 +393,11 @@ def _name_enlargements(statement: Statement) -> Statement:
             continue
         items.append(item)
     return items
+
+
+def _is_apart(statement: Statement, place: int) -> bool:
+    """Whether a comma stands before a phrase, with no more than a degree between."""
+    before = place - 1
+    while before >= 0 and statement[before] is Joint.DEGREE:
+        before -= 1
+    return before >= 0 and statement[before] is Joint.COMMA

@@ -121,7 +121,8 @@ _PRESENT_FORWARD = (
     "no doubt;no question of?;not without;unchanged;"
     "nearly|almost|near|partial|partially|incomplete|incompletely|not resolution of;"
     "near complete interval? resolution|clearing of;partial|incomplete interval? resolution|clearing of;"
-    "not resolved;nearly|almost|partially|incompletely|not resolved;unresolved;nonresolving;"
+    "not resolved;nearly|almost|partially|incompletely|not completely|entirely|fully? resolved;"
+    "unresolved;nonresolving;"
     f"{_UNFADED}{_FADING} of|in;failure of interval|complete? {_FADING} of;positive|pos for;"
     f"no|without evidence|sign|signs of interval|significant? {_CHANGE} in|of"
 )

@@ -64,7 +64,8 @@ STRUCTURES: Mapping[str, Structure] = {
 
 _FINDINGS: dict[str, str] = {
     "cardiomegaly": "cardiomegaly;cardiac|heart enlargement;enlargement of the? cardiac|heart silhouette?;"
-    "cardiac|heart silhouette|size enlargement;megalocardia;enlarged heart|cardiac silhouette?",
+    "cardiac|heart silhouette|size enlargement;megalocardia;enlarged heart|cardiac silhouette?;"
+    "increase in the? heart|cardiac size;increased heart|cardiac size",
     "enlarged_cardiomediastinum": "mediastinal widening|enlargement;widening|enlargement of the? mediastinum;"
     "widening|enlargement of the? mediastinal|cardiomediastinal silhouette|contour;widened mediastinum;"
     "wide mediastinum;enlarged cardiomediastinal silhouette",
@@ -84,7 +85,8 @@ _FINDINGS: dict[str, str] = {
     "atelectasis": "atelectasis|atelectases|atelectatic|atalectasis|atelectasia;"
     "lobar|lung|lobe? collapse;collapse of the? left|right? upper|middle|lower? lobe|lung;"
     "collapsed lung|lobe",
-    "pneumothorax": "pneumothorax|pneumothoraces|pneumothoraxes|pnemothorax|hydropneumothorax|ptx",
+    "pneumothorax": "pneumothorax|pneumothoraces|pneumothoraxes|pnemothorax|hydropneumothorax|ptx;"
+    "pleural air collection|collections?;air in the pleural space|spaces",
     "pleural_effusion": "pleural? effusion|effusions;pleural fluid;hydrothorax|hemothorax|haemothorax|"
     "empyema;"
     "fluid in the? pleural space|spaces;fluid collection|collections;loculated fluid;"

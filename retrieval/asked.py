@@ -5,6 +5,7 @@ effusion" mean in a question what they mean in a report. What is left when the d
 what may be compared as words or as a vector: "no effusion" as a vector lies next to "effusion".
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,12 @@ from corpus.reports import parse_report, split_sentences
 _REPORT_FROM = 3
 """Sentences from which on a text is a report to compare with, not a wish: what it denies is then described,
 and no condition."""
+
+_QUESTION = re.compile(
+    r"\s*(?:is|are|was|were|do|does|did|has|have|which|what|who|where|how|show|find|can|could|any)\b[^?]*\?+\s*",
+    re.IGNORECASE,
+)
+"""A question to the search, whose mark doubts no finding; "pneumothorax?" is a report's doubt."""
 
 _ASKING = frozenset(
     [
@@ -131,7 +138,8 @@ def read_text(text: str) -> Asked:
     Raises:
         UsageError: it is a phrase that asks for a finding and denies it in the same place.
     """
-    report = parse_report("query", text, detect(text))
+    asked = text.rstrip("? ") if _QUESTION.fullmatch(text) else text
+    report = parse_report("query", asked, detect(text))
     language = report.language or "en"
     told = report_concepts(report)
     if not told and label_report(report).get(NO_FINDING) is Status.PRESENT:

@@ -137,6 +137,7 @@ def test_a_denial_keeps_to_its_own_side_of_the_sentence(
         "No complete resolution of the {x}.",
         "Neither resolution nor regression of the {x}.",
         "Persistence of the {x}.",
+        "Almost completely resolved {x}.",
         "The {x} does not appear to have resolved.",
     ],
 )

@@ -54,6 +54,28 @@ def test_a_phrase_is_read_for_findings_places_and_denials(
     assert not asked.described
 
 
+@pytest.mark.parametrize(
+    ("text", "status", "finding"),
+    [
+        ("? pneumothorax", "uncertain", "pneumothorax"),
+        ("?pneumothorax", "uncertain", "pneumothorax"),
+        ("pneumothorax?", "uncertain", "pneumothorax"),
+        ("query pneumothorax", "uncertain", "pneumothorax"),
+        ("is there a pneumothorax?", "present", "pneumothorax"),
+        ("Which cases show pneumothorax ?", "present", "pneumothorax"),
+        ("show me a pneumothorax?", "present", "pneumothorax"),
+        ("pneumothorax (-)", "absent", "pneumothorax"),
+        ("no interval resolution of the pneumothorax", "present", "pneumothorax"),
+        ("R pneumothorax", "present", "right pneumothorax"),
+    ],
+)
+def test_a_mark_of_doubt_is_read_and_a_question_to_the_search_doubts_nothing(
+    text: str, status: str, finding: str
+) -> None:
+    asked = read_text(text).as_json()
+    assert {side: told for side, told in asked.items() if told} == {status: [finding]}
+
+
 def test_a_report_describes_and_excludes_nothing() -> None:
     asked = read_text(REPORT)
     assert not asked.wished
