@@ -8,7 +8,7 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any, BinaryIO
 
-from corpus.errors import SimilarityError, UsageError
+from corpus.errors import ServerUnavailable, SimilarityError, UsageError
 from corpus.redaction import redacted
 from retrieval.answer import Answer
 from retrieval.query import Query, query_from_json
@@ -57,12 +57,17 @@ def answer_lines(stream: BinaryIO, answering: Answering) -> Iterator[dict[str, A
     Args:
         stream: JSON lines, one query each; blank lines are passed over.
         answering: answers several queries, an error in the place of what it cannot answer.
+
+    Raises:
+        ServerUnavailable: a server of the index went away; every line before was answered.
     """
     for lines in _arrived(stream):
         queries = [line.asked for line in lines if isinstance(line.asked, Query)]
         answers = iter(answering(queries) if queries else ())
         for line in lines:
             answer = next(answers) if isinstance(line.asked, Query) else line.asked
+            if isinstance(answer, ServerUnavailable):
+                raise answer  # nothing is wrong with the line, and those behind it fare no better
             if isinstance(answer, Answer):
                 yield {"id": line.id, **answer.as_json()}
             else:

@@ -5,10 +5,11 @@ import json
 import os
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corpus.errors import SimilarityError, UnreadableImage
+from corpus.errors import ServerUnavailable, SimilarityError, UnreadableImage
 from retrieval.answer import Answer
 from retrieval.batch import AT_ONCE, answer_lines
 from retrieval.query import Query
@@ -52,6 +53,25 @@ def test_a_bad_line_is_answered_in_its_place_with_what_is_wrong() -> None:
         (10, "line 10 is not JSON"),
         ("i", "k is a whole number, not '3'"),
     ]
+
+
+def test_a_server_that_goes_away_stops_a_batch_after_the_lines_that_were_answered() -> None:
+    """Exit code 0 and an error in every line would hide that nothing was searched."""
+    gone = ServerUnavailable("Qdrant does not answer", away=True)
+
+    def losing(queries: Sequence[Query]) -> list[Answer | SimilarityError]:
+        return [
+            gone if query.text == "lost" else told
+            for query, told in zip(queries, answering(queries), strict=True)
+        ]
+
+    lines = b"\n".join(
+        json.dumps({"id": n, "text": text}).encode() for n, text in enumerate(("x", "lost", "x"))
+    )
+    out: list[object] = []
+    with pytest.raises(ServerUnavailable):
+        out.extend(line["id"] for line in answer_lines(io.BytesIO(lines), losing))
+    assert out == [0]
 
 
 def test_more_lines_than_fit_together_keep_their_order() -> None:
