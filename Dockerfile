@@ -13,6 +13,7 @@ COPY trainer trainer
 COPY indexer indexer
 COPY migrations migrations
 COPY retrieval retrieval
+COPY similarity similarity
 RUN uv pip install --no-cache --no-deps --python /opt/similarity/bin/python .
 
 FROM python:3.11.11-slim-bookworm

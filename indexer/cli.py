@@ -103,41 +103,15 @@ def add(
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def status(failed: bool, as_json: bool) -> None:
     """Say what the index holds."""
-    from typing import get_args
-
-    from corpus.records import ItemState
     from indexer.catalog import Catalog
     from indexer.database import open_database
     from indexer.home import Home
-    from indexer.ledger import KINDS
+    from indexer.status import status_of
 
     home = Home.open()
     engine = open_database(home)
     try:
-        catalog = Catalog(engine)
-        counts = catalog.counts()
-        told: dict[str, Any] = {
-            "home": str(home.folder),
-            "versions": [
-                {
-                    "name": v.name,
-                    "fingerprint": v.fingerprint,
-                    "dim": v.dim,
-                    "folder": v.folder,
-                    "state": v.state,
-                }
-                for v in catalog.versions()
-            ],
-            "studies": counts["studies"],
-            "vectors": {kind: counts["vectors"].get(kind, 0) for kind in KINDS},
-            "problems": {s: counts["problems"].get(s, 0) for s in get_args(ItemState)},
-            "reports": catalog.report_languages().as_json(),
-        }
-        if failed:
-            told["items"] = [
-                {"item_id": p.item_id, "state": p.state, "reason": p.reason, "location": p.location}
-                for p in catalog.problems()
-            ]
+        told = status_of(home.folder, Catalog(engine), failed=failed)
     finally:
         engine.dispose()
     if failed and not as_json:

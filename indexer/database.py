@@ -18,6 +18,7 @@ from indexer.addresses import address_of, postgres_url
 from indexer.database_failures import database_error, is_of_server
 from indexer.home import Home, home_error
 from indexer.patience import Patience
+from indexer.servers import Servers
 from indexer.vectors.read_only import OPENED_READ_ONLY
 
 log = logging.getLogger(__name__)
@@ -28,31 +29,38 @@ _MIGRATION_LOCK = 0x53494D49  # Postgres advisory lock, so that two processes do
 _READINGS = ("SELECT", "PRAGMA", "SHOW")  # what the statements begin with that only read
 
 
-def database_url(home: Home) -> sa.URL:
-    """The database of this home: `SIMILARITY_DATABASE_URL`, else a SQLite file in the home.
+def database_url(home: Home, servers: Servers | None = None) -> sa.URL:
+    """The database of this home: that of its servers (default: as the settings have it), else a SQLite file.
 
     Raises:
-        HomeError: the setting is no URL of a database; it is not repeated.
+        HomeError: what is named is no URL of a database; it is not repeated.
     """
-    named = settings().database_url
+    named = (servers or Servers.named()).database_url
     if named is None:
         return sa.URL.create("sqlite", database=str(home.catalog_file))
     return postgres_url(named.get_secret_value())
 
 
-def open_database(home: Home, patience: Patience | None = None, *, read_only: bool = False) -> sa.Engine:
+def open_database(
+    home: Home,
+    patience: Patience | None = None,
+    *,
+    read_only: bool = False,
+    servers: Servers | None = None,
+) -> sa.Engine:
     """Open the catalog's database, its tables made or migrated to what this program knows.
 
     Args:
         home: whose catalog it is.
         patience: of what is `repeated` on it, when its server goes away; default none.
         read_only: whatever would write to it after that raises `ReadOnlyIndex`.
+        servers: that the index is on; default as the settings have it.
 
     Raises:
         HomeError: it cannot be reached or written.
         IndexingError: it was made by a newer version of the program.
     """
-    url, patience = database_url(home), patience or Patience()
+    url, patience = database_url(home, servers), patience or Patience()
     engine = make_engine(url, patience)
     try:
         if url.get_backend_name() == "sqlite":

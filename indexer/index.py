@@ -16,6 +16,7 @@ from indexer.database import database_url, open_database
 from indexer.home import Home
 from indexer.ledger import collection_of
 from indexer.patience import Patience
+from indexer.servers import Servers
 from indexer.vectors.read_only import ReadOnlyStore
 from indexer.vectors.store import VectorStore
 
@@ -53,6 +54,7 @@ class Index:
         *,
         read_only: bool = True,
         on_wait: Callable[[str], None] | None = None,
+        servers: Servers | None = None,
     ) -> "Index":
         """Open the index of a home.
 
@@ -64,6 +66,7 @@ class Index:
                 it.
             on_wait: told, in one line, when another process owns the index and this one waits, and, of an
                 index open for writing, when a server goes away and is waited for.
+            servers: that it is on; default as the settings have it.
 
         Raises:
             EmptyIndex: it is opened read-only, and there is none yet.
@@ -72,11 +75,17 @@ class Index:
             FingerprintMismatch: `encoder` made none of the vectors.
         """
         with ExitStack() as held:
-            opened = _existing(home) if read_only else home if isinstance(home, Home) else Home.open(home)
+            servers = servers or Servers.named()
+            if read_only:
+                opened = _existing(home, servers)
+            else:
+                opened = home if isinstance(home, Home) else Home.open(home)
             if not read_only:
                 held.enter_context(opened.lock(on_wait, name="writer"))
-            store = held.enter_context(open_store(opened, on_wait, None if read_only else _patience(on_wait)))
-            engine = open_database(opened, None if read_only else _patience(on_wait), read_only=read_only)
+            patience = None if read_only else _patience(on_wait)
+            store = held.enter_context(open_store(opened, on_wait, patience, servers))
+            patience = None if read_only else _patience(on_wait)
+            engine = open_database(opened, patience, read_only=read_only, servers=servers)
             held.callback(engine.dispose)
             index = cls(opened, Catalog(engine), store, held.pop_all(), read_only=read_only)
         if encoder is not None:
@@ -168,7 +177,7 @@ class Index:
         self._held.close()
 
 
-def _existing(home: Home | Path | None) -> Home:
+def _existing(home: Home | Path | None, servers: Servers) -> Home:
     """The home that is there, with its catalog; nothing is made."""
     if isinstance(home, Home):
         found = home
@@ -176,7 +185,7 @@ def _existing(home: Home | Path | None) -> Home:
         raise _empty((home or settings().home_folder).absolute())
     else:
         found = there
-    url = database_url(found)
+    url = database_url(found, servers)
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
         raise _empty(found.folder)
     return found
@@ -205,11 +214,15 @@ def mismatch(version: Version, name: str, fingerprint: str) -> str:
 
 @contextmanager
 def open_store(
-    home: Home, on_wait: Callable[[str], None] | None = None, patience: Patience | None = None
+    home: Home,
+    on_wait: Callable[[str], None] | None = None,
+    patience: Patience | None = None,
+    servers: Servers | None = None,
 ) -> Iterator[VectorStore]:
-    """The vector store of a home: the Qdrant server of `SIMILARITY_QDRANT_URL`, else the embedded one.
+    """The vector store of a home: that of the Qdrant server, where one is named, else the embedded one.
 
-    `patience`: how long a server that goes away is waited for; default not at all.
+    `patience`: how long a server that goes away is waited for; default not at all. `servers`: default as the
+    settings have it.
 
     Raises:
         IndexInUse: another process owns the embedded one, and did not end in time.
@@ -217,7 +230,7 @@ def open_store(
     """
     from indexer import owner  # late: with a server the engine is not needed
 
-    served = server_store(patience)
+    served = server_store(patience, servers)
     if served is None:
         with owner.embedded_store(home, on_wait) as store:
             yield store
@@ -228,19 +241,19 @@ def open_store(
         served.close()
 
 
-def server_store(patience: Patience | None = None) -> VectorStore | None:
-    """The store on the Qdrant server of `SIMILARITY_QDRANT_URL`; None where none is named.
+def server_store(patience: Patience | None = None, servers: Servers | None = None) -> VectorStore | None:
+    """The store on the Qdrant server; None where none is named.
 
     Raises:
         HomeError: URL or key cannot be one; they are not repeated.
     """
-    named = settings().qdrant_url
-    if named is None:
+    servers = servers or Servers.named()
+    if servers.qdrant_url is None:
         return None
-    address = qdrant_address(named.get_secret_value())
+    address = qdrant_address(servers.qdrant_url.get_secret_value())
     from indexer.vectors.server import ServerStore, connect
 
-    return ServerStore(connect(address, settings().qdrant_api_key), f"Qdrant at {address.url}", patience)
+    return ServerStore(connect(address, servers.qdrant_api_key), f"Qdrant at {address.url}", patience)
 
 
 def _patience(on_wait: Callable[[str], None] | None) -> Patience:

@@ -1,4 +1,4 @@
-"""Progress of a job on the index on a terminal: to stderr, and only where somebody looks."""
+"""Progress of a job on the index: on a terminal's stderr or in a notebook, and only where somebody looks."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,6 +41,6 @@ def _shown() -> Progress:
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=not (console.is_terminal or console.is_jupyter),
         transient=True,
     )

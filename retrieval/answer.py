@@ -1,13 +1,16 @@
 """The answer to a search: what leaves the program, in the shape of `docs/contracts/search.schema.json`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from corpus.findings import Statuses, sides
 from corpus.records import AttributeValue
 from corpus.redaction import redacted
 from retrieval.localize.answer import Box
+
+if TYPE_CHECKING:
+    import polars as pl
 
 HitKind = Literal["image", "report", "case"]
 
@@ -137,10 +140,9 @@ class Took:
         }
 
 
-@redacted
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer to one query.
+@dataclass(frozen=True, slots=True, repr=False)
+class Answer(Sequence[Hit]):
+    """The answer to one query: a sequence of hits, best first.
 
     `query` says what was asked and how its text was read, `encoder` (name, fingerprint) by which encoder it
     was understood. `abstained`: whether there is nothing like the picture, None where nothing is promised.
@@ -157,6 +159,49 @@ class Answer:
     abstained: bool | None = None
     reason: str | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Answer of {len(self.hits)} hits for {self.query.get('for', 'cases')}>"
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @overload
+    def __getitem__(self, place: int) -> Hit: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, place: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[place]
+
+    def to_polars(self) -> "pl.DataFrame":
+        """Return one row a hit: rank, score, ids, findings (lists of names), text, and each attribute."""
+        import polars as pl  # late: half a second
+
+        rows = [hit.as_json() for hit in self.hits]
+        texts = ["kind", "item_id", "study_id", "subject_id", "source", "path", "diagnosis", "text"]
+        frame: list[pl.Series] = [
+            pl.Series("rank", [row["rank"] for row in rows], pl.Int64),
+            pl.Series("score", [row["score"] for row in rows], pl.Float64),
+            *(pl.Series(name, [row[name] for row in rows], pl.String) for name in texts),
+        ]
+        for status in ("present", "absent", "uncertain"):
+            frame.append(pl.Series(status, [row["findings"][status] for row in rows], pl.List(pl.String)))
+        known = {column.name for column in frame}
+        for name in dict.fromkeys(name for row in rows for name in row["attributes"]):
+            values = [row["attributes"].get(name) for row in rows]
+            frame.append(pl.Series(f"attribute_{name}" if name in known else name, values, strict=False))
+        return pl.DataFrame(frame)
+
+    def show(self) -> None:
+        """Show the hits: as a table in a terminal, with their images in a notebook."""
+        from retrieval.display import show  # late: no search needs it
+
+        show(self)
+
+    def _repr_html_(self) -> str:
+        from retrieval.notebook import answer_html  # late: no search needs it
+
+        return answer_html(self)
 
     @property
     def findings_unread(self) -> int:

@@ -104,7 +104,7 @@ def localize(
             told = _calibrate(_encoder(index, encoder), options.open(calibrate), method)
         elif like is not None:
             assert out is not None
-            location = image if image is not None else _film_of(index, case or "")
+            location = image if image is not None else _location_of(index, case or "")
             chosen = _encoder(index, encoder)
             shown = {"image": image, "case": case, "encoder": _named(chosen)}
             told = {**shown, **_likeness(chosen, index, location, like, out)}
@@ -114,7 +114,7 @@ def localize(
             if corpus is not None:
                 told = _over_corpus(by, index, options.open(corpus), findings, out)
             else:
-                location = image if image is not None else _film_of(index, case or "")
+                location = image if image is not None else _location_of(index, case or "")
                 shown = {"image": image, "case": case, "encoder": _named(by)}
                 told = {**shown, **_answers(by, location, findings, out)}
     if as_json:
@@ -200,26 +200,11 @@ def _refiner(choice: str | None) -> "Refiner | None":
     return open_refiner(choice, settings().device)
 
 
-def _film_of(index: "Index | None", case: str) -> str:
-    """Where the first film of a case lies."""
-    from corpus.errors import IndexingError, UsageError
-    from corpus.images import content_hash
-    from retrieval.lookup import study_by_id
+def _location_of(index: "Index | None", case: str) -> str:
+    from retrieval.lookup import image_location
 
     assert index is not None
-    with index.catalog.engine.connect() as connection:
-        known = study_by_id(connection, case)
-    if known is None:
-        raise UsageError(f"the index has no case {case!r}; an id is <source>:<the set's own name>")
-    if known.case.path is None:
-        raise IndexingError(f"the case {case!r} has no film to look at, only a report")
-    first = next(item for item in known.items if item.kind == "image")
-    recorded = index.catalog.items_of_points([first.point])[first.point].content
-    if content_hash(known.case.path) != recorded:
-        raise IndexingError(
-            f"the film of {case!r} has changed since it was indexed: run `similarity index add` on its source"
-        )
-    return known.case.path
+    return image_location(index, case)
 
 
 def _answers(by: "Localizer", location: str, findings: "Sequence[str]", out: Path) -> dict[str, Any]:
@@ -286,7 +271,7 @@ def _likeness(
     from retrieval.localize.folder import write_likeness
     from retrieval.localize.likeness import likeness
 
-    query, hit = load_image(location), load_image(_film_of(index, like))
+    query, hit = load_image(location), load_image(_location_of(index, like))
     found = likeness(encoder, query.pixels, hit.pixels)
     files = write_likeness(out, query.pixels, hit.pixels, found)
     return {"like": like, **found.as_json(), "files": files, "notes": [*query.notes, *hit.notes]}

@@ -8,9 +8,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from corpus.errors import IndexingError, UsageError
 from corpus.findings import Status
+from corpus.images import content_hash
 from corpus.records import AttributeValue, Report, Section
 from corpus.redaction import redacted
+from indexer.index import Index
 from indexer.models import ItemRow, SentenceRow, SentenceUseRow, StudyRow
 from retrieval.answer import Case
 
@@ -242,3 +245,25 @@ def _attributes(study: sa.Row[Any], picture: sa.Row[Any] | None) -> Mapping[str,
         "modality": None if picture is None else picture.modality,
     }
     return {**study.attributes, **{name: value for name, value in known.items() if value is not None}}
+
+
+def image_location(index: Index, study_id: str) -> str:
+    """Where the first image of a case is read from.
+
+    Raises:
+        UsageError: there is no such case.
+        IndexingError: it has no image, or its image has changed since it was indexed.
+    """
+    with index.catalog.engine.connect() as connection:
+        known = study_by_id(connection, study_id)
+    if known is None:
+        raise UsageError(f"the index has no case {study_id!r}; an id is <source>:<the set's own name>")
+    first = next((item for item in known.items if item.kind == "image"), None)
+    if first is None or first.location is None:
+        raise IndexingError(f"the case {study_id!r} has no image to look at, only a report")
+    if content_hash(first.location) != first.content:
+        raise IndexingError(
+            f"the image of {study_id!r} has changed since it was indexed: run `similarity index add` on its "
+            "source"
+        )
+    return first.location

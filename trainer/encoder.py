@@ -70,8 +70,10 @@ class Encoder:
         fingerprint: str,
         record: Mapping[str, Any],
         device: torch.device,
+        folder: Path | None = None,
     ) -> None:
         self.name = name
+        self.folder = folder
         self.fingerprint = fingerprint
         self.record = record
         self.device = device
@@ -109,6 +111,7 @@ class Encoder:
             fingerprint=files.fingerprint(path, record["files"]),
             record=record,
             device=choose_device(device),
+            folder=path,
         )
 
     @property

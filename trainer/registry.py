@@ -67,10 +67,11 @@ def find_architecture(name_or_file: str) -> Architecture:
     return _parse(path.stem, path.read_text("utf-8"))
 
 
-def find_encoder(name_or_path: str | Path) -> Path:
+def find_encoder(name_or_path: str | Path, *, download: bool = True) -> Path:
     """The folder of an encoder: a folder's path (its run's too), or a name under `<home>/encoders`.
 
-    A published encoder, or `hf-hub:OWNER/REPOSITORY`, that is not there yet is downloaded and imported.
+    A published encoder, or `hf-hub:OWNER/REPOSITORY`, that is not there yet is downloaded and imported,
+    unless `download` is False.
 
     Raises:
         EncoderError: there is no such folder or name: names the nearest known one; or a published one cannot
@@ -85,7 +86,7 @@ def find_encoder(name_or_path: str | Path) -> Path:
     if is_hub_name(str(name_or_path)) or find_known(str(name_or_path), "encoder") is not None:
         from trainer.pulling import pull
 
-        return pull(str(name_or_path))
+        return pull(str(name_or_path), offline=not download)
     if path.is_dir():
         raise EncoderError(f"{path} is no encoder folder: it has no {RECORD}")
     known = list(dict.fromkeys([*(encoder.name for encoder in encoder_folders()), *known_names("encoder")]))

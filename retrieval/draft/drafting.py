@@ -121,11 +121,14 @@ def localizer(index: Index) -> Localizing | None:
     gives most findings a mask. Without any there would be only masks with a reservation, which settle no
     side: to make them would be time lost.
     """
-    from retrieval.localize.calibration import best_method  # late: takes seconds
+    from retrieval.localize.calibration import best_method, find_calibration  # late: takes seconds
     from retrieval.localize.localizing import localize
 
-    method = best_method(index.active_version.fingerprint)
-    return None if method is None else partial(localize, method=method)
+    home, fingerprint = index.home.folder, index.active_version.fingerprint
+    method = best_method(fingerprint, home)
+    if method is None:
+        return None
+    return partial(localize, method=method, thresholds=find_calibration(fingerprint, method, home))
 
 
 _NOTHING_PASSED = "No draft: the neighbours agree on no finding, and on no absence of one, surely enough."

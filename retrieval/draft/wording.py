@@ -100,6 +100,11 @@ class Draft:
             "notes": list(self.notes),
         }
 
+    def _repr_html_(self) -> str:
+        from retrieval.notebook import draft_html  # late: no search needs it
+
+        return draft_html(self)
+
     def text(self) -> str:
         """The draft as text, its sources in brackets behind each sentence; ends in a line end."""
         lines = [HEADING]

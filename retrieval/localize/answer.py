@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.dicom_geometry import Spacing
+from corpus.errors import UsageError
 from corpus.redaction import redacted
 from retrieval.export.rle import encode_runs
 
@@ -49,7 +50,8 @@ class Localization:
     answers to this phrase than to others, in [0, 1]; a mask is given from `threshold` on. `boxes`: of the
     mask's components, largest first. `side`: the patient's. `zone`: in words, "lower zone". `share`: of the
     lung, or of that half of the picture, that the mask covers, in [0, 1]; `words` tells all three in a phrase
-    and says of what the share is. `spacing`: of the image's pixels, where it is known.
+    and says of what the share is. `spacing`: of the image's pixels, where it is known. `image`: (height,
+    width) float32, the image itself, where the Python API keeps it for `overlay`.
     """
 
     phrase: str
@@ -67,6 +69,35 @@ class Localization:
     share: float | None = None
     words: str | None = None
     spacing: Spacing | None = None
+    image: NDArray[np.float32] | None = None
+
+    @property
+    def map(self) -> NDArray[np.float32]:
+        """The raw map: `heat`."""
+        return self.heat
+
+    def overlay(self, *, heat: bool = False) -> NDArray[np.uint8]:
+        """Return the image with the outline of the mask, or with the reason why there is none.
+
+        Args:
+            heat: lay the map over the image, too.
+
+        Returns:
+            (height', width', 3) uint8 RGB, see `retrieval.export.overlay.draw_overlay`.
+
+        Raises:
+            UsageError: the image was not kept with this answer.
+        """
+        from retrieval.export.overlay import draw_overlay  # late: it imports this module
+
+        if self.image is None:
+            raise UsageError("this answer does not hold its image: draw it by retrieval.export.overlay")
+        return draw_overlay(self.image, self, heat=heat, spacing=self.spacing)
+
+    def _repr_html_(self) -> str:
+        from retrieval.notebook import localization_html  # late: no search needs it
+
+        return localization_html(self)
 
     def as_json(self) -> dict[str, Any]:
         """The contract's form: the mask as run lengths (`retrieval.export.rle`), no arrays."""

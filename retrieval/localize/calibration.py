@@ -128,13 +128,18 @@ def place_of(fingerprint: str, method: str, home: Path | None = None) -> Path:
     return (home or settings().home_folder) / FOLDER / f"{fingerprint[:16]}-{method}-{_MEASURED}.npz"
 
 
-def find_calibration(fingerprint: str, method: str) -> Calibration | None:
+def find_calibration(fingerprint: str, method: str, home: Path | None = None) -> Calibration | None:
     """The calibration of an encoder and method, or None where there is none.
+
+    Args:
+        fingerprint: of the encoder.
+        method: one of `METHODS`.
+        home: where it lies; default as the settings have it.
 
     Raises:
         EncoderError: its file is damaged.
     """
-    path = place_of(fingerprint, method)
+    path = place_of(fingerprint, method, home)
     if not path.is_file():
         return None
     with _opened(path) as held:
@@ -158,7 +163,7 @@ def _opened(path: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
         ) from error
 
 
-def best_method(fingerprint: str) -> str | None:
+def best_method(fingerprint: str, home: Path | None = None) -> str | None:
     """The method whose calibration gives most present findings a mask, or None where there is no calibration.
 
     All refuse alike what is not there. Of equal ones the first of `METHODS`.
@@ -168,20 +173,20 @@ def best_method(fingerprint: str) -> str | None:
     """
     given: dict[str, float] = {}
     for method in METHODS:
-        path = place_of(fingerprint, method)
+        path = place_of(fingerprint, method, home)
         if path.is_file():
             with _opened(path) as held:  # its films, which are most of it, are left alone
                 given[method] = float(json.loads(str(held["told"]))["rates"].get("present", 0.0))
     return max(given, key=lambda method: given[method], default=None)
 
 
-def method_for(fingerprint: str, asked: str | None) -> str:
+def method_for(fingerprint: str, asked: str | None, home: Path | None = None) -> str:
     """The method that is asked for, else the `best_method`, else that which needs no training of its own.
 
     Raises:
         EncoderError: as `find_calibration`.
     """
-    return asked or best_method(fingerprint) or UNTRAINED
+    return asked or best_method(fingerprint, home) or UNTRAINED
 
 
 def find_references(fingerprint: str) -> References | None:

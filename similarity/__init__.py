@@ -1,0 +1,73 @@
+"""Similarity as a library: earlier radiology cases that look or read like the one in front of you.
+
+    import similarity as sim
+
+    encoder = sim.load_encoder("runs/mine")
+    with sim.Index.open("home", encoder=encoder) as index:
+        index.add("dicom:export", reports="reports.csv")
+        answer = index.search("small right pleural effusion", k=5, where="sex=F and age>=50")
+        found = index.localize(answer[0], "pleural effusion")
+        report = index.draft("film.dcm")
+
+Names are imported when they are first used, so that `import similarity` takes a moment and no torch. Research
+software, not a medical device.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from corpus.sources import open_source
+    from retrieval.answer import Answer, Hit
+    from retrieval.localize.answer import Localization
+    from retrieval.query import Query
+    from similarity.encoders import load_encoder
+    from similarity.images import read_image
+    from similarity.index import Index
+    from similarity.tasks import draft, localize
+    from trainer.encoder import Encoder
+
+__all__ = [
+    "Answer",
+    "Encoder",
+    "Hit",
+    "Index",
+    "Localization",
+    "Query",
+    "__version__",
+    "draft",
+    "load_encoder",
+    "localize",
+    "open_source",
+    "read_image",
+]
+
+_MODULES = {
+    "Answer": "retrieval.answer",
+    "Encoder": "trainer.encoder",
+    "Hit": "retrieval.answer",
+    "Index": "similarity.index",
+    "Localization": "retrieval.localize.answer",
+    "Query": "retrieval.query",
+    "draft": "similarity.tasks",
+    "load_encoder": "similarity.encoders",
+    "localize": "similarity.tasks",
+    "open_source": "corpus.sources",
+    "read_image": "similarity.images",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("similarity-engine")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'similarity' has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

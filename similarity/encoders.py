@@ -1,0 +1,22 @@
+"""Encoders by folder or name."""
+
+from pathlib import Path
+
+from trainer.encoder import Encoder
+from trainer.registry import find_encoder
+
+
+def load_encoder(name: str | Path, *, device: str = "auto", download: bool = False) -> Encoder:
+    """Load an encoder: frozen, ready to turn images and texts into unit vectors.
+
+    Args:
+        name: a folder (an encoder's, or that of the run which made it), a name under the home's `encoders`, a
+            published encoder's name, or `hf-hub:OWNER/REPOSITORY`.
+        device: `auto` (CUDA, then MPS, then CPU) or a torch device name.
+        download: fetch a published encoder that is not here yet. Without it nothing is ever downloaded.
+
+    Raises:
+        EncoderError: there is no such encoder, or its folder is incomplete or edited; the message says what
+            to do.
+    """
+    return Encoder.load(find_encoder(name, download=download), device)

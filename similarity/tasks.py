@@ -1,0 +1,104 @@
+"""What can be asked of one image: where a finding is, and what a report could say."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import overload
+
+from corpus.settings import settings
+from retrieval.draft.drafting import draft as make_draft
+from retrieval.draft.drafting import localizer
+from retrieval.draft.wording import Draft
+from retrieval.localize.answer import Localization
+from retrieval.localize.calibration import find_calibration, method_for
+from retrieval.localize.localizing import localize as ask
+from retrieval.localize.refining import open_refiner
+from retrieval.picture import IN_MEMORY, Picture
+from similarity.images import ImageLike, to_picture
+from similarity.index import Index
+from trainer.encoder import Encoder
+
+
+@overload
+def localize(
+    encoder: Encoder,
+    image: "ImageLike | Picture",
+    finding: str,
+    *,
+    method: str | None = None,
+    refine: str | None = None,
+    home: Path | None = None,
+) -> Localization: ...
+@overload
+def localize(
+    encoder: Encoder,
+    image: "ImageLike | Picture",
+    finding: list[str] | tuple[str, ...],
+    *,
+    method: str | None = None,
+    refine: str | None = None,
+    home: Path | None = None,
+) -> list[Localization]: ...
+def localize(
+    encoder: Encoder,
+    image: "ImageLike | Picture",
+    finding: str | list[str] | tuple[str, ...],
+    *,
+    method: str | None = None,
+    refine: str | None = None,
+    home: Path | None = None,
+) -> Localization | list[Localization]:
+    """Find a finding in an image, without an index.
+
+    Args:
+        encoder: whose maps are read.
+        image: see `similarity.images.ImageLike`.
+        finding: a phrase that names one finding, with a side if need be; or several.
+        method: gradcam, gscorecam, m2ib or patches; None: as the encoder is calibrated for.
+        refine: sam, sam:NAME, sam:FILE, random-walker or none; None: the setting `SIMILARITY_REFINE`.
+        home: where calibrations lie; None: the setting `SIMILARITY_HOME`.
+
+    Returns:
+        For one phrase its `Localization` (`.mask`, `.map`, `.side`, `.overlay()`), for several a list. Where
+        the map does not speak for the phrase, `.mask` is None and `.reason` says why.
+
+    Raises:
+        UsageError: a phrase is empty or a report, the image is blank or tiny, or the method is unknown.
+        UnreadableImage, NotAdmitted: the image cannot be read.
+        EncoderError: the encoder has no map of features.
+    """
+    picture = image if isinstance(image, Picture) else to_picture(image)
+    phrases = [finding] if isinstance(finding, str) else list(finding)
+    chosen = method_for(encoder.fingerprint, method, home)
+    found = ask(
+        encoder,
+        picture.pixels,
+        phrases,
+        method=chosen,
+        refine=open_refiner(refine, settings().device),
+        thresholds=find_calibration(encoder.fingerprint, chosen, home),
+        spacing=picture.spacing,
+    )
+    found = [replace(answer, image=picture.pixels) for answer in found]
+    return found[0] if isinstance(finding, str) else found
+
+
+def draft(
+    index: Index,
+    image: ImageLike,
+    *,
+    k: int = 20,
+    where: str | None = None,
+    subject: str | None = None,
+    localize: bool = True,
+) -> Draft:
+    """Draft a report of an image from its nearest neighbours; see `Index.draft`."""
+    opened, picture = index.opened, to_picture(image)
+    return make_draft(
+        opened,
+        str(image) if isinstance(image, str | Path) else IN_MEMORY,
+        k=k,
+        where=where,
+        subject=subject,
+        localizing=localizer(opened) if localize else None,
+        picture=picture,
+    )
