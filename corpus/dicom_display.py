@@ -145,7 +145,7 @@ def _chosen_by_header(
     least = 1.0 if function == "LINEAR" else 1e-9
     for centre, width in zip_longest(numbers_of(dataset, "WindowCenter"), numbers_of(dataset, "WindowWidth")):
         if centre is None or width is None or width < least:
-            yield "its window, which is none", None
+            yield "its window without a width", None
         else:
             name = f"its window of centre {centre:g} and width {width:g}"
             yield name, apply_window(values, centre, width, function)

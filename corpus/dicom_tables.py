@@ -72,13 +72,16 @@ def _entries(dataset: Dataset, item: Dataset, count: int, bits: int) -> NDArray[
     data: Any = item["LUTData"].value
     if isinstance(data, bytes):
         little = dataset.original_encoding[1] is not False
-        packed = bits <= 8 and len(data) <= count + 1
+        # Data of one byte an entry can only be bytes, whatever the descriptor says of bits.
+        packed = len(data) in (count, count + count % 2) or (bits <= 8 and len(data) <= count + 1)
         if item["LUTData"].VR == "OB" and packed:
             return np.frombuffer(data, np.uint8)[:count].astype(np.float64)
         words = np.frombuffer(data[: len(data) // 2 * 2], "<u2" if little else ">u2")
     else:
         words = np.asarray(list(data) if isinstance(data, Sequence) else [data]).astype(np.int64) & 0xFFFF
-        packed = bits <= 8 and words.size < count and 2 * words.size <= count + 1
+        packed = 2 * words.size == count + count % 2 or (
+            bits <= 8 and words.size < count and 2 * words.size <= count + 1
+        )
     if packed:  # the low byte comes first (PS3.3 C.11.1.1.1)
         words = np.stack([words & 0xFF, words >> 8], axis=1).ravel()
     return words[:count].astype(np.float64)

@@ -63,7 +63,8 @@ class Index:
             encoder: one that is loaded already: the active version's, or that of the version to search.
             read_only: whatever would write raises `ReadOnlyIndex`, and no home is made where there is none.
                 One process writes at a time; on a Qdrant server and beside a service, readers do not wait for
-                it.
+                it. A catalog of an earlier version is brought up to date all the same: else nothing could be
+                read of it.
             on_wait: told, in one line, when another process owns the index and this one waits, and, of an
                 index open for writing, when a server goes away and is waited for.
             servers: that it is on; default as the settings have it.

@@ -183,12 +183,13 @@ def _expected(index: Index, fingerprint: str, kind: str) -> Iterator[tuple[UUID,
             study = studies[study_id]
             image = next((i for i in study.images if i.item_id == item_id), None)
             payload = item_payload(study, image, index.home, own_fields)
-            done = Done(_content(kind, content, fingerprint), attribute_hash(study, payload))
+            language = None if study.report is None else study.report.language
+            done = Done(_content(kind, content, fingerprint, language), attribute_hash(study, payload))
             yield point, _Expected(item_id, done, payload)
 
 
-def _content(kind: str, content: str, fingerprint: str) -> str:
-    """The hash under which a point of a kind is done, of the content of its item."""
+def _content(kind: str, content: str, fingerprint: str, language: str | None) -> str:
+    """The hash under which a point of a kind is done, by its item's content and its report's language."""
     if kind == "term":
-        return terms_hash(content)
+        return terms_hash(content, language)
     return (patches_hash if kind == "patch" else content_hash)(content, fingerprint)

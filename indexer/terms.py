@@ -22,7 +22,7 @@ so that a report's weights do not depend on the others and are never made again.
 _VERSION = f"terms 1, labeler {LABELER_VERSION}, {AVERAGE_WORDS}"
 
 
-def terms_hash(content: str, language: str | None = "en") -> str:
+def terms_hash(content: str, language: str | None) -> str:
     """Hash of what decides the words of a report of this content: its text, and the rules and the lexicon for
     what it affirms in its language."""
     lexicon = lexicon_of(language)

@@ -101,6 +101,7 @@ def picture_of(image: "Image.Image | NDArray[Any]") -> Picture:
         raise UsageError(
             f"an image in memory is (height, width) or (height, width, 3), not {image.shape}: take one image"
         )
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)  # as big-endian files are read
     if not image.size:
         raise UsageError(f"the image in memory of {image.shape} has no pixels")
     if image.dtype == np.uint8 or (image.dtype == np.uint16 and image.ndim == 2):

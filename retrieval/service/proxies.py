@@ -21,6 +21,7 @@ _ROOT = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
 _OWN = ("v1", "web")  # what our own addresses begin with
 _HOST = re.compile(r"[A-Za-z0-9._~-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _PAIR = re.compile(r'\s*([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^\s;,"]+)\s*')
+_X_FORWARDED = tuple(f"x-forwarded-{name}" for name in ("for", "proto", "host", "port", "prefix"))
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 Networks = Sequence[IPv4Network | IPv6Network]
@@ -51,12 +52,17 @@ def root_path(text: str) -> str:
         UsageError: it is no path, or one of our own addresses begins like it.
     """
     path = f"/{text.strip().strip('/')}".rstrip("/")
-    if path and (not _ROOT.fullmatch(path) or path.split("/")[1] in _OWN):
+    if path and not _may_be_root(path):
         raise UsageError(
             f"the root path {text!r} cannot be one: write letters, digits, - and _ as in /similarity, and "
             f"begin with none of {', '.join(f'/{name}' for name in _OWN)}"
         )
     return path
+
+
+def _may_be_root(path: str) -> bool:
+    """Whether the page can lie below a path: none of our own addresses begins like it."""
+    return _ROOT.fullmatch(path) is not None and path.split("/")[1] not in _OWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ class Proxies:
     def _told(self, headers: Headers) -> _Hop:
         """What the outermost trusted proxy tells. A proxy that sends `X-Forwarded-…` may pass a `Forwarded`
         on that its client made up: then that is not read."""
-        if any(name.startswith("x-forwarded-") for name in headers):
+        if any(name in headers for name in _X_FORWARDED):
             return self._told_by_x(headers)
         hops = [dict(pairs) for pairs in _elements(headers.getlist("forwarded"))]
         if not hops:
@@ -145,7 +151,7 @@ class Proxies:
             addresses[-hops] if addresses else None,
             scheme,
             _host(chosen("x-forwarded-host"), chosen("x-forwarded-port"), scheme),
-            prefix if _ROOT.fullmatch(prefix) else None,
+            prefix if _may_be_root(prefix) else None,
         )
 
     def _hops(self, addresses: Sequence[str | None]) -> int:

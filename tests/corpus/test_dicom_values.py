@@ -75,6 +75,14 @@ def test_a_table_of_bytes_maps_every_value_however_it_is_written(
     np.testing.assert_allclose(image.pixels, 1 - BYTES / 255, atol=3e-3)
 
 
+@pytest.mark.parametrize("vr", ["OB", "OW"])
+def test_a_table_of_one_byte_an_entry_is_read_so_whatever_bits_it_tells(make_dataset, vr: str) -> None:
+    header = make_dataset(
+        BYTES, BitsStored=8, HighBit=7, VOILUTSequence=table_of([256, 0, 16], NEGATIVE.tobytes(), vr)
+    )
+    np.testing.assert_allclose(to_grey(BYTES, header), 1 - BYTES / 255, atol=3e-3)
+
+
 @pytest.mark.parametrize("bits", [8, *range(10, 17)])
 def test_a_table_of_any_bits_reaches_from_black_to_white(make_dataset, bits: int) -> None:
     entries = np.linspace(0, (1 << bits) - 1, 4096).astype("<u2")

@@ -55,6 +55,7 @@ def test_reports_are_counted_by_language_and_an_unread_one_has_a_vector_and_no_f
     assert added["reports"] == COUNTED
     assert added["embedded"]["report"] == 6  # type: ignore[index]
     assert similarity("index", "status", "--json", schema="index-status")["reports"] == COUNTED
+    assert similarity("index", "verify", "--json", schema="index-verify")["faults"] == []
     with Index.open() as index:
         studies = index.catalog.studies(f"manifest:{code}" for code in REPORTS)
     for code in REPORTS:

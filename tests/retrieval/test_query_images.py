@@ -33,6 +33,7 @@ def test_pixels_in_memory_are_what_their_file_is_and_have_its_content(tmp_path: 
     Image.fromarray(pixels).save(tmp_path / "x.png")
     file, memory = read_picture(tmp_path / "x.png"), picture_of(pixels)
     assert memory.content == file.content
+    assert picture_of(pixels.astype(pixels.dtype.newbyteorder(">"))).content == file.content
     np.testing.assert_array_equal(memory.pixels, file.pixels)
 
 

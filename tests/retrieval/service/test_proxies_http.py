@@ -47,6 +47,18 @@ def test_a_browser_signs_in_through_a_trusted_proxy_that_rewrites_the_host(
     assert sign_in(through(state, "::ffff:127.0.0.1"), state, headers).status_code == 201
 
 
+def test_a_client_cannot_hide_what_its_proxy_forwards(state: State) -> None:
+    """A header of the same beginning that no proxy sends, made up by whoever asks."""
+    assert sign_in(through(state), state, {**FORWARDED, "X-Forwarded-Server": "x"}).status_code == 201
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "/web/x", "/.."])
+def test_a_prefix_that_our_own_addresses_begin_with_is_not_followed(state: State, prefix: str) -> None:
+    asked = through(state).get("/healthz", headers={"X-Forwarded-Prefix": prefix})
+    assert asked.status_code == 200
+    assert sign_in(through(state), state, {**X_FORWARDED, "X-Forwarded-Prefix": prefix}).status_code == 201
+
+
 @pytest.mark.parametrize("headers", [X_FORWARDED, FORWARDED], ids=["x", "rfc 7239"])
 def test_what_others_forward_is_ignored(state: State, headers: dict[str, str]) -> None:
     for peer in ("10.1.1.1", "testclient"):
