@@ -16,6 +16,7 @@ from functools import lru_cache
 import charset_normalizer
 
 from corpus.errors import UsageError
+from corpus.redaction import redacted
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -68,6 +69,7 @@ _NAMES = {
 }  # fmt: skip
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """A file's text, the encoding it was taken for, and the lines (from 1) with bytes that do not fit it.

@@ -12,6 +12,8 @@ The text as written is what is stored and shown; only the labeler reads it so. T
 import re
 from typing import NamedTuple
 
+from corpus.redaction import redacted
+
 _TICK = r"[\[(] ?[xX✓✔✗✘] ?[\])]|[☑☒✓✔■⬛◼]"
 _EMPTY = r"\[[ _]?\]|[☐□⬜◻]"
 _BOX = re.compile(rf"(?P<tick>{_TICK})|{_EMPTY}|\( \)")
@@ -39,6 +41,7 @@ _DENIALS = frozenset(["no", "not", "none", "without", "nil", "absent", "negative
 _EDGE = " \t\n,;.:/|"
 
 
+@redacted
 class _Option(NamedTuple):
     """One box and the words that belong to it."""
 

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from corpus.redaction import redacted
+
 log = logging.getLogger(__name__)
 
 NoticeKind = Literal["encoding", "column", "subject", "dates", "join"]
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Notice:
     """One remark on how a source was read.

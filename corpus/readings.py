@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from corpus.redaction import redacted
+
 Opening = Literal["preliminary", "final", "addendum"]
 
 _WRITTEN = ("findings", "impression", "body")
@@ -20,6 +22,7 @@ _NUMBER = re.compile(r"[ (]*(?:#|no\.? ?|number )?(\d{1,2})(?![\d/.:-])", re.IGN
 _LETTER = re.compile(r"[^\W\d_]")
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Part:
     """A heading's name and its text.

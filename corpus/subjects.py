@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from corpus.records import Sex
+from corpus.redaction import redacted
 from corpus.settings import settings
 
 _NOBODY = frozenset({
@@ -36,6 +37,7 @@ SHARED_STUDIES = 10
 _YEARS_APART = 2.0  # an age is in whole years on two study dates
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Patient:
     """Whom a record names, as far as it says.
@@ -50,6 +52,7 @@ class Patient:
     birth_year: float | None = field(default=None, repr=False)
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Subject:
     """The subject of a study. `warning`: why the patient id alone did not decide it, in a clause."""

@@ -125,11 +125,26 @@ def repeated(
 
     @wraps(method)
     def repeating(self: Self, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
-        patience: Patience = self.engine.get_execution_options().get(_PATIENCE) or Patience()
-        name = f"Postgres at {address_of(self.engine.url)}"
-        return patience.ask(lambda: method(self, *args, **kwargs), name)
+        return _patiently(self.engine, lambda: method(self, *args, **kwargs))
 
     return repeating
+
+
+def repeated_query(
+    query: Callable[Concatenate[sa.Engine, Given], Result],
+) -> Callable[Concatenate[sa.Engine, Given], Result]:
+    """As `repeated`, of a function that reads from an engine."""
+
+    @wraps(query)
+    def repeating(engine: sa.Engine, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        return _patiently(engine, lambda: query(engine, *args, **kwargs))
+
+    return repeating
+
+
+def _patiently(engine: sa.Engine, call: Callable[[], Result]) -> Result:
+    patience: Patience = engine.get_execution_options().get(_PATIENCE) or Patience()
+    return patience.ask(call, f"Postgres at {address_of(engine.url)}")
 
 
 def migrate(engine: sa.Engine) -> None:

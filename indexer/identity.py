@@ -13,6 +13,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from corpus.records import ImageRef, Problem, Sex, Study
+from corpus.redaction import redacted
 from corpus.subjects import (
     KEPT_APART,
     PATIENT_SOURCES,
@@ -25,6 +26,7 @@ from corpus.subjects import (
     pick,
 )
 from indexer.catalog import chunks
+from indexer.database import repeated_query
 from indexer.embedding import is_same_file
 from indexer.home import Home
 from indexer.models import ItemRow, StudyRow
@@ -35,6 +37,7 @@ OTHER_FILES = (
 )
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Record:
     """What the catalog has of a study: its subject, and whom its record names."""
@@ -185,6 +188,7 @@ def _is_anothers(study: Study, held: _Held) -> bool:
     return others and any(stamp and is_same_file(file, stamp) for file, stamp in held.files.items())
 
 
+@repeated_query
 def _held(engine: sa.Engine, study_ids: Iterable[str]) -> dict[str, _Held]:
     columns = (*_COLUMNS, ItemRow.location, ItemRow.stamp)
     select = sa.select(*columns).join(ItemRow, ItemRow.study_id == StudyRow.study_id)
@@ -201,6 +205,7 @@ def _held(engine: sa.Engine, study_ids: Iterable[str]) -> dict[str, _Held]:
 _COLUMNS = (StudyRow.study_id, StudyRow.subject_id, StudyRow.sex, StudyRow.birth_key)
 
 
+@repeated_query
 def _records(engine: sa.Engine, keys: Iterable[str]) -> dict[str, list[Record]]:
     """Key → what the catalog has under it, whatever subjects it was kept apart into."""
     found: dict[str, list[Record]] = {key: [] for key in keys}

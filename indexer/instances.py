@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 
 from corpus.records import Problem
+from corpus.redaction import redacted
 from corpus.sources.repeated_instances import OTHER_PATIENT, OTHER_PIXELS
 from indexer.catalog import chunks
+from indexer.database import repeated_query
 from indexer.embedding import Resolved, is_same_file
 from indexer.ledger import NewItem, NewStudy
 from indexer.models import ItemRow, StudyRow
@@ -19,6 +21,7 @@ REPLACED = (
 )
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Indexed:
     """An image that the index has."""
@@ -78,6 +81,7 @@ def _is_refused(item: NewItem, new: NewStudy, indexed: dict[str, list[Indexed]],
     return worst is not None and worst.item_id == item.item_id
 
 
+@repeated_query
 def _indexed(engine: sa.Engine, keys: Iterable[str]) -> dict[str, list[Indexed]]:
     columns = (
         ItemRow.instance_key, ItemRow.item_id, ItemRow.study_id, StudyRow.subject_id, ItemRow.content,

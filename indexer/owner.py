@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from corpus.errors import SimilarityError
+from corpus.redaction import redacted
 from indexer.home import Home, write_private
 from indexer.vectors.edge import EdgeStore
 from indexer.vectors.owned import OwnedStore
@@ -119,6 +120,7 @@ def _call_port(path: Path) -> Connection:
     return line
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class _Listening:
     """Where callers are heard. `file`: of the socket, or of the port; `key`: what they show, if anything."""

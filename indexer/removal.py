@@ -30,6 +30,7 @@ class Removed:
         return {"studies": list(self.studies), "vectors": self.vectors, "problems": self.problems}
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class StudyToErase:
     """A study that is about to be erased. `date`: ISO 8601, None where it is not known."""

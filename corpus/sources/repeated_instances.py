@@ -10,6 +10,7 @@ from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, read_bytes
 from corpus.images import content_hash
 from corpus.records import Problem
+from corpus.redaction import redacted
 
 COPY = "is a copy of another file of its study (same SOPInstanceUID, same pixels), which is kept"
 OTHER_PIXELS = (
@@ -20,6 +21,7 @@ OTHER_PATIENT = (
 )
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Instance:
     """A file that says which image it is. `subject_id`: None where its study names nobody."""

@@ -236,7 +236,7 @@ class IndexVersion(Private):
     state: str
 
 
-class ReportCount(BaseModel):
+class ReportCount(Private):
     """Reports by language (ISO 639-1 code), and how many of them no findings could be read from."""
 
     by_language: dict[str, int]

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from tests.waiting import DEADLINE_SECONDS
+
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "host", "content-length", "content-encoding"}
 
 
@@ -19,7 +21,7 @@ def proxying(upstream: str, below: str, *, strip: bool) -> Iterator[str]:
     back: over plain http, from a host of its own, it would send none.
     """
 
-    client = httpx.Client(timeout=120, trust_env=False)
+    client = httpx.Client(timeout=DEADLINE_SECONDS, trust_env=False)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

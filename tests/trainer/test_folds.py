@@ -28,7 +28,9 @@ Make = Callable[..., TrainConfig]
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     (tmp_path / "pictures").mkdir()
-    monkeypatch.setattr("trainer.preparation.open_source", lambda spec: Few(tmp_path / "pictures", count=120))
+    monkeypatch.setattr(
+        "trainer.preparation.open_source", lambda spec, **_: Few(tmp_path / "pictures", count=120)
+    )
     (tmp_path / "shape.json").write_text(json.dumps(tiny_shape(image_size=32)))
 
     def make(**overrides: Any) -> TrainConfig:

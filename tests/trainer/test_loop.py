@@ -46,7 +46,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         "few:films": Few(pictures, count=90, texts=False, labels=True, name="films"),
         "few:words": Few(pictures, count=90, pictures=False, name="words"),
     }
-    monkeypatch.setattr("trainer.preparation.open_source", known.__getitem__)
+    monkeypatch.setattr("trainer.preparation.open_source", lambda spec, **_: known[spec])
     return known
 
 

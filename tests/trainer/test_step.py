@@ -184,7 +184,7 @@ import trainer.preparation as preparation
 
 def main():
     folder = Path(sys.argv[1])
-    preparation.open_source = lambda spec: Few(folder / "pictures", count=90)
+    preparation.open_source = lambda spec, **_: Few(folder / "pictures", count=90)
     seen = []
     class Watched(loop.Training):
         def take(self, batch):

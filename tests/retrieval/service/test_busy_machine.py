@@ -31,8 +31,9 @@ def test_a_localization_and_a_draft_answer_beside_a_busy_loop_on_each_core(state
     lane = SlowLane(state.home.folder, workers=1)
     try:
         pixels = render(scene(3, 1))
-        shown = lane.run(slow_worker.localize, pixels, ["pleural effusion"], None)
-        drafted = lane.run(slow_worker.draft, Picture(pixels, "0" * 64, ""), 5, None)
+        picture = Picture(pixels, "0" * 64, None)
+        shown = lane.run(slow_worker.localize, picture, ["pleural effusion"], None)
+        drafted = lane.run(slow_worker.draft, picture, 5, None)
         assert shown.result(DEADLINE_SECONDS)[0]["phrase"] == "pleural effusion"
         assert drafted.result(DEADLINE_SECONDS)["query"]
     finally:

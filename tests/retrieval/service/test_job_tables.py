@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
 from pydantic import ValidationError
 
+from corpus.worker import command
 from indexer.database import open_database
 from indexer.home import Home
 from retrieval.service.jobs import Jobs, JobState
@@ -19,8 +19,9 @@ CONTRACTS = Path(__file__).parents[3] / "docs" / "contracts"
 
 def do(job_id: str) -> None:
     """Work on a job in a process of its own, as the service has it."""
-    command = [sys.executable, "-m", "retrieval.service.work", job_id]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as working:  # it ends when its stdin does
+    with subprocess.Popen(
+        command("retrieval.service.work:main", job_id), stdin=subprocess.PIPE
+    ) as working:  # it ends when its stdin does
         working.wait()
 
 
