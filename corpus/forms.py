@@ -28,6 +28,12 @@ _LETTERED = ((re.compile(r"[-−–]ve\b"), "negative"), (re.compile(r"\+ve\b"),
 _ALONE = re.compile(r"(?<=[:=]) ?(?P<sign>[-−–]{1,3}|\+{1,3})(?= ?(?:[,;.]|$))")
 _SAID = {"-": "absent", "+": "present"}
 
+_FOREIGN_NO = re.compile(
+    r"(?<=:) ?(?:[Nn]e|[Ee]i|(?i:non|nej|nei|nee|nein|nie|n[ãa]o|nem|nincs|ikke|inte|keiner?|geen|"
+    r"aucune?|нет|не|ні|няма|нема|yok|hayır|όχι))(?= ?(?:[,;.\n]|$))"
+)
+"""The commonest words for no, behind a label that English has too: "Pneumothorax: non" is no finding."""
+
 _WORD = re.compile(r"[^\W\d_]+")
 _VALUES = frozenset(
     _WORD.findall(
@@ -66,6 +72,8 @@ def has_box(text: str) -> bool:
 
 def fill_form(text: str) -> str:
     """Return the text with the sentence that its ticks and signs stand for; without any, as it is."""
+    if ":" in text:
+        text = _FOREIGN_NO.sub(" absent", text)
     if not _RARE.search(text) and "-ve" not in text and ": -" not in text:
         return text
     text = _EITHER_SIGN.sub(": possible.", text)

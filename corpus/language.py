@@ -19,6 +19,7 @@ from corpus.errors import UsageError
 from corpus.files import quoted
 from corpus.lexicon import ENGLISH, Lexicon, plain
 from corpus.lexicon_table import read_lexicon
+from corpus.names import find_names
 from corpus.settings import settings
 
 AUTO = "auto"
@@ -110,10 +111,16 @@ def report_language(text: str) -> str:
 def detect(text: str) -> str:
     """The language of a text, as an ISO 639-1 code; the same for the same text, always."""
     text = text[:_LONGEST]
-    words = _WORD.findall(_SIGN.sub("", plain(text)))
-    english, foreign = _marks()
-    if foreign.isdisjoint(words) and sum(map(english.__contains__, words)) > _SURE * len(words):
+    words = _words(text)
+    if _is_plainly_english(words):
         return "en"
+    nameless = _without_names(text)
+    if nameless != text:
+        left = _words(nameless)
+        if _is_plainly_english(left):
+            return "en"
+        if 2 * len(left) >= len(words):  # else what looks like a name may be the report
+            text, words = nameless, left
     # A letter by itself is a label or a unit in any language.
     words = [word for word in words if len(word) > 1 or not word.isascii()]
     default = default_language()
@@ -134,6 +141,25 @@ def detect(text: str) -> str:
         named = default  # a few plain words: the detector names a language by chance
     # Words that decide by themselves outweigh the detector.
     return best if decided and score >= 2 and scores.get(named, 0.0) <= score / 2 else named
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(_SIGN.sub("", plain(text)))
+
+
+def _is_plainly_english(words: list[str]) -> bool:
+    """Whether many words are English alone, and none is foreign."""
+    english, foreign = _marks()
+    return foreign.isdisjoint(words) and sum(map(english.__contains__, words)) > _SURE * len(words)
+
+
+def _without_names(text: str) -> str:
+    """The text without the names in it: Łukasz or de la Cruz makes no report Polish or Spanish."""
+    parts, done = [], 0
+    for start, end in sorted(find_names(text)):
+        parts.append(text[done:start])
+        done = max(done, end)
+    return "".join([*parts, text[done:]])
 
 
 class Reader:

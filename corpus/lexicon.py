@@ -152,7 +152,7 @@ _ENGLISH_COMMON = (
     "superior stomach formation structure mitral ventricular material total ratio sinus traumatic "
     "redistribution cerclage articular diagnostic date dense vascular degenerative changes spine thoracic "
     "base bases lung lungs pulmonary mid region size top normal two frontal pa ap portable bilateral only "
-    "out also well overlying calcification position tip"
+    "out also well overlying calcification position tip cabg stabile"
 )
 
 ENGLISH = Lexicon(

@@ -30,6 +30,13 @@ IN = {
         "Atrial septal occluder artifact.",
         "1. No effusion 2. Edema",
         "",
+        "No pneumothorax. Read by Dr. Łukasz Wójcik",
+        "Marina Kovačević, MD. No pneumothorax.",
+        "Effusion. Signed: Анна Иванова",
+        "Normal chest. Patient: Jean-Pierre de la Tour",
+        "Dr. de la Cruz notified. Opacity.",
+        "No effusion. Dr. Anna de Vries informed.",
+        "Status post CABG, stabile sternum",
     ),
     "de": (
         "Kein Pneumothorax.",
@@ -39,6 +46,8 @@ IN = {
         "Pleuraerguss links.",
         "Das Herz ist normal groß. Keine pulmonalvenöse Stauung. Kein Erguss.",
         "Unterlappenatelektase rechts.",
+        "Dr. Łukasz Wójcik: Kein Erguss.",
+        "Kein Erguss. Dr. Marina Kovačević",
     ),
     "fr": (
         "Pas de pneumothorax.",
@@ -46,6 +55,7 @@ IN = {
         "Coeur de taille normale.",
         "Opacité du lobe inférieur droit en faveur d'une pneumopathie.",
         "EPANCHEMENT PLEURAL GAUCHE",
+        "Patient: Jean-Pierre de la Tour. Épanchement pleural droit.",
     ),
     "es": (
         "Sin neumotórax.",
@@ -142,6 +152,14 @@ def test_a_sentence_in_another_language_is_read_in_its_own() -> None:
     assert report.language == "en"
     labels = label_report(report)
     assert (labels["pneumothorax"], labels["pleural_effusion"]) == (A, A)
+
+
+@pytest.mark.parametrize(
+    "no", ["non", "ne", "nej", "nei", "nee", "Nein", "nie", "não", "nem", "ikke", "geen", "ei", "нет", "yok"]
+)
+def test_a_foreign_no_behind_an_english_label_asserts_no_finding(no: str) -> None:
+    for text in (f"Pneumothorax: {no}", f"The lungs are clear. Pneumothorax: {no}."):
+        assert label_text(text).get("pneumothorax") in (A, None)
 
 
 def test_one_language_can_be_set_for_every_report(monkeypatch: pytest.MonkeyPatch) -> None:
