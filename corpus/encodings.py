@@ -40,6 +40,7 @@ _MARK_COST = 6.0
 _LONE_COST = 2.3  # one word in ten of a Cyrillic text is a letter alone
 _LONE_CYRILLIC = re.compile(r"(?<!\w)[\u0400-\u045f](?!\w)")
 _ODD_COST = 14.0
+_INSIDE_COST = 5.0  # an East Asian letter beside a small Latin one
 
 # The code page that letter costs choose → others of its script: their languages, and the least coherence
 # at which charset-normalizer's word is taken.
@@ -65,7 +66,8 @@ _NAMES = {
     "big5": "Big5", "cp949": "EUC-KR (cp949)", "iso2022_kr": "ISO-2022-KR", "cp1252": "Windows-1252",
     "cp1251": "Windows-1251", "cp1250": "Windows-1250", "cp1253": "Windows-1253", "cp1254": "Windows-1254",
     "utf-8": "UTF-8", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf-32": "UTF-32",
-    "latin-1": "Latin-1", "koi8_r": "KOI8-R",
+    "latin-1": "Latin-1", "koi8_r": "KOI8-R", "cp1255": "Windows-1255", "cp1256": "Windows-1256",
+    "cp874": "Windows-874", "mac_roman": "Mac Roman",
 }  # fmt: skip
 
 
@@ -136,15 +138,20 @@ def known_encoding(name: str) -> str:
 
 
 def _wide(content: bytes) -> str | None:
-    """UTF-16 without a mark: known by the zero bytes of its ASCII."""
+    """UTF-16 without a mark: known by the zero bytes of its ASCII.
+
+    A zero byte here and there is none of it: read as UTF-16, such a text has no line ends.
+    """
     head = content[:_HEAD]
     zeros = head.count(0)
     if not zeros:
         return None
     odd, even = head[1::2].count(0), head[::2].count(0)
-    if min(odd, even) == 0 or min(odd, even) * 8 < max(odd, even):
-        return "utf-16-le" if odd > even else "utf-16-be"
-    return None
+    if min(odd, even) != 0 and min(odd, even) * 8 >= max(odd, even):
+        return None
+    wide = "utf-16-le" if odd > even else "utf-16-be"
+    sound = zeros * 4 >= len(head) or "\n" in head.decode(wide, "ignore")
+    return wide if sound else None
 
 
 def _decode_as(content: bytes, encoding: str) -> Decoded:
@@ -198,9 +205,50 @@ def _detect(content: bytes) -> str:
     lines = (line for line in content.split(b"\n") if not line.isascii())
     sample = b"\n".join(_first(lines, _SAMPLE))
     readings = {encoding: text for encoding in _COSTS if (text := _read(sample, encoding)) is not None}
-    costs = {encoding: _cost(text, _COSTS[encoding]) for encoding, text in readings.items()}
+    credible = {encoding: text for encoding, text in readings.items() if _is_credible(encoding, text)}
+    costs = {encoding: _cost(text, _COSTS[encoding]) for encoding, text in (credible or readings).items()}
     likeliest = min(costs, key=costs.__getitem__, default=_FALLBACK)
+    if likeliest == _FALLBACK and _BROKEN_WORD.search(readings.get(_FALLBACK, "")):
+        for other in ("cp1250", "mac_roman"):
+            reading = _read(sample, other)
+            if reading is not None and not _BROKEN_WORD.search(reading):
+                return other
     return _by_language(sample, likeliest) if likeliest in _BY_LANGUAGE else likeliest
+
+
+def _is_credible(encoding: str, text: str) -> bool:
+    """Whether a reading has words of its script: a sign or two among ASCII (`£5`, `2ª`) are none."""
+    if encoding == _FALLBACK:
+        return True
+    if encoding in _SCRIPTS:
+        words, broken = _SCRIPTS[encoding]
+        return len(words.findall(text)) > 2 and broken.search(text) is None
+    if encoding == "cp1251":
+        return _CYRILLIC_WORD.search(text) is not None
+    return _EAST_ASIAN_WORD.search(text) is not None
+
+
+_CYRILLIC_WORD = re.compile(r"(?=[\u0400-\u045f]{0,30}[аеёиоуыэюяіїє])[\u0400-\u045f]{2}", re.IGNORECASE)
+# A sign inside a word (P³uca), or a capital behind a small letter (opacitŽ): another code page's letter.
+_BROKEN_WORD = re.compile(
+    r"(?<=[^\W\d_])[¹²³ªº¼½¾¿¡£¥¢¯¨¸´ˆ˜‰†‡€ƒ„‚‹›•™](?=[^\W\d_])|[√∂∆∫◊¸]|(?<=[a-z])[À-ÖØ-ÞŠŒŽŸĄĂĆĘŁŃŚŞŹŻŤŢĽĎŘŮ]"
+    r"|(?<!\w)[ƒˆ‰](?=[a-z])|(?<=[a-z] )ˆ(?= [a-z])"
+)
+_EAST_ASIAN_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]{2}")
+# A word of each script, and what its spelling rules out.
+_SCRIPTS = {
+    "cp1255": (re.compile(r"[א-ת]{2,}"), re.compile(r"[ךםןףץ][א-ת]|[^\x00-\x7fא-ת]")),
+    "cp1256": (
+        re.compile(r"[\u0621-\u064a]{0,20}[لمنهوي][\u0621-\u064a]{0,20}"),
+        re.compile(r"[^\x00-\x7f\u0600-\u06ff]"),
+    ),
+    "cp874": (
+        re.compile(r"[ก-ฮ][\u0e30-\u0e3a\u0e47-\u0e4e]"),
+        re.compile(
+            r"(?<![ก-ฮ\u0e31-\u0e3a\u0e47-\u0e4e])[\u0e31\u0e33-\u0e3a\u0e47-\u0e4e]|[เแโใไ](?![ก-ฮ])|[^\x00-\x7f\u0e01-\u0e5b]"
+        ),
+    ),
+}
 
 
 def _first(lines: Iterator[bytes], size: int) -> Iterator[bytes]:
@@ -239,11 +287,15 @@ def _cost(text: str, letter_cost: Callable[[str], float]) -> float:
     for letter in text:
         if letter.isascii():
             total, run = total + _ASCII_COST, 0
+            if before >= "\u2e80" and "a" <= letter <= "z":
+                total += _INSIDE_COST
         else:
             run += 1
             total += letter_cost(letter)
             if "\u0370" <= letter <= "\u045f" and before.isascii() and before.isalpha():
                 total += 6.0  # Cyrillic and Latin letters in one word
+            if letter >= "\u2e80" and "a" <= before <= "z":
+                total += _INSIDE_COST
             if letter.isupper() and before.islower():
                 total += 4.0  # an upper-case letter inside a word
             if run > 2 and letter < "\u0250":
@@ -267,7 +319,7 @@ def _east_asian(
     def cost(letter: str) -> float:
         if "\u3040" <= letter <= "\u30ff":
             return kana
-        if "\u3000" <= letter <= "\u303f" or "\uff01" <= letter <= "\uff9f" or letter in _PUNCTUATION:
+        if "\u3000" <= letter <= "\u303f" or "\uff01" <= letter <= "\uff60" or letter in _PUNCTUATION:
             return _MARK_COST
         for charset, firsts, price in sets:
             try:
@@ -292,12 +344,38 @@ def _western(letter: str) -> float:
         return 4.3
     if letter.lower() in _WESTERN_LETTERS:
         return 5.5
-    return 5.0 if letter in _PUNCTUATION else 9.0
+    if letter in _PUNCTUATION:
+        return 5.0
+    return 6.0 if letter in _SYMBOLS else 9.0
+
+
+def _thai(letter: str) -> float:
+    if letter in _THAI_COMMON:
+        return 3.3
+    if letter in _THAI_RARE:
+        return 8.0
+    return 5.0 if "\u0e01" <= letter <= "\u0e4e" else 7.0
+
+
+_THAI_COMMON = frozenset("านรอกเงมยลวดทสตะปบคห่้ีิัแไ์")
+_THAI_RARE = frozenset("ฃฅฆฌญฎฏฐฑฒณฦฬฮฤฯ฿")
+
+
+def _script(first: str, last: str, cost: float) -> Callable[[str], float]:
+    """The cost of a letter of a script that is one block."""
+
+    def letter_cost(letter: str) -> float:
+        if first <= letter <= last:
+            return cost
+        return _MARK_COST if letter in _PUNCTUATION else _ODD_COST
+
+    return letter_cost
 
 
 _PUNCTUATION = frozenset(
     "\u2018\u2019\u201c\u201d\u2013\u2014\u2026\u2022\u00b0\u00b1\u00d7\u00b7\u00ab\u00bb\u2116\u00a0\u00b5\u00b2\u00b3\u00bd\u20ac\u00a7"
 )
+_SYMBOLS = frozenset("¡¿ªº¹¼¾£¥¢©®™†‡‰¬¦¨´¸")
 _WESTERN_LETTERS = frozenset("àâäáãåæçèéêëìíîïñòóôöõøùúûüœß")
 
 # -log of an even chance among the everyday characters of each: 2,350 syllables, 3,755, 5,401 and 2,965
@@ -311,5 +389,8 @@ _COSTS: Mapping[str, Callable[[str], float]] = {
     "big5": _east_asian((("big5", range(0xA4, 0xC7), 8.7), ("big5", range(0xC9, 0xFA), 11.5))),
     "cp949": _east_asian((("euc_kr", range(0xB0, 0xC9), 7.8), ("euc_kr", range(0xCA, 0xFE), 12.0))),
     "cp1251": _cyrillic,
+    "cp1255": _script("\u05d0", "\u05ea", 3.1),
+    "cp1256": _script("\u0621", "\u064a", 3.4),
+    "cp874": _thai,
     _FALLBACK: _western,
 }

@@ -113,7 +113,7 @@ def _read_text_table(path: Path, content: bytes, suffix: str, options: TableOpti
     if decoded.encoding != "utf-8" and options.encoding is None:
         reason = f"it is read as {decoded.encoding_name}, found by its bytes: --encoding names another"
         options.on_notice(Notice("encoding", path.name, reason))
-    text = decoded.text
+    text = decoded.text.replace("\0", "")  # what a crash or an old database leaves between letters
     if suffix in (".jsonl", ".ndjson"):
         table = _read_json_lines(path, text)
         frame = _composed(table.frame)  # ASCII, too, can spell any letter there

@@ -27,10 +27,18 @@ SENTENCES = {
     "cp1252": [
         "Herz nicht vergrößert, kein Erguß.", "Größe", "Épanchement pleural à droite, opacité déjà présente.",
         "Señal pequeña, derrame pleural según técnica.", "the patient’s heart", "37 °C", "ü",
+        "®© ¥", "½ ¼", "¹ ²", "¾ of it", "™", "¿Hay derrame?", "¡Si!", "1º", "2ª", "£5", "±±", "··",
+        "ÄÖÜ", "GRÖSSE ÖDEM ÜBER", "2,ÿ", "‰ † ‡", "OPACITÉ DÉJÀ PRÉSENTE",
     ],
     "cp1250": [
         "Płuca bez zmian ogniskowych. Serce powiększone.", "Výpotek vpravo, srdce zvětšené, plíce čisté.",
+        "Płuca bez zmian. Nie stwierdza się odmy opłucnowej.",
+        "Płuca bez zmian ogniskowych. Serce niepowiększone. Wątroba żółta.",
     ],
+    "mac_roman": ["Épanchement pleural à droite, opacité déjà présente.", "Opacité à gauche."],
+    "cp1255": ["אין תפליט פלאורלי. הלב תקין."],
+    "cp1256": ["لا يوجد استرواح صدري. القلب طبيعي."],
+    "cp874": ["ไม่พบน้ำในช่องเยื่อหุ้มปอด หัวใจปกติ"],
     "cp1253": ["Οι πνεύμονες είναι καθαροί. Πλευριτική συλλογή δεξιά."],
     "cp1254": ["Kalp büyümüş, sağda plevral efüzyon, akciğerler doğal görünümde."],
 }  # fmt: skip
@@ -70,6 +78,15 @@ def test_a_report_file_is_read_in_the_encoding_it_was_written_in(
 def test_utf_16_without_a_mark_is_known_by_its_zero_bytes(encoding: str, sentence: str) -> None:
     text = f"study_id,report\n1,{sentence}\n"
     assert decode(text.encode(encoding)).text == text
+
+
+@pytest.mark.parametrize("report", ["Norm\0al heart", '"Normal heart"\0', "Normal heart\0", "\0Normal heart"])
+def test_a_zero_byte_in_a_table_makes_it_no_utf_16(tmp_path: Path, report: str) -> None:
+    rows = f"study_id,subject_id,report\n1,P,{report}\n2,P,Größe\n"
+    for encoding in ("utf-8", "cp1252"):
+        studies, problems, _ = read(write(tmp_path, rows.encode(encoding)))
+        texts = [study.report.text for study in studies if study.report is not None]
+        assert (texts, problems) == (["Normal heart", "Größe"], [])
 
 
 def test_one_stray_byte_spoils_no_other_letter(tmp_path: Path) -> None:
