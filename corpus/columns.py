@@ -13,10 +13,11 @@ from corpus.notices import Notice, NoticeSink
 from corpus.tables import Table
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
-    "study_id": ("exam id", "examination id", "case id"),
+    "study_id": ("study", "exam id", "examination id", "case id"),
     "subject_id": (
         "subject", "subject number", "subject no", "patient", "patient id", "patient number", "patient no",
         "patient nr", "patient identifier", "pat id", "mrn", "medical record number", "participant id",
+        "pid", "person id",
     ),
     "image": (
         "image path", "image file", "image file name", "image name", "file", "file name", "file path", "path",
@@ -89,7 +90,8 @@ def name_columns(table: Table, known: Sequence[str], on_notice: NoticeSink) -> T
             text = f"the column {column!r} is not read as {near}: if it is meant, name it so"
             on_notice(Notice("column", table.path.name, text))
     renamed = {column: name for name, column in matched.columns.items() if name != column}
-    return replace(table, frame=table.frame.rename(renamed))
+    own_names = {name: column for column, name in renamed.items()}
+    return replace(table, frame=table.frame.rename(renamed), own_names=own_names)
 
 
 def _match(table: Table, known: Sequence[str]) -> _Matched:

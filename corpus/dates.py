@@ -5,7 +5,7 @@ makes it day first. Where every row can be read both ways, whoever knows the tab
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Final, Literal, get_args
 
@@ -43,19 +43,21 @@ _UNACCENTED = str.maketrans("äéèûô", "aeeuo")
 
 _WITH_TIME = re.compile(
     r"(?P<day>.+?)(?:[T,]\s*|\s+)(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,]\d+)?)?"
-    r"\s*(?P<half>[ap]\.?m\.?)?\s*(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})?",
+    r"\s*(?P<half>[ap]\.?m\.?)?\s*(?:[a-z]{1,5}|[+-]\d{2}(?::?\d{2})?)?",
     re.IGNORECASE,
 )
 _DICOM_DT = re.compile(r"(\d{8})(\d{2})(\d{2})(\d{2})?(?:\.\d+)?(?:[+-]\d{4})?")
 _YEAR_FIRST = re.compile(r"(\d{4})([-/. ])(\d{1,2})\2(\d{1,2})")
 _NUMBERS = re.compile(r"(\d{1,2})([-/. ]) ?(\d{1,2})\2 ?(\d{4}|\d{2})")
 _DAY_NAME = re.compile(
-    r"(\d{1,2})(?:st|nd|rd|th|er|\.)?[- ]*(?:of |de )?([^\W\d_]{3,10})\.?,?[- ]*(?:de )?(\d{4}|\d{2})"
+    r"(\d{1,2})(?:st|nd|rd|th|er|\.)?[-/ ]*(?:of |de )?([^\W\d_]{3,10})\.?,?[-/ ]*(?:de )?(\d{4}|\d{2})"
 )
 _NAME_DAY = re.compile(r"([^\W\d_]{3,10})\.?[- ]*(\d{1,2})(?:st|nd|rd|th)?(?:, ?|[- ])(\d{4}|\d{2})")
 _YEAR_NAME = re.compile(r"(\d{4})[- ]([^\W\d_]{3,10})[- ](\d{1,2})")
 _WEEKDAY = re.compile(r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,? +", re.IGNORECASE)
 _NO_DAY = re.compile(r"\d{4}(?:[-/]\d{1,2})?|\d{1,2}[/.]\d{4}|[^\W\d_]+ (?:\d{4}|\d{1,2})")
+_EAST_ASIAN = re.compile(r"(\d{4})[年년] ?(\d{1,2})[月월] ?(\d{1,2})[日일]")
+_INVISIBLE = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _SERIAL = re.compile(r"[1-9]\d{4}(?:[.,]\d+)?")
 
 
@@ -80,27 +82,43 @@ def order_of_column(column: Iterable[str | date | None]) -> DateOrder | None:
     """Return the order of day, month and year that a whole column is written in.
 
     Returns:
-        The one order that fits every numeric date; None where none does, so that each is read by itself, and
-        where there is nothing to decide.
+        The one order that fits every numeric date; None where there is nothing to decide.
 
     Raises:
-        ValueError: several orders fit all of them and say different days; the message quotes one.
+        ValueError: several orders fit all of them and say different days, or none fits all; the message
+            quotes one, or two that contradict each other.
     """
     numeric = [read for value in column if (read := _orders_of(value))]
     fitting = [order for order in _ORDERS if all(order in readings for _, readings in numeric)]
-    if not numeric or not fitting:
+    if not numeric:
         return None
+    if not fitting:
+        one, other = _contradicting(numeric)
+        raise ValueError(f"no order fits both {one[:20]!r} and {other[:20]!r}")
     for text, days in numeric:
         if len({days[order] for order in fitting}) > 1:
             raise ValueError(f"{text[:20]!r} and every other of them can be read in more than one order")
     return fitting[0]
 
 
+def _contradicting(numeric: Sequence[tuple[str, Mapping[DateOrder, date]]]) -> tuple[str, str]:
+    """The first date that rules out what fitted all before it, and one of those that it contradicts."""
+    fitting = set(_ORDERS)
+    for text, readings in numeric:
+        left = fitting & set(readings)
+        if not left:
+            return next(
+                before for before, others in numeric if not set(others) & set(readings) & fitting
+            ), text
+        fitting = left
+    raise AssertionError("an order fits all")
+
+
 def _orders_of(value: str | date | None) -> tuple[str, Mapping[DateOrder, date]] | None:
     """The text and its readings, where it is a date of three numbers whose order it does not say itself."""
     if value is None or isinstance(value, date):
         return None
-    day, _ = _split_time(value.strip())
+    day, _ = _split_time(_tidied(value))
     match = _NUMBERS.fullmatch(day)
     readings = None if match is None else _numeric(match, date.today())
     return (day, readings) if readings else None
@@ -128,7 +146,7 @@ def parse_date(
         return written.replace(tzinfo=None).isoformat()
     if isinstance(written, date):
         return written.isoformat()
-    text = "" if written is None else str(written).strip()
+    text = "" if written is None else _tidied(str(written))
     if text.lower() in _UNKNOWN:
         return None
     moment = _moment(text, form, today or date.today())
@@ -141,6 +159,12 @@ def parse_date(
     if moment.year < _EARLIEST_YEAR:
         raise ValueError(f"the date {text[:30]!r} is before radiography")
     return moment.isoformat()
+
+
+def _tidied(text: str) -> str:
+    """A date without what stands around it unseen, a spreadsheet's apostrophe and a closing full stop."""
+    text = _EAST_ASIAN.sub(r"\1-\2-\3", _INVISIBLE.sub("", text)).strip().removeprefix("'")
+    return text.removesuffix(".") if re.search(r"[\d.]\d{2}\.$", text) else text
 
 
 def year_of(written: str | None) -> int | None:

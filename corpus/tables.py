@@ -14,8 +14,8 @@ import json
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ _SEPARATORS = ",;\t|"
 _HEADER_SHOWN = 12  # columns of an unfamiliar table that a message lists
 _LARGEST_UNPACKED = 2 << 30  # bytes; the largest published table has a tenth of it
 _LARGEST_CELL = (1 << 31) - 1  # characters; the csv module's own bound of 131,072 is below a long report
-_SEPARATOR_LINE = re.compile(r'"?sep=([\t !#-/:-@\[-`{-~])"?\r?(?:\n|$)', re.IGNORECASE)  # of Excel
+_SEPARATOR_LINE = re.compile(r'"?sep=([\t !#-/:-@\[-`{-~])\1*"?\r?(?:\n|$)', re.IGNORECASE)  # of Excel
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,19 @@ class Table:
     """A table's rows and those that were set aside. `path` is where it was read.
 
     `stray_lines`: the lines (from 1) with bytes that do not fit the table's encoding; they are in the rows,
-    with each such byte read as Windows-1252.
+    with each such byte read as Windows-1252. `own_names`: the file's name of each column renamed since.
     """
 
     path: Path
     frame: pl.DataFrame
     bad_rows: tuple[BadRow, ...] = ()
     stray_lines: tuple[int, ...] = ()
+    own_names: Mapping[str, str] = field(default_factory=dict)
+
+    def shown_columns(self) -> str:
+        """The first columns under the file's own names, for a message."""
+        names = [self.own_names.get(name, name) for name in self.frame.columns]
+        return ", ".join(names[:_HEADER_SHOWN]) + (", …" if len(names) > _HEADER_SHOWN else "")
 
 
 def read_table(
@@ -170,8 +176,8 @@ def _read_csv(path: Path, text: str) -> Table:
     body = text.lstrip("\r\n")
     named = _SEPARATOR_LINE.match(body)
     if named is not None:
-        body = body[named.end() :]
-    separator = _separator(body) if named is None else named[1]
+        body = body[named.end() :].lstrip("\r\n")
+    separator = _separator(body) if named is None else _named_separator(body, named[1])
     content = body.encode()
     sound = is_strict(content, separator)
     if not sound:
@@ -209,7 +215,7 @@ def _read_at_once(content: bytes, separator: str, names: list[str]) -> pl.DataFr
         return None
     frame = frame[1:, : len(names)]
     frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
-    if _may_be_joined(frame):
+    if _may_be_joined(frame) or _holds_lines(frame, separator):
         return None
     return _named(frame)
 
@@ -223,11 +229,30 @@ def _may_be_joined(frame: pl.DataFrame) -> bool:
     return bool((many_lined.shift(1, fill_value=False).fill_null(False) & short).any())
 
 
+def _holds_lines(frame: pl.DataFrame, separator: str) -> bool:
+    """Whether a cell may hold a whole row; see `_row_inside`."""
+    pattern = _row_inside(separator, frame.width)
+    return pattern is not None and bool(
+        frame.select(pl.any_horizontal(pl.all().str.contains(pattern)).any()).item()
+    )
+
+
+def _row_inside(separator: str, width: int) -> str | None:
+    """A pattern of a line in a cell that is as wide as the table: two lost quotes made one row of several.
+
+    Tabs hardly stand in a text; any other separator does, and so does one tab a line.
+    """
+    if separator != "\t" or width < 3:
+        return None
+    return rf"\n[^\t\n]+(?:\t[^\t\n]*){{{width - 2}}}\t[^\t\n]+(?:\n|$)"
+
+
 def _read_rows_one_by_one(path: Path, text: str, separator: str, names: list[str]) -> Table:
     """The slow way, for tables with rows of a wrong width: each is judged by itself."""
     good: dict[int, list[str | None]] = {}
     bad: dict[int, str] = {}
     rows = csv.reader(io.StringIO(text), delimiter=separator)
+    row_inside = _row_inside(separator, len(names))
     many_lined = 0  # the last row that has a line break in a cell
     for number, row in enumerate(itertools.islice(rows, 1, None), 1):
         cells = [cell if cell.strip() else None for cell in row]
@@ -235,6 +260,8 @@ def _read_rows_one_by_one(path: Path, text: str, separator: str, names: list[str
             cells.pop()
         if len(cells) > len(names):
             bad[number] = f"has {len(cells)} cells under {len(names)} columns"
+        elif row_inside is not None and any(re.search(row_inside, cell) for cell in row):
+            bad[number] = _HOLDS_ROWS
         elif any(cells):
             good[number] = cells + [None] * (len(names) - len(cells))
         if (number in bad or (number in good and len(row) < len(names))) and many_lined == number - 1 > 0:
@@ -248,6 +275,10 @@ def _read_rows_one_by_one(path: Path, text: str, separator: str, names: list[str
     return Table(path, _named(frame), tuple(BadRow(number, bad[number]) for number in sorted(bad)))
 
 
+_HOLDS_ROWS = (
+    "may hold other rows by lost quotes: a line in one of its cells has as many tabs as the header; "
+    "check its quotes"
+)
 _JOINED = (
     "may be joined to another by a lost quote: a row of another width follows a cell of several lines; "
     "check the quotes of both"
@@ -293,9 +324,20 @@ def _series(name: str, values: list[Any]) -> pl.Series:
 
 def _separator(text: str) -> str:
     """The separator the header line uses most, outside quotes."""
+    return max(_SEPARATORS, key=_header_signs(text).count)
+
+
+def _named_separator(text: str, named: str) -> str:
+    """The separator that the line above the header names, if the header uses it; else the one it uses."""
+    header = _header_signs(text)
+    found = _separator(text)
+    return found if named not in header and found in header else named
+
+
+def _header_signs(text: str) -> str:
+    """The header line without what it quotes."""
     quote_free = "".join(itertools.islice(text, 65536)).split('"')[::2]
-    first = "".join(quote_free).split("\n", 1)[0]
-    return max(_SEPARATORS, key=first.count)
+    return "".join(quote_free).split("\n", 1)[0]
 
 
 def require_columns(table: Table, required: Iterable[str]) -> None:
@@ -307,7 +349,7 @@ def require_columns(table: Table, required: Iterable[str]) -> None:
     known = table.frame.columns
     for name in required:
         if name not in known:
-            shown = ", ".join(known[:_HEADER_SHOWN]) + (", …" if len(known) > _HEADER_SHOWN else "")
             raise CorpusError(
-                f"the table {quoted(table.path)} has no column {name!r}{nearest(name, known)}; it has {shown}"
+                f"the table {quoted(table.path)} has no column {name!r}{nearest(name, known)}; "
+                f"it has {table.shown_columns()}"
             )

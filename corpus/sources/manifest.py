@@ -68,13 +68,14 @@ class ManifestSource:
         table = name_columns(read_table(self.table, options=options), COLUMNS, options.on_notice)
         require_columns(table, ("study_id",))
         known = table.frame.columns
+        self._tell_of_sections(table, options.on_notice)
         if not set(_ITEMS) & set(known):
             raise CorpusError(
                 f"the table {quoted(self.table)} has no column 'image', 'report' or 'report_file'"
-                f"{nearest('image', known) or nearest('report', known)}; it has {', '.join(known[:12])}"
+                f"{nearest('image', known) or nearest('report', known)}; it has {table.shown_columns()}"
             )
         self._date_form(table)
-        self._tell_of_subjects_and_sections(table, options.on_notice)
+        self._tell_of_subjects(table, options.on_notice)
         return table
 
     def _date_form(self, table: Table) -> str | None:
@@ -89,8 +90,8 @@ class ManifestSource:
                 "say --day-first, --month-first or --date-format"
             ) from reason
 
-    def _tell_of_subjects_and_sections(self, table: Table, on_notice: NoticeSink) -> None:
-        """Tell what is lost where a table has no subjects, or keeps its reports in columns of their own."""
+    def _tell_of_subjects(self, table: Table, on_notice: NoticeSink) -> None:
+        """Tell what is lost where a table has no subjects."""
         known = table.frame.columns
         if "subject_id" not in known and table.frame["study_id"].n_unique() > 1:
             text = (
@@ -98,6 +99,10 @@ class ManifestSource:
                 "patient may be on both sides of a split (add a column subject_id)"
             )
             on_notice(Notice("subject", self.table.name, text))
+
+    def _tell_of_sections(self, table: Table, on_notice: NoticeSink) -> None:
+        """Tell where a table keeps its reports in columns of their own."""
+        known = table.frame.columns
         sections = [name for name in known if fold(name) in _SECTIONS]
         if sections and not {"report", "report_file"} & set(known):
             text = f"the column {sections[0]!r} is not read as a report: name one column report"

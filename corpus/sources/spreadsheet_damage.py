@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-_SCIENTIFIC = re.compile(r"(\d)(?:[.,](\d+))?E\+(\d{2,3})", re.IGNORECASE)
+_SCIENTIFIC = re.compile(r"(\d)(?:[.,](\d+)E\+?|E\+)(\d{2,3})", re.IGNORECASE)
 _WRAPPED = re.compile(r"""\s*=?["']?(.*?)["']?\s*""")
+_FORMATTED = re.compile(r"(\d{1,3}(?:[.,'’\s]\d{3})+|\d+)(?:[.,]0{1,2})?\s*")
 _PRECISION = 15  # digits that a spreadsheet keeps of a number
 
 
@@ -52,11 +53,18 @@ def find_twin(written: Iterable[str], known: Collection[str]) -> Twin | None:
             same_size = by_size[len(name), name[0]]
             other = next((n for n in same_size if _rounds_to(n, _PRECISION, name[:_PRECISION])), None)
             cause = f"a spreadsheet keeps {_PRECISION} digits of a number"
+        elif (formatted := _FORMATTED.fullmatch(name)) and _digits(formatted[1]) in unpadded:
+            other, cause = unpadded[_digits(formatted[1])], "a spreadsheet formats numbers"
         elif name:
             other, cause = plain.get(_plain(name)), "they differ in case, spaces or signs around them"
         if other is not None:
             return Twin(name, other, cause)
     return None
+
+
+def _digits(number: str) -> str:
+    """The digits of a formatted number without leading zeros."""
+    return re.sub(r"\D", "", number).lstrip("0")
 
 
 def _plain(name: str) -> str:

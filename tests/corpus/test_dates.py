@@ -32,6 +32,8 @@ def read(folder: Path, dates: list[str], form: str | None = None) -> tuple[list[
         "12/31/2019", "31-Dec-19", "31 Dec 2019", "31-DEC-2019", "Dec 31, 2019", "December 31, 2019",
         "December 31st 2019", "31st of December 2019", "Tue, 31 Dec 2019", "2019-Dec-31", "31. Dezember 2019",
         "31 décembre 2019", "31 de diciembre de 2019", "31 december 2019", "31/12/19", "31.12.19", "12/31/19",
+        "31/Dec/2019", "2019.12.31.", "31.12.2019.", "2019年12月31日", "2019년 12월 31일", "2019-12-31\u200e",
+        "'2019-12-31",
     ],
 )  # fmt: skip
 def test_every_usual_way_of_writing_a_day_is_read(written: str) -> None:
@@ -43,7 +45,8 @@ def test_every_usual_way_of_writing_a_day_is_read(written: str) -> None:
     [
         "2019-06-25T23:30:00-05:00", "2019-06-25T23:30:00Z", "2019-06-25 23:30:00+0900", "25/6/2019 23:30",
         "25.06.2019 23:30:00", "6/25/2019 11:30 PM", "20190625233000.000000-0500", "25-Jun-2019 23:30",
-        "2019/06/25 23:30:00 UTC",
+        "2019/06/25 23:30:00 UTC", "2019-06-25 23:30:00 PST", "2019-06-25 23:30:00 CEST",
+        "2019-06-25 23:30:00 +02", "25.06.2019 23:30 Uhr",
     ],
 )  # fmt: skip
 def test_a_time_keeps_the_day_it_has_where_it_was_written(written: str) -> None:
@@ -87,11 +90,22 @@ def test_a_date_that_does_not_fit_what_was_said_is_recorded_and_not_turned(tmp_p
     assert [problem.item_id for problem in problems] == ["manifest:S1#date"]
 
 
-def test_in_a_column_that_contradicts_itself_only_what_is_plain_is_read(tmp_path: Path) -> None:
-    days, problems = read(tmp_path, ["13/5/2019", "5/13/2019", "5/6/2019"])
-    assert days == ["2019-05-13", "2019-05-13", None]
-    assert [(problem.item_id, problem.state) for problem in problems] == [("manifest:S2#date", "skipped")]
-    assert "more than one order" in problems[0].reason
+@pytest.mark.parametrize(
+    "column",
+    [
+        ["25/6/2019", "6/25/2019"],
+        ["13/5/2019", "5/13/2019", "5/6/2019"],
+        ["5/6/2019", "25/6/2019", "6/25/2019"],
+    ],
+)
+def test_a_column_that_contradicts_itself_is_refused_naming_two_of_its_dates(
+    tmp_path: Path, column: list[str]
+) -> None:
+    with pytest.raises(CorpusError, match=r"both '\d+/\d/2019' and '\d/\d+/2019'.*--day-first") as caught:
+        read(tmp_path, column)
+    assert "\n" not in str(caught.value)
+    days, problems = read(tmp_path, column, "day_first")
+    assert days.count(None) == len(problems) == 1
 
 
 def test_serial_numbers_of_a_spreadsheet_are_read_where_that_is_said(tmp_path: Path) -> None:

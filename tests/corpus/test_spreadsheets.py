@@ -45,6 +45,11 @@ def join(folder: Path, make_dicom: Callable[..., Path], films: list[str], report
         ("123456789012345000", "123456789012345678", "keeps 15 digits"),
         ("a-100", "A100", "case, spaces or signs"),
         ('="0012345"', "0012345", "case, spaces or signs"),
+        ("12345.0", "12345", "formats numbers"),
+        ("12345.0", "0012345", "formats numbers"),
+        ("12,345", "0012345", "formats numbers"),
+        ("12\u00a0345", "0012345", "formats numbers"),
+        ("2.02001E13", "20200112345678", "rounds long numbers"),
     ],
 )
 def test_where_no_report_joins_the_likely_cause_is_told_with_a_pair(
@@ -120,6 +125,22 @@ def test_a_first_line_that_names_the_separator_is_honoured(tmp_path: Path, first
     path = tmp_path / "t.csv"
     path.write_text(f'{first}\r\na;b,c\r\n1;"x;y"\r\n', newline="")
     assert read_table(path).frame.rows(named=True) == [{"a": "1", "b,c": "x;y"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("sep=;\na,b\n1,2\n", ["a", "b"]),
+        ("sep=;;\na;b\n1;2\n", ["a", "b"]),
+        ("sep=,\n\na,b\n1,2\n", ["a", "b"]),
+        ("sep=;\nreport\nx,y\n", ["report"]),
+    ],
+)
+def test_a_separator_that_the_header_does_not_use_is_passed_over(
+    tmp_path: Path, text: str, header: list[str]
+) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    assert read_table(tmp_path / "t.csv").frame.columns == header
 
 
 def test_cells_of_any_length_are_read_also_beside_bad_rows(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ def read(folder: Path, text: str) -> tuple[list[Study], list[Notice]]:
         "StudyId,PatientID,PatientAge,PatientSex,StudyDate,StudyInstanceUID,AccessionNumber,ReportText",
         "study id,patient_id,Patient's Age,Gender,study-date,STUDY INSTANCE UID,accession no,report text",
         "exam id,MRN,age (years),patient_gender,Exam Date,studyInstanceUid,accession_number,text",
+        "study,pid,age,sex,date,study_uid,accession,report",
+        "Study,Person_ID,age,sex,date,study_uid,accession,report",
     ],
 )
 def test_a_manifest_is_read_under_any_usual_names(tmp_path: Path, header: str) -> None:
@@ -120,3 +122,16 @@ def test_a_table_of_reports_is_read_under_any_usual_names(tmp_path: Path, make_d
     assert study.images
     assert not problems
     assert [notice.kind for notice in notices] == ["column"] * 3
+
+
+def test_a_missing_column_is_told_with_the_tables_own_names(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"no column 'study_id'.*it has MRN, ReportText"):
+        read(tmp_path, "MRN,ReportText\nP1,Clear.\n")
+
+
+def test_reports_in_columns_of_their_own_are_told_before_the_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("study_id,findings,impression\nS1,Clear.,Normal.\n")
+    notices: list[Notice] = []
+    with pytest.raises(CorpusError, match="no column 'image', 'report'"):
+        open_source(f"manifest:{tmp_path / 'm.csv'}", tables=TableOptions(on_notice=notices.append))
+    assert ["'findings' is not read as a report" in notice.text for notice in notices] == [True]
