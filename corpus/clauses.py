@@ -8,19 +8,12 @@ over the phrases of the sentence, and none looks further ahead than a few phrase
 from collections.abc import Sequence
 
 from corpus.cues import Claim, Cue, Joint, Side
+from corpus.judgments import PREPOSITIONS, is_judgment, part_judgments, stop_before
 from corpus.mentions import Disease, Enlarged, Mention, Normal, Structure
 from corpus.phrases import Match, words
 from corpus.statements import Meaning, is_denial
 
 Found = list[Match[Meaning]]
-
-_PREPOSITIONS = frozenset(
-    words(
-        "of in at on within to near along over under overlying above below behind between beneath through "
-        "involving throughout across around after following during for by per via adjacent"
-    )
-)
-"""Before a noun phrase: it says where, and is no new subject."""
 
 _PARTICIPLES = frozenset(
     words(
@@ -29,6 +22,9 @@ _PARTICIPLES = frozenset(
     )
 )
 """Verbs that close a denied list as often as they claim something: "no consolidation effusion seen"."""
+
+_CLAIMING = frozenset(["present", "there", "been", "being", "be"])
+"""Of these, behind "is", what claims even of a bare finding: "no pneumothorax effusion is present"."""
 
 _SIDES = {"right": "right", "rt": "right", "r": "right", "left": "left", "lt": "left", "l": "left"}
 _AHEAD = 4
@@ -56,6 +52,8 @@ def part_clauses(tokens: Sequence[str], found: Found, *, english: bool = True) -
         return found
     if Joint.BREAK in meanings[:-1] and any(type(m) is Cue and m.lists for m in meanings):
         found = _join_lists(tokens, found)
+    if any(is_judgment(meaning) for meaning in meanings):
+        found = part_judgments(tokens, found)
     return _RunOn(tokens, found).part() if _may_run_on(meanings) else found
 
 
@@ -75,11 +73,6 @@ def _may_run_on(meanings: Sequence[Meaning]) -> bool:
     return False
 
 
-def _stop(match: Match[Meaning]) -> Match[Meaning]:
-    """A stop of no words before a phrase."""
-    return Match(match.start, match.start, Joint.BREAK)
-
-
 def _answer_sides(tokens: Sequence[str], found: Found) -> Found:
     """Make a statement of each side: "effusions: R: small L: none" names its finding twice."""
     for number, match in enumerate(found):
@@ -90,7 +83,7 @@ def _answer_sides(tokens: Sequence[str], found: Found) -> Found:
             label = match.meaning
             second = found[entries[1]]
             rest = found[entries[1] + 1 :]
-            return [*found[: entries[1]], _stop(second), second._replace(meaning=label), *rest]
+            return [*found[: entries[1]], stop_before(second), second._replace(meaning=label), *rest]
         return found
     return found
 
@@ -113,7 +106,7 @@ def _settle_answers(tokens: Sequence[str], found: Found) -> Found:
         if alone and _ends_answer(tokens, found, number) and _close_label(settled):
             settled.append(match._replace(meaning=_NOTHING))
             if number + 1 < len(found):
-                settled.append(_stop(found[number + 1]))
+                settled.append(stop_before(found[number + 1]))
         else:
             settled.append(match)
     return settled
@@ -199,7 +192,7 @@ class _Phrase:
         """Take in a modifier."""
         if self.opening is None:
             self.opening = number
-            self.placed = match.start > 0 and tokens[match.start - 1] in _PREPOSITIONS
+            self.placed = match.start > 0 and tokens[match.start - 1] in PREPOSITIONS
         self.determined |= match.meaning in (Joint.ARTICLE, Joint.DEGREE)
 
 
@@ -261,22 +254,36 @@ class _RunOn:
     def _stop_before(self, number: int) -> None:
         """Put a stop before the noun phrase that the phrase `number` ends; nothing is in scope behind it."""
         opening = number if self._phrase.opening is None else self._phrase.opening
-        self._parted.insert(len(self._parted) - (number - opening), _stop(self._found[opening]))
+        self._parted.insert(len(self._parted) - (number - opening), stop_before(self._found[opening]))
         self._scope = False
 
     def _begins(self, number: int) -> bool:
-        """Whether a finding begins a statement: it has a verb, or words that no item of a list has."""
+        """Whether a finding begins a statement: it has a verb, or words that no item of a list has.
+
+        Anatomy, or an article, between the two is the verb's subject: "no pneumothorax heart is normal".
+        """
         determined = self._phrase.determined
-        for match in self._found[number + 1 : number + 1 + _AHEAD]:
+        placed = False
+        for ahead in range(number + 1, min(len(self._found), number + 1 + _AHEAD)):
+            match = self._found[ahead]
             meaning = match.meaning
             if meaning is Joint.VERB:
-                finite = self._tokens[match.start] not in _PARTICIPLES
-                return determined or (finite and not self._joined)
+                return determined or (not self._closes_list(ahead) and not self._joined)
             if isinstance(meaning, Cue):
                 return meaning.side is not Side.FORWARD or meaning.claim is Claim.PRESENT
-            if meaning not in (Joint.DEGREE, Joint.ARTICLE) and not isinstance(meaning, Structure):
+            placed = placed or self._tokens[match.start - 1] in PREPOSITIONS
+            if isinstance(meaning, Structure) and placed:
+                placed = False
+            elif meaning is not Joint.DEGREE and not (meaning is Joint.ARTICLE and placed):
                 break
         return determined and not self._lists[number]
+
+    def _closes_list(self, number: int) -> bool:
+        """Whether a verb closes a denied list: "no consolidation effusion seen", "… is identified"."""
+        verbs = [match for match in self._found[number : number + 2] if match.meaning is Joint.VERB]
+        if self._tokens[verbs[0].start] in _PARTICIPLES:
+            return True
+        return len(verbs) == 2 and self._tokens[verbs[1].start] in _PARTICIPLES - _CLAIMING
 
     def _is_subject(self, number: int) -> bool:
         """Whether something is said of anatomy: "heart size is normal", "normal heart"."""

@@ -29,11 +29,16 @@ class Side(Enum):
 
 
 class Cue(NamedTuple):
-    """One cue: what it claims and of which side. `lists`: its list may go on behind a semicolon."""
+    """One cue: what it claims and of which side.
+
+    `lists`: its list may go on behind a semicolon. `partly`: it claims so only of a finding that is named and
+    no more ("not well assessed").
+    """
 
     claim: Claim
     side: Side
     lists: bool = False
+    partly: bool = False
 
 
 class Joint(Enum):
@@ -250,12 +255,16 @@ _QUESTION_FORWARD = (
 _QUESTION_BACKWARD = (
     "is clinically suspected;clinically suspected;if clinically? indicated|warranted;protocol;"
     f"cannot be {_WELL}? {_JUDGED};can|could not be {_WELL}? {_JUDGED};cannot {_WELL} be {_JUDGED};"
-    f"not {_BE}? {_WELL}? {_JUDGED};incompletely|poorly|suboptimally|inadequately assessed|evaluated;"
-    f"{_BE}? difficult|hard|impossible to assess|evaluate|judge;"
-    f"{_BE}|partially|partly|largely|completely? obscured by?;"
+    f"not {_BE}? {_JUDGED};{_BE}? difficult|hard|impossible to assess|evaluate|judge;"
+    "may|might|could|can be obscured by?;"
     "not included in|within|on the? field|image|film|study?;outside|out of? the field of? view?;"
     f"{_BE} excluded|cut from|off the? field|view|image|film;: n / a;: y / n;: yes / no;: no / yes;"
     "not applicable"
+)
+_PARTLY = "partially|partly|largely|completely|incompletely"
+_QUESTION_PARTLY = (
+    f"not {_BE}? {_WELL} {_JUDGED};poorly|suboptimally|inadequately|{_PARTLY} assessed|evaluated;"
+    f"{_BE}? {_PARTLY}? obscured"
 )
 
 _JOINTS = (
@@ -272,6 +281,7 @@ _JOINTS = (
     ("with;that|who|which;since;as;in a patient;given", "SHIFT"),
     ("due to;secondary to;because of?;related to;caused by;from;attributable to;accounted for by", "CAUSE"),
     ("consistent|compatible with;in keeping with", "VERB"),
+    (f"{_BE}? {_PARTLY}? obscured by", "VERB"),
     ("size|extent|amount|volume|severity|etiology|aetiology|cause|nature|age|stability|acuity of", "ASPECT"),
     ("either", "CHOICE"),
     ("a|an|the|his|her|this|these|another|some", "ARTICLE"),
@@ -290,6 +300,7 @@ def phrases() -> Iterator[tuple[str, Cue | Joint]]:
     yield ".", Joint.BREAK
     yield ":", Joint.COLON
     yield _ABSENT_LISTING, Cue(Claim.ABSENT, Side.FORWARD, lists=True)
+    yield _QUESTION_PARTLY, Cue(Claim.QUESTION, Side.BACKWARD, partly=True)
     for templates, claim, side in (
         (_ABSENT_FORWARD, Claim.ABSENT, Side.FORWARD),
         (_ABSENT_BACKWARD, Claim.ABSENT, Side.BACKWARD),

@@ -179,6 +179,8 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "boxes": lambda n: "[x] effusion [ ] mass " * (n // 22),
     "empty boxes": lambda n: "[ ]( )" * (n // 6),
     "signs": lambda n: "effusion (-) " * (n // 13),
+    "judgments": lambda n: "effusion, " + "seen cannot be assessed not well assessed " * (n // 42),
+    "judgments behind joints": lambda n: "effusion " + "and seen , " * (n // 11) + "cannot be assessed",
     "question marks": lambda n: "? " * (n // 2) + "effusion",
     "asked findings": lambda n: "?effusion " * (n // 10),
     "either": lambda n: "either " * (n // 7) + "effusion",

@@ -38,6 +38,43 @@ PTX, EFF, CONS = "pneumothorax", "pleural_effusion", "consolidation"
         ("no pneumothorax pneumonia cannot be excluded", {PTX: A, "pneumonia": U}),
         ("no pneumothorax right effusion is present heart is enlarged", {EFF: P, "cardiomegaly": P}),
         ("right pleural effusion is present no pneumothorax", {PTX: A, EFF: P}),
+        (
+            "no focal consolidation pleural effusion pneumothorax the heart is normal",
+            {CONS: A, EFF: A, PTX: A, "cardiomegaly": A},
+        ),
+        ("no effusion pneumothorax heart size is normal", {EFF: A, PTX: A, "cardiomegaly": A}),
+        ("no effusion pneumothorax bones are intact", {EFF: A, PTX: A, "fracture": A}),
+        (
+            "no consolidation effusion pneumothorax lungs are clear",
+            {CONS: A, EFF: A, PTX: A, "lung_opacity": A},
+        ),
+        (
+            "no consolidation effusion pneumothorax mediastinum is normal",
+            {CONS: A, EFF: A, PTX: A, "enlarged_cardiomediastinum": A},
+        ),
+        (
+            "no consolidation pneumothorax effusion cardiomediastinal silhouette is within normal limits",
+            {CONS: A, EFF: A, PTX: A, "enlarged_cardiomediastinum": A},
+        ),
+        (
+            "no consolidation effusion pneumothorax the heart is enlarged",
+            {CONS: A, EFF: A, PTX: A, "cardiomegaly": P},
+        ),
+        (
+            "no consolidation effusion pneumothorax heart is enlarged",
+            {CONS: A, EFF: A, PTX: A, "cardiomegaly": P},
+        ),
+        ("no consolidation pleural effusion pneumothorax lungs are well expanded", {CONS: A, EFF: A, PTX: A}),
+        ("no pleural effusion pneumothorax trachea is midline", {EFF: A, PTX: A}),
+        ("No focal consolidation effusion pneumothorax is seen", {CONS: A, EFF: A, PTX: A}),
+        ("No pleural effusion focal consolidation pneumothorax is identified", {CONS: A, EFF: A, PTX: A}),
+        ("No displaced rib fracture pneumothorax is identified", {"fracture": A, PTX: A}),
+        ("no pneumothorax effusion is unchanged", {PTX: A, EFF: P}),
+        ("no effusion pneumothorax the lungs are hyperinflated", {EFF: A, PTX: A}),
+        ("no effusion pneumothorax the right hilum is enlarged", {EFF: A, PTX: A}),
+        ("no pneumothorax effusion has been present for days", {PTX: A, EFF: P}),
+        ("no pneumothorax effusion in the right lung is present", {PTX: A, EFF: P}),
+        ("no pneumothorax small effusion the heart is normal", {PTX: A, EFF: P, "cardiomegaly": A}),
     ],
 )
 def test_the_statement_after_a_denied_finding_stands_by_itself(
