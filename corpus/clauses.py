@@ -8,7 +8,7 @@ over the phrases of the sentence, and none looks further ahead than a few phrase
 from collections.abc import Sequence
 
 from corpus.cues import Claim, Cue, Joint, Side
-from corpus.judgments import PREPOSITIONS, is_judgment, part_judgments, stop_before
+from corpus.judgments import PREPOSITIONS, is_judgment, part_judgments, settle_question, stop_before
 from corpus.mentions import Disease, Enlarged, Mention, Normal, Structure
 from corpus.phrases import Match, words
 from corpus.statements import Meaning, is_denial
@@ -54,6 +54,8 @@ def part_clauses(tokens: Sequence[str], found: Found, *, english: bool = True) -
         found = _join_lists(tokens, found)
     if any(is_judgment(meaning) for meaning in meanings):
         found = part_judgments(tokens, found)
+    if tokens[-1] == "?":
+        found = settle_question(tokens, found)
     return _RunOn(tokens, found).part() if _may_run_on(meanings) else found
 
 
@@ -158,6 +160,10 @@ def _join_lists(tokens: Sequence[str], found: Found) -> Found:
     for number, match in enumerate(found):
         if isinstance(match.meaning, Cue):
             listing = match.meaning.lists
+        elif isinstance(match.meaning, Disease):
+            listing = (
+                False  # "negative for acute disease; cardiomegaly": disease at large is no item of a list
+            )
         elif match.meaning is Joint.BREAK:
             listing = listing and match.end > match.start and tokens[match.start] == "."
             if listing and (listing := _is_bare(found, number + 1)):

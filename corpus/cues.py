@@ -129,7 +129,10 @@ _PRESENT_FORWARD = (
     "not resolved;nearly|almost|partially|incompletely|not completely|entirely|fully? resolved;"
     "unresolved;nonresolving;"
     f"{_UNFADED}{_FADING} of|in;failure of interval|complete? {_FADING} of;positive|pos for;"
-    f"no|without evidence|sign|signs of interval|significant? {_CHANGE} in|of"
+    f"no|without evidence|sign|signs of interval|significant? {_CHANGE} in|of;"
+    "no|without interval|complete|further? drainage|evacuation|removal of|from;"
+    "never completely|fully|entirely? resolved|cleared;"
+    "no|never|not longer? improving|resolving|clearing|decreasing|diminishing|regressing"
 )
 _PRESENT_BACKWARD = (
     f"not {_LITTLE}? changed|increased|decreased|worsened|improved|progressed|resolved|cleared|grown|"

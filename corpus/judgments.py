@@ -2,7 +2,8 @@
 
 "Pneumothorax cannot be assessed" leaves the finding open. "Small effusion, right base not evaluated" is of
 the base: a stop is put before what was judged. "Right opacity is incompletely evaluated" is of an opacity
-that is there: the words then claim nothing. Time grows with the number of phrases.
+that is there: the words then claim nothing. Nor does the sign of a question that takes the finding for
+granted: "Is the effusion larger?". Time grows with the number of phrases.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ PREPOSITIONS = frozenset(
 
 _MAKING = frozenset(words("make makes made making render renders rendered rendering"))
 """Verbs whose object is judged: "atelectasis makes heart size difficult to assess"."""
+
+_ASKING = frozenset(words("is are was were has have had does did what why which how when where"))
+_DEFINITE = frozenset(words("the this these his her"))
 
 _MODIFIERS = (Joint.ARTICLE, Joint.DEGREE)
 
@@ -95,3 +99,25 @@ def _leaves_open(parted: Found, following: Found) -> bool:
         elif match.meaning in _MODIFIERS and named is not None:
             return False
     return True
+
+
+def settle_question(tokens: Sequence[str], found: Found) -> Found:
+    """Let the last sign of a question claim nothing where it asks of a finding that is known.
+
+    "What is the cause of the effusion?" takes it for granted; "Is the opacity an effusion?" does not.
+    """
+    if tokens[0] not in _ASKING:
+        return found
+    for number in range(len(found) - 2, -1, -1):
+        meaning = found[number].meaning
+        if isinstance(meaning, Mention):
+            return found[:-1] if _is_definite(tokens, found[:number]) else found
+        if isinstance(meaning, Cue) and meaning.side is not Side.FORWARD:
+            break
+    return found
+
+
+def _is_definite(tokens: Sequence[str], before: Found) -> bool:
+    """Whether the noun phrase that these phrases lead to has a definite article."""
+    opening = next((match for match in reversed(before) if match.meaning is not Joint.DEGREE), None)
+    return opening is not None and tokens[opening.start] in _DEFINITE

@@ -149,6 +149,14 @@ def test_a_question_mark_and_an_alternative_are_uncertain(text: str, findings: t
         ("Effusion? No.", {EFF: A}),
         ("Effusion? Yes.", {EFF: P}),
         ("Is there an effusion? No", {EFF: A}),
+        ("What is the cause of the effusion?", {EFF: P}),
+        ("Is the effusion larger?", {EFF: P}),
+        ("Is the left effusion larger?", {EFF: P}),
+        ("Why is the consolidation not clearing?", {"consolidation": P}),
+        ("Is there an effusion?", {EFF: U}),
+        ("Is there an effusion", {EFF: P}),
+        ("Is the opacity pneumonia?", {"lung_opacity": P, "pneumonia": U}),
+        ("Is the opacity an effusion?", {EFF: U}),
     ],
 )
 def test_neither_sign_reaches_over_what_is_answered_or_denied(
