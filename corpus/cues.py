@@ -111,7 +111,7 @@ _ABSENT_BACKWARD = (
     "excluded;"
     "ruled out;subsided;disappeared;vanished;none;not seen anymore|now;went away;has|have been removed;"
     "not an|a issue|concern|consideration;resolves;cleared completely?;"
-    "interval|complete resolution|clearing;resolution;negative;neg;: n|0|zero;? no|none|nil|n;"
+    "interval|complete resolution|clearing;resolution;negative;neg;: n|0|zero|false;? no|none|nil|n;"
     "not recurred|reaccumulated|redeveloped|developed|reappeared|returned"
 )
 _ABSENT_EITHER = "no longer|more;resolved;removed;absent;completely|fully|entirely resolved"
@@ -148,7 +148,7 @@ _PRESENT_BACKWARD = (
     f"earlier|before {_SEEN};"
     f"not {_SEEN} previously|before|earlier;not included on the prior;"
     "not appear|seem to have|be completely|fully|entirely? resolved|cleared|regressed|improved;"
-    "yes;: y;pos;positive;? yes|y"
+    "yes;: y|true|1;pos;positive;? yes|y"
 ).replace("{_BE}", _BE)
 _PRESENT_EITHER = f"{_UNFADED}{_FADING}"
 _UNCERTAIN_FORWARD = (
@@ -262,7 +262,7 @@ _QUESTION_BACKWARD = (
     "may|might|could|can be obscured by?;"
     "not included in|within|on the? field|image|film|study?;outside|out of? the field of? view?;"
     f"{_BE} excluded|cut from|off the? field|view|image|film;: n / a;: y / n;: yes / no;: no / yes;"
-    "not applicable"
+    "not applicable;: unknown|undetermined;: not known|determined"
 )
 _PARTLY = "partially|partly|largely|completely|incompletely"
 _QUESTION_PARTLY = (

@@ -14,18 +14,36 @@ from typing import NamedTuple
 
 from corpus.redaction import redacted
 
-_TICK = r"[\[(] ?[xX✓✔✗✘] ?[\])]|[☑☒✓✔■⬛◼]"
+_TICK = r"[\[(] ?[xX✓✔✗✘✕✖√*•●] ?[\])]|[☑☒✓✔✅■⬛◼]"
 _EMPTY = r"\[[ _]?\]|[☐□⬜◻]"
 _BOX = re.compile(rf"(?P<tick>{_TICK})|{_EMPTY}|\( \)")
 _EMPTY_BOX = re.compile(_EMPTY)
 _TICKED_BOX = re.compile(_TICK)
-_RARE = re.compile(r"[\[(=+☑☒✓✔■⬛◼☐□⬜◻]")
-"""One of these stands in every form but "-ve" and ": -": looked for first, since most sentences have none."""
+_CROSS = "✗✘✕✖❌"
+_BARE_CROSS = re.compile(rf"(?<![\[(])(?<![\[(] )[{_CROSS}]")
+_BOXED_CROSS = re.compile(rf"[\[(] ?[{_CROSS}] ?[\])]")
+_CHECK = re.compile("[☑✓✔✅]")
+_RARE = re.compile(rf"[\[(=+☑☒✓✔✅■⬛◼☐□⬜◻●{_CROSS}]")
+"""One of these stands in nearly every form: looked for first, since most sentences have none."""
+_WORDED = ("-ve", ": -", "yes or no", "Yes or no")
+"""What stands in the others."""
+
+_OFFERED = re.compile(
+    r"(?:[,(\[] ?| )(?:yes ?(?:/|or) ?no|y ?/ ?n) ?[)\]]? ?[:?=]{0,2} ?(?=(?:yes|no|none|y|n)\b)",
+    re.IGNORECASE,
+)
+"""The answers that may be given, before the one that is: "Effusion (yes/no): no"."""
+_LETTER = re.compile(r"(?<=[^\W\d_]) ?[(\[] ?(?:(?P<no>[nN])|[yY]) ?[)\]]")
+_SIGNED_ITEM = re.compile(
+    r"(?:^|(?<=[,;.])|(?<=[,;.] ))(?P<sign>[-−–+]) ?(?=[^\W\d_])(?!ve\b)"
+    r"|(?<= )(?P<glued>[-−–+])(?=[^\W\d_])(?!ve\b)"
+)
+"""What opens an item of a list: a sign, which a blank may follow only behind a stop or a comma."""
 
 _SIGN = re.compile(r"[(\[] ?(?P<sign>[-−–]|\+) ?[)\]]")
 _EITHER_SIGN = re.compile(r"[(\[] ?(?:\+ ?/ ?[-−–]|[-−–] ?/ ?\+) ?[)\]]")
 _LETTERED = ((re.compile(r"[-−–]ve\b"), "negative"), (re.compile(r"\+ve\b"), "positive"))
-_ALONE = re.compile(r"(?<=[:=]) ?(?P<sign>[-−–]{1,3}|\+{1,3})(?= ?(?:[,;.]|$))")
+_ALONE = re.compile(r"(?<=[:=]) ?(?P<sign>[-−–]{1,3}|\+{1,3})(?= ?(?:[,;.]|/ ?[^\W\d_]|$))")
 _SAID = {"-": "absent", "+": "present"}
 
 _FOREIGN_NO = re.compile(
@@ -39,7 +57,7 @@ _VALUES = frozenset(
     _WORD.findall(
         "yes no y n present absent none nil negative positive neg pos small moderate large mild severe trace "
         "minimal marked tiny left right bilateral both unilateral seen not normal abnormal unknown possible "
-        "uncertain stable new old unchanged resolved"
+        "uncertain stable new old unchanged resolved true false"
     )
 )
 """Words that answer a label and name nothing themselves."""
@@ -61,8 +79,13 @@ def is_blank(text: str) -> bool:
 
 
 def opens_with_box(line: str) -> bool:
-    """Whether a line begins with a box."""
-    return _BOX.match(line) is not None
+    """Whether a line begins with a box, or with a cross."""
+    return _BOX.match(line) is not None or line[:1] in tuple(_CROSS)
+
+
+def has_signed_items(text: str) -> bool:
+    """Whether the items of a list have signs, and one of them a plus: "+ effusion, - pneumothorax"."""
+    return "+" in text and any((m["sign"] or m["glued"]) == "+" for m in _SIGNED_ITEM.finditer(text))
 
 
 def has_box(text: str) -> bool:
@@ -74,13 +97,24 @@ def fill_form(text: str) -> str:
     """Return the text with the sentence that its ticks and signs stand for; without any, as it is."""
     if ":" in text:
         text = _FOREIGN_NO.sub(" absent", text)
-    if not _RARE.search(text) and "-ve" not in text and ": -" not in text:
+    if not _RARE.search(text) and not any(words in text for words in _WORDED):
         return text
+    text = _LETTER.sub(lambda m: ": no." if m["no"] else ": yes.", _OFFERED.sub(": ", text))
+    if has_signed_items(text):
+        text = _SIGNED_ITEM.sub(lambda m: ". " if (m["sign"] or m["glued"]) == "+" else ". no ", text)
     text = _EITHER_SIGN.sub(": possible.", text)
     for sign, word in _LETTERED:
         text = sign.sub(f" {word}", text)
-    text = _ALONE.sub(lambda m: f" {_said(m)}", text.replace("=", ":"))
-    return _fill_boxes(_spell_signs(text))
+    text = _ALONE.sub(lambda m: f" {_said(m)}.", text.replace("=", ":"))
+    return _fill_boxes(_empty_crosses(_spell_signs(text)))
+
+
+def _empty_crosses(text: str) -> str:
+    """Make empty boxes of crosses, which are a no by themselves, and of rings beside dots."""
+    if "●" in text and "○" in text:
+        text = text.replace("●", "☑").replace("○", "☐")
+    text = _BARE_CROSS.sub("☐", text)
+    return _BOXED_CROSS.sub("☐", text) if _CHECK.search(text) else text
 
 
 def _said(sign: re.Match[str]) -> str:

@@ -10,6 +10,8 @@ from corpus.forms import opens_with_box
 
 ANSWERS = r"(?:yes|no|none|nil|negative|positive|absent|present)"
 """Words that answer a label, as a pattern."""
+VALUES = rf"(?:{ANSWERS}|true|false|[01yn])"
+"""The same, and what a table has in their place."""
 
 LIST_MARK = re.compile(r"\(?(?P<number>\d{1,2})[.)](?=\s|[A-Z])|[-*•‣▪]\s")
 _SHORT_LINE = 50
@@ -19,7 +21,7 @@ _DENIED_LIST = re.compile(
     r"|^(?:there (?:is|are) )?(?:no|nil|without|negative for|no (?:evidence|signs?) of)$",
     re.IGNORECASE,
 )
-_FORM_LINE = re.compile(rf"[^:]{{2,60}}: ?{ANSWERS}[.;,]?$", re.IGNORECASE)
+_FORM_LINE = re.compile(rf"[^:]{{2,60}}: ?{VALUES}[.;,]?$", re.IGNORECASE)
 _ROW = re.compile(rf"(?:right|left|rt|lt|r|l)\b(?! \w+ \w+ )|{ANSWERS}[.;,]?$", re.IGNORECASE)
 
 

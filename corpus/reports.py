@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
+from corpus.forms import has_signed_items
 from corpus.language import lexicon_of, report_language
 from corpus.lexicon import ENGLISH, Lexicon, plain
-from corpus.lines import ANSWERS, LIST_MARK, joined_lines
+from corpus.lines import ANSWERS, LIST_MARK, VALUES, joined_lines
 from corpus.readings import Opening, Part, settle_readings
 from corpus.records import DESCRIBING, Report, Section
 
@@ -141,13 +142,19 @@ _BLANKS = re.compile(r"[^\S\n]+|[\x00-\x08\x0e-\x1f\x7f]+")
 _LEADERS = re.compile(
     rf"(?<=[^\W_])[ ]?(?:\t+|\.{{3,}}|_{{2,}}|…+)\s?(?={ANSWERS}\b[ ]?(?:[.;,\t\n]|$))", re.IGNORECASE
 )
+_CELLS = re.compile(
+    rf"(?:^(?P<label>[^\n\t:;,.]{{2,60}})[;,]|(?<=[^\W_])[ ]?\t+)[ ]?(?={VALUES}[ ]?(?:[\t\n]|$))",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""What parts a label from its value where a row of a table is a line: "Pneumothorax;No"."""
 _PARAGRAPH = re.compile(r"\n ?(?:\n ?)+")
 
 
 def clean_text(text: str) -> str:
     """Return the text with one kind of line end and of blank, without mark-up and invisible signs.
 
-    A tab or dots that lead to an answer ("Pneumothorax ..... No") become a colon.
+    A tab or dots that lead to an answer ("Pneumothorax ..... No") become a colon, and so does what parts the
+    cells of a line that is no more than a label and its answer ("Pneumothorax;No").
     """
     text = _LINE_END.sub("\n", text)
     if "<" in text:
@@ -155,6 +162,7 @@ def clean_text(text: str) -> str:
     if "&" in text:
         text = html.unescape(text)
     text = _LEADERS.sub(": ", _INVISIBLE.sub("", text))
+    text = _CELLS.sub(lambda m: f"{m['label'] or ''}: ", text)
     return _BLANKS.sub(" ", text).strip()
 
 
@@ -253,6 +261,8 @@ _WIDE_STOPS = "。！？"
 _LAST_WORD = re.compile(r"[^\s(\[\"']{1,20}$")
 _NEXT_WORDS = re.compile(r"([A-Za-z]{2,})(?:[\s,]|$)")
 _ANSWER = re.compile(rf"\s?{ANSWERS}\b\s?(?:[.;,]|$)", re.IGNORECASE)
+_SIDE_BEFORE = re.compile(r"\b(?:right|left|rt|lt|r|l) ?: ?[^.:]{1,20}$", re.IGNORECASE)
+_SIDE_AFTER = re.compile(r"\s(?:right|left|rt|lt|r|l) ?:", re.IGNORECASE)
 _SPACES = re.compile(r"\s+")
 
 
@@ -296,7 +306,7 @@ def _without_mark(sentence: str) -> str:
     """Drop blanks around a sentence and the list mark before it; nothing but signs is no sentence."""
     sentence = _SPACES.sub(" ", sentence).strip()
     mark = LIST_MARK.match(sentence)
-    if mark:
+    if mark and not has_signed_items(sentence):
         sentence = sentence[mark.end() :].strip()
     return sentence if any(c.isalnum() for c in sentence) else ""
 
@@ -337,9 +347,13 @@ def _ends_sentence(block: str, stop: re.Match[str], lexicon: Lexicon) -> bool:
 
 
 def _joins_answer(block: str, stop: re.Match[str], after: str) -> bool:
-    """Whether a mark stands before what it asks ("? effusion"), or before its answer ("Effusion? No.")."""
+    """Whether a mark stands before what it asks ("? effusion"), or before its answer ("Effusion? No.").
+
+    A full stop does between the answers for two sides: "Pneumothorax: Right: No. Left: Yes."
+    """
     if stop[0] == ".":
-        return False
+        before = block[max(0, stop.start() - 30) : stop.start()]
+        return _SIDE_AFTER.match(after) is not None and _SIDE_BEFORE.search(before) is not None
     if _ANSWER.match(after):
         return True
     if stop[0][0] != "?":
