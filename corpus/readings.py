@@ -3,7 +3,8 @@
 A preliminary reading ("WET READ", "PRELIMINARY REPORT") is kept as a section `preliminary`, which nothing
 labels, embeds or cites, unless the report has no other reading. An addendum becomes a section `addendum`
 behind all others; the last one has the last word. A bare "DIAGNOSIS" is the impression where it closes a
-description that has no impression, and else what the order says.
+description that has no impression or is all that the report says, and else what the order says. Where a
+preliminary report and the final one have no heading between them, a repeated one opens the final reading.
 """
 
 import re
@@ -61,12 +62,13 @@ def _settle_diagnoses(parts: Sequence[Part]) -> list[Part]:
     names = [part.name for part in parts]
     last_findings = max((n for n, name in enumerate(names) if name == "findings"), default=-1)
     concluded = "impression" in names
+    alone = not any(part.name in _WRITTEN and _says_something(part) for part in parts)
     settled: list[Part] = []
     described = False
     for number, part in enumerate(parts):
         if part.name == "diagnosis":
             closes = described and not concluded and number > last_findings
-            part = replace(part, name="impression" if closes else "history")
+            part = replace(part, name="impression" if closes or alone else "history")
         described |= part.name in ("findings", "body") and _says_something(part)
         settled.append(part)
     return settled
@@ -74,10 +76,11 @@ def _settle_diagnoses(parts: Sequence[Part]) -> list[Part]:
 
 def _assign(parts: Sequence[Part]) -> Iterator[tuple[Part, str]]:
     """Yield each part under the name of its reading, and the name it had."""
-    finals = [n for n, part in enumerate(parts) if part.opening == "final"]
-    last_final = finals[-1] if finals else -1
     reading: Opening = "final"
     described = False
+    repeated = _repeated_after_preliminary(parts)
+    parts = [replace(part, opening="final") if n == repeated else part for n, part in enumerate(parts)]
+    last_final = max((n for n, part in enumerate(parts) if part.opening == "final"), default=-1)
     for number, part in enumerate(parts):
         if part.opening is not None:
             reading = part.opening
@@ -89,6 +92,19 @@ def _assign(parts: Sequence[Part]) -> Iterator[tuple[Part, str]]:
         described |= describes and reading == "final" and _says_something(part)
         name = reading if describes and reading != "final" else part.name
         yield replace(part, name=name), part.name
+
+
+def _repeated_after_preliminary(parts: Sequence[Part]) -> int | None:
+    """Which part repeats a section of the preliminary report, whose heading has no text of its own."""
+    names: set[str] | None = None
+    for number, part in enumerate(parts):
+        if part.opening is not None:
+            names = set() if part.opening == "preliminary" and not _says_something(part) else None
+        elif names is not None and part.name in ("findings", "impression"):
+            if part.name in names:
+                return number
+            names.add(part.name)
+    return None
 
 
 def _restore(assigned: Iterator[tuple[Part, str]]) -> list[Part]:

@@ -8,126 +8,20 @@ text: the patterns have no nested repetition, and each is anchored to a word or 
 import html
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
 from corpus.forms import has_signed_items
+from corpus.headings import OPENING_OF, SECTION_OF, heading_pattern
 from corpus.language import lexicon_of, report_language
 from corpus.lexicon import ENGLISH, Lexicon, plain
 from corpus.lines import ANSWERS, LIST_MARK, VALUES, joined_lines
-from corpus.readings import Opening, Part, settle_readings
+from corpus.readings import Part, settle_readings
 from corpus.records import DESCRIBING, Report, Section
 
-_CLINICAL = "clinical|relevant|pertinent|patient|brief|brief clinical|relevant clinical|pertinent clinical"
-_ORDERED = (
-    "clinical|admitting|admission|ordering|referring|referral|working|provisional|presumptive|preoperative|pre-op|"
-    "postoperative|post-op|discharge|primary|principal"
-)
-
-
-def _cross(first: str, second: str, between: str = " ") -> tuple[str, ...]:
-    """Every pair of words of two lists."""
-    return tuple(f"{one}{between}{other}" for one in first.split("|") for other in second.split("|"))
-
-
-_HEADINGS: dict[str, tuple[str, ...]] = {
-    "findings": (
-        "findings", "finding", "chest findings", "radiographic findings", "observations", "report", "result",
-        "results", "description", "final findings", "preliminary findings",
-    ),
-    "impression": (
-        "impression", "impressions", "conclusion", "conclusions", "opinion", "summary", "interpretation",
-        "findings and impression", "findings/impression", "findings / impression", "impression/plan",
-        "final impression", "preliminary impression", "final conclusion",
-        *_cross("final|radiological|radiologic|radiology|radiographic|imaging|x-ray", "diagnosis|diagnoses"),
-    ),
-    "indication": (
-        "indication", "indications", "clinical indication", "clinical indications", "reason", "request",
-        "referral", "question", "exam reason", "examination reason", "symptoms", "complaint", "complaints",
-        "chief complaint", "presenting complaint", "presenting symptoms", "signs and symptoms",
-        "signs/symptoms", "referral reason", "reason for exam/indication", "indications/clinical history",
-        "indication/history", "indication/clinical history",
-        *_cross("reason for|indication for|reason for this",
-                "exam|examination|study|referral|request|visit|order|test|imaging"),
-        *_cross(_CLINICAL,
-                "information|info|question|query|details|data|context|notes|note|problem|background|concern|"
-                "statement|indications|symptoms|reason"),
-        *_cross("request|referral|requested|order", "details|information|question|notes|reason|text"),
-    ),
-    "history": (
-        "history", "past medical history", "medical history", "clinical history/indication", "hx", "dx",
-        "background", "history of present illness", "clinical history and indication",
-        "history and indication", "history/indication", *_cross(_CLINICAL, "history|hx"),
-        *_cross(_ORDERED, "diagnosis|diagnoses|dx"),
-    ),
-    "diagnosis": ("diagnosis", "diagnoses"),  # whose it is, `corpus.readings` decides
-    "comparison": ("comparison", "comparisons", "comparison study", "comparison studies", "prior studies"),
-    "technique": ("technique", "techniques", "procedure", "protocol", "views", "procedure comments"),
-    "examination": ("examination", "examinations", "exam", "study", "exam type", "type of examination"),
-    "recommendation": ("recommendation", "recommendations", "notification", "notifications"),
-}  # fmt: skip
-_OPENINGS: dict[Opening, tuple[str, ...]] = {
-    "preliminary": (
-        "wet read", "wet reading", "wet-read", "wetread", "preliminary", "prelim", "provisional report",
-        *_cross("preliminary|prelim", "report|radiology report|read|reading|interpretation|result|results"),
-        *_cross("resident|overnight|initial|on-call|nighthawk|emergency|ed|er",
-                "read|reading|interpretation"),
-    ),
-    "final": (
-        "final report", "final radiology report", "original report", "end of addendum", "end addendum",
-        *_cross("final|attending", "read|reading|interpretation"),
-    ),
-    "addendum": (
-        "addendum", "addenda", "amendment", "correction",
-        *_cross("addended|amended|corrected|revised", "report|findings|impression"),
-    ),
-}  # fmt: skip
-_OPENING_OF: dict[str, Opening] = {
-    **{heading: opening for opening, headings in _OPENINGS.items() for heading in headings},
-    "preliminary findings": "preliminary",
-    "preliminary impression": "preliminary",
-    "final findings": "final",
-    "final impression": "final",
-    "final conclusion": "final",
-}
-_SECTION_OF = {
-    **{heading: name for name, headings in _HEADINGS.items() for heading in headings},
-    **{heading: "body" for headings in _OPENINGS.values() for heading in headings},
-}
-
-
-def _either(headings: Iterable[str]) -> str:
-    """A pattern of any of them, the longest first."""
-    return "|".join(re.escape(heading) for heading in sorted(headings, key=len, reverse=True))
-
-
-_NO_CAPITALS = frozenset(["result", "results", "description"])  # "LAB RESULT:" is none
-_ANY_OPENING = _either(heading for headings in _OPENINGS.values() for heading in headings)
-
-
-def _heading_pattern(headings: Iterable[str]) -> re.Pattern[str]:
-    """What finds any of these headings.
-
-    A heading opens a line or follows a full stop, in any case, and ends in a colon; in capitals it may stand
-    anywhere ("… clear IMPRESSION: normal"); without a colon it must have the line to itself. What opens a
-    reading may have a number, a name or a time before its colon, and signs around it on a line of its own.
-    """
-    known = _either(headings)
-    capitals = _either(frozenset(headings) - _NO_CAPITALS).upper()
-    return re.compile(
-        rf"(?:^[ ]?|(?<=[.;?!\])] ))(?P<any>(?i:{known})) ?:"
-        rf"|(?:^[ ]?|(?<=[.;?!\])] ))(?P<opening>(?i:{_ANY_OPENING}))"
-        r"(?P<suffix>[ (#](?:[^\n:.]|[:.](?=\d)|(?<=[DM]r)\.){1,40}):"
-        rf"|(?<![A-Za-z/])(?=[A-ZÀ-Þ][A-ZÀ-Þ-])(?P<capitals>{capitals}) ?:"
-        rf"|^[ ]?(?P<alone>(?i:{known}))[ ]?$"
-        rf"|^[*_=# -]{{0,20}}(?P<signed>(?i:{_ANY_OPENING}))(?P<number>[*_=# \d-]{{0,20}})$",
-        re.MULTILINE,
-    )
-
-
-_HEADING = _heading_pattern(_SECTION_OF)
-_NOT_OF_THE_FILM = frozenset({"indication", "history", "comparison", "technique", "examination"})
+_HEADING = heading_pattern(SECTION_OF)
+_NOT_OF_THE_FILM = frozenset({"indication", "history", "diagnosis", "comparison", "technique", "examination"})
 _LETTERHEAD = re.compile(
     r"^[ ]?(?:(?:final|preliminary|radiology|addended|chest) (?:radiology )?report:?|[_=*-]+)[ ]?$",
     re.IGNORECASE | re.MULTILINE,
@@ -181,7 +75,7 @@ def parse_report(study_id: str, text: str, language: str | None = None) -> Repor
         language: ISO 639-1 code; None: the one that is set, else the one that its words are in.
     """
     text = clean_text(text)
-    found = _cut(text, _HEADING, _SECTION_OF)
+    found = _cut(text, _HEADING, SECTION_OF)
     if language is None:
         language = report_language("\n".join(part.text for part in found))
     lexicon = lexicon_of(language)
@@ -196,32 +90,57 @@ def parse_report(study_id: str, text: str, language: str | None = None) -> Repor
 @lru_cache(maxsize=16)
 def _headings_of(lexicon: Lexicon) -> tuple[re.Pattern[str], dict[str, str]]:
     """What finds a heading of a language, and the section that each opens."""
-    section_of = {**_SECTION_OF, **lexicon.headings}
-    return _heading_pattern(section_of), section_of
+    section_of = {**SECTION_OF, **lexicon.headings}
+    return heading_pattern(section_of), section_of
 
 
 def _cut(text: str, headings: re.Pattern[str], section_of: Mapping[str, str]) -> list[Part]:
     """The sections of a text in order, what stands before the first heading as `body`."""
     matches = list(headings.finditer(text))
     opening = text[: matches[0].start()] if matches else text
-    found = [Part("body", _LETTERHEAD.sub("", opening))]
     ends = [*(m.start() for m in matches[1:]), len(text)][: len(matches)]
-    found += [
+    parts = [
         _part(match, text[match.end() : end], section_of) for match, end in zip(matches, ends, strict=True)
     ]
-    return found
+    inline = [_is_inline(match, text) for match in matches]
+    return [Part("body", _LETTERHEAD.sub("", opening)), *_resume(parts, inline)]
+
+
+def _is_inline(match: re.Match[str], text: str) -> bool:
+    """Whether a heading in small letters stands within a line."""
+    heading = match["any"]
+    return (
+        heading is not None and not heading.isupper() and "\n" not in text[match.start() - 2 : match.start()]
+    )
 
 
 def _part(match: re.Match[str], text: str, section_of: Mapping[str, str]) -> Part:
     """The heading that was found, and its text."""
     heading = next(word for group in _GROUPS if (word := match[group])).lower()
-    opening = _OPENING_OF.get(heading)
+    opening = OPENING_OF.get(heading)
     if opening is not None:
         text = _LETTERHEAD.sub("", text)
     return Part(section_of[heading], text, opening, match["suffix"] or match["number"] or "")
 
 
-_GROUPS = ("any", "opening", "capitals", "alone", "signed")
+_GROUPS = ("any", "opening", "capitals", "alone", "dashed", "stopped", "signed")
+_SENTENCE_END = re.compile(r"[.!?](?=\s)")
+
+
+def _resume(parts: Sequence[Part], inline: Sequence[bool]) -> Iterator[Part]:
+    """Let a question or history within a line of the reading end with its sentence: the reading goes on.
+
+    "FINDINGS: Right opacity. Background: emphysema. No effusion." denies the effusion.
+    """
+    before = ""
+    for part, within in zip(parts, inline, strict=True):
+        end = _SENTENCE_END.search(part.text) if within else None
+        if before in ("findings", "impression") and part.name in ("history", "indication") and end:
+            yield replace(part, text=part.text[: end.end()])
+            yield Part(before, part.text[end.end() :])
+        else:
+            yield part
+            before = part.name
 
 
 def _free_paragraphs(part: Part) -> Iterator[Part]:

@@ -25,7 +25,8 @@ INDICATIONS/CLINICAL HISTORY;CLINICAL BACKGROUND;CLINICAL PROBLEM;CLINICAL DIAGN
 ADMISSION DIAGNOSIS;CHIEF COMPLAINT;PRESENTING COMPLAINT;SIGNS AND SYMPTOMS;RELEVANT HISTORY
 CLINICAL QUERY;REASON FOR REQUEST;REFERRAL DETAILS;REQUEST DETAILS;INDICATION/HISTORY
 PRE-OP DIAGNOSIS;CLINICAL HISTORY AND INDICATION;REASON FOR EXAM/INDICATION
-BRIEF CLINICAL HISTORY;DISCHARGE DIAGNOSIS;BACKGROUND"""
+BRIEF CLINICAL HISTORY;DISCHARGE DIAGNOSIS;BACKGROUND;DATA;CONTEXT;NOTES;CLINICAL;QUERY;PROBLEM
+SUSPECTED DIAGNOSIS;CLINICAL IMPRESSION"""
 
 
 @pytest.mark.parametrize("heading", QUESTIONS.replace("\n", ";").split(";"))
@@ -190,12 +191,68 @@ def test_words_of_headings_stay_in_their_sentence(text: str) -> None:
     assert [s.name for s in _report(text).sections] == ["body"]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "FINDINGS: Right opacity. Background: emphysema. No effusion.",
+            {"lung_opacity": P, EFF: A, "emphysema": None},
+        ),
+        ("FINDINGS: Opacity. Symptoms: cough. Effusion is present.", {"lung_opacity": P, EFF: P}),
+        (
+            "FINDINGS: Opacity.\nHISTORY: pneumothorax. Effusion was drained.\nIMPRESSION: Opacity.",
+            {"lung_opacity": P, PTX: None, EFF: None},
+        ),
+        ("DIAGNOSIS: Pneumonia", {"pneumonia": P}),
+        ("Dx: Pneumonia", {"pneumonia": P}),
+        ("DIAGNOSIS: Pneumonia\nFINDINGS: No effusion.", {"pneumonia": None, EFF: A}),
+        ("CHEST TWO VIEWS\nDIAGNOSIS: Pneumothorax.\nFINDINGS: Clear lungs.", {PTX: None}),
+        ("Dx: Pneumonia\nSmall effusion.", {"pneumonia": P, EFF: P}),
+        ("CLINICAL DETAILS - pneumothorax\nFINDINGS: Small effusion.", {PTX: None, EFF: P}),
+        ("Wet read - pneumothorax.\nFinal report - no pneumothorax", {PTX: A}),
+        ("FINDINGS: Possible effusion.\nADDENDUM - no effusion", {EFF: A}),
+        ("WET READ\npneumothorax\nFINAL\nno pneumothorax", {PTX: A}),
+        ("*** WET READ ***\npneumothorax\n*** FINAL ***\nno pneumothorax", {PTX: A}),
+        (
+            "PRELIMINARY REPORT\nFINDINGS: Pneumothorax.\n\nFINDINGS: No effusion, no pneumothorax.",
+            {PTX: A},
+        ),
+        ("PRELIMINARY REPORT\nFINDINGS: Pneumothorax.\nIMPRESSION: Pneumothorax.", {PTX: P}),
+        ("FINDINGS: Effusion.\nLate addendum: No effusion.", {EFF: A}),
+        ("FINDINGS: Effusion.\nAddendum. No effusion.", {EFF: A}),
+        ("FINDINGS: Effusion.\nCORRECTED: No effusion.", {EFF: A}),
+        ("FINDINGS: Effusion.\nErratum: No effusion.", {EFF: A}),
+        ("FINDINGS: Left effusion.\nThe final - and only - report.", {EFF: P}),
+        ("FINDINGS: No effusion. Impression - clear.", {EFF: A}),
+        ("FINDINGS - No effusion.\nIMPRESSION - Clear lungs.", {EFF: A, "lung_opacity": A}),
+        ("Result - small effusion", {EFF: P}),
+        ("FINDINGS: No effusion.\nIMPRESSION: No effusion.", {EFF: A}),
+        ("Study - pneumothorax series. Small effusion.", {EFF: P}),
+    ],
+)
+def test_every_way_to_write_a_heading_gives_each_reading_its_words(
+    text: str, expected: dict[str, Status | None]
+) -> None:
+    statuses = label_text(text)
+    assert {finding: statuses.get(finding) for finding in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Corrected age: 2 weeks. Small effusion.", "Small effusion. Final tube position: carina. No change."],
+)
+def test_a_word_of_an_opening_before_another_label_opens_no_reading(text: str) -> None:
+    assert [section.name for section in _report(text).sections] == ["body"]
+
+
 HOSTILE: dict[str, Callable[[int], str]] = {
     "addenda": lambda n: "ADDENDUM: no effusion.\n" * (n // 23),
     "openers without colon": lambda n: "addendum " * (n // 9),
     "lines of openers": lambda n: "ADDENDUM 1\n" * (n // 11),
     "readings": lambda n: "WET READ: x.\nFINAL REPORT\n" * (n // 26),
     "signs": lambda n: "*_=-" * (n // 4),
+    "headings within a line": lambda n: "Findings: x. Background: y. " * (n // 28),
+    "dashes": lambda n: "Addendum - x\nFinal - y\n" * (n // 23),
     "diagnoses": lambda n: "DIAGNOSIS: x.\n" * (n // 14),
 }
 
