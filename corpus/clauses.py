@@ -26,6 +26,16 @@ _PARTICIPLES = frozenset(
 _CLAIMING = frozenset(["present", "there", "been", "being", "be"])
 """Of these, behind "is", what claims even of a bare finding: "no pneumothorax effusion is present"."""
 
+_RENEWED = frozenset(
+    words("increase development redemonstration demonstration progression enlargement persistence appearance")
+)
+"""Nouns whose "of" or "in" leads to a finding that is there: "interval increase in left effusion"."""
+_DRAWN = frozenset(
+    words("patchy hazy streaky linear dense reticular nodular bandlike bibasilar basilar basal")
+)
+"""Adjectives of a finding that is described where it lies: "patchy opacity in the right base"."""
+_IN_PLACE = (["in", "place"], ["in", "position"], ["in", "situ"])
+
 _SIDES = {"right": "right", "rt": "right", "r": "right", "left": "left", "lt": "left", "l": "left"}
 _AHEAD = 4
 """How many phrases behind a finding its verb is looked for."""
@@ -246,9 +256,25 @@ class _RunOn:
     def _take_named(self, number: int, match: Match[Meaning]) -> None:
         if self._scope and self._named and isinstance(match.meaning, Mention):
             self._phrase.take(self._tokens, number, match)
-            if not self._phrase.placed and self._begins(number):
+            if self._is_renewed() if self._phrase.placed else self._begins(number):
                 self._stop_before(number)
         self._named, self._phrase = True, _Phrase()
+
+    def _is_renewed(self) -> bool:
+        """Whether the phrase is the object of a new statement: "no pneumothorax interval increase in …"."""
+        opening = self._found[self._phrase.opening or 0].start
+        if opening < 3 or self._tokens[opening - 2] not in _RENEWED:
+            return False
+        before = opening - (4 if self._tokens[opening - 3] == "interval" else 3)
+        return self._tokens[before] not in PREPOSITIONS
+
+    def _is_described(self, number: int) -> bool:
+        """Whether a finding has words that no item of a list has."""
+        match = self._found[number]
+        if self._phrase.determined or self._tokens[match.end : match.end + 2] in _IN_PLACE:
+            return True
+        drawn = self._tokens[match.start - 1] in _DRAWN
+        return drawn and self._tokens[match.end : match.end + 1] == ["in"]
 
     def _take_anatomy(self, number: int, match: Match[Meaning]) -> None:
         self._phrase.take(self._tokens, number, match)
@@ -268,7 +294,7 @@ class _RunOn:
 
         Anatomy, or an article, between the two is the verb's subject: "no pneumothorax heart is normal".
         """
-        determined = self._phrase.determined
+        determined = self._is_described(number)
         placed = False
         for ahead in range(number + 1, min(len(self._found), number + 1 + _AHEAD)):
             match = self._found[ahead]
@@ -276,6 +302,8 @@ class _RunOn:
             if meaning is Joint.VERB:
                 return determined or (not self._closes_list(ahead) and not self._joined)
             if isinstance(meaning, Cue):
+                if meaning.side is Side.FORWARD and meaning.claim is Claim.UNCERTAIN:
+                    break
                 return meaning.side is not Side.FORWARD or meaning.claim is Claim.PRESENT
             placed = placed or self._tokens[match.start - 1] in PREPOSITIONS
             if isinstance(meaning, Structure) and placed:

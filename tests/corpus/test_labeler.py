@@ -173,6 +173,7 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "half phrases": lambda n: "no significant interval change " * (n // 31),
     "run-on statements": lambda n: "no effusion heart is enlarged " * (n // 30),
     "run-on modifiers": lambda n: "no effusion " + "small left " * (n // 11) + "mass is seen",
+    "renewed findings": lambda n: "no effusion interval increase in left mass " * (n // 43),
     "answers": lambda n: "effusion: no " * (n // 13),
     "a label of many": lambda n: "effusion, " * (n // 10) + "mass: no",
     "semicolons": lambda n: "negative for effusion" + "; mass" * (n // 6),
