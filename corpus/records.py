@@ -125,7 +125,7 @@ class Problem:
     """An item that did not become part of a study, and why; or one that did, and not as its file says.
 
     `failed`: it is broken; `skipped`: it is whole but not admitted; `missing`: a table lists it and the
-    folder does not have it; `noted`: it is part of its study, but its header could not be followed in all.
+    folder does not have it; `noted`: it is part of its study, but leaves in doubt whose or what it is, or what its header says.
     `item_id` is the id it has, or would have had.
     """
 

@@ -106,6 +106,11 @@ def patient_id_of(subject_id: str) -> str:
     return re.sub(r"%(25|3A|7E)", lambda code: chr(int(code[1], 16)), name.rpartition("::")[2])
 
 
+def without_issuer(key: str) -> str:
+    """Return the key that the patient id has where no issuer is named: that of every earlier index."""
+    return subject_key(key.partition(":")[0], patient_id_of(key))
+
+
 def key_of(subject_id: str) -> str:
     """Return the key that a subject shares with those who are kept apart from it."""
     return _APART.sub("", subject_id)

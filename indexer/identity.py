@@ -24,6 +24,7 @@ from corpus.subjects import (
     key_of,
     patient_id_of,
     pick,
+    without_issuer,
 )
 from indexer.catalog import chunks
 from indexer.database import repeated_query
@@ -82,12 +83,17 @@ def subjects_of(engine: sa.Engine, home: Home, patient: Patient) -> frozenset[st
     """The subject that a query's patient is in the index; nobody's where the key does not tell whose.
 
     Two patients whom an earlier version took for one are still that one's: the record that fits decides.
+    Where the index has nothing under the issuer that a header names, what it has of the patient id without
+    one may be the patient's: an earlier version kept no issuers, and not every system writes them.
     """
     if not patient.key:
         return frozenset()
-    kin = _Kin(_records(engine, [patient.key])[patient.key])
-    named = keyed_patient(home, patient)
-    known = {subject: _fitting(named, records) for subject, records in kin.subjects.items()}
+    keys = dict.fromkeys((patient.key, without_issuer(patient.key)))
+    records = _records(engine, keys)
+    key = next((key for key in keys if records[key]), patient.key)
+    named = keyed_patient(home, replace(patient, key=key))  # a birth date is hashed with its key
+    subjects = _Kin(records[key]).subjects
+    known = {subject: _fitting(named, those) for subject, those in subjects.items()}
     found = pick(named, known) if known else (patient.key,)
     return frozenset(found) if len(found) == 1 else frozenset()
 
@@ -157,9 +163,9 @@ class Identities:
             return None
         item_id = f"{settled.study_id}#subject"
         if settled.subject_id == settled.study_id:
-            return Problem(item_id, "skipped", UNDECIDED)
+            return Problem(item_id, "noted", UNDECIDED)
         several = len(self._kin[key_of(named.subject_id)].subjects) > 1
-        return Problem(item_id, "skipped", KEPT_APART) if several else None
+        return Problem(item_id, "noted", KEPT_APART) if several else None
 
 
 def _names_patient(study: Study) -> bool:

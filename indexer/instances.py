@@ -73,7 +73,7 @@ def _is_refused(item: NewItem, new: NewStudy, indexed: dict[str, list[Indexed]],
             continue
         kept = any(other.item_id == beside.item_id for beside in new.items)
         if other.study_id != study.study_id or kept:
-            worst = Problem(f"{item.item_id}@uid", "skipped", OTHER_PIXELS, item.location)
+            worst = Problem(f"{item.item_id}@uid", "noted", OTHER_PIXELS, item.location)
         elif other.location and other.stamp and is_same_file(other.location, other.stamp):
             worst = Problem(f"{item.item_id}@uid", "skipped", REPLACED, item.location)
     if worst is not None:

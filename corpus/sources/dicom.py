@@ -255,15 +255,15 @@ def _matched(reports: Sequence[WrittenReport], films: Sequence[Films]) -> list[W
 def _tell_doubts(study_id: str, films: Sequence[_Film], subject: Subject, on_problem: ProblemSink) -> None:
     """Record what the headers of a study leave in doubt: whose it is, which of several values is meant."""
     if subject.warning is not None:
-        on_problem(Problem(f"{study_id}#subject", "skipped", subject.warning))
+        on_problem(Problem(f"{study_id}#subject", "noted", subject.warning))
     for name in dict.fromkeys(name for film in films for name in film.header.repeated):
         reason = f"{name} has several values, of which the standard allows one: the first is taken"
-        on_problem(Problem(f"{study_id}#{name}", "skipped", reason))
+        on_problem(Problem(f"{study_id}#{name}", "noted", reason))
     for film in films:
         conflict = view_of(film.header.view, film.header.view_codes).conflict
         if conflict is not None:
             reason = f"{conflict}: the image is kept with what ViewPosition says"
-            on_problem(Problem(f"{film.item_id}@view", "skipped", reason, str(film.path)))
+            on_problem(Problem(f"{film.item_id}@view", "noted", reason, str(film.path)))
 
 
 def _study(

@@ -132,7 +132,7 @@ class ManifestSource:
             if study is not None:
                 subject = subjects[study_id]
                 if subject.warning is not None and any(cell(row.get("subject_id")) for row in rows):
-                    on_problem(Problem(f"{study_id}#subject", "skipped", subject.warning))
+                    on_problem(Problem(f"{study_id}#subject", "noted", subject.warning))
                 yield replace(study, subject_id=subject.subject_id)
 
     def _study(

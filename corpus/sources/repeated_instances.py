@@ -65,7 +65,7 @@ def _conflict(instance: Instance, other: Instance, contents: dict[Path, str]) ->
     if None not in whose and whose[0] != whose[1]:
         return Problem(instance.item_id, "failed", OTHER_PATIENT, location)
     if not _same_pixels(instance.path, other.path, contents):
-        return Problem(f"{instance.item_id}@uid", "skipped", OTHER_PIXELS, location)
+        return Problem(f"{instance.item_id}@uid", "noted", OTHER_PIXELS, location)
     same_study = instance.study_id == other.study_id
     return Problem(instance.item_id, "skipped", COPY, location) if same_study else None
 

@@ -308,7 +308,7 @@ def test_a_view_code_stands_in_for_an_empty_position(films: Path, make_dicom) ->
     make_dicom(films / "b.dcm", ViewCodeSequence=[code], ViewPosition="PA")
     studies, problems = read(films)
     assert [image.view for image in studies["dicom:1.2.3"].images] == ["ap", "pa"]
-    assert [(p.item_id, p.state) for p in problems] == [("dicom:1.2.3#b@view", "skipped")]
+    assert [(p.item_id, p.state) for p in problems] == [("dicom:1.2.3#b@view", "noted")]
 
 
 # one SOPInstanceUID twice
@@ -332,7 +332,7 @@ def test_other_pixels_under_one_uid_are_a_conflict(films: Path, make_dicom, stud
     studies, problems = read(films)
     ids = {image.item_id for study in studies.values() for image in study.images}
     assert ids == {"dicom:1.2.3#a", f"dicom:{study_uid}#b", f"dicom:{study_uid}#c"}, "both are kept"
-    assert [(p.item_id, p.state) for p in problems] == [(f"dicom:{study_uid}#b@uid", "skipped")]
+    assert [(p.item_id, p.state) for p in problems] == [(f"dicom:{study_uid}#b@uid", "noted")]
     assert "other pixels" in problems[0].reason
 
 
