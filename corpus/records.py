@@ -98,6 +98,8 @@ class Study:
     `diagnosis` is what it turned out to be, and stays apart. `age` in years; `date` is ISO 8601.
     `attributes` are a table's own columns, kept for filters. `birth_date` (ISO 8601) stays
     with the source: the index has `birth_key`, a keyed hash of it, to tell apart patients of one patient id.
+    `shared_key`: the key of its patient id, where several patients have that id and nothing tells of which of
+    them the study is: it is then a subject of its own.
     `identifiers`: further ids of its record that a report may repeat (de-identification takes them out).
     """
 
@@ -116,6 +118,7 @@ class Study:
     attributes: Mapping[str, AttributeValue] = field(default_factory=lambda: MappingProxyType({}))
     birth_date: str | None = field(default=None, repr=False)
     birth_key: str | None = field(default=None, repr=False)
+    shared_key: str | None = field(default=None, repr=False)
     identifiers: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -125,7 +128,8 @@ class Problem:
     """An item that did not become part of a study, and why; or one that did, and not as its file says.
 
     `failed`: it is broken; `skipped`: it is whole but not admitted; `missing`: a table lists it and the
-    folder does not have it; `noted`: it is part of its study, but leaves in doubt whose or what it is, or what its header says.
+    folder does not have it; `noted`: it is part of its study, but something of it is in doubt: whose it is,
+    what its header says.
     `item_id` is the id it has, or would have had.
     """
 

@@ -55,10 +55,14 @@ class Patient:
 @redacted
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The subject of a study. `warning`: why the patient id alone did not decide it, in a clause."""
+    """The subject of a study. `warning`: why the patient id alone did not decide it, in a clause.
+
+    `shared_key`: the key of the patient id, where the study is a subject of its own although it has one.
+    """
 
     subject_id: str
     warning: str | None = None
+    shared_key: str | None = field(default=None, repr=False)
 
 
 NAMES_NOBODY = "its patient id is absent or a placeholder: the study is a subject of its own"
@@ -194,7 +198,7 @@ def assign_subjects(patients: Mapping[str, Patient]) -> dict[str, Subject]:
     for key, study_ids in named.items():
         of_key = {study_id: patients[study_id] for study_id in study_ids}
         if len(named) == 1 and _is_shared(list(of_key.values())):
-            subjects |= {study_id: Subject(study_id, ON_EVERY_STUDY) for study_id in study_ids}
+            subjects |= {study_id: Subject(study_id, ON_EVERY_STUDY, key) for study_id in study_ids}
         else:
             subjects |= _assign(key, of_key)
     return subjects
@@ -227,7 +231,9 @@ def _assign(key: str, patients: Mapping[str, Patient]) -> dict[str, Subject]:
         found[study_id] = subject
     several = len(known) > 1
     return {
-        study_id: Subject(subject, (UNDECIDED if subject == study_id else KEPT_APART) if several else None)
+        study_id: Subject(study_id, UNDECIDED, key)
+        if subject == study_id
+        else Subject(subject, KEPT_APART if several else None)
         for study_id, subject in found.items()
     }
 

@@ -317,4 +317,5 @@ def _study(row: Any, images: Iterable[ImageRef]) -> Study:
         study_uid=row.study_uid,
         attributes=row.attributes,
         birth_key=row.birth_key,
+        shared_key=row.shared_key if row.subject_id == row.study_id else None,
     )

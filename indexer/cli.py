@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from corpus.source_options import SourceOptions, source_options
 if TYPE_CHECKING:
     from corpus.records import Source
     from indexer.index import Index
+    from indexer.removal import OtherSubject
     from trainer.encoder import Encoder
 
 
@@ -186,13 +189,17 @@ def activate(version: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON; needs --yes.")
 def remove(subject: str | None, study: str | None, version: str | None, yes: bool, as_json: bool) -> None:
     """Erase a person or a study everywhere: catalog, vectors of every version, sentences nobody else says,
-    problems. The studies are listed, and erased when you agree. Or drop a version that is not searched."""
+    problems. The studies are listed, and erased when you agree. Or drop a version that is not searched.
+
+    A patient id may be that of several subjects: those that are left are named. Where none of the studies is
+    SUBJECT_ID's and others have its patient id, nothing is erased and the exit code is 1.
+    """
     if sum(name is not None for name in (subject, study, version)) != 1:
         raise click.UsageError("name either --subject, --study or --version")
-    if version is None and not yes:
-        if as_json:
-            raise click.UsageError("--json is for scripts, which cannot be asked: add --yes")
-        _ask_to_erase(subject, study)
+    asks = version is None and not yes
+    if asks and as_json:
+        raise click.UsageError("--json is for scripts, which cannot be asked: add --yes")
+    named = asks and _ask_to_erase(subject, study)
     from indexer.index import Index
     from indexer.removal import Removed, remove_study, remove_subject
     from indexer.versions import drop_version
@@ -202,16 +209,39 @@ def remove(subject: str | None, study: str | None, version: str | None, yes: boo
             removed = Removed((), drop_version(opened, version), 0)
         else:
             removed = remove_study(opened, study) if study else remove_subject(opened, str(subject))
-    _report(removed.as_json(), as_json)
+    outcome = removed.as_json()
+    if not as_json:
+        del outcome["not_erased"]  # people read of them below, each with the option that erases it
+    _report(outcome, as_json)
+    if not named:
+        _name_not_erased(removed.not_erased)
+    if removed.not_erased and not removed.studies:
+        raise SystemExit(1)
 
 
 _LISTED = 20
 
 
-def _ask_to_erase(subject: str | None, study: str | None) -> None:
+def _name_not_erased(others: Sequence[OtherSubject]) -> None:
+    """Say which other subjects have the patient id, and how each of them is erased."""
+    for other in others[:_LISTED]:
+        name = shlex.quote(one_line(other.subject_id))
+        if other.undecided:
+            _note(f"not erased: a study of the same patient id, nothing tells whose: --study {name}")
+        else:
+            count = _counted(other.studies, "study", "studies")
+            _note(f"not erased: another subject of the same patient id, with {count}: --subject {name}")
+    if len(others) > _LISTED:
+        _note(f"not erased: {len(others) - _LISTED:,} subjects more of the same patient id (all: --json)")
+
+
+def _ask_to_erase(subject: str | None, study: str | None) -> bool:
     """List what would be erased and go on if somebody agrees; there is nothing to ask where nothing is found.
 
     The index is not held meanwhile: people take their time.
+
+    Returns:
+        Whether the other subjects of the patient id were named, too.
     """
     import sys
 
@@ -219,15 +249,17 @@ def _ask_to_erase(subject: str | None, study: str | None) -> None:
     from indexer.catalog import Catalog
     from indexer.database import open_database
     from indexer.home import Home
-    from indexer.removal import studies_to_erase
+    from indexer.removal import other_subjects, studies_to_erase
 
     engine = open_database(Home.open())
     try:
-        listed = studies_to_erase(Catalog(engine), study_id=study, subject_id=subject)
+        catalog = Catalog(engine)
+        listed = studies_to_erase(catalog, study_id=study, subject_id=subject)
+        others = [] if subject is None else other_subjects(catalog, subject)
     finally:
         engine.dispose()
     if not listed:
-        return
+        return False
     images, reports = sum(one.images for one in listed), sum(one.reports for one in listed)
     whole = f"{_counted(len(listed), 'study', 'studies')}, {_items(images, reports)}"
     if not sys.stdin.isatty():
@@ -236,9 +268,11 @@ def _ask_to_erase(subject: str | None, study: str | None) -> None:
         _note(f"{one_line(one.study_id)}  {one.date or 'no date'}  {_items(one.images, one.reports)}")
     if len(listed) > _LISTED:
         _note(f"… and {len(listed) - _LISTED} studies more")
+    _name_not_erased(others)
     if not click.confirm(f"Erase {whole} for good?", err=True):
         _note("nothing was erased")
         raise SystemExit(1)
+    return True
 
 
 def _items(images: int, reports: int) -> str:

@@ -152,7 +152,7 @@ class Identities:
         proposed = study.subject_id if study.subject_id not in known else None
         found = pick(patient, known, before=proposed if earlier is None else earlier.subject_id)
         if len(found) > 1:
-            return replace(study, subject_id=study.study_id)
+            return replace(study, subject_id=study.study_id, shared_key=key)
         subject = found[0] if found else apart(key, study.study_id)
         kin.add(Record(study.study_id, subject, patient))
         return replace(study, subject_id=subject)
@@ -218,6 +218,7 @@ def _records(engine: sa.Engine, keys: Iterable[str]) -> dict[str, list[Record]]:
     with engine.connect() as session:
         for chunk in chunks(found):
             under = StudyRow.subject_id.in_(chunk) | StudyRow.shared_key.in_(chunk)
+            under &= StudyRow.subject_id != StudyRow.study_id  # nothing tells of which of them these are
             for row in session.execute(sa.select(*_COLUMNS).where(under)):
                 found[key_of(row.subject_id)].append(_record(row))
     return found

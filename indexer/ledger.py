@@ -438,7 +438,7 @@ def _study_row(study: Study, home: Home) -> dict[str, Any]:
         "sections": None if study.report is None else [[s.name, s.text] for s in study.report.sections],
         "content": study_hash(study),
         "birth_key": study.birth_key,
-        "shared_key": key if (key := key_of(study.subject_id)) != study.subject_id else None,
+        "shared_key": key if (key := key_of(study.subject_id)) != study.subject_id else study.shared_key,
         "language": None if study.report is None else study.report.language,
         "findings_read": None if study.report is None else study.report.findings_read,
     }

@@ -44,7 +44,8 @@ class StudyRow(Base):
 
     `study_key` is the keyed hash that stands for it in the vectors. `findings`: name → status. `sections`:
     list of [name, text], or null without a report. `birth_key`: keyed hash of the birth date, by which
-    patients of one id are told apart. `shared_key`: that id's key, where the subject is kept apart under it.
+    patients of one id are told apart. `shared_key`: that id's key, where the subject is kept apart under it
+    or nothing tells whose study it is.
     `language`: of the report, as ISO 639-1 code, and `findings_read`: whether a lexicon of it was there; null
     without a report, and in rows of a version that did not look.
     """

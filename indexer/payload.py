@@ -159,6 +159,7 @@ def study_hash(study: Study) -> str:
     Keys that a study does not have leave no trace: without them the hash is that of earlier versions.
     """
     keys = [study.birth_key, *(image.instance_key for image in study.images)]
+    shared = [study.shared_key] if study.shared_key else []
     return digest(
         [
             study.subject_id,
@@ -169,6 +170,7 @@ def study_hash(study: Study) -> str:
             [study.diagnosis, study.age, study.sex, study.date, study.accession, study.study_uid],
             dict(study.attributes),
             *([keys] if any(keys) else []),
+            *shared,
         ]
     )
 

@@ -286,6 +286,7 @@ def _study(
         accession=next(iter(_accessions(films)), None),
         study_uid=films[0].header.study_uid,
         birth_date=patient.birth_date,
+        shared_key=subject.shared_key,
         identifiers=(*_accessions(films), *dict.fromkeys(i for f in films for i in f.header.patient_ids)),
     )
 

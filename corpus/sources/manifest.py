@@ -133,7 +133,7 @@ class ManifestSource:
                 subject = subjects[study_id]
                 if subject.warning is not None and any(cell(row.get("subject_id")) for row in rows):
                     on_problem(Problem(f"{study_id}#subject", "noted", subject.warning))
-                yield replace(study, subject_id=subject.subject_id)
+                yield replace(study, subject_id=subject.subject_id, shared_key=subject.shared_key)
 
     def _study(
         self,

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +13,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from corpus.sources import open_source
+from corpus.subjects import apart
 from indexer.index import Index
 from indexer.pipeline import add_source
+from indexer.versions import HeldStudies
 from retrieval.cli import cli, main
 from tests.indexer.cases import cohort
+from tests.indexer.test_identity import add, film
 from trainer.encoder import Encoder
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "contracts" / "index-remove.schema.json"
 REMOVE = ("index", "remove", "--subject", "manifest:p1")
+P5, P5_APART = "dicom:P5", apart("dicom:P5", "dicom:1.5.2")
 
 
 @pytest.fixture
@@ -39,10 +44,10 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(cli, words)
 
 
-def answer(text: str) -> tuple[int, str, str]:
+def answer(text: str, words: tuple[str, ...] = REMOVE) -> tuple[int, str, str]:
     """Run the command where somebody types; its exit code, stdout and stderr."""
     ours, theirs = pty.openpty()
-    program = f"from retrieval.cli import main; main({list(REMOVE)!r})"
+    program = f"from retrieval.cli import main; main({list(words)!r})"
     try:
         os.write(ours, text.encode())
         done = subprocess.run(
@@ -98,3 +103,67 @@ def test_there_is_nothing_to_ask_where_nothing_is_found(filled: Path) -> None:
     done = run("index", "remove", "--study", "manifest:none")
     assert done.exit_code == 0
     assert "vectors: 0" in done.stdout
+
+
+# a patient id that is of several subjects
+
+
+@pytest.fixture
+def shared(home: Path, tmp_path: Path, encoder: Encoder) -> Path:
+    """Two patients P5 and a study of either; a patient 1001 of each of two issuers."""
+    films = tmp_path / "films"
+    headers: dict[str, dict[str, str]] = {
+        "1.5.1": {"PatientID": "P5", "PatientSex": "F", "PatientBirthDate": "19500101"},
+        "1.5.2": {"PatientID": "P5", "PatientSex": "M", "PatientBirthDate": "19800101"},
+        "1.5.3": {"PatientID": "P5"},
+        "1.6.1": {"PatientID": "1001", "IssuerOfPatientID": "SITEA"},
+        "1.6.2": {"PatientID": "1001", "IssuerOfPatientID": "SITEB"},
+        "1.6.3": {"PatientID": "21001", "IssuerOfPatientID": "SITEB"},
+    }
+    for number, (study, header) in enumerate(headers.items()):
+        film(films / f"{number}.dcm", number, StudyInstanceUID=study, **header)
+    add(films, encoder)
+    return home
+
+
+@pytest.mark.parametrize(
+    ("subject", "erased", "left"),
+    [
+        (P5, ["dicom:1.5.1"], {"dicom:1.5.3": True, P5_APART: False}),
+        (P5_APART, ["dicom:1.5.2"], {"dicom:1.5.3": True, P5: False}),
+        ("dicom:1001", [], {"dicom:SITEA::1001": False, "dicom:SITEB::1001": False}),
+        ("dicom:SITEA::1001", ["dicom:1.6.1"], {"dicom:SITEB::1001": False}),
+        ("dicom:EAST::P5", [], {"dicom:1.5.3": True, P5: False, P5_APART: False}),
+        ("dicom:SITEB::21001", ["dicom:1.6.3"], {}),
+        ("dicom:none", [], {}),
+    ],
+)
+def test_the_other_subjects_of_the_patient_id_are_named(
+    shared: Path, subject: str, erased: list[str], left: dict[str, bool]
+) -> None:
+    done = run("index", "remove", "--subject", subject, "--yes", "--json")
+    removed = json.loads(done.stdout)
+    jsonschema.validate(removed, json.loads(SCHEMA.read_text()))
+    assert removed["studies"] == erased
+    assert {other["subject_id"]: other["undecided"] for other in removed["not_erased"]} == left
+    assert done.exit_code == (1 if left and not erased else 0)
+    for name, undecided in left.items():
+        assert f"--{'study' if undecided else 'subject'} {shlex.quote(name)}\n" in done.stderr
+    assert ("not erased" in done.stderr) == bool(left)
+    assert len(study_ids()) == 6 - len(erased)
+
+
+def test_the_other_subjects_are_named_before_anything_is_asked(shared: Path) -> None:
+    code, _, shown = answer("y\n", ("index", "remove", "--subject", P5))
+    assert code == 0
+    assert shown.index("--study dicom:1.5.3") < shown.index("for good?")
+    assert shown.count(f"--subject {shlex.quote(P5_APART)}") == 1
+
+
+def test_a_second_encoder_keeps_whose_id_an_undecided_study_has(shared: Path, encoder: Encoder) -> None:
+    with Index.open(read_only=False) as index:
+        kept = HeldStudies(index.catalog)
+        added = add_source(index, kept, encoder, origin="catalog", folder="anywhere", workers=1)
+        assert added.unchanged == 6
+    removed = json.loads(run("index", "remove", "--subject", P5, "--yes", "--json").stdout)
+    assert len(removed["not_erased"]) == 2
