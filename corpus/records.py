@@ -98,6 +98,7 @@ class Study:
     `diagnosis` is what it turned out to be, and stays apart. `age` in years; `date` is ISO 8601.
     `attributes` are a table's own columns, kept for filters. `birth_date` (ISO 8601) stays
     with the source: the index has `birth_key`, a keyed hash of it, to tell apart patients of one patient id.
+    `replaces`: ids that its report had as a study without images, while no image claimed it.
     `shared_key`: the key of its patient id, where several patients have that id and nothing tells of which of
     them the study is: it is then a subject of its own.
     `identifiers`: further ids of its record that a report may repeat (de-identification takes them out).
@@ -120,6 +121,7 @@ class Study:
     birth_key: str | None = field(default=None, repr=False)
     shared_key: str | None = field(default=None, repr=False)
     identifiers: tuple[str, ...] = field(default=(), repr=False)
+    replaces: tuple[str, ...] = field(default=(), repr=False)
 
 
 @redacted

@@ -84,6 +84,8 @@ class Resolved:
 
     new: list[tuple[NewStudy, bool]] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    """Studies of the catalog, not of the group, that were nothing but the report of one of its studies."""
     wanted: dict[Key, Wanted] = field(default_factory=dict)
     problems: list[tuple[str | None, str | None, Problem]] = field(default_factory=list)
     unread: set[str] = field(default_factory=set)

@@ -29,6 +29,7 @@ from indexer.ledger import FORMS, KINDS, Done, Key, Ledger, NewStudy, Step, coll
 from indexer.payload import fields_of, study_hash
 from indexer.readahead import read_ahead
 from indexer.reconcile import set_right
+from indexer.single_reports import replace_single_reports
 from indexer.vectors.conditions import FieldType
 from indexer.versions import HeldStudies
 
@@ -246,6 +247,7 @@ class _Job:
         self.observer("decoded", self.added)
         with self._clock("catalog"):
             check_instances(resolved, self.index.catalog.engine)
+            replace_single_reports(resolved, self.index.catalog)
             held = self.ledger.done({point for _, point in resolved.wanted}, self.fingerprint)
             held |= self.pending.done
         with self._clock("encode"):
@@ -284,7 +286,7 @@ class _Job:
             self.added.reports.add(study.report)
         self.added.unchanged += len(group.studies) - len(new) - len(resolved.gone)
         self.pending.studies += new
-        self.pending.gone += resolved.gone
+        self.pending.gone += resolved.gone + resolved.replaced
         self.pending.done |= work.done
         self.pending.problems += [*resolved.problems, *self._take_problems()]
         items = {item.item_id for study, _ in resolved.new for item in study.items}

@@ -84,13 +84,17 @@ class DicomSource:
         studies = _without_repeated(studies, subjects, on_problem)
         claimed = _films(studies, patients, subjects)
         matched = _matched(written, claimed)
-        texts, single = join(claimed, matched, on_problem)
+        joined, single = join(claimed, matched, on_problem)
+        alone = {_single_id(report) for report in single}
         if self.reports is not None:
             tell_unjoined(self.reports, claimed, matched, self.options.on_notice)
         for study_id, films in studies.items():
-            report = one_report(study_id, texts.get(study_id, ()), on_problem)
+            reports = joined.get(study_id, ())
+            report = one_report(study_id, (one.text for one in reports), on_problem)
             _tell_doubts(study_id, films, subjects[study_id], on_problem)
-            yield _study(study_id, films, patients[study_id], subjects[study_id], report, on_problem)
+            study = _study(study_id, films, patients[study_id], subjects[study_id], report, on_problem)
+            names = dict.fromkeys(map(_single_id, reports))
+            yield replace(study, replaces=tuple(n for n in names if n not in studies and n not in alone))
         yield from _single_reports(single, on_problem)
 
     def _files(self, on_problem: ProblemSink) -> dict[str, list[_Film]]:
@@ -301,9 +305,8 @@ def _single_reports(reports: Sequence[WrittenReport], on_problem: ProblemSink) -
     """Yield the reports without films, those of one name as one study."""
     named: dict[str, list[WrittenReport]] = {}
     for written in reports:
-        named.setdefault(written.study_uid or written.accession, []).append(written)
-    for name, same in named.items():
-        study_id = f"{NAME}:{name}"
+        named.setdefault(_single_id(written), []).append(written)
+    for study_id, same in named.items():
         subjects = {r.subject_id for r in same if r.subject_id}
         if len(subjects) > 1:
             reason = "its reports name more than one subject: they are left out"
@@ -319,6 +322,11 @@ def _single_reports(reports: Sequence[WrittenReport], on_problem: ProblemSink) -
                 accession=same[0].accession or None,
                 study_uid=same[0].study_uid or None,
             )
+
+
+def _single_id(report: WrittenReport) -> str:
+    """The id that a report has as a study while no image claims it."""
+    return f"{NAME}:{report.study_uid or report.accession}"
 
 
 def _accessions(films: Sequence[_Film]) -> tuple[str, ...]:

@@ -111,14 +111,14 @@ def one_report(study_id: str, texts: Iterable[str], on_problem: ProblemSink) -> 
 
 def join(
     films: Iterable[Films], reports: Iterable[WrittenReport], on_problem: ProblemSink
-) -> tuple[dict[str, list[str]], list[WrittenReport]]:
+) -> tuple[dict[str, list[WrittenReport]], list[WrittenReport]]:
     """Join reports to films on accession, then on study UID.
 
     An accession that belongs to two subjects joins nothing, and a report is never joined to films of another
     subject than its own: both are recorded as failed.
 
     Returns:
-        The texts of each study id, and the reports that no film claims.
+        The reports of each study id, and the reports that no film claims.
     """
     films, reports = list(films), list(reports)
     subjects: dict[str, set[str]] = defaultdict(set)
@@ -134,7 +134,7 @@ def join(
         by_accession[study.accession].append(study)
         by_study_uid[study.study_uid].append(study)
 
-    joined: dict[str, list[str]] = defaultdict(list)
+    joined: dict[str, list[WrittenReport]] = defaultdict(list)
     single: list[WrittenReport] = []
     for report in reports:
         claimed = by_accession.get(report.accession, []) if report.accession else []
@@ -156,7 +156,7 @@ def join(
                 reason = "the report names another subject than the films: it is not joined"
                 on_problem(Problem(f"{study.study_id}#report", "failed", reason))
             else:
-                joined[study.study_id].append(report.text)
+                joined[study.study_id].append(report)
     return joined, single
 
 

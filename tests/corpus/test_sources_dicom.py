@@ -426,6 +426,18 @@ def test_two_studies_of_one_order_share_its_report_unless_it_names_one(
     assert told == {"dicom:1.1": "Both.", "dicom:1.2": "Both.", "dicom:1.1.5": "One.", "dicom:1.2.5": None}
 
 
+def test_a_joined_report_says_what_it_was_called_while_it_was_alone(
+    films: Path, tmp_path: Path, make_dicom
+) -> None:
+    make_dicom(films / "a.dcm", AccessionNumber="A1\\A2")
+    rows = (
+        "accession,study_uid,report\nA2,,Clear.\nA1,1.7,Clear.\nA2,1.2.3,Clear.\nA1,1.8,Clear.\n,1.8,Alone.\n"
+    )
+    studies, _ = read(films, reports=table(tmp_path, rows))
+    assert studies["dicom:1.2.3"].replaces == ("dicom:A2", "dicom:1.7")
+    assert set(studies) == {"dicom:1.2.3", "dicom:1.8"}
+
+
 def test_a_second_different_report_is_recorded(films: Path, tmp_path: Path, make_dicom) -> None:
     make_dicom(films / "a.dcm", AccessionNumber="A1")
     rows = "accession,report\nA1,First.\nA1,First.\nA1,Second.\n"

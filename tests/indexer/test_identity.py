@@ -25,6 +25,7 @@ from indexer.identity import subjects_of
 from indexer.index import Index
 from indexer.models import StudyRow
 from indexer.pipeline import Added, add_source
+from indexer.reconcile import verify
 from indexer.removal import remove_subject
 from indexer.versions import HeldStudies
 from retrieval.query import Query
@@ -322,3 +323,40 @@ def test_no_uid_and_no_birth_date_is_in_what_a_run_says(
     said = json.dumps(add(sites[0], encoder).as_json()) + repr(problems())
     assert "1001" not in said
     assert "1950" not in said
+
+
+# reports that come before their images
+
+
+def add_reports(folder: Path, table: Path, encoder: Encoder) -> Added:
+    source = open_source(f"dicom:{folder}", reports=table)
+    with Index.open(read_only=False) as index:
+        return add_source(index, source, encoder, origin=f"dicom:{folder}", folder="anywhere", workers=1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "left"),
+    [
+        (",Clear lungs.", ",Clear lungs.", set()),
+        ("P1,Clear lungs.", "P1,Clear lungs. Amended.", set()),
+        (",Clear lungs.", ",Clear lungs. Amended.", {"dicom:A101"}),
+        ("P7,Clear lungs.", "P1,Clear lungs.", {"dicom:A101"}),
+    ],
+    ids=["same words", "same patient", "maybe of another site", "another patient"],
+)
+def test_a_report_that_was_alone_is_not_kept_beside_its_study_when_the_images_come(
+    database: str, home: Path, tmp_path: Path, encoder: Encoder, before: str, after: str, left: set[str]
+) -> None:
+    films, written = tmp_path / "films", tmp_path / "reports.csv"
+    film(films / "other.dcm", 1, StudyInstanceUID="1.1", PatientID="P9")
+    written.write_text(f"accession,subject_id,report\nA101,{before}\n")
+    add_reports(films, written, encoder)
+    assert set(subjects()) == {"dicom:1.1", "dicom:A101"}
+    film(films / "a.dcm", 2, StudyInstanceUID="1.2", PatientID="P1", AccessionNumber="A100\\A101")
+    written.write_text(f"accession,subject_id,report\nA101,{after}\n")
+    for _ in range(2):
+        added = add_reports(films, written, encoder)
+        assert set(subjects()) == {"dicom:1.1", "dicom:1.2"} | left
+    assert (added.studies, added.unchanged, added.deleted) == (2, 2, 0)
+    with Index.open(read_only=False) as index:
+        assert verify(index).as_json()["sound"]
