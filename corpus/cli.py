@@ -280,6 +280,7 @@ def _print_inspection(counted: dict[str, Any]) -> None:
     if near["count"]:
         told = "; ".join(one_line(", ".join(group)) for group in near["examples"])
         console.print(Text(f"patient ids that may be one patient's: {near['count']:,} groups ({told})"))
+    if near["by_leading_zeros"]:
         console.print(
             Text("SIMILARITY_MATCH_PADDED_PATIENT_IDS=true matches those that differ by leading zeros")
         )

@@ -12,7 +12,7 @@ from corpus.images import load_image
 from corpus.labeler import labeled
 from corpus.records import ImageRef, ItemState, Problem, Source, Study
 from corpus.report_languages import ReportLanguages
-from corpus.subjects import PATIENT_SOURCES, near_equal_ids
+from corpus.subjects import PATIENT_SOURCES, differ_by_zeros, near_equal_ids
 
 _REASONS = 10
 _EXAMPLES = 3
@@ -96,7 +96,8 @@ def _near_equal(studies: Iterable[Study]) -> dict[str, Any]:
     """Patient ids that may be one patient's: how many groups of them, and a few."""
     named = {s.subject_id for s in studies if s.source in PATIENT_SOURCES and s.subject_id != s.study_id}
     groups = near_equal_ids(named)
-    return {"count": len(groups), "examples": groups[:_EXAMPLES]}
+    padded = sum(map(differ_by_zeros, groups))
+    return {"count": len(groups), "by_leading_zeros": padded, "examples": groups[:_EXAMPLES]}
 
 
 def _decode(images: list[ImageRef], problems: list[Problem], step: Callable[[str, int], None]) -> int:

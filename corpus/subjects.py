@@ -19,7 +19,16 @@ _NOBODY = frozenset({
     "anonymous", "anonymized", "anonymised", "anon", "deidentified", "removed", "redacted", "unknown", "unk",
     "unidentified", "undefined", "unassigned", "none", "null", "nil", "na", "nan", "noid", "noname", "test",
     "testpatient", "patient", "dummy", "default",
+    "anonym", "anonymisiert", "unbekannt", "keine", "keiner",
+    "anonyme", "anonymise", "inconnu", "inconnue", "aucun", "aucune",
+    "anonimo", "anonima", "anonimizado", "anonimizada", "desconocido", "desconocida", "ninguno", "ninguna",
+    "anoniem", "geanonimiseerd", "onbekend", "geen",
 })  # fmt: skip
+"""Words of the languages whose reports are read, without their accents."""
+_COMPANIONS = frozenset({
+    "id", "no", "name", "number", "subject", "case", "study", "nummer", "patientin", "paciente", "numero",
+})  # fmt: skip
+"""Words that name nobody beside one that does not."""
 _FILLER = re.compile(r"0+|9{4,}|x{2,}")
 _APART = re.compile(r"~[0-9a-f]{8}$")
 _UID = re.compile(r"[0-9]+(\.[0-9]+){3,}")
@@ -34,6 +43,8 @@ SHARED_BY = 3
 """An id on every study of a source names nobody where so many patients stand under it who contradict each
 other, or two in `SHARED_STUDIES` studies: two studies of one patient are a folder like any other."""
 SHARED_STUDIES = 10
+DOUBTED_STUDIES = 4
+"""An id on every one of so many studies of a source is noted where no demographics could tell whose it is."""
 _YEARS_APART = 2.0  # an age is in whole years on two study dates
 
 
@@ -66,6 +77,10 @@ class Subject:
 
 
 NAMES_NOBODY = "its patient id is absent or a placeholder: the study is a subject of its own"
+NOTHING_TELLS = (
+    "one patient id stands on every study, and no sex, birth date or age tells whether they are one "
+    "patient's: all count as one subject's"
+)
 ON_EVERY_STUDY = (
     "one patient id stands on every study, of patients of different sex or age: each study is a subject of "
     "its own"
@@ -78,9 +93,16 @@ UNDECIDED = (
 
 
 def names_nobody(patient_id: str) -> bool:
-    """Whether a patient id is a placeholder: empty, ANON, UNKNOWN, N/A, TEST, 000, 9999, XXXX, dashes."""
-    plain = _SIGNS.sub("", unicodedata.normalize("NFKC", patient_id).casefold())
-    return not plain or plain in _NOBODY or _FILLER.fullmatch(plain) is not None
+    """Whether a patient id is a placeholder: empty, ANON, UNKNOWN PATIENT, N/A, TEST, 000, 9999, XXXX, -.
+
+    A placeholder with a number (ANON001) is an id: anonymizers count patients so.
+    """
+    words = _SIGNS.sub(" ", _without_accents(patient_id)).split()
+    plain = "".join(words)
+    if not plain or plain in _NOBODY or _FILLER.fullmatch(plain) is not None:
+        return True
+    named = set(words) - _COMPANIONS
+    return bool(named) and named <= _NOBODY
 
 
 def matched_id(patient_id: str) -> str:
@@ -199,21 +221,38 @@ def assign_subjects(patients: Mapping[str, Patient]) -> dict[str, Subject]:
         of_key = {study_id: patients[study_id] for study_id in study_ids}
         if len(named) == 1 and _is_shared(list(of_key.values())):
             subjects |= {study_id: Subject(study_id, ON_EVERY_STUDY, key) for study_id in study_ids}
+        elif len(study_ids) == len(patients) >= DOUBTED_STUDIES and set(of_key.values()) == {Patient(key)}:
+            subjects |= {study_id: Subject(key, NOTHING_TELLS) for study_id in study_ids}
         else:
             subjects |= _assign(key, of_key)
     return subjects
 
 
 def near_equal_ids(subject_ids: Iterable[str]) -> list[list[str]]:
-    """The subjects whose patient ids differ only by leading zeros, case, blanks or signs, grouped."""
-    alike: dict[tuple[str, str], set[str]] = defaultdict(set)
+    """The subjects whose patient ids differ only by leading zeros, case, blanks or signs, grouped.
+
+    So may their issuers, or one names none: it is in the group of each issuer.
+    """
+    alike: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for key in {key_of(subject_id) for subject_id in subject_ids}:
-        patient_id = patient_id_of(key)
-        if _UID.fullmatch(patient_id):
-            continue  # its dots are no separators
-        plain = _SIGNS.sub("", unicodedata.normalize("NFKC", patient_id).casefold()).lstrip("0")
-        alike[key.removesuffix(patient_id), plain].add(key)
-    return sorted(sorted(keys) for (_, plain), keys in alike.items() if plain and len(keys) > 1)
+        source, _, name = key.partition(":")
+        issuer, patient_id = _folded(name.rpartition("::")[0]), _folded(patient_id_of(key))
+        if not _UID.fullmatch(patient_id):
+            patient_id = patient_id.lstrip("0")
+        if patient_id:
+            alike[source, patient_id][issuer].add(key)
+    groups = []
+    for of_issuers in alike.values():
+        unissued = of_issuers.pop("", set())
+        groups += [keys | unissued for keys in of_issuers.values()] or [unissued]
+    return sorted(sorted(keys) for keys in groups if len(keys) > 1)
+
+
+def differ_by_zeros(subject_ids: Iterable[str]) -> bool:
+    """Whether some of these would be one subject if patient ids were matched without leading zeros."""
+    names = [key.rpartition(":") for key in subject_ids]
+    padded = {(of, name.lstrip("0") if name.isascii() and name.isdigit() else name) for of, _, name in names}
+    return len(padded) < len(names)
 
 
 def _assign(key: str, patients: Mapping[str, Patient]) -> dict[str, Subject]:
@@ -261,6 +300,18 @@ def _differ(one: Patient, other: Patient) -> bool:
     return contradict(one, other) or (
         years[0] is not None and years[1] is not None and abs(years[0] - years[1]) > _YEARS_APART
     )
+
+
+def _folded(text: str) -> str:
+    """The text without case, blanks and signs; the dots of a UID are no separators."""
+    folded = unicodedata.normalize("NFKC", text).casefold().strip()
+    return folded if _UID.fullmatch(folded) else _SIGNS.sub("", folded)
+
+
+def _without_accents(text: str) -> str:
+    """The text folded in case, without the marks of its letters."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
 
 
 def _escaped(text: str, signs: str) -> str:

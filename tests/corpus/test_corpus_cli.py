@@ -187,8 +187,13 @@ def test_inspect_reports_ids_that_may_be_one_patients(tmp_path: Path) -> None:
     assert counted["subjects"] == 4
     assert counted["near_equal_ids"] == {
         "count": 2,
+        "by_leading_zeros": 1,
         "examples": [["manifest:0003003", "manifest:3003"], ["manifest:A-1", "manifest:a1"]],
     }
     printed = " ".join(run("inspect", f"manifest:{tmp_path / 'm.csv'}").stdout.split())
     assert "2 groups (manifest:0003003, manifest:3003; " in printed
     assert "SIMILARITY_MATCH_PADDED_PATIENT_IDS" in printed
+    (tmp_path / "m.csv").write_text(rows.replace("0003003", "4004"))
+    printed = run("inspect", f"manifest:{tmp_path / 'm.csv'}").stdout
+    assert "1 groups (manifest:A-1, " in " ".join(printed.split())
+    assert "SIMILARITY_MATCH_PADDED_PATIENT_IDS" not in printed

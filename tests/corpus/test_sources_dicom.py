@@ -298,6 +298,18 @@ def test_two_study_uids_are_none(films: Path, make_dicom) -> None:
     assert "malformed StudyInstanceUID" in problems[0].reason
 
 
+def test_one_id_on_every_study_is_noted_where_no_header_could_tell_whose_it_is(
+    films: Path, make_dicom
+) -> None:
+    for number in range(4):
+        make_dicom(films / f"{number}.dcm", StudyInstanceUID=f"1.{number}", PatientID="ID1")
+    studies, problems = read(films)
+    assert {study.subject_id for study in studies.values()} == {"dicom:ID1"}
+    assert [(p.item_id, p.state) for p in problems] == [(f"dicom:1.{n}#subject", "noted") for n in range(4)]
+    make_dicom(films / "0.dcm", StudyInstanceUID="1.0", PatientID="ID1", PatientAge="030Y")
+    assert read(films)[1] == []
+
+
 # views
 
 
@@ -450,7 +462,8 @@ def test_reports_in_files_of_any_encoding_are_read(films: Path, tmp_path: Path, 
     text = "FINDINGS: Größe normal, no effusion."
     rows = "accession,report_file\n"
     for number, encoding in enumerate(["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16", "utf-16-le"]):
-        make_dicom(films / f"{number}.dcm", StudyInstanceUID=f"1.{number}", AccessionNumber=f"A{number}")
+        ids = {"StudyInstanceUID": f"1.{number}", "AccessionNumber": f"A{number}", "PatientID": f"P{number}"}
+        make_dicom(films / f"{number}.dcm", **ids)
         (tmp_path / f"{number}.txt").write_bytes(text.encode(encoding))
         rows += f"A{number},{number}.txt\n"
     rows += "A9,gone.txt\nA8,pipe.txt\n"

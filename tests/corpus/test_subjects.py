@@ -11,11 +11,13 @@ from corpus.splits import split_of
 from corpus.subjects import (
     KEPT_APART,
     NAMES_NOBODY,
+    NOTHING_TELLS,
     ON_EVERY_STUDY,
     UNDECIDED,
     Patient,
     assign_subjects,
     contradict,
+    differ_by_zeros,
     key_of,
     matching_subjects,
     names_nobody,
@@ -47,7 +49,9 @@ def test_without_an_issuer_a_subject_is_called_as_ever(patient_id: str) -> None:
     [
         "", " ", "0", "000", "0000000", "9999", "99999999", "XX", "xxxx", "ANON", "Anonymous", "anonymized",
         "UNKNOWN", "unk", "NONE", "N/A", "n.a.", "TEST", "test_patient", "-", "?", "***", "ＡＮＯＮ", "null",
-        "De-Identified",
+        "De-Identified", "Anonymous^Patient", "UNKNOWN PATIENT", "patient, unknown", "Test_Case",
+        "PATIENT ID", "Unbekannt^Patient", "INCONNU", "desconocido", "onbekend", "anoniem",
+        "anonyme", "anónimo", "ano\u0301nimo", "Patiënt onbekend",
     ],
 )  # fmt: skip
 def test_a_placeholder_names_nobody(written: str) -> None:
@@ -55,7 +59,29 @@ def test_a_placeholder_names_nobody(written: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["1", "99", "999", "1000", "ANON1", "ANONYMOUS-0003", "X1", "TEST7", "Nathan", "10", "12345"]
+    "written",
+    [
+        "1",
+        "99",
+        "999",
+        "1000",
+        "ANON1",
+        "ANON001",
+        "ANON-000",
+        "ANONYMOUS-0003",
+        "patient1",
+        "UNKNOWN 12",
+        "X1",
+        "TEST7",
+        "Nathan",
+        "Anonymous^Smith",
+        "ID",
+        "NO",
+        "Case",
+        "Größe",
+        "10",
+        "12345",
+    ],
 )
 def test_an_id_that_may_be_a_patients_is_one(written: str) -> None:
     assert not names_nobody(written)
@@ -142,6 +168,22 @@ def test_an_id_on_every_study_names_nobody_only_where_patients_contradict() -> N
     assert {s.subject_id for s in assign_subjects(beside).values()} == {"dicom:7", "dicom:8"}
 
 
+def test_an_id_on_every_study_is_noted_where_nothing_could_tell_whose_it_is() -> None:
+    silent = {f"s{n}": Patient("dicom:ID1") for n in range(4)}
+    assert {(s.subject_id, s.warning) for s in assign_subjects(silent).values()} == {
+        ("dicom:ID1", NOTHING_TELLS)
+    }
+    for other in (
+        {name: Patient("dicom:ID1", "F") for name in silent},
+        silent | {"s3": Patient("dicom:ID1", None, None, 1950.0)},
+        silent | {"s3": Patient("dicom:ID2")},
+        silent | {"s3": Patient("")},
+        {name: silent[name] for name in ("s0", "s1", "s2")},
+    ):
+        subjects = assign_subjects(other)
+        assert not any(subjects[name].warning for name in ("s0", "s1", "s2"))
+
+
 def test_a_record_stays_with_the_subject_that_it_had_while_as_much_speaks_for_it() -> None:
     known = {"dicom:1001": [MALE], "dicom:1001~0": [FEMALE]}
     assert pick(Patient("dicom:1001"), known, before="dicom:1001~0") == ("dicom:1001~0",)
@@ -169,7 +211,36 @@ def test_near_equal_ids_are_found_by_zeros_case_blanks_and_signs() -> None:
         ["dicom:0003003", "dicom:3003"],
         ["dicom:A-17", "dicom:a 17", "dicom:a17"],
     ]
-    assert near_equal_ids(["dicom:A::1001", "dicom:B::1001", "dicom:1001~01234567", "dicom:1001"]) == []
+    assert near_equal_ids(["dicom:A::1001", "dicom:B::1001", "manifest:1001"]) == []
+    assert near_equal_ids(["dicom:1001~01234567", "dicom:1001", "manifest:1001"]) == []
+
+
+def test_near_equal_ids_are_found_whatever_is_written_of_the_issuer() -> None:
+    ids = ["777", "HOSP::777", "hosp::777", "B::88", "b ::088", "C::88", "1.2::5", "12::5", "A::6", "B::6"]
+    ids += ["9", "A::9", "B::9", "A::1.2.840.1", "1.2.840.1", "1.2.84.01"]
+    assert near_equal_ids(f"dicom:{name}" for name in ids) == [
+        ["dicom:1.2.840.1", "dicom:A::1.2.840.1"],
+        ["dicom:1.2::5", "dicom:12::5"],
+        ["dicom:777", "dicom:HOSP::777", "dicom:hosp::777"],
+        ["dicom:9", "dicom:A::9"],
+        ["dicom:9", "dicom:B::9"],
+        ["dicom:B::88", "dicom:b ::088"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("group", "by_zeros"),
+    [
+        (["dicom:0777", "dicom:777"], True),
+        (["dicom:H::0777", "dicom:H::777"], True),
+        (["dicom:777", "dicom:H::0777"], False),
+        (["dicom:777", "dicom:H::777"], False),
+        (["dicom:0A7", "dicom:A7"], False),
+        (["dicom:A-7", "dicom:a7"], False),
+    ],
+)
+def test_only_ids_that_differ_by_leading_zeros_are_told_to_do_so(group: list[str], by_zeros: bool) -> None:
+    assert differ_by_zeros(group) is by_zeros
 
 
 def test_patients_of_one_id_train_or_test_together() -> None:
