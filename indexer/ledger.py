@@ -10,13 +10,13 @@ are entered as tombstones in that transaction and deleted from the store after i
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from corpus.records import Problem, Study
+from corpus.records import ItemState, Problem, Study
 from corpus.redaction import redacted
 from corpus.subjects import key_of
 from indexer.catalog import Version, chunks
@@ -242,11 +242,22 @@ class Ledger:
         return len(left)
 
     @repeated
-    def forget_problems(self, origin: str, seen: set[str]) -> None:
-        """Delete the problems of a source that its newest reading no longer has."""
+    def forget_problems(self, origin: str, seen: set[str], unread: set[str]) -> list[ItemState]:
+        """Delete the problems of a source that its newest reading no longer has.
+
+        Args:
+            origin: the source as it was named.
+            seen: items that the reading recorded a problem of.
+            unread: items whose files it did not read again: what was noted of them holds.
+
+        Returns:
+            The states of the problems that hold although they were not seen.
+        """
         with self.engine.begin() as session:
-            held = session.scalars(sa.select(ProblemRow.item_id).where(ProblemRow.origin == origin)).all()
-            _delete(session, ProblemRow.item_id, [item for item in held if item not in seen])
+            select = sa.select(ProblemRow.item_id, ProblemRow.state).where(ProblemRow.origin == origin)
+            before = {row.item_id: row.state for row in session.execute(select)}
+            _delete(session, ProblemRow.item_id, [item for item in before if item not in seen | unread])
+        return [cast("ItemState", before[item]) for item in before.keys() & (unread - seen)]
 
     @repeated
     def erase(self, study_ids: Sequence[str], subject_id: str | None) -> int:

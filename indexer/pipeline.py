@@ -214,7 +214,8 @@ class _Job:
     def finish(self) -> None:
         """Forget problems that are no more, build the search graph if due."""
         # What was noted of a file when it was read holds while the file stands.
-        self.ledger.forget_problems(self.origin, self.seen | self.unread)
+        for state in self.ledger.forget_problems(self.origin, self.seen, self.unread):
+            self.added.problems[state] += 1
         self.ledger.bury(self.index.store)  # what a commit left whose end was not heard
         with self._clock("graph"):
             for kind in self._kinds():

@@ -306,7 +306,7 @@ def test_one_id_on_every_study_is_noted_where_no_header_could_tell_whose_it_is(
     studies, problems = read(films)
     assert {study.subject_id for study in studies.values()} == {"dicom:ID1"}
     assert [(p.item_id, p.state) for p in problems] == [(f"dicom:1.{n}#subject", "noted") for n in range(4)]
-    make_dicom(films / "0.dcm", StudyInstanceUID="1.0", PatientID="ID1", PatientAge="030Y")
+    make_dicom(films / "0.dcm", StudyInstanceUID="1.0", PatientID="ID1", PatientSex="F")
     assert read(films)[1] == []
 
 
