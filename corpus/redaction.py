@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 Record = TypeVar("Record", bound=type)
 
-_PERSONAL = frozenset({"age"})  # a number that tells of somebody
+_PERSONAL = frozenset({"age", "birth_year"})  # numbers that tell of a patient
 
 
 def redacted(record: Record) -> Record:

@@ -259,22 +259,18 @@ def _assign(key: str, patients: Mapping[str, Patient]) -> dict[str, Subject]:
     """Those who say most come first, so that what they say decides; then by study."""
     known: dict[str, set[Patient]] = {}  # of many studies few say different things
     found: dict[str, str] = {}
+    undecided: dict[str, Subject] = {}
     ordered = sorted(patients, key=lambda name: (-agreement(patients[name], patients[name]), name))
     for study_id in ordered:
         fitting = pick(patients[study_id], known)
         if len(fitting) > 1:
-            found[study_id] = study_id
+            undecided[study_id] = Subject(study_id, UNDECIDED, key)
             continue
         subject = fitting[0] if fitting else apart(key, study_id) if known else key
         known.setdefault(subject, set()).add(replace(patients[study_id], birth_year=None))
         found[study_id] = subject
-    several = len(known) > 1
-    return {
-        study_id: Subject(study_id, UNDECIDED, key)
-        if subject == study_id
-        else Subject(subject, KEPT_APART if several else None)
-        for study_id, subject in found.items()
-    }
+    warning = KEPT_APART if len(known) > 1 else None
+    return {study_id: Subject(subject, warning) for study_id, subject in found.items()} | undecided
 
 
 def _is_shared(patients: Sequence[Patient]) -> bool:

@@ -371,3 +371,11 @@ def test_a_table_may_count_its_subjects_from_0(tmp_path: Path) -> None:
         "manifest:0",
         "manifest:1",
     ]
+
+
+def test_a_subject_may_have_the_name_of_its_study(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("study_id,subject_id,report\n1,1,No effusion.\n2,2,Edema.\n")
+    problems: list[Problem] = []
+    studies = list(open_source(f"manifest:{tmp_path / 'm.csv'}").studies(problems.append))
+    assert [study.subject_id for study in studies] == ["manifest:1", "manifest:2"]
+    assert problems == []

@@ -1,5 +1,6 @@
 """Who a study is of: keys that no two patients share, ids that name nobody, patients kept apart."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -249,4 +250,5 @@ def test_patients_of_one_id_train_or_test_together() -> None:
 
 
 def test_a_repr_names_nobody() -> None:
-    assert repr(MALE) == "Patient()"
+    shown = repr(replace(MALE, birth_year=1950.0))
+    assert not any(part in shown for part in (MALE.key, str(MALE.birth_date), "1950"))
