@@ -53,6 +53,8 @@ def test_the_commands_for_ones_own_cases_run_in_a_row(
         done = CliRunner().invoke(cli, words)
         assert done.exit_code == 0, f"{line}\n{done.output}\n{done.exception!r}"
         assert done.stdout.strip(), f"{line} says nothing"
+    (script,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(compile(script, "README.md", "exec"), {})
 
 
 def test_a_command_within_the_text_is_one_that_the_program_knows(tmp_path: Path) -> None:
