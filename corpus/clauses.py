@@ -60,9 +60,10 @@ def part_clauses(tokens: Sequence[str], found: Found, *, english: bool = True) -
         found = _settle_answers(tokens, _answer_sides(tokens, found))
     if not english:
         return found
-    if Joint.BREAK in meanings[:-1] and any(type(m) is Cue and m.lists for m in meanings):
+    cues = [meaning for meaning in meanings if type(meaning) is Cue]
+    if Joint.BREAK in meanings[:-1] and any(cue.lists for cue in cues):
         found = _join_lists(tokens, found)
-    if any(is_judgment(meaning) for meaning in meanings):
+    if any(map(is_judgment, cues)):
         found = part_judgments(tokens, found)
     if tokens[-1] == "?":
         found = settle_question(tokens, found)

@@ -25,9 +25,6 @@ _BOXED_CROSS = re.compile(rf"[\[(] ?[{_CROSS}] ?[\])]")
 _CHECK = re.compile("[☑✓✔✅]")
 _RARE = re.compile(rf"[\[(=+☑☒✓✔✅■⬛◼☐□⬜◻●{_CROSS}]")
 """One of these stands in nearly every form: looked for first, since most sentences have none."""
-_WORDED = ("-ve", ": -", "yes or no", "Yes or no")
-"""What stands in the others."""
-
 _OFFERED = re.compile(
     r"(?:[,(\[] ?| )(?:yes ?(?:/|or) ?no|y ?/ ?n) ?[)\]]? ?[:?=]{0,2} ?(?=(?:yes|no|none|y|n)\b)",
     re.IGNORECASE,
@@ -97,7 +94,7 @@ def fill_form(text: str) -> str:
     """Return the text with the sentence that its ticks and signs stand for; without any, as it is."""
     if ":" in text:
         text = _FOREIGN_NO.sub(" absent", text)
-    if not _RARE.search(text) and not any(words in text for words in _WORDED):
+    if not _RARE.search(text) and "-ve" not in text and ": -" not in text and "es or no" not in text:
         return text
     text = _LETTER.sub(lambda m: ": no." if m["no"] else ": yes.", _OFFERED.sub(": ", text))
     if has_signed_items(text):

@@ -102,11 +102,10 @@ _BRIEF = frozenset(["final", "corrected"])
 _EVERY_OPENING = frozenset(heading for headings in _OPENINGS.values() for heading in headings)
 _ANY_OPENING = _either(_EVERY_OPENING)
 _WITH_SUFFIX = _either(_EVERY_OPENING - _BRIEF)
-_TITLES = frozenset(["examination", "technique"])  # "Exam - chest": a title, and no heading with a dash
-_ANY_ADDENDUM = _either(_OPENINGS["addendum"])
+_TITLES = frozenset(["examination", "technique"])
 
 
-def heading_pattern(headings: Mapping[str, str]) -> re.Pattern[str]:
+def heading_pattern(headings: Iterable[str]) -> re.Pattern[str]:
     """What finds any of these headings.
 
     A heading opens a line or follows a full stop, in any case, and ends in a colon; in capitals it may stand
@@ -115,16 +114,21 @@ def heading_pattern(headings: Mapping[str, str]) -> re.Pattern[str]:
     reading may have a number, a name or a time before its colon, and signs around it on a line of its own.
     """
     known = _either(headings)
-    dashed = _either(heading for heading, name in headings.items() if name not in _TITLES)
     capitals = _either(frozenset(headings) - _NO_CAPITALS - _BRIEF).upper()
     return re.compile(
         rf"(?:^[ ]?|(?<=[.;?!\])] ))(?P<any>(?i:{known})) ?:"
         rf"|(?:^[ ]?|(?<=[.;?!\])] ))(?P<opening>(?i:{_WITH_SUFFIX}))"
         r"(?P<suffix>[ (#](?:[^\n:.]|[:.](?=\d)|(?<=[DM]r)\.){1,40}):"
         rf"|(?<![A-Za-z/])(?=[A-ZÀ-Þ][A-ZÀ-Þ-])(?P<capitals>{capitals}) ?:"
-        rf"|^[ ]?(?P<alone>(?i:{known}))[ ]?$"
-        rf"|^[ ]?(?P<dashed>(?i:{dashed})) [-–—]{{1,2}} "
-        rf"|^[ ]?(?P<stopped>(?i:{_ANY_ADDENDUM}))\.(?=\s)"
-        rf"|^[*_=# -]{{0,20}}(?P<signed>(?i:{_ANY_OPENING}))(?P<number>[*_=# \d-]{{0,20}})$",
+        rf"|^(?:[ ]?(?P<alone>(?i:{known}))(?:[ ]?$|(?P<dash> [-–—]{{1,2}} )|(?P<stop>\.(?=\s)))"
+        rf"|[*_=# -]{{0,20}}(?P<signed>(?i:{_ANY_OPENING}))(?P<number>[*_=# \d-]{{0,20}})$)",
         re.MULTILINE,
     )
+
+
+def is_heading(match: re.Match[str], section_of: Mapping[str, str]) -> bool:
+    """Whether what the pattern found is a heading: not "Exam - chest" nor "Findings. The …"."""
+    heading = (match["alone"] or "").lower()
+    if match["dash"]:
+        return section_of[heading] not in _TITLES
+    return not match["stop"] or OPENING_OF.get(heading) == "addendum"

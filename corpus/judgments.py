@@ -39,7 +39,7 @@ def stop_before(match: Match[Meaning]) -> Match[Meaning]:
 
 def is_judgment(meaning: Meaning) -> bool:
     """Whether a phrase says of what stands before it that it was not judged."""
-    return isinstance(meaning, Cue) and meaning.claim is Claim.QUESTION and meaning.side is Side.BACKWARD
+    return type(meaning) is Cue and meaning.claim is Claim.QUESTION and meaning.side is Side.BACKWARD
 
 
 def part_judgments(tokens: Sequence[str], found: Found) -> Found:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from corpus.forms import has_signed_items
-from corpus.headings import OPENING_OF, SECTION_OF, heading_pattern
+from corpus.headings import OPENING_OF, SECTION_OF, heading_pattern, is_heading
 from corpus.language import lexicon_of, report_language
 from corpus.lexicon import ENGLISH, Lexicon, plain
 from corpus.lines import ANSWERS, LIST_MARK, VALUES, joined_lines
@@ -36,11 +36,9 @@ _BLANKS = re.compile(r"[^\S\n]+|[\x00-\x08\x0e-\x1f\x7f]+")
 _LEADERS = re.compile(
     rf"(?<=[^\W_])[ ]?(?:\t+|\.{{3,}}|_{{2,}}|…+)\s?(?={ANSWERS}\b[ ]?(?:[.;,\t\n]|$))", re.IGNORECASE
 )
-_CELLS = re.compile(
-    rf"(?:^(?P<label>[^\n\t:;,.]{{2,60}})[;,]|(?<=[^\W_])[ ]?\t+)[ ]?(?={VALUES}[ ]?(?:[\t\n]|$))",
-    re.IGNORECASE | re.MULTILINE,
-)
+_CELLS = re.compile(rf"[;,\t][ ]?(?={VALUES}[ ]?(?:[\t\n]|$))", re.IGNORECASE | re.MULTILINE)
 """What parts a label from its value where a row of a table is a line: "Pneumothorax;No"."""
+_LABEL = re.compile(r"[^\t:;,.]{2,60}")
 _PARAGRAPH = re.compile(r"\n ?(?:\n ?)+")
 
 
@@ -56,8 +54,16 @@ def clean_text(text: str) -> str:
     if "&" in text:
         text = html.unescape(text)
     text = _LEADERS.sub(": ", _INVISIBLE.sub("", text))
-    text = _CELLS.sub(lambda m: f"{m['label'] or ''}: ", text)
+    text = _CELLS.sub(_part_cells, text)
     return _BLANKS.sub(" ", text).strip()
+
+
+def _part_cells(match: re.Match[str]) -> str:
+    """A colon for what parts two cells; commas and semicolons part them only behind a bare label."""
+    before = match.string[max(0, match.start() - 61) : match.start()].rpartition("\n")[2]
+    if match[0][0] == "\t":
+        return ": " if before.rstrip()[-1:].isalnum() else match[0]
+    return ": " if _LABEL.fullmatch(before) else match[0]
 
 
 def parse_report(study_id: str, text: str, language: str | None = None) -> Report:
@@ -96,7 +102,7 @@ def _headings_of(lexicon: Lexicon) -> tuple[re.Pattern[str], dict[str, str]]:
 
 def _cut(text: str, headings: re.Pattern[str], section_of: Mapping[str, str]) -> list[Part]:
     """The sections of a text in order, what stands before the first heading as `body`."""
-    matches = list(headings.finditer(text))
+    matches = [match for match in headings.finditer(text) if is_heading(match, section_of)]
     opening = text[: matches[0].start()] if matches else text
     ends = [*(m.start() for m in matches[1:]), len(text)][: len(matches)]
     parts = [
@@ -123,7 +129,7 @@ def _part(match: re.Match[str], text: str, section_of: Mapping[str, str]) -> Par
     return Part(section_of[heading], text, opening, match["suffix"] or match["number"] or "")
 
 
-_GROUPS = ("any", "opening", "capitals", "alone", "dashed", "stopped", "signed")
+_GROUPS = ("any", "opening", "capitals", "alone", "signed")
 _SENTENCE_END = re.compile(r"[.!?](?=\s)")
 
 
@@ -271,8 +277,9 @@ def _joins_answer(block: str, stop: re.Match[str], after: str) -> bool:
     A full stop does between the answers for two sides: "Pneumothorax: Right: No. Left: Yes."
     """
     if stop[0] == ".":
-        before = block[max(0, stop.start() - 30) : stop.start()]
-        return _SIDE_AFTER.match(after) is not None and _SIDE_BEFORE.search(before) is not None
+        if _SIDE_AFTER.match(after) is None:
+            return False
+        return _SIDE_BEFORE.search(block, max(0, stop.start() - 30), stop.start()) is not None
     if _ANSWER.match(after):
         return True
     if stop[0][0] != "?":

@@ -253,6 +253,7 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "signs": lambda n: "*_=-" * (n // 4),
     "headings within a line": lambda n: "Findings: x. Background: y. " * (n // 28),
     "dashes": lambda n: "Addendum - x\nFinal - y\n" * (n // 23),
+    "cells": lambda n: "effusion" + "\t" * (n // 2) + ";" * (n // 2) + "no",
     "diagnoses": lambda n: "DIAGNOSIS: x.\n" * (n // 14),
 }
 
