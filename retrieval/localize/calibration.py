@@ -202,7 +202,7 @@ def find_references(fingerprint: str) -> References | None:
     return None
 
 
-def keep(calibration: Calibration, fingerprint: str, method: str) -> Path:
+def keep(calibration: Calibration, fingerprint: str, method: str, home: Path | None = None) -> Path:
     """Write a calibration to where `find_calibration` looks, whole or not at all.
 
     Raises:
@@ -218,7 +218,7 @@ def keep(calibration: Calibration, fingerprint: str, method: str) -> Path:
         vectors=calibration.references.vectors,
         told=np.array(json.dumps({"threshold": calibration.threshold, "rates": dict(calibration.rates)})),
     )
-    return write_whole(place_of(fingerprint, method), written.getvalue())
+    return write_whole(place_of(fingerprint, method, home), written.getvalue())
 
 
 def _clipped(statistics: NDArray[np.float64]) -> NDArray[np.float64]:

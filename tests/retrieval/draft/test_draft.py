@@ -134,17 +134,23 @@ def test_a_map_that_does_not_turn_with_the_film_or_was_not_checked_shows_nothing
         assert not any(statement.sentence.placed.kept for statement in made.statements)
 
 
-def test_maps_are_only_made_for_a_draft_where_their_word_would_count(index: Index, home: Path) -> None:
+def test_maps_are_only_made_for_a_draft_where_their_word_would_count(index: Index) -> None:
     assert localizer(index) is None
     count, dim = len(STATISTICS), index.active_version.dim
     films = References(np.zeros((1, 2, 2, dim), np.float32), np.zeros((1, dim), np.float32))
+    written = []
     for method, present in (("gscorecam", 0.5), ("patches", 0.9), ("gradcam", 0.2)):
         rates = {"present": present}
         bar = MapCalibration(np.ones(count + 1), np.zeros(count), np.ones(count), 0.5, films, rates)
-        keep(bar, index.active_version.fingerprint, method)
-    shows = localizer(index)
+        written.append(keep(bar, index.active_version.fingerprint, method, index.home.folder))
+    try:
+        shows = localizer(index)
+    finally:
+        for file in written:  # the index is of other tests, too
+            file.unlink()
     assert isinstance(shows, partial)
-    assert shows.keywords == {"method": "patches"}
+    assert shows.keywords["method"] == "patches"
+    assert shows.keywords["thresholds"].rates == {"present": 0.9}
 
 
 def test_the_pictures_own_subject_votes_on_nothing(calibrated: Index) -> None:
