@@ -7,7 +7,6 @@ ledger makes every ending safe: begun again, it does what is missing.
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -141,5 +140,7 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
 
 def _end_with_parent() -> None:
     """Stdin is the runner's end of a pipe: when it closes, the service is gone, however it ended."""
-    sys.stdin.buffer.read()
+    # Not by sys.stdin: its lock, held by a thread that waits, aborts the interpreter at its end.
+    while os.read(0, 1024):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)

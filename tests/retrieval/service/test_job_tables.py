@@ -22,7 +22,7 @@ def do(job_id: str) -> None:
     with subprocess.Popen(
         command("retrieval.service.work:main", job_id), stdin=subprocess.PIPE
     ) as working:  # it ends when its stdin does
-        working.wait()
+        assert working.wait() == 0
 
 
 def test_a_job_reads_its_tables_as_it_is_asked_to(home: Path, tmp_path: Path, encoder_folder: Path) -> None:
