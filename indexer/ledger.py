@@ -18,7 +18,6 @@ from sqlalchemy import orm
 
 from corpus.records import ItemState, Problem, Study
 from corpus.redaction import redacted
-from corpus.subjects import key_of
 from indexer.catalog import Version, chunks
 from indexer.database import repeated
 from indexer.home import Home
@@ -34,7 +33,7 @@ from indexer.models import (
     StudyRow,
     TombstoneRow,
 )
-from indexer.payload import study_hash
+from indexer.rows import problem_rows, study_row
 from indexer.vectors.conditions import FieldType
 from indexer.vectors.store import Form, VectorStore
 
@@ -312,7 +311,7 @@ class Ledger:
             _forget(session, points, fingerprint, kind)
 
     def _insert(self, session: sa.Connection, step: Step, fingerprint: str) -> None:
-        _put(session, StudyRow, [_study_row(new.study, self._home) for new in step.studies])
+        _put(session, StudyRow, [study_row(new.study, self._home) for new in step.studies])
         _put(
             session,
             ItemRow,
@@ -416,43 +415,9 @@ def _delete_problems_under(session: sa.Connection, name: str, marks: str) -> Non
 
 def _replace_problems(session: sa.Connection, step: Step, origin: str) -> None:
     _delete(session, ProblemRow.item_id, step.settled)
-    rows = {
-        problem.item_id: {
-            "item_id": problem.item_id,
-            "study_id": study_id,
-            "subject_id": subject_id,
-            "origin": origin,
-            "state": problem.state,
-            "reason": problem.reason,
-            "location": problem.location,
-        }
-        for study_id, subject_id, problem in step.problems
-    }
+    rows = problem_rows(step.problems, origin)
     _delete(session, ProblemRow.item_id, list(rows))
     _put(session, ProblemRow, list(rows.values()))
-
-
-def _study_row(study: Study, home: Home) -> dict[str, Any]:
-    return {
-        "study_id": study.study_id,
-        "study_key": home.keyed("study", study.study_id),
-        "subject_id": study.subject_id,
-        "source": study.source,
-        "age": study.age,
-        "sex": study.sex,
-        "date": study.date,
-        "diagnosis": study.diagnosis,
-        "accession": study.accession,
-        "study_uid": study.study_uid,
-        "findings": {name: status.value for name, status in study.findings.items()},
-        "attributes": dict(study.attributes),
-        "sections": None if study.report is None else [[s.name, s.text] for s in study.report.sections],
-        "content": study_hash(study),
-        "birth_key": study.birth_key,
-        "shared_key": key if (key := key_of(study.subject_id)) != study.subject_id else study.shared_key,
-        "language": None if study.report is None else study.report.language,
-        "findings_read": None if study.report is None else study.report.findings_read,
-    }
 
 
 def _item_row(study: Study, position: int, item: NewItem) -> dict[str, Any]:
