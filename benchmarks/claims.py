@@ -27,13 +27,13 @@ from rich.table import Table
 from benchmarks.machine import describe_machine
 from benchmarks.real_folds import PAIRS, PLAIN, RealFolds, folds_parser, real_folds
 from corpus.splits import fold_of
-from trainer.comparison import score_runs
-from trainer.dataset import Pool
-from trainer.folds import CrossValidation, Fold
-from trainer.labels import Labels
-from trainer.preparation import Side
-from trainer.sampling import Sampler
-from trainer.scoring import HEADLINE
+from trainer.data.items import Pool
+from trainer.data.sampling import Sampler
+from trainer.evaluation.comparison import score_runs
+from trainer.evaluation.labels import Labels
+from trainer.evaluation.scoring import HEADLINE
+from trainer.train.folds import CrossValidation, Fold
+from trainer.train.preparation import Side
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 NOISE = (0.0, 0.1, 0.2, 0.4)

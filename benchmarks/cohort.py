@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from benchmarks.realistic import Vectors
 from corpus.findings import from_sides
 from corpus.records import ImageRef, Study
-from indexer.catalog import Version
+from indexer.catalog.catalog import Version
+from indexer.catalog.ledger import Done, Ledger, NewItem, NewStudy, Step, collection_of
 from indexer.index import Index
-from indexer.ledger import Done, Ledger, NewItem, NewStudy, Step, collection_of
-from indexer.payload import attribute_hash, content_hash, digest, item_payload
+from indexer.ingest.payload import attribute_hash, content_hash, digest, item_payload
 from indexer.vectors.store import Point
 
 FINGERPRINT = "f" * 64

@@ -34,13 +34,13 @@ from torch import nn
 from benchmarks.machine import describe_machine
 from benchmarks.real_folds import PLAIN, folds_parser, real_folds
 from corpus.findings import VOCABULARY, Status, Statuses, is_normal
-from trainer.comparison import paired_bootstrap, score_runs
-from trainer.config import TrainConfig
-from trainer.folds import CrossValidation, Fold
-from trainer.metrics import Scored
-from trainer.optimizer import build_optimizer, build_schedule
-from trainer.ranking import Ranking
-from trainer.scoring import HEADLINE
+from trainer.evaluation.comparison import paired_bootstrap, score_runs
+from trainer.evaluation.metrics import Scored
+from trainer.evaluation.ranking import Ranking
+from trainer.evaluation.scoring import HEADLINE
+from trainer.train.config import TrainConfig
+from trainer.train.folds import CrossValidation, Fold
+from trainer.train.optimizer import build_optimizer, build_schedule
 
 LEAVES = [*VOCABULARY.leaves, "no_finding"]
 

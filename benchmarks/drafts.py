@@ -20,21 +20,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.machine import describe_machine
-from corpus.concepts import sentence_concepts
+from corpus.language.concepts import sentence_concepts
 from corpus.phantom.scene import scene
 from corpus.records import ProblemSink, Source, Study
 from corpus.sources import open_source
 from corpus.splits import fold_of, split_of
 from corpus.truth import Truth, read_truth
 from indexer.index import Index
-from indexer.pipeline import add_source
-from retrieval.calibrating import calibrate
+from indexer.ingest.pipeline import add_source
 from retrieval.draft.baselines import BASELINES
-from retrieval.draft.drafting import draft
+from retrieval.draft.draft import draft
 from retrieval.draft.evaluation import OURS, Drafted, Drafts, draft_source, judge, per_finding
+from retrieval.reliability.fit import calibrate
 
 if TYPE_CHECKING:
-    from trainer.encoder import Encoder
+    from trainer.runtime.encoder import Encoder
 
 FORBIDDEN = re.compile(
     r"\b(?:stable|unchanged|again|persist\w*|prior|previous\w*|compar\w*|interval|earlier|since|new|newly|now|"
@@ -140,8 +140,8 @@ def print_sides(encoder: "Encoder", folder: str) -> None:
 
     Maps are believed as far as other phantoms taught, and where they turn with the film.
     """
-    from retrieval.localize.calibrating import calibrate as calibrate_maps
-    from retrieval.localize.localizing import localize
+    from retrieval.localize.localize import localize
+    from retrieval.localize.specificity.fit import calibrate as calibrate_maps
 
     asked = 0
     told: list[bool | None] = []  # right, wrong, or told of a finding that is not there
@@ -176,7 +176,9 @@ def main() -> None:
     parser.add_argument("--phantom", help="an encoder of phantoms, for the sides")
     parser.add_argument("--gallery", type=Path, help="a home that holds Open-i by this encoder, or will")
     options = parser.parse_args()
-    from trainer.encoder import Encoder  # here: a decode process reads this module, too, and needs no torch
+    from trainer.runtime.encoder import (
+        Encoder,  # here: a decode process reads this module, too, and needs no torch
+    )
 
     encoder = Encoder.load(options.encoder)
     gold = read_truth(options.data / "openi-truth" / "openi_gold_std14.csv")

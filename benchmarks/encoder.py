@@ -25,16 +25,16 @@ from torch import nn
 
 from benchmarks.machine import describe_machine
 from corpus.errors import EncoderError
-from corpus.framing import Framing
+from corpus.geometry import Framing
 from corpus.sources import open_source
 from corpus.truth import read_truth
-from trainer.config import TrainConfig, read_config
-from trainer.encoder import Encoder
-from trainer.evaluate import evaluate, evaluate_vectors
-from trainer.gallery import Encoded, encode, gather
-from trainer.loop import train
-from trainer.registry import find_architecture, find_encoder
-from trainer.towers import build_towers
+from trainer.evaluation.evaluate import evaluate, evaluate_vectors
+from trainer.evaluation.gallery import Encoded, encode, gather
+from trainer.models.registry import find_architecture, find_encoder
+from trainer.runtime.encoder import Encoder
+from trainer.train.config import TrainConfig, read_config
+from trainer.train.loop import train
+from trainer.train.towers import build_towers
 
 RECIPE = Path(__file__).resolve().parents[1] / "trainer" / "recipes" / "real.toml"
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import describe_machine
-from corpus.images import read_image
+from corpus.images.reader import read_image
 from corpus.sources import open_source
 from corpus.splits import split_of
-from retrieval.gate import MOST_PICTURES, Gate, Numbers, fit_gate, look
-from trainer.encoder import Encoder
+from retrieval.reliability.ood import MOST_PICTURES, Gate, Numbers, fit_gate, look
+from trainer.runtime.encoder import Encoder
 
 _TOGETHER = 32
 

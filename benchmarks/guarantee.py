@@ -26,13 +26,13 @@ from benchmarks.machine import describe_machine
 from corpus.records import Source
 from corpus.sources import open_source
 from indexer.index import Index
-from indexer.pipeline import add_source
-from retrieval.calibrating import search_own
-from retrieval.calibration import LEVEL, Searched, calibrate, look, marks, shared
-from retrieval.own_films import Film, own_films
+from indexer.ingest.pipeline import add_source
+from retrieval.reliability.conformal import LEVEL, Searched, calibrate, look, marks, shared
+from retrieval.reliability.fit import search_own
+from retrieval.reliability.own_images import Film, own_films
 
 if TYPE_CHECKING:
-    from trainer.encoder import Encoder
+    from trainer.runtime.encoder import Encoder
 
 PARTINGS = 100
 HITS = 10
@@ -119,7 +119,9 @@ def main() -> None:
     parser.add_argument("--phantom", default="runs/phantom")
     parser.add_argument("--homes", type=Path, help="a folder in which the two indexes are kept")
     options = parser.parse_args()
-    from trainer.encoder import Encoder  # here: a decode process reads this module, too, and needs no torch
+    from trainer.runtime.encoder import (
+        Encoder,  # here: a decode process reads this module, too, and needs no torch
+    )
 
     folder = options.homes or Path(tempfile.mkdtemp())
     try:

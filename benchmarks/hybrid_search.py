@@ -25,19 +25,19 @@ from benchmarks.machine import describe_machine
 from benchmarks.realistic import Vectors, real_vectors, spread
 from corpus.errors import UsageError
 from corpus.findings import VOCABULARY
-from corpus.labeler import labeled
+from corpus.language.labeler import labeled
+from corpus.language.sections import sentences
 from corpus.records import Report, Study
-from corpus.reports import sentences
 from corpus.sources import open_source
-from indexer.catalog import Version
-from indexer.embedding import Group, Picture, resolve
+from indexer.catalog.catalog import Version
+from indexer.catalog.ledger import FORMS, Key, KnownItem, Ledger, Step, collection_of
 from indexer.index import Index
-from indexer.ledger import FORMS, Key, KnownItem, Ledger, Step, collection_of
-from indexer.payload import digest
-from indexer.terms import document_terms
+from indexer.ingest.bm25 import document_terms
+from indexer.ingest.embedding import Group, Picture, resolve
+from indexer.ingest.payload import digest
 from indexer.vectors.store import NO_VECTOR, Point
-from retrieval.asked import read_text
-from retrieval.query import Query, Target
+from retrieval.query.intent import read_text
+from retrieval.query.query import Query, Target
 from retrieval.search import search_vector
 
 _STEP = 2_000

@@ -16,8 +16,8 @@ from rich.table import Table
 from benchmarks.cohort import FINGERPRINT, write_cohort
 from benchmarks.machine import describe_machine
 from benchmarks.realistic import Vectors, real_vectors, spread
+from indexer.catalog.ledger import collection_of
 from indexer.index import Index
-from indexer.ledger import collection_of
 
 
 @click.command()

@@ -23,23 +23,23 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
-from corpus.counterfactual import normal_films
-from corpus.counterfactual_folder import write_counterfactuals
-from corpus.marks import Marks, MaskFolder, open_marks
+from corpus.annotations import Marks, MaskFolder, open_marks
+from corpus.counterfactual.draw import normal_films
+from corpus.counterfactual.folder import write_counterfactuals
 from corpus.sources import open_source
 from corpus.splits import Split, split_of
-from retrieval.localize.calibrating import calibrate
-from retrieval.localize.calibration import Calibration
-from retrieval.localize.evaluate import measure_localizers, tabulate
-from retrieval.localize.intervals import show_mean
-from retrieval.localize.localizers import row_names
-from retrieval.localize.localizing import localize
-from retrieval.localize.refining import open_refiner
-from trainer.config import read_config
-from trainer.encoder import Encoder
-from trainer.loop import train
-from trainer.registry import find_encoder
-from trainer.seen import has_seen
+from retrieval.localize.evaluation.evaluate import measure_localizers, tabulate
+from retrieval.localize.evaluation.intervals import show_mean
+from retrieval.localize.evaluation.localizers import row_names
+from retrieval.localize.localize import localize
+from retrieval.localize.refine.refiner import open_refiner
+from retrieval.localize.specificity.calibration import Calibration
+from retrieval.localize.specificity.fit import calibrate
+from trainer.models.registry import find_encoder
+from trainer.runtime.encoder import Encoder
+from trainer.runtime.training_overlap import has_seen
+from trainer.train.config import read_config
+from trainer.train.loop import train
 
 RECIPES = Path(__file__).resolve().parents[1] / "trainer" / "recipes"
 REFUSALS = ("", "films", "present: mask", "absent: none", "shuffled: none", "random vector: none")

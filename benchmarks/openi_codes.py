@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import polars as pl
 
-from corpus.places import Degree, Side, Zone
+from corpus.language.modifiers import Degree, Side, Zone
 
 Value = TypeVar("Value")
 

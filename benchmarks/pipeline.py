@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.machine import describe_machine
 
 if TYPE_CHECKING:
-    from trainer.encoder import Encoder
+    from trainer.runtime.encoder import Encoder
 
 REAL = Path("runs/real")
 
@@ -57,8 +57,8 @@ def main(data: Path, name: str | None, count: int, films: int, cores: int, devic
 
 
 def _encoder(name: str | None, device: str) -> "Encoder":
-    from trainer.encoder import Encoder
-    from trainer.registry import find_encoder
+    from trainer.models.registry import find_encoder
+    from trainer.runtime.encoder import Encoder
 
     if name is not None or REAL.exists():
         return Encoder.load(find_encoder(name or str(REAL)), device)
@@ -102,7 +102,7 @@ def _model_alone(encoder: "Encoder", count: int) -> float:
 
 
 def _decode_alone(encoder: "Encoder", pictures: Sequence[Path], workers: int) -> float:
-    from corpus.decode_pool import DecodePool
+    from corpus.images.decode_pool import DecodePool
 
     with DecodePool(encoder.framing, workers) as pool:
         for warm in [pool.submit(str(pictures[0])) for _ in range(4 * workers)]:
@@ -119,7 +119,7 @@ def _pipeline(encoder: "Encoder", pictures: Sequence[Path], workers: int) -> flo
 
     from corpus.sources import open_source
     from indexer.index import Index
-    from indexer.pipeline import Added, Stage, add_source
+    from indexer.ingest.pipeline import Added, Stage, add_source
 
     moments: list[float] = []
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from corpus.truth import read_truth
-from trainer.checkpointing import open_run
-from trainer.config import TrainConfig, read_config
-from trainer.device import choose_device
-from trainer.folds import CrossValidation
-from trainer.preparation import prepare
+from trainer.runtime.device import choose_device
+from trainer.train.config import TrainConfig, read_config
+from trainer.train.folds import CrossValidation
+from trainer.train.preparation import prepare
+from trainer.train.state import open_run
 
 RECIPE = Path(__file__).resolve().parents[1] / "trainer" / "recipes" / "real.toml"
 FILMS, REPORTS, PAIRS = "nih-chestxray14", "openi", "covid-chestxray"

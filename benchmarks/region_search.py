@@ -24,11 +24,11 @@ from benchmarks.machine import describe_machine
 from corpus.phantom import masks, scene
 from corpus.sources.phantom import PhantomSource
 from indexer.index import Index
-from indexer.pipeline import add_source
+from indexer.ingest.pipeline import add_source
 from retrieval.localize.answer import Box
-from retrieval.query import Query
+from retrieval.query.query import Query
 from retrieval.search import search
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 TOP = 5
 GALLERY_SEED, QUERY_SEED = 21, 22

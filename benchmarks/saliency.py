@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from trainer.encoder import Encoder
+    from trainer.runtime.encoder import Encoder
 
 Result = TypeVar("Result")
 PHRASES = ("pleural effusion", "cardiomegaly", "pneumonia")
@@ -40,10 +40,10 @@ def main(data: Path, name: str, films: int, timed: int, device: str) -> None:
     """Measure and print."""
     import torch
 
-    from corpus.images import read_image
-    from retrieval.localize.maps import raw_maps
-    from trainer.encoder import Encoder
-    from trainer.registry import find_encoder
+    from corpus.images.reader import read_image
+    from retrieval.localize.saliency.maps import raw_maps
+    from trainer.models.registry import find_encoder
+    from trainer.runtime.encoder import Encoder
 
     encoder = Encoder.load(find_encoder(name), device)
     every = sorted((data / "nih-chestxray14" / "images").glob("*.png"))
@@ -94,8 +94,8 @@ def plain_loop(
     """gScoreCAM as published: one forward pass a channel. `text` (1, dim); returns (gh, gw)."""
     import torch
 
-    from retrieval.localize.gscorecam import CHANNELS, TOKEN_CHANNELS, as_masks, score_masks
-    from trainer.activations import last_map
+    from retrieval.localize.saliency.gscorecam import CHANNELS, TOKEN_CHANNELS, as_masks, score_masks
+    from trainer.runtime.activations import last_map
 
     pixels = encoder.inputs([image])
     held = last_map(encoder.model, pixels)

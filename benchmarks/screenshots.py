@@ -157,8 +157,8 @@ def _shrink(file: Path) -> None:
 
 def _train(out: Path) -> None:
     from trainer import recipes
-    from trainer.config import read_config
-    from trainer.loop import train
+    from trainer.train.config import read_config
+    from trainer.train.loop import train
 
     with as_file(files(recipes) / "phantom.toml") as recipe:
         config = read_config(recipe, {"corpus": ("phantom:700@1",)})

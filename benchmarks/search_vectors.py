@@ -21,9 +21,9 @@ from rich.table import Table
 from benchmarks.cohort import FINGERPRINT, write_cohort
 from benchmarks.machine import describe_machine
 from benchmarks.realistic import Vectors, real_vectors, spread
+from indexer.catalog.ledger import collection_of
 from indexer.index import Index
-from indexer.ledger import collection_of
-from retrieval.query import Query
+from retrieval.query.query import Query
 from retrieval.search import search_vector
 
 FILTERS = {"50 %": 50.0, "5 %": 5.0, "0.5 %": 0.5}

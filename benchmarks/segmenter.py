@@ -25,22 +25,22 @@ from rich.table import Table
 
 from benchmarks.machine import describe_machine
 from corpus.findings import VOCABULARY
-from corpus.framing import Framing
-from corpus.images import read_image
+from corpus.geometry import Framing
+from corpus.images.reader import read_image
 from corpus.phantom import masks as drawn_masks
 from corpus.phantom import scene
 from corpus.sources import open_source
 from corpus.splits import split_of
-from retrieval.localize.calibrating import calibrate
-from retrieval.localize.calibration import Calibration
-from retrieval.localize.evidence import Contrasts, measure
-from retrieval.localize.maps import scaled
-from retrieval.localize.refining import Refiner, open_refiner
-from retrieval.localize.regions import boxes_of, clean_masks
-from trainer.encoder import Encoder
-from trainer.registry import find_encoder
-from trainer.segmenter import Segmenter, Shape, canonical
-from trainer.segmenter_loop import SegmenterConfig, train_segmenter
+from retrieval.localize.refine.refiner import Refiner, open_refiner
+from retrieval.localize.refine.regions import boxes_of, clean_masks
+from retrieval.localize.saliency.maps import scaled
+from retrieval.localize.specificity.calibration import Calibration
+from retrieval.localize.specificity.evidence import Contrasts, measure
+from retrieval.localize.specificity.fit import calibrate
+from trainer.models.registry import find_encoder
+from trainer.runtime.encoder import Encoder
+from trainer.runtime.segmenter import Segmenter, Shape, canonical
+from trainer.train.segmenter_loop import SegmenterConfig, train_segmenter
 
 Mask = NDArray[np.bool_]
 

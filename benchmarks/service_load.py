@@ -147,7 +147,7 @@ def _measure(port: int, token: str, seconds: float, studies: int) -> None:
     print(f"\n{studies:,} studies, {CLIENTS} clients, {RATE:g} searches/s, {seconds:g} s each")
 
 
-PROGRAM = (sys.executable, "-c", "import sys; from retrieval.cli import main; main(sys.argv[1:])")
+PROGRAM = (sys.executable, "-c", "import sys; from similarity.cli.main import main; main(sys.argv[1:])")
 
 
 def _environment(home: Path) -> dict[str, str]:

@@ -22,8 +22,8 @@ from benchmarks.machine import describe_machine
 
 if TYPE_CHECKING:
     from retrieval.localize.answer import Box
-    from retrieval.localize.evidence import References
-    from trainer.encoder import Encoder
+    from retrieval.localize.specificity.evidence import References
+    from trainer.runtime.encoder import Encoder
 
 Masks = Mapping[str, NDArray[np.bool_]]
 
@@ -47,9 +47,9 @@ def main(
 ) -> None:
     """Measure and print."""
     from corpus.sources import open_source
-    from retrieval.localize.calibrating import calibrate
-    from trainer.encoder import Encoder
-    from trainer.registry import find_encoder
+    from retrieval.localize.specificity.fit import calibrate
+    from trainer.models.registry import find_encoder
+    from trainer.runtime.encoder import Encoder
 
     encoder = Encoder.load(find_encoder(name), device)
     table = Table(title=f"share treated rightly by {encoder.name}, on films not fitted on")
@@ -79,7 +79,7 @@ def match_phantoms(
 ) -> tuple[float, float, float]:
     """Share of pairs on the same finding in both films: ours, largest activation, random patches."""
     from corpus.phantom import masks, render, scene
-    from retrieval.localize.likeness import likeness
+    from retrieval.localize.correspondence import likeness
 
     random = np.random.default_rng(seed)
     drawn = [scene(seed, number) for number in range(8 * pairs)]
@@ -109,7 +109,7 @@ def match_phantoms(
 
 def _largest(encoder: "Encoder", films: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
     """Where, as shares of the square's sides, the last map of each film is largest over all channels."""
-    from trainer.activations import last_map
+    from trainer.runtime.activations import last_map
 
     strength = last_map(encoder.model, encoder.inputs(films)).grid.norm(dim=-1).cpu().numpy()
     return [
@@ -129,7 +129,7 @@ def _on(place: NDArray[np.float64], mask: NDArray[np.bool_]) -> bool:
 
 def _near(row: int, column: int, mask: NDArray[np.bool_]) -> bool:
     """Whether a place lies in a mask, or as near to it as the pointing game lets a maximum lie."""
-    from retrieval.localize.measure import tolerance_in_pixels
+    from retrieval.localize.evaluation.measures import tolerance_in_pixels
 
     away = float(ndimage.distance_transform_edt(~mask)[row, column])
     return away <= tolerance_in_pixels(mask.shape)

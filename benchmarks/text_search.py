@@ -31,14 +31,14 @@ from corpus.records import Study
 from corpus.sources import open_source
 from corpus.truth import Truth, read_truth
 from indexer.index import Index
-from indexer.pipeline import add_source
+from indexer.ingest.pipeline import add_source
 from retrieval.answer import Answer, Hit
-from retrieval.asked import Asked
-from retrieval.probes import Probe
-from retrieval.query import Query
+from retrieval.query.encode import Understood, understand
+from retrieval.query.intent import Asked
+from retrieval.query.probes import Probe
+from retrieval.query.query import Query
 from retrieval.search import search_all, search_understood
-from retrieval.understand import Understood, understand
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 LEAST = 3
 """Reports that answer a question in full: with fewer it is not asked."""

@@ -21,12 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
-from trainer.checkpointing import open_run
-from trainer.config import TrainConfig, read_config
-from trainer.device import choose_device
-from trainer.losses import SemanticMatchingLoss
-from trainer.preparation import prepare
-from trainer.training import Training
+from trainer.runtime.device import choose_device
+from trainer.train.config import TrainConfig, read_config
+from trainer.train.losses import SemanticMatchingLoss
+from trainer.train.preparation import prepare
+from trainer.train.run import Training
+from trainer.train.state import open_run
 
 ROUNDS, STEPS = 5, 3
 

@@ -21,7 +21,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
 from benchmarks.machine import describe_machine
-from corpus.images import read_image
+from corpus.images.reader import read_image
 
 _REPORTS = 5  # rows of the table
 

@@ -8,10 +8,10 @@ from typing import Any, get_args
 from corpus.errors import NotAdmitted, UnreadableImage
 from corpus.files import quoted
 from corpus.findings import VOCABULARY, Status
-from corpus.images import load_image
-from corpus.labeler import labeled
+from corpus.images.reader import load_image
+from corpus.language.labeler import labeled
+from corpus.language.report_languages import ReportLanguages
 from corpus.records import ImageRef, ItemState, Problem, Source, Study
-from corpus.report_languages import ReportLanguages
 from corpus.subjects import PATIENT_SOURCES, differ_by_zeros, near_equal_ids
 
 _REASONS = 10

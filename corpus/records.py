@@ -24,7 +24,7 @@ class ImageRef:
     """One picture of a study, not yet read.
 
     `location` is where its pixels come from: an absolute file path, or `phantom://SEED/NUMBER` for a
-    picture that is drawn rather than stored. `corpus.images.read_image(location)` gives the pixels.
+    picture that is drawn rather than stored. `corpus.images.reader.read_image(location)` gives the pixels.
     `item_id` is `<study_id>#<image file stem>`: unique in its study, with no folder in it. `instance_uid`:
     the SOPInstanceUID of a DICOM file, which one image bears; the index has `instance_key`, its keyed hash.
     """
@@ -58,7 +58,8 @@ class Section:
 class Report:
     """A report, cut into sections. `item_id` is `<study_id>#report`.
 
-    `language`: ISO 639-1 code of what it is written in (`corpus.language`); None where nobody looked.
+    `language`: ISO 639-1 code of what it is written in (`corpus.language.detection`); None where nobody
+    looked.
     `findings_read`: False in a language that has no lexicon: it then says nothing of findings.
     """
 

@@ -9,7 +9,7 @@ from typing import Any
 from corpus.errors import UsageError
 from corpus.files import quoted
 from corpus.findings import NO_FINDING, SUPPORT_DEVICES, VOCABULARY, Status, Statuses
-from corpus.tables import nearest, read_table
+from corpus.tables.reader import nearest, read_table
 
 _STATUS = {"1": Status.PRESENT, "0": Status.ABSENT, "true": Status.PRESENT, "false": Status.ABSENT}
 _OPENI_FILE = "CXR"  # the Open-i gold names the report of uid 1000 `CXR1000`

@@ -28,10 +28,10 @@ import sqlalchemy as sa
 
 import migrations
 from corpus.errors import HomeError, IndexingError
+from indexer.catalog.ledger import FORMS, KINDS, collection_of
+from indexer.catalog.models import Base, StudyRow
 from indexer.home import KEY_BYTES, home_error
 from indexer.index import Index
-from indexer.ledger import FORMS, KINDS, collection_of
-from indexer.models import Base, StudyRow
 from indexer.vectors.archive import read_points, write_points
 from indexer.vectors.store import VectorStore
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 from corpus.errors import EmptyIndex, FingerprintMismatch
 from corpus.settings import settings
 from indexer.addresses import qdrant_address
-from indexer.calibrations import Calibrations
-from indexer.catalog import Catalog, Version
-from indexer.database import database_url, open_database
+from indexer.catalog.calibrations import Calibrations
+from indexer.catalog.catalog import Catalog, Version
+from indexer.catalog.database import database_url, open_database
+from indexer.catalog.ledger import collection_of
 from indexer.home import Home
-from indexer.ledger import collection_of
-from indexer.patience import Patience
+from indexer.retries import Patience
 from indexer.servers import Servers
 from indexer.vectors.read_only import ReadOnlyStore
 from indexer.vectors.store import VectorStore
 
 if TYPE_CHECKING:
-    from trainer.encoder import Encoder
+    from trainer.runtime.encoder import Encoder
 
 
 class Index:
@@ -141,7 +141,7 @@ class Index:
         version = self.active_version
         with self._loading:
             if version.fingerprint not in self._encoders:
-                from trainer.encoder import Encoder  # late: takes seconds
+                from trainer.runtime.encoder import Encoder  # late: takes seconds
 
                 self._encoders.clear()  # of another version: one in memory is enough
                 encoder = Encoder.load(version.folder, settings().device)

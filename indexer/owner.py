@@ -27,10 +27,10 @@ from typing import Any
 from corpus.errors import SimilarityError
 from corpus.redaction import redacted
 from indexer.home import Home, write_private
-from indexer.vectors.edge import EdgeStore
-from indexer.vectors.owned import OwnedStore
+from indexer.vectors.edge.owned import OwnedStore
+from indexer.vectors.edge.shards import EdgeStore
+from indexer.vectors.edge.wire import pack, unpack
 from indexer.vectors.store import VectorStore
-from indexer.vectors.wire import pack, unpack
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from corpus.records import ItemState
-from indexer.catalog import Catalog
-from indexer.ledger import KINDS
+from indexer.catalog.catalog import Catalog
+from indexer.catalog.ledger import KINDS
 
 
 def status_of(home: Path, catalog: Catalog, *, failed: bool = False) -> dict[str, Any]:

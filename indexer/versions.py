@@ -2,7 +2,7 @@
 
 A second encoder's vectors are built beside the first's, in collections of their own, while searches go on
 by the first. Switching is one transaction; a search keeps the version that it began with to its end. An
-erased person leaves every version at once (`indexer.ledger`).
+erased person leaves every version at once (`indexer.catalog.ledger`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from corpus.errors import IndexingError, UsageError
 from corpus.records import ProblemSink, Study
-from indexer.catalog import Catalog, Version, chunks
+from indexer.catalog.catalog import Catalog, Version, chunks
+from indexer.catalog.ledger import KINDS, collection_of
+from indexer.catalog.models import EncoderRow, ItemRow, LedgerRow, SentenceRow
 from indexer.index import Index
-from indexer.ledger import KINDS, collection_of
-from indexer.models import EncoderRow, ItemRow, LedgerRow, SentenceRow
 
 SHORTEST_PREFIX = 4
 """Characters of a fingerprint by which a version may be named."""

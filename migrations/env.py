@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import context
 
-from indexer.models import Base
+from indexer.catalog.models import Base
 
 
 def _run(connection: sa.Connection) -> None:
@@ -18,7 +18,7 @@ def _run(connection: sa.Connection) -> None:
 
 
 def _run_on_home() -> None:
-    from indexer.database import database_url
+    from indexer.catalog.database import database_url
     from indexer.home import Home
 
     engine = sa.create_engine(database_url(Home.open()), poolclass=sa.NullPool)

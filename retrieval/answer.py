@@ -148,7 +148,8 @@ class Answer(Sequence[Hit]):
     was understood. `abstained`: whether there is nothing like the picture, None where nothing is promised.
     `reason`: why so, what is promised of the hits, or why there is none, in a sentence for the reader.
     `own_studies` are the studies of the query's own subject, newest first; they are never among the hits.
-    `notes`: what of the headers of the query's images could not be followed (`corpus.images.ImageRead`).
+    `notes`: what of the headers of the query's images could not be followed
+    (`corpus.images.reader.ImageRead`).
     """
 
     query: Mapping[str, Any]

@@ -18,11 +18,11 @@ import sqlalchemy as sa
 import migrations
 from corpus.errors import SimilarityError
 from corpus.settings import settings
-from indexer.catalog import Catalog
-from indexer.database import database_url, make_engine
+from indexer.catalog.catalog import Catalog
+from indexer.catalog.database import database_url, make_engine
+from indexer.catalog.models import TokenRow
 from indexer.home import KEY_BYTES, RESERVE_BYTES, Home
 from indexer.index import server_store
-from indexer.models import TokenRow
 from indexer.owner import connect, embedded_store
 from indexer.vectors.store import VectorStore
 

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 
 from corpus.errors import IndexingError, UsageError
 from corpus.findings import Status
-from corpus.images import content_hash
+from corpus.images.reader import content_hash
 from corpus.records import AttributeValue, Report, Section
 from corpus.redaction import redacted
+from indexer.catalog.models import ItemRow, SentenceRow, SentenceUseRow, StudyRow
 from indexer.index import Index
-from indexer.models import ItemRow, SentenceRow, SentenceUseRow, StudyRow
 from retrieval.answer import Case
 
 _MANY = 500  # parameters in one statement: SQLite's limit may be as low as 999

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from corpus.errors import SimilarityError
-from corpus.images import read_image
+from corpus.images.reader import read_image
 from retrieval.answer import Answer, Hit
-from retrieval.draft.wording import Draft
+from retrieval.draft.text import Draft
 from retrieval.localize.answer import Localization
 from retrieval.table import findings_of, snippet
 

@@ -1,8 +1,9 @@
 """The search: a query in, studies out, each with what brought it here.
 
 Filters, what a wish denies and the exclusion of the query's own subject run inside the vector store. The
-lists that come back are fused (`retrieval.rank`), judged by what the studies' findings say to what was asked
-(`retrieval.pair`), and cleared of near-duplicates; the catalog is asked for what is shown.
+lists that come back are fused (`retrieval.ranking.fusion`), judged by what the studies' findings say to what
+was asked (`retrieval.ranking.rerank`), and cleared of near-duplicates; the catalog is asked for what is
+shown.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,21 +17,21 @@ import numpy as np
 
 from corpus.errors import EmptyIndex, SimilarityError
 from indexer.index import Index
-from indexer.vectors.conditions import And, Comparison, Condition, Not
-from retrieval.abstention import promise
+from indexer.vectors.filters import And, Comparison, Condition, Not
 from retrieval.answer import Answer
-from retrieval.candidates import Candidates, find_candidates
-from retrieval.describe import Shown, describe_hits
-from retrieval.diversity import diversify
-from retrieval.duplicates import Vectors, fold
+from retrieval.hits import Shown, describe_hits
 from retrieval.localize.answer import Box
 from retrieval.lookup import Known, holds_studies, studies_by_key, studies_of
-from retrieval.pair import Judged, judge
-from retrieval.probes import Side, Vector
-from retrieval.query import Query
-from retrieval.rank import rank_studies
-from retrieval.region import find
-from retrieval.understand import Understood, understand, with_vector
+from retrieval.query.encode import Understood, understand, with_vector
+from retrieval.query.probes import Side, Vector
+from retrieval.query.query import Query
+from retrieval.query.region import find
+from retrieval.ranking.candidates import Candidates, find_candidates
+from retrieval.ranking.diversity import diversify
+from retrieval.ranking.fusion import rank_studies
+from retrieval.ranking.near_duplicates import Vectors, fold
+from retrieval.ranking.rerank import Judged, judge
+from retrieval.reliability.apply import promise
 
 DEEPER = 60
 """Studies that each list holds before lists are fused: below that place a list adds little."""

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from corpus.findings import VOCABULARY, sides
-from corpus.printing import one_line
+from corpus.printable import one_line
 from retrieval.answer import Answer, Case, Hit
 
 _SNIPPET = 160

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from corpus.sources import open_source
     from retrieval.answer import Answer, Hit
     from retrieval.localize.answer import Localization
-    from retrieval.query import Query
+    from retrieval.query.query import Query
     from similarity.encoders import load_encoder
     from similarity.images import read_image
     from similarity.index import Index
     from similarity.tasks import draft, localize
-    from trainer.encoder import Encoder
+    from trainer.runtime.encoder import Encoder
 
 __all__ = [
     "Answer",
@@ -44,11 +44,11 @@ __all__ = [
 
 _MODULES = {
     "Answer": "retrieval.answer",
-    "Encoder": "trainer.encoder",
+    "Encoder": "trainer.runtime.encoder",
     "Hit": "retrieval.answer",
     "Index": "similarity.index",
     "Localization": "retrieval.localize.answer",
-    "Query": "retrieval.query",
+    "Query": "retrieval.query.query",
     "draft": "similarity.tasks",
     "load_encoder": "similarity.encoders",
     "localize": "similarity.tasks",

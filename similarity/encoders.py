@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from trainer.encoder import Encoder
-from trainer.registry import find_encoder
+from trainer.models.registry import find_encoder
+from trainer.runtime.encoder import Encoder
 
 
 def load_encoder(name: str | Path, *, device: str = "auto", download: bool = False) -> Encoder:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.picture import Picture, picture_of, read_picture
+from retrieval.query.image import Picture, picture_of, read_picture
 
 ImageLike: TypeAlias = "str | Path | Image.Image | NDArray[Any]"
 """A file (PNG, JPEG, DICOM; `phantom://SEED/NUMBER` is drawn), an image of Pillow in any mode, or an array:

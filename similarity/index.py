@@ -10,27 +10,27 @@ from corpus.errors import UsageError
 from corpus.notices import Notices
 from corpus.records import Source
 from corpus.sources import open_source
-from corpus.table_options import TableOptions
+from corpus.tables.options import TableOptions
 from indexer.index import Index as OpenIndex
-from indexer.pipeline import Added, add_source
-from indexer.progress import counting, progress
-from indexer.reconcile import Verified
-from indexer.reconcile import verify as compare
+from indexer.ingest.pipeline import Added, add_source
+from indexer.ingest.repair import Verified
+from indexer.ingest.repair import verify as compare
 from indexer.servers import Servers
 from indexer.status import status_of
 from indexer.versions import HeldStudies
 from retrieval.answer import Answer, Case, Hit
 from retrieval.localize.answer import Box
 from retrieval.lookup import image_location
-from retrieval.query import Query, Target
+from retrieval.query.query import Query, Target
 from retrieval.search import search
 from similarity.images import ImageLike, names_image, to_picture
+from similarity.progress import counting, progress
 
 if TYPE_CHECKING:
-    from retrieval.calibrating import Calibrated
-    from retrieval.draft.wording import Draft
+    from retrieval.draft.text import Draft
     from retrieval.localize.answer import Localization
-    from trainer.encoder import Encoder
+    from retrieval.reliability.fit import Calibrated
+    from trainer.runtime.encoder import Encoder
 
 
 class Index:
@@ -327,7 +327,7 @@ class Index:
             EmptyIndex: nothing was indexed yet.
             ReadOnlyIndex: it was opened read-only.
         """
-        from retrieval.calibrating import calibrate  # late: takes seconds
+        from retrieval.reliability.fit import calibrate  # late: takes seconds
 
         with counting() if show_progress else nullcontext() as on_step:
             return calibrate(self._searched(), on_step)

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import overload
 
 from corpus.settings import settings
-from retrieval.draft.drafting import draft as make_draft
-from retrieval.draft.drafting import localizer
-from retrieval.draft.wording import Draft
+from retrieval.draft.draft import draft as make_draft
+from retrieval.draft.draft import localizer
+from retrieval.draft.text import Draft
 from retrieval.localize.answer import Localization
-from retrieval.localize.calibration import find_calibration, method_for
-from retrieval.localize.localizing import localize as ask
-from retrieval.localize.refining import open_refiner
-from retrieval.picture import IN_MEMORY, Picture
+from retrieval.localize.localize import localize as ask
+from retrieval.localize.refine.refiner import open_refiner
+from retrieval.localize.specificity.calibration import find_calibration, method_for
+from retrieval.query.image import IN_MEMORY, Picture
 from similarity.images import ImageLike, to_picture
 from similarity.index import Index
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 
 @overload

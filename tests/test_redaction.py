@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from corpus.records import ImageRef, Problem, Report, Section, Study
 from corpus.redaction import _repr
 from retrieval.answer import Answer, Case, Evidence, Hit
-from retrieval.query import Query
+from retrieval.query.query import Query
 from retrieval.service import schemas
 
 ROOMS = ("corpus", "trainer", "indexer", "retrieval")
@@ -23,10 +23,10 @@ OF_A_PATIENT = {
     "payloads", "picture", "study", "owners", "detail", "request", "case", "key", "problems",
 }  # fmt: skip
 HARMLESS = {
-    ("indexer.vectors.engine", "key"),  # of a filter field
-    ("indexer.plan", "problems"),  # numbers by kind
-    ("indexer.pipeline", "problems"),
-    ("trainer.preparation", "problems"),
+    ("indexer.vectors.qdrant_filters", "key"),  # of a filter field
+    ("indexer.ingest.plan", "problems"),  # numbers by kind
+    ("indexer.ingest.pipeline", "problems"),
+    ("trainer.train.preparation", "problems"),
 }
 SENTINEL = "PATIENT^SECRET"
 

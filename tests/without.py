@@ -35,7 +35,7 @@ def block() -> None:
 
 if __name__ == "__main__":
     block()
-    from retrieval.cli import cli
+    from similarity.cli.main import cli
 
     for words in json.loads(sys.argv[1]):
         cli.main(words, standalone_mode=False)

@@ -1,4 +1,4 @@
 """The trainer room: learns and loads encoders, and measures them. It knows no database.
 
-Importing it is cheap; `trainer.encoder` brings torch.
+Importing it is cheap; `trainer.runtime.encoder` brings torch.
 """

@@ -5,7 +5,7 @@ finding, all decided by (seed, number). For demonstrations, for tests, and for m
 """
 
 from corpus.phantom.render import SIZE, masks, organs, render
+from corpus.phantom.report import describe
 from corpus.phantom.scene import Scene, scene
-from corpus.phantom.wording import describe
 
 __all__ = ["SIZE", "Scene", "describe", "masks", "organs", "render", "scene"]

@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.phantom.frame import FILM_MM, Map, Stance, body_coordinates
 from corpus.phantom.lesions import Lung
 from corpus.phantom.markings import draw_markings
-from corpus.phantom.stance import FILM_MM, Map, Stance, body_coordinates
 
 Mask = NDArray[np.bool_]
 

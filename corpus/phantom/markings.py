@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from corpus.phantom.stance import FILM_MM, Map, Stance, to_pixels
+from corpus.phantom.frame import FILM_MM, Map, Stance, to_pixels
 
 _LEVELS = 3  # a trunk, its branches, their branches
 _POINTS = 5  # points along one vessel

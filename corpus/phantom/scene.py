@@ -19,6 +19,7 @@ import numpy as np
 from corpus.errors import UsageError
 from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses, from_sides
 from corpus.phantom.anatomy import Anatomy, draw_anatomy
+from corpus.phantom.frame import Stance
 from corpus.phantom.lesions import (
     CARDIOMEGALY,
     CONSOLIDATION,
@@ -35,7 +36,6 @@ from corpus.phantom.lesions import (
     Side,
     Zone,
 )
-from corpus.phantom.stance import Stance
 
 NORMAL_SHARE = 1 / 3
 """Share of films without any finding."""

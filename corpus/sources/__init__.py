@@ -1,6 +1,6 @@
 """Readers of the sets a corpus can come from: `open_source("openi:/data/openi")`."""
 
-from corpus.sources.opening import KINDS, open_source
-from corpus.sources.parts import ADMITTED
+from corpus.sources.common import ADMITTED
+from corpus.sources.registry import KINDS, open_source
 
 __all__ = ["ADMITTED", "KINDS", "open_source"]

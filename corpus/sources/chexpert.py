@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 from corpus.demographics import parse_age, parse_sex, parse_view
 from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, read_bytes
+from corpus.language.sections import clean_text
 from corpus.records import ImageRef, Problem, ProblemSink, Report, Section, Study, View
 from corpus.redaction import redacted
-from corpus.reports import clean_text
 from corpus.sources.chexpert_labels import LABELS, read_labels
-from corpus.sources.parts import image_ids, keep_worded, parsed, report_bad_rows
-from corpus.table_options import DEFAULT, TableOptions
-from corpus.tables import Table, read_table
+from corpus.sources.common import image_ids, keep_worded, parsed, report_bad_rows
+from corpus.tables.options import DEFAULT, TableOptions
+from corpus.tables.reader import Table, read_table
 
 NAME = "chexpert"
 TABLES = ("train.csv", "valid.csv", "test.csv")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from corpus.findings import VOCABULARY, Status, Statuses
 from corpus.records import Problem, ProblemSink
-from corpus.sources.parts import cell
+from corpus.sources.common import cell
 
 LABELS: Final = (
     "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema",

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corpus.dates import parse_date, year_of
 from corpus.demographics import parse_age, parse_modality, parse_sex, parse_view
+from corpus.language.sections import parse_report
 from corpus.records import AttributeValue, ImageRef, Problem, ProblemSink, Report, Study
-from corpus.reports import parse_report
-from corpus.sources.parts import (
+from corpus.sources.common import (
     ListedFiles,
     image_ids,
     keep_worded,
@@ -21,8 +20,9 @@ from corpus.sources.parts import (
     refuse_modality,
     report_bad_rows,
 )
-from corpus.table_options import DEFAULT, TableOptions
-from corpus.tables import Table, read_table
+from corpus.tables.dates import parse_date, year_of
+from corpus.tables.options import DEFAULT, TableOptions
+from corpus.tables.reader import Table, read_table
 
 NAME = "covid-chestxray"
 TABLE = "metadata.csv"

@@ -8,14 +8,14 @@ from datetime import date
 from itertools import combinations
 from pathlib import Path
 
-from corpus.dates import parse_date
 from corpus.demographics import parse_age, parse_sex
-from corpus.dicom import Undecodable
-from corpus.dicom_header import Header, contradicts_chest, read_header
+from corpus.dicom.file import Undecodable
+from corpus.dicom.header import Header, contradicts_chest, read_header
+from corpus.dicom.view_codes import view_of
 from corpus.files import UnreadableFile, quoted, walk
 from corpus.records import ImageRef, ItemState, Problem, ProblemSink, Report, Study
 from corpus.redaction import redacted
-from corpus.sources.parts import Value, image_ids, parsed, printable_utf8, refuse_modality
+from corpus.sources.common import Value, image_ids, parsed, printable_utf8, refuse_modality
 from corpus.sources.repeated_instances import Instance, repeated_instances
 from corpus.sources.reports_table import Films, WrittenReport, join, one_report, read_reports, tell_unjoined
 from corpus.subjects import (
@@ -28,8 +28,8 @@ from corpus.subjects import (
     read_birth_date,
     subject_key,
 )
-from corpus.table_options import DEFAULT, TableOptions
-from corpus.view_codes import view_of
+from corpus.tables.dates import parse_date
+from corpus.tables.options import DEFAULT, TableOptions
 
 NAME = "dicom"
 

@@ -8,24 +8,24 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from corpus.columns import fold, name_columns
-from corpus.dates import order_of_column, parse_date
 from corpus.demographics import parse_age, parse_modality, parse_sex, parse_view
-from corpus.dicom import Undecodable, is_dicom
-from corpus.dicom_header import read_header
+from corpus.dicom.file import Undecodable, is_dicom
+from corpus.dicom.header import read_header
 from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, quoted, read_bytes
 from corpus.findings import VOCABULARY, Status, Statuses
 from corpus.notices import Notice, NoticeSink
 from corpus.records import AttributeValue, ImageRef, Problem, ProblemSink, Sex, Study
+from corpus.sources.common import cell, image_ids, parsed, refuse_modality, report_bad_rows
 from corpus.sources.dicom import refuse_header
 from corpus.sources.listed_paths import find_listed
-from corpus.sources.parts import cell, image_ids, parsed, refuse_modality, report_bad_rows
 from corpus.sources.reports_table import one_report, report_text
-from corpus.sources.spreadsheet_damage import is_rounded
 from corpus.subjects import Patient, Subject, assign_subjects, matched_id, names_nobody
-from corpus.table_options import DEFAULT, TableOptions
-from corpus.tables import Table, nearest, read_table, require_columns
+from corpus.tables.columns import fold, name_columns
+from corpus.tables.dates import order_of_column, parse_date
+from corpus.tables.options import DEFAULT, TableOptions
+from corpus.tables.reader import Table, nearest, read_table, require_columns
+from corpus.tables.spreadsheet_damage import is_rounded
 
 NAME = "manifest"
 

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from corpus.dates import parse_date
 from corpus.demographics import parse_view
 from corpus.files import UnreadableFile
+from corpus.language.sections import parse_report
 from corpus.records import ImageRef, ItemState, Problem, ProblemSink, Report, Study
 from corpus.redaction import redacted
-from corpus.reports import parse_report
 from corpus.sources.chexpert_labels import LABELS, read_labels
-from corpus.sources.parts import cell, image_ids, keep_worded, parsed, report_bad_rows
-from corpus.table_options import DEFAULT, TableOptions
-from corpus.tables import Table, read_table, read_text
+from corpus.sources.common import cell, image_ids, keep_worded, parsed, report_bad_rows
+from corpus.tables.dates import parse_date
+from corpus.tables.options import DEFAULT, TableOptions
+from corpus.tables.reader import Table, read_table, read_text
 
 NAME = "mimic-cxr"
 METADATA = "mimic-cxr-2.*-metadata.csv"
@@ -66,8 +66,8 @@ class MimicCxrSource:
     """One study `mimic-cxr:s<study_id>` of the subject `mimic-cxr:p<subject_id>`, with what there is of it.
 
     Labels of the table are the study's findings; what its report says beside them is added where these are
-    read (`corpus.labeler.labeled`: the table's word wins). The set a study was published in is kept as the
-    attribute `published_split`.
+    read (`corpus.language.labeler.labeled`: the table's word wins). The set a study was published in is kept
+    as the attribute `published_split`.
     """
 
     folder: Path

@@ -13,9 +13,9 @@ from corpus.demographics import parse_age, parse_sex, parse_view
 from corpus.errors import CorpusError, UsageError
 from corpus.findings import NO_FINDING, Status, Statuses, from_sides
 from corpus.records import ImageRef, Problem, ProblemSink, Study
-from corpus.sources.parts import ListedFiles, image_ids, parsed, report_bad_rows
-from corpus.table_options import DEFAULT, TableOptions
-from corpus.tables import Table, read_table
+from corpus.sources.common import ListedFiles, image_ids, parsed, report_bad_rows
+from corpus.tables.options import DEFAULT, TableOptions
+from corpus.tables.reader import Table, read_table
 
 NAME = "nih-chestxray14"
 TABLES = "Data_Entry_2017*.csv"

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from corpus.demographics import parse_view
+from corpus.language.sections import clean_text
 from corpus.records import ImageRef, Problem, ProblemSink, Report, Section, Study
-from corpus.reports import clean_text
-from corpus.sources.parts import ListedFiles, image_ids, keep_worded, report_bad_rows
-from corpus.table_options import DEFAULT, TableOptions
-from corpus.tables import read_table
+from corpus.sources.common import ListedFiles, image_ids, keep_worded, report_bad_rows
+from corpus.tables.options import DEFAULT, TableOptions
+from corpus.tables.reader import read_table
 
 NAME = "openi"
 REPORTS = "indiana_reports.csv"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, read_bytes
-from corpus.images import content_hash
+from corpus.images.reader import content_hash
 from corpus.records import Problem
 from corpus.redaction import redacted
 

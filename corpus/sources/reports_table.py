@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corpus.columns import name_columns
 from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, quoted
+from corpus.language.sections import parse_report
 from corpus.notices import Notice, NoticeSink
 from corpus.records import ItemState, Problem, ProblemSink, Report
 from corpus.redaction import redacted
-from corpus.reports import parse_report
+from corpus.sources.common import cell, keep_worded, report_bad_rows
 from corpus.sources.listed_paths import find_listed
-from corpus.sources.parts import cell, keep_worded, report_bad_rows
-from corpus.sources.spreadsheet_damage import find_twin, is_rounded
-from corpus.table_options import DEFAULT, TableOptions
-from corpus.tables import nearest, read_table, read_text
+from corpus.tables.columns import name_columns
+from corpus.tables.options import DEFAULT, TableOptions
+from corpus.tables.reader import nearest, read_table, read_text
+from corpus.tables.spreadsheet_damage import find_twin, is_rounded
 
 _COLUMNS = ("report", "report_file", "accession", "study_uid", "subject_id")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 from corpus.errors import ReadOnlyIndex
-from indexer.vectors.conditions import FieldType, PayloadValue
+from indexer.vectors.filters import FieldType, PayloadValue
 from indexer.vectors.store import Form, Point, VectorStore
 
 OPENED_READ_ONLY = "the index was opened read-only: open it with read_only=False"

@@ -16,8 +16,8 @@ from qdrant_client import QdrantClient, models
 from corpus.errors import HomeError, IndexingError, SimilarityError
 from corpus.settings import settings
 from indexer.addresses import QdrantAddress
-from indexer.patience import Patience
-from indexer.vectors.conditions import (
+from indexer.retries import Patience
+from indexer.vectors.filters import (
     CASE_FIELDS,
     KEY_FIELDS,
     Condition,
@@ -25,8 +25,8 @@ from indexer.vectors.conditions import (
     PayloadValue,
     payload_key,
 )
-from indexer.vectors.engine import Bool, Clause, DateRange, Empty, NumberRange, filter_of
-from indexer.vectors.failures import KEY_SETTING, explain, timed_out
+from indexer.vectors.qdrant_filters import Bool, Clause, DateRange, Empty, NumberRange, filter_of
+from indexer.vectors.server_failures import KEY_SETTING, explain, timed_out
 from indexer.vectors.store import NO_VECTOR, Form, Hit, Point, Terms, check_points, check_query
 
 _BATCH = 256  # with 512 dimensions about 1 MB of JSON, far under the 5 MB where servers grow slow

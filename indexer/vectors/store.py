@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from corpus.errors import IndexingError
 from corpus.redaction import redacted
-from indexer.vectors.conditions import Condition, FieldType, PayloadValue
+from indexer.vectors.filters import Condition, FieldType, PayloadValue
 
 UNIT_TOLERANCE = 1e-3
 """How far from 1 the length of a vector may be: float32 rounding and float16 models pass, others do not."""

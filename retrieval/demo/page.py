@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from corpus.findings import NO_FINDING, VOCABULARY, Statuses, sides
 from corpus.redaction import redacted
 from retrieval.answer import Answer, Hit
-from retrieval.demo.pictures import inline_png
+from retrieval.demo.images import inline_png
 
 
 @dataclass(frozen=True, slots=True)

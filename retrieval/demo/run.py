@@ -8,19 +8,19 @@ from pathlib import Path
 from corpus.settings import settings
 from corpus.sources.phantom import PhantomSource
 from indexer.index import Index
-from indexer.pipeline import Added, Stage, add_source
+from indexer.ingest.pipeline import Added, Stage, add_source
 from retrieval.answer import Answer
 from retrieval.demo.page import Page, Panel, write
 from retrieval.demo.plan import Plan, own_home
 from retrieval.demo.progress import Steps, Tick
 from retrieval.demo.scores import evaluations
 from retrieval.demo.searches import Question, panel, questions
-from retrieval.query import Query
+from retrieval.query.query import Query
 from retrieval.search import search
 from trainer import recipes
-from trainer.config import TrainConfig, read_config
-from trainer.encoder import Encoder
-from trainer.loop import Progress, train
+from trainer.runtime.encoder import Encoder
+from trainer.train.config import TrainConfig, read_config
+from trainer.train.loop import Progress, train
 
 _EVALUATED = 0.5  # people evaluated on, as a share of those indexed
 

@@ -6,9 +6,9 @@ from typing import Any
 from corpus.sources.phantom import PhantomSource
 from retrieval.demo.page import Bar, Row, Scores, label
 from retrieval.demo.progress import Tick
-from trainer.encoder import Encoder
-from trainer.evaluate import evaluate_vectors
-from trainer.gallery import encode, gather
+from trainer.evaluation.evaluate import evaluate_vectors
+from trainer.evaluation.gallery import encode, gather
+from trainer.runtime.encoder import Encoder
 
 _COLUMNS = ("P@1", "P@5", "P@10", "lift@5", "nDCG@10")
 _BASELINES = {

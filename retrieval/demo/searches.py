@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from corpus.errors import UsageError
 from corpus.findings import Statuses, sides
-from corpus.labeler import label_text
+from corpus.language.labeler import label_text
 from corpus.phantom import Scene, describe, scene
 from corpus.redaction import redacted
 from indexer.index import Index
 from retrieval.answer import Answer
+from retrieval.demo.images import inline_png
 from retrieval.demo.page import Card, Panel, agreement, card_of, chips
-from retrieval.demo.pictures import inline_png
-from retrieval.query import Query
+from retrieval.query.query import Query
 from retrieval.search import search
 
 K = 5

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from corpus.findings import Statuses, present_leaves
 from corpus.records import Report, Section, Study
 from corpus.redaction import redacted
+from indexer.catalog.models import StudyRow
 from indexer.index import Index
-from indexer.models import StudyRow
 from retrieval.draft.neighbours import VOTERS, nearest
-from retrieval.probes import Vector
+from retrieval.query.probes import Vector
 
 BASELINES = ("most_frequent", "random_neighbour", "top_1")
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from corpus.findings import NO_FINDING, SUPPORT_DEVICES, VOCABULARY, Status
-from retrieval.draft.choosing import Sentence
-from retrieval.draft.voting import Vote
+from retrieval.draft.sentences import Sentence
+from retrieval.draft.votes import Vote
 
 
 def reconcile(votes: Iterable[Vote]) -> list[Vote]:

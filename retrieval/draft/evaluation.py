@@ -8,15 +8,15 @@ import numpy as np
 
 from corpus.errors import CorpusError, EvaluationError
 from corpus.findings import VOCABULARY, Status, Statuses, present_leaves
-from corpus.images import read_image
+from corpus.images.reader import read_image
 from corpus.records import Problem, Source, Study
 from corpus.redaction import redacted
 from indexer.index import Index
 from retrieval.draft.baselines import BASELINES, Copied, copy_reports, most_frequent_report
-from retrieval.draft.drafting import Localizing, draft
+from retrieval.draft.draft import Localizing, draft
 from retrieval.draft.metrics import FindingScore, Judged, difference, score_findings, score_words
-from retrieval.draft.wording import Draft
-from trainer.seen import seen_among
+from retrieval.draft.text import Draft
+from trainer.runtime.training_overlap import seen_among
 
 OURS = "draft"
 
@@ -70,7 +70,7 @@ def draft_source(
         source: the pictures, with findings by a table or by `truth`.
         truth: study_id → what it shows; replaces the source's own findings.
         gallery_truth: study_id → what a report of the index says, for the baselines; else the catalog's word.
-        localizing: as `retrieval.draft.drafting.draft` takes it.
+        localizing: as `retrieval.draft.draft.draft` takes it.
         limit: pictures at most.
         allow_seen: draft also for people the encoder learned from.
         on_progress: told how many are done.

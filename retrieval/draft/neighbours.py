@@ -11,7 +11,7 @@ from corpus.findings import Status
 from corpus.records import Study
 from corpus.redaction import redacted
 from indexer.index import Index
-from indexer.vectors.conditions import And, Comparison, Condition, Not
+from indexer.vectors.filters import And, Comparison, Condition, Not
 
 Kind = Literal["image", "report"]
 KINDS: tuple[Kind, ...] = ("image", "report")

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from corpus.dicom_geometry import Spacing
+from corpus.dicom.spacing import Spacing
 from corpus.errors import ExportError
-from corpus.hanging import AS_STORED, Hanging
+from corpus.orientation import AS_STORED, Hanging
 from retrieval.localize.answer import Localization
 
 NOTICE = "Research software. Not for diagnosis."

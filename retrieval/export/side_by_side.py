@@ -10,7 +10,7 @@ from retrieval.export.overlay import NOTICE, lettering, warmed
 from retrieval.localize.answer import Box
 
 if TYPE_CHECKING:
-    from retrieval.localize.likeness import Likeness
+    from retrieval.localize.correspondence import Likeness
 
 SIDE = 640
 """Pixels of each film's longer side as drawn."""

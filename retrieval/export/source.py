@@ -16,12 +16,12 @@ from pydicom import Dataset
 from pydicom.uid import UID
 from pydicom.valuerep import DA, TM
 
-from corpus.dicom import Undecodable, is_dicom, parse
-from corpus.dicom_elements import text_of
-from corpus.dicom_geometry import Spacing, hanging_of, lengths_of, spacing_of
+from corpus.dicom.elements import text_of
+from corpus.dicom.file import Undecodable, is_dicom, parse
+from corpus.dicom.spacing import Spacing, hanging_of, lengths_of, spacing_of
 from corpus.errors import ExportError
 from corpus.files import UnreadableFile, quoted, read_bytes
-from corpus.hanging import AS_STORED, Hanging
+from corpus.orientation import AS_STORED, Hanging
 from corpus.redaction import redacted
 from corpus.settings import settings
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.dicom_geometry import Spacing
+from corpus.dicom.spacing import Spacing
 from corpus.errors import UsageError
 from corpus.redaction import redacted
 from retrieval.export.rle import encode_runs

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.errors import ExportError
-from retrieval.export.forms import FILES, forms, render
+from retrieval.export.files import write_whole
+from retrieval.export.formats import FILES, forms, render
 from retrieval.export.overlay import png
 from retrieval.export.side_by_side import draw_pairs
 from retrieval.export.source import Source, read_source
-from retrieval.export.writing import write_whole
 from retrieval.localize.answer import Localization
-from retrieval.localize.likeness import Likeness
+from retrieval.localize.correspondence import Likeness
 
 _LONGEST_NAME = 60
 

@@ -8,13 +8,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.dicom_geometry import Spacing
+from corpus.dicom.spacing import Spacing
 from retrieval.localize.answer import Localization
-from retrieval.localize.localizing import localize
-from retrieval.localize.refining import Refiner
-from retrieval.localize.segmenting import METHOD, segment_phrases
-from trainer.encoder import Encoder
-from trainer.segmenter import Segmenter
+from retrieval.localize.localize import localize
+from retrieval.localize.refine.refiner import Refiner
+from retrieval.localize.segmentation import METHOD, segment_phrases
+from trainer.runtime.encoder import Encoder
+from trainer.runtime.segmenter import Segmenter
 
 
 class Ask(Protocol):

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from corpus.concepts import Concept, concepts
 from corpus.errors import UsageError
 from corpus.findings import VOCABULARY, Status
+from corpus.language.concepts import Concept, concepts
 from retrieval.localize.answer import Side
 
 LONGEST = 1_000

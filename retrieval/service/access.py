@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from corpus.errors import UsageError
 from corpus.redaction import redacted
-from indexer.models import SessionRow, TokenRow
+from indexer.catalog.models import SessionRow, TokenRow
 
 TOKEN_PREFIX = "sim_"
 PROXY_SKEW_SECONDS = 60

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from corpus.errors import ServerUnavailable, SimilarityError
 from corpus.settings import settings
 from retrieval.service import page, problems
-from retrieval.service.edge import Edge
+from retrieval.service.middleware import Edge
 from retrieval.service.proxies import Proxies, networks
 from retrieval.service.routes import (
     cases,

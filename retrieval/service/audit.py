@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from corpus.redaction import redacted
-from indexer.models import AuditRow, AuditStudyRow, StudyRow
+from indexer.catalog.models import AuditRow, AuditStudyRow, StudyRow
 from retrieval.service.access import Actor, in_utc
 
 

@@ -10,7 +10,7 @@ from corpus.records import ImageRef, Study
 from corpus.settings import settings
 from indexer.home import Home
 from retrieval import answer as told
-from retrieval.picture import Picture
+from retrieval.query.image import Picture
 from retrieval.service import schemas
 from retrieval.service.problems import Refused
 from retrieval.service.state import State

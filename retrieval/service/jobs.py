@@ -10,7 +10,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from corpus.redaction import redacted
-from indexer.models import JobRow
+from indexer.catalog.models import JobRow
 from retrieval.service.access import in_utc
 
 ATTEMPTS = 3

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from corpus.records import AttributeValue
 from retrieval.answer import EvidenceKind
-from retrieval.query import MOST_EXAMPLES, Target
+from retrieval.query.query import MOST_EXAMPLES, Target
 from retrieval.service.access import Role
 
 Opaque = Annotated[

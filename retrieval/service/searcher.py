@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from corpus.redaction import redacted
 from retrieval.answer import Answer
-from retrieval.query import Query
+from retrieval.query.query import Query
 
 AT_ONCE = 16
 _AHEAD = 2  # queries that are read before their turn: those that wait longer are read together

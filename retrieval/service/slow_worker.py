@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from corpus.settings import settings
 from corpus.worker import Answer, give_way
 from indexer.index import Index
-from retrieval.export.forms import Form
+from retrieval.export.formats import Form
 from retrieval.export.source import Source
-from retrieval.picture import Picture
+from retrieval.query.image import Picture
 from retrieval.service import logs
-from retrieval.service.picture_worker import png
+from retrieval.service.image_worker import png
 from retrieval.service.uploads import PICTURE
 
 if TYPE_CHECKING:
     from retrieval.localize.answer import Localization
-    from retrieval.localize.refining import Refiner
+    from retrieval.localize.refine.refiner import Refiner
 
 Method = Literal["gscorecam", "gradcam", "m2ib", "patches"]
 
@@ -83,9 +83,9 @@ def export(
     """A file of where a phrase is in a picture; `source`: of a picture that is DICOM.
 
     Raises:
-        ExportError: there is no such file of the answer, see `retrieval.export.forms.render`.
+        ExportError: there is no such file of the answer, see `retrieval.export.formats.render`.
     """
-    from retrieval.export.forms import render
+    from retrieval.export.formats import render
 
     (found,) = _localized(index, picture, [phrase], method)
     return render(form, picture.pixels, found, source, index.active_version.fingerprint)
@@ -94,8 +94,8 @@ def export(
 def _localized(
     index: Index, picture: Picture, phrases: Sequence[str], method: Method | None
 ) -> "list[Localization]":
-    from retrieval.localize.calibration import method_for
-    from retrieval.localize.localizing import localize as find
+    from retrieval.localize.localize import localize as find
+    from retrieval.localize.specificity.calibration import method_for
 
     by = method_for(index.active_version.fingerprint, method)
     return find(index.encoder, picture.pixels, phrases, method=by, refine=_refiner(), spacing=picture.spacing)
@@ -104,14 +104,14 @@ def _localized(
 @cache
 def _refiner() -> "Refiner | None":
     """What follows the edges of masks here: opened once, for a checkpoint takes seconds."""
-    from retrieval.localize.refining import open_refiner
+    from retrieval.localize.refine.refiner import open_refiner
 
     return open_refiner(None, settings().device)
 
 
 def likeness(index: Index, pixels: NDArray[np.float32], other: NDArray[np.float32]) -> dict[str, Any]:
     """What of one picture is like what of another."""
-    from retrieval.localize import likeness as matching
+    from retrieval.localize import correspondence as matching
 
     alike = matching.likeness(index.encoder, pixels, other)
     return {
@@ -124,7 +124,7 @@ def likeness(index: Index, pixels: NDArray[np.float32], other: NDArray[np.float3
 
 def draft(index: Index, picture: Picture, k: int, where: str | None) -> dict[str, Any]:
     """A draft as the contract tells it, and as `text`."""
-    from retrieval.draft import drafting
+    from retrieval.draft import draft as drafting
 
     shows = drafting.localizer(index)
     made = drafting.draft(index, PICTURE, k=k, where=where, localizing=shows, picture=picture)

@@ -6,24 +6,24 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from corpus.settings import settings
-from indexer.catalog import Catalog
-from indexer.database import open_database
+from indexer.catalog.catalog import Catalog
+from indexer.catalog.database import open_database
 from indexer.home import Home
 from indexer.index import Index, server_store
 from indexer.owner import owned_store
 from indexer.vectors.store import VectorStore
 from retrieval.answer import Answer
-from retrieval.query import Query
+from retrieval.query.query import Query
 from retrieval.service.access import Tokens
 from retrieval.service.audit import Audit
-from retrieval.service.edge import Metrics
+from retrieval.service.images import PicturePool
+from retrieval.service.job_runner import Runner
 from retrieval.service.jobs import Jobs
 from retrieval.service.limits import RateLimit
-from retrieval.service.pictures import PicturePool
+from retrieval.service.middleware import Metrics
 from retrieval.service.readiness import Readiness
-from retrieval.service.runner import Runner
 from retrieval.service.searcher import Searcher
-from retrieval.service.slow import SlowLane
+from retrieval.service.slow_lane import SlowLane
 from retrieval.service.thumbnails import Thumbnails
 
 _FAILURES_A_MINUTE = 30

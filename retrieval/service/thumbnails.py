@@ -4,8 +4,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from indexer.embedding import stamp_of
-from retrieval.service.pictures import Shown
+from indexer.ingest.embedding import stamp_of
+from retrieval.service.images import Shown
 
 _MOST_BYTES = 64 << 20
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from corpus.assertions import locate, read_sentence
 from corpus.findings import Status
-from corpus.labeler import label_text
-from corpus.phrases import words
-from corpus.reports import split_sentences
+from corpus.language.assertion import locate, read_sentence
+from corpus.language.labeler import label_text
+from corpus.language.phrases import words
+from corpus.language.sections import split_sentences
 
 P, A, U = Status.PRESENT, Status.ABSENT, Status.UNCERTAIN
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.affirmed import affirmed_text
-from corpus.labeler import label_text
-from corpus.phrases import words
-from corpus.reports import parse_report
+from corpus.language.affirmed import affirmed_text
+from corpus.language.labeler import label_text
+from corpus.language.phrases import words
+from corpus.language.sections import parse_report
 
 
 @pytest.mark.parametrize(

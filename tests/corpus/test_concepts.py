@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.labeler import half, read_reports
-from corpus.concepts import MIDLINE, UNGRADED, Concept, concepts, report_concepts, sentence_concepts
 from corpus.findings import NO_FINDING, VOCABULARY, Status
-from corpus.labeler import label_report
+from corpus.language.concepts import MIDLINE, UNGRADED, Concept, concepts, report_concepts, sentence_concepts
+from corpus.language.labeler import label_report
+from corpus.language.modifiers import WITHIN, Degree, Side, Zone
+from corpus.language.sections import sentences
 from corpus.phantom import Scene, describe, scene
-from corpus.phantom.wording import size_word
-from corpus.places import WITHIN, Degree, Side, Zone
+from corpus.phantom.report import size_word
 from corpus.records import Report, Section
-from corpus.reports import sentences
 
 P, A, U = Status.PRESENT, Status.ABSENT, Status.UNCERTAIN
 EFFUSION, ATELECTASIS, OPACITY = "pleural_effusion", "atelectasis", "lung_opacity"

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
-from retrieval.cli import cli, main
+from similarity.cli.main import cli, main
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "docs" / "contracts"
 

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from corpus.counterfactual import LUNG_TO_MEDIASTINUM, NormalFilm, drawn_scene, moved, normal_films
-from corpus.dicom_geometry import Spacing
+from corpus.annotations import MaskFolder
+from corpus.counterfactual.draw import LUNG_TO_MEDIASTINUM, NormalFilm, drawn_scene, moved, normal_films
+from corpus.counterfactual.lungs import find_lungs
+from corpus.dicom.spacing import Spacing
 from corpus.errors import CorpusError
 from corpus.findings import is_normal, present_leaves
-from corpus.labeler import labeled
-from corpus.lungs import find_lungs
-from corpus.marks import MaskFolder
+from corpus.language.labeler import labeled
 from corpus.phantom import Scene, organs, render, scene
 from corpus.phantom.lesions import CARDIOMEGALY, CONSOLIDATION, EFFUSION, NODULE, PNEUMOTHORAX, Lesion
 from corpus.records import Problem
 from corpus.sources import open_source
 from corpus.sources.phantom import PhantomSource
 from corpus.splits import fold_of, split_of
-from retrieval.cli import cli
+from similarity.cli.main import cli
 
 
 def bodies(count: int) -> list[Scene]:

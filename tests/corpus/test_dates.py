@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.dates import known_date_format, order_of_column, parse_date
 from corpus.errors import CorpusError, UsageError
 from corpus.records import Problem, Study
 from corpus.sources import open_source
-from corpus.table_options import TableOptions
+from corpus.tables.dates import known_date_format, order_of_column, parse_date
+from corpus.tables.options import TableOptions
 
 TODAY = date(2026, 7, 1)
 

@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.cli import corpus
-from corpus.deidentify import BLANK, deidentified, deidentify, find_identifiers
+from corpus.language.deidentify import BLANK, deidentified, deidentify, find_identifiers
 from corpus.records import Report, Section, Study
 from corpus.sources import open_source
+from similarity.cli.corpus import corpus
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "contracts" / "corpus-deidentify.schema.json"
 

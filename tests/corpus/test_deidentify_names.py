@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from corpus.deidentify import BLANK, deidentify, find_identifiers
+from corpus.language.deidentify import BLANK, deidentify, find_identifiers
 
 TITLES = """
 Dr.;Dr;Prof.;Mr.;Mrs.;Ms.;Miss;Sir;Rev.;Sister;Nurse;Professor;Doctor;Prof. Dr.;Prof. Dr. med.

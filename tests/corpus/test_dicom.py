@@ -26,10 +26,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from corpus.dicom import Undecodable, decode, is_dicom, parse, render
-from corpus.dicom_display import apply_voi, apply_window, to_grey
+from corpus.dicom.display import apply_voi, apply_window, to_grey
+from corpus.dicom.file import Undecodable, decode, is_dicom, parse, render
 from corpus.errors import UnreadableImage
-from corpus.images import read_image
+from corpus.images.reader import read_image
 
 RAMP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
 ANY_FILM = hnp.arrays(np.uint16, (16, 16), elements=st.integers(0, 4095)).filter(lambda a: a.min() < a.max())

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from corpus.dicom_geometry import Spacing, hanging_of, spacing_of
-from corpus.hanging import AS_STORED, Hanging
-from corpus.images import load_content, load_image, read_image
+from corpus.dicom.spacing import Spacing, hanging_of, spacing_of
+from corpus.images.reader import load_content, load_image, read_image
+from corpus.orientation import AS_STORED, Hanging
 
 FILM = (np.arange(40 * 24).reshape(40, 24) * 4).astype(np.uint16)
 SHOWN = {"WindowCenter": 2000, "WindowWidth": 4000}

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.encodings import decode, known_encoding
 from corpus.errors import UsageError
 from corpus.notices import Notice
 from corpus.records import Problem, Study
 from corpus.sources import open_source
-from corpus.table_options import TableOptions
-from corpus.tables import read_table, read_text
+from corpus.tables.encodings import decode, known_encoding
+from corpus.tables.options import TableOptions
+from corpus.tables.reader import read_table, read_text
 
 SENTENCES = {
     "cp932": ["右下肺野に浸潤影を認める。胸水なし。", "心拡大あり。", "胸部X線写真。①肺野に異常所見なし。"],

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.framing import Framing
+from corpus.geometry import Framing
 
 SIDES = st.integers(16, 400)
 

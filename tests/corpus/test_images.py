@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from corpus.images import content_hash, hash_pixels, load_image, read_image
+from corpus.images.reader import content_hash, hash_pixels, load_image, read_image
 
 SIDES = st.integers(16, 40)
 
@@ -155,7 +155,7 @@ def test_a_phantom_is_drawn_where_a_file_is_read() -> None:
 
 def test_reading_pictures_and_sources_imports_no_model_and_no_database() -> None:
     code = (
-        "import sys, json, corpus.images, corpus.sources, corpus.sources.dicom, corpus.sources.manifest;"
+        "import sys, json, corpus.images.reader, corpus.sources.dicom, corpus.sources.manifest;"
         "print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
     )
     loaded = set(

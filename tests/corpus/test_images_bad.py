@@ -19,7 +19,7 @@ from PIL import Image
 
 from corpus import files
 from corpus.errors import NotAdmitted, UnreadableImage
-from corpus.images import read_image
+from corpus.images.reader import read_image
 from corpus.settings import settings as corpus_settings
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)

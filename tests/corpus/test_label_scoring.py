@@ -6,7 +6,7 @@ import pytest
 
 from corpus.errors import CorpusError
 from corpus.findings import Status, from_sides
-from corpus.label_scoring import score_labels
+from corpus.language.label_scores import score_labels
 from corpus.truth import Truth, read_truth
 
 

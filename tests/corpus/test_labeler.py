@@ -16,7 +16,7 @@ from benchmarks.labeler import (
     score_half,
 )
 from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses, from_sides
-from corpus.labeler import label_report, label_sentence, label_text, labeled
+from corpus.language.labeler import label_report, label_sentence, label_text, labeled
 from corpus.records import Report, Section, Study
 
 P, A, U = Status.PRESENT, Status.ABSENT, Status.UNCERTAIN

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.concepts import concepts
 from corpus.findings import NO_FINDING, Status
-from corpus.forms import fill_form
-from corpus.labeler import label_text
-from corpus.reports import parse_report, sentences
+from corpus.language.concepts import concepts
+from corpus.language.forms import fill_form
+from corpus.language.labeler import label_text
+from corpus.language.sections import parse_report, sentences
 from tests.corpus.statuses import A, P, U, assert_says
 
 PTX, EFF, CONS = "pneumothorax", "pleural_effusion", "consolidation"

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus.findings import NO_FINDING, VOCABULARY, Status
-from corpus.labeler import label_text
+from corpus.language.labeler import label_text
 
 NAMES = {
     "enlarged_cardiomediastinum": "mediastinal widening",

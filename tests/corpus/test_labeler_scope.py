@@ -3,7 +3,7 @@
 import pytest
 
 from corpus.findings import NO_FINDING, Status
-from corpus.labeler import label_text
+from corpus.language.labeler import label_text
 from tests.corpus.statuses import A, P, U, assert_says
 
 PTX, EFF, CONS = "pneumothorax", "pleural_effusion", "consolidation"

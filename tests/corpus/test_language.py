@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from corpus import language
 from corpus.errors import UsageError
 from corpus.findings import Status
-from corpus.labeler import label_report, label_sentence, label_text, labeled
-from corpus.language import detect, lexicons
+from corpus.language import detection as language
+from corpus.language.detection import detect, lexicons
+from corpus.language.labeler import label_report, label_sentence, label_text, labeled
+from corpus.language.sections import parse_report, sentences, split_sentences
 from corpus.records import Study
-from corpus.reports import parse_report, sentences, split_sentences
 from corpus.settings import settings
 from corpus.sources import open_source
 

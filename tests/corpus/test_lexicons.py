@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from corpus.affirmed import affirmed_text
-from corpus.concepts import concepts
-from corpus.cues import Cue, Side
 from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses
-from corpus.labeler import label_report, label_text
-from corpus.language import lexicon_of, lexicons
-from corpus.reports import parse_report, split_sentences
+from corpus.language.affirmed import affirmed_text
+from corpus.language.concepts import concepts
+from corpus.language.detection import lexicon_of, lexicons
+from corpus.language.labeler import label_report, label_text
+from corpus.language.sections import parse_report, split_sentences
+from corpus.language.triggers import Cue, Side
 
 P, A, U = Status.PRESENT, Status.ABSENT, Status.UNCERTAIN
 PTX, EFF = "pneumothorax", "pleural_effusion"

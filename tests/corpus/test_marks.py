@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from corpus.annotations import BoxTable, MaskFolder, PhantomMarks, box_mask, open_marks
 from corpus.errors import CorpusError, UsageError
-from corpus.marks import BoxTable, MaskFolder, PhantomMarks, box_mask, open_marks
 from corpus.phantom import masks, scene
 from corpus.records import Problem
 

@@ -8,10 +8,10 @@ from click.testing import CliRunner, Result
 
 from corpus.errors import CorpusError, UsageError
 from corpus.findings import NO_FINDING, VOCABULARY, Finding, Status, Vocabulary
-from corpus.labeler import labeled
-from corpus.metamap import Document, read_metamap
+from corpus.language.labeler import labeled
+from corpus.language.metamap import Document, read_metamap
 from corpus.records import Report, Section, Study
-from retrieval.cli import cli
+from similarity.cli.main import cli
 
 P, A = Status.PRESENT, Status.ABSENT
 

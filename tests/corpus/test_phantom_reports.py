@@ -10,7 +10,7 @@ import pytest
 
 from corpus.errors import UsageError
 from corpus.findings import Status
-from corpus.labeler import label_report
+from corpus.language.labeler import label_report
 from corpus.phantom import Scene, describe, masks, scene
 from corpus.phantom.lesions import CARDIOMEGALY
 from corpus.records import Problem, Study

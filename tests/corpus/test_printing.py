@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.printing import one_line, spelled_bytes, spelled_duration
+from corpus.printable import one_line, spelled_bytes, spelled_duration
 
 
 @given(st.text())

@@ -11,9 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from corpus.errors import CorpusError
-from corpus.quoting import find_broken_quote, is_strict
 from corpus.sources import open_source
-from corpus.tables import read_table
+from corpus.tables.quotes import find_broken_quote, is_strict
+from corpus.tables.reader import read_table
 
 SEPARATORS = [",", ";", "\t", "|"]
 

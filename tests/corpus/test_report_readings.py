@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from corpus.concepts import report_concepts
 from corpus.findings import NO_FINDING, Status
-from corpus.labeler import label_report, label_text
+from corpus.language.concepts import report_concepts
+from corpus.language.labeler import label_report, label_text
+from corpus.language.sections import parse_report, sentences
 from corpus.records import Report
-from corpus.reports import parse_report, sentences
 from tests.corpus.statuses import A, P, U
 
 PTX, EFF = "pneumothorax", "pleural_effusion"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corpus.language.sections import parse_report, sentences, split_sentences
 from corpus.records import Report, Section
-from corpus.reports import parse_report, sentences, split_sentences
 
 
 def _sections(text: str) -> dict[str, str]:

@@ -10,11 +10,11 @@ from click.testing import CliRunner, Result
 
 from corpus.errors import CorpusError
 from corpus.findings import VOCABULARY
-from corpus.labeler import LABELER_VERSION
-from corpus.sentence_table import tabulate_sentences, write_table
+from corpus.language.labeler import LABELER_VERSION
+from corpus.language.sentence_table import tabulate_sentences, write_table
 from corpus.sources import open_source
 from corpus.sources.phantom import PhantomSource
-from retrieval.cli import cli, main
+from similarity.cli.main import cli, main
 
 CONTRACTS = Path(__file__).parents[2] / "docs" / "contracts"
 STATUSES = {"present", "absent", "uncertain", "unmentioned"}

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from corpus.errors import UsageError
-from retrieval.cli import cli
+from similarity.cli.main import cli
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "docs" / "contracts"
 COMMANDS = [

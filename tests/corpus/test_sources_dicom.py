@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from corpus.deidentify import deidentify
 from corpus.errors import CorpusError
-from corpus.images import read_image
+from corpus.images.reader import read_image
+from corpus.language.deidentify import deidentify
 from corpus.records import Problem, Study
 from corpus.sources import open_source
 from corpus.subjects import key_of

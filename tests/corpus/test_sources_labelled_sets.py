@@ -7,11 +7,11 @@ import pytest
 
 from corpus.errors import CorpusError
 from corpus.findings import Status, sides
-from corpus.labeler import labeled
+from corpus.language.labeler import labeled
 from corpus.records import Problem, Study
 from corpus.sources import open_source
 from corpus.sources.chexpert_labels import LABELS
-from corpus.tables import read_table
+from corpus.tables.reader import read_table
 
 P, A, U = Status.PRESENT, Status.ABSENT, Status.UNCERTAIN
 HEADER = ",".join(("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *LABELS)) + "\n"

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.dates import parse_date
 from corpus.demographics import parse_age, parse_modality, parse_sex, parse_view
-from corpus.encodings import decode
 from corpus.errors import CorpusError
 from corpus.findings import Status, sides
 from corpus.records import Problem, Study
 from corpus.sources import open_source
-from corpus.tables import read_table
+from corpus.tables.dates import parse_date
+from corpus.tables.encodings import decode
+from corpus.tables.reader import read_table
 
 
 def read(path: Path, **options: object) -> tuple[dict[str, Study], list[Problem]]:

@@ -8,9 +8,9 @@ import pytest
 from corpus.notices import Notice
 from corpus.records import Problem, Study
 from corpus.sources import open_source
-from corpus.sources.spreadsheet_damage import find_twin, is_rounded
-from corpus.table_options import TableOptions
-from corpus.tables import read_table
+from corpus.tables.options import TableOptions
+from corpus.tables.reader import read_table
+from corpus.tables.spreadsheet_damage import find_twin, is_rounded
 
 
 def read(folder: Path, text: str) -> tuple[dict[str, Study], list[tuple[str, str]]]:

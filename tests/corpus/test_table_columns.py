@@ -8,7 +8,7 @@ from corpus.errors import CorpusError
 from corpus.notices import Notice
 from corpus.records import Problem, Study
 from corpus.sources import open_source
-from corpus.table_options import TableOptions
+from corpus.tables.options import TableOptions
 
 
 def read(folder: Path, text: str) -> tuple[list[Study], list[Notice]]:

@@ -4,7 +4,7 @@ import pytest
 from pydicom.sr.codedict import codes
 
 from corpus.demographics import parse_view
-from corpus.view_codes import ViewCode, view_of
+from corpus.dicom.view_codes import ViewCode, view_of
 
 
 @pytest.mark.parametrize(

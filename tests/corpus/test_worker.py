@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from corpus.decode_pool import DecodePool
-from corpus.decoding import Decoded
 from corpus.errors import WorkerNotStarted
-from corpus.framing import Framing
+from corpus.geometry import Framing
+from corpus.images.decode_pool import DecodePool
+from corpus.images.decoder import Decoded
 from corpus.worker import NICENESS, Answer, TookTooLong, WorkerProcess, give_way
 from tests.waiting import DEADLINE_SECONDS, eventually
 
@@ -148,7 +148,7 @@ def test_a_worker_ends_with_the_process_that_started_it_also_amid_a_task() -> No
 
 def test_the_decode_process_imports_neither_torch_nor_a_database() -> None:
     told = subprocess.run(
-        [sys.executable, "-c", "import sys, corpus.decoding; print(*sys.modules)"],
+        [sys.executable, "-c", "import sys, corpus.images.decoder; print(*sys.modules)"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

@@ -9,13 +9,13 @@ from playwright.sync_api import Browser, expect
 from corpus.settings import settings
 from corpus.sources import open_source
 from indexer.index import Index
-from indexer.pipeline import add_source
+from indexer.ingest.pipeline import add_source
 from retrieval.service.access import Role, Tokens
 from tests.encoders import build_tiny_encoder
 from tests.end_to_end.reading_room import ask, case
 from tests.end_to_end.reverse_proxy import proxying
 from tests.end_to_end.served import serving
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 COHORT = "phantom:6@4"
 BELOW = "/ward/similar"

@@ -18,13 +18,13 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from corpus.phantom import scene
 from corpus.sources import open_source
 from indexer.index import Index
-from indexer.pipeline import add_source
+from indexer.ingest.pipeline import add_source
 from retrieval.service.access import Role, Tokens
 from tests.encoders import build_tiny_encoder
 from tests.end_to_end.reading_room import ask, case, draw, expect_coloured, give
 from tests.end_to_end.served import serving
 from tests.waiting import eventually
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 COHORT = "phantom:44@5"
 

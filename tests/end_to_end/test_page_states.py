@@ -17,15 +17,15 @@ import sqlalchemy as sa
 from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
-from corpus.images import read_image
+from corpus.images.reader import read_image
 from corpus.settings import settings
 from corpus.sources import open_source
 from indexer.index import Index
-from indexer.pipeline import add_source
-from indexer.removal import remove_study
+from indexer.ingest.pipeline import add_source
+from indexer.ingest.removal import remove_study
 from indexer.versions import HeldStudies, activate
-from retrieval.calibration import Guarantee
-from retrieval.gate import REFUSAL, Gate
+from retrieval.reliability.conformal import Guarantee
+from retrieval.reliability.ood import REFUSAL, Gate
 from retrieval.service.access import Role, Tokens
 from tests.encoders import build_tiny_encoder
 from tests.end_to_end.reading_room import ask, case, draw, expect_coloured, give
@@ -33,7 +33,7 @@ from tests.end_to_end.served import serving
 from tests.indexer.postgres import fresh_database, postgres_server
 from tests.retrieval.service.test_bad_input import huge_png
 from tests.waiting import DEADLINE_SECONDS
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 COHORT = "phantom:30@5"
 SHOTS = os.environ.get("PAGE_SHOTS")

@@ -10,7 +10,7 @@ import yaml
 from click.testing import CliRunner
 
 from corpus.settings import Settings
-from retrieval.cli import cli
+from similarity.cli.main import cli
 from tests.end_to_end.conftest import SIMILARITY, runner
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from indexer.database import open_database
+from indexer.catalog.database import open_database
 from indexer.home import Home
 from retrieval.service.access import Role, Tokens
 from tests.end_to_end.served import serving

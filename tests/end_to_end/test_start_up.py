@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.cli import COMMANDS
+from similarity.cli.main import COMMANDS
 from tests.end_to_end.conftest import SIMILARITY
 
 HEAVY = {
@@ -23,7 +23,7 @@ AT_MOST = 450
 def test_help_imports_nothing_heavy(words: tuple[str, ...], tmp_path: Path) -> None:
     script = (
         "import sys\n"
-        "from retrieval.cli import cli\n"
+        "from similarity.cli.main import cli\n"
         f"try: cli.main([*{words!r}, '--help'], prog_name='similarity')\n"
         "except SystemExit as left: assert not left.code, left.code\n"
         "print(*sys.modules, file=sys.stderr)\n"

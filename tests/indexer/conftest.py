@@ -11,7 +11,7 @@ from indexer.vectors.store import VectorStore
 from tests.encoders import build_tiny_encoder
 from tests.indexer.postgres import fresh_database, postgres_server
 from tests.indexer.stores import KINDS, open_store
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 
 def _folder() -> Iterator[Path]:

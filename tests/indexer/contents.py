@@ -4,9 +4,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from indexer.catalog.ledger import KINDS
+from indexer.catalog.models import LedgerRow
 from indexer.index import Index
-from indexer.ledger import KINDS
-from indexer.models import LedgerRow
 from indexer.vectors.store import Point
 
 

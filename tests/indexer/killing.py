@@ -21,9 +21,9 @@ def main() -> None:
     import alembic.command  # noqa: F401 - what a run imports late is imported here, once
     import torch
 
-    import indexer.vectors.edge  # noqa: F401
-    from indexer import pipeline
-    from trainer.encoder import Encoder
+    import indexer.vectors.edge.shards  # noqa: F401
+    from indexer.ingest import pipeline
+    from trainer.runtime.encoder import Encoder
 
     torch.set_num_threads(1)  # no pool of threads that a fork would lose
     pipeline.STEP_PICTURES = STEP
@@ -71,7 +71,7 @@ def index_source(job: dict[str, Any], encoder: Any, tell: int) -> None:
     """One run; it kills itself at the stage and step that the job names."""
     from corpus.sources import open_source
     from indexer.index import Index
-    from indexer.pipeline import Added, Stage, add_source
+    from indexer.ingest.pipeline import Added, Stage, add_source
 
     seen = 0
 

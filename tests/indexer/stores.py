@@ -9,8 +9,8 @@ from qdrant_client import QdrantClient
 
 from indexer.home import Home
 from indexer.owner import embedded_store, owned_store
-from indexer.vectors.edge import EdgeStore
-from indexer.vectors.owned import OwnedStore
+from indexer.vectors.edge.owned import OwnedStore
+from indexer.vectors.edge.shards import EdgeStore
 from indexer.vectors.server import ServerStore
 from indexer.vectors.store import VectorStore
 

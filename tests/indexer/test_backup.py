@@ -16,16 +16,16 @@ from corpus.errors import HomeError, IndexingError
 from corpus.settings import settings
 from corpus.sources import open_source
 from indexer.backup import back_up, check, restore
-from indexer.backup_cli import backup
+from indexer.catalog.models import Base
 from indexer.home import Home
 from indexer.index import Index
-from indexer.models import Base
+from indexer.ingest.pipeline import add_source
+from indexer.ingest.repair import verify
 from indexer.owner import owned_store
-from indexer.pipeline import add_source
-from indexer.reconcile import verify
+from similarity.cli.backup import backup
 from tests.indexer.cases import cohort
 from tests.indexer.postgres import fresh_database
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "contracts" / "backup.schema.json"
 

@@ -18,14 +18,14 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from corpus.decode_pool import DecodePool
-from corpus.decoding import Decoded, Undecoded
 from corpus.errors import CorpusError, EmptyIndex, IndexInUse, SimilarityError
-from corpus.framing import Framing
+from corpus.geometry import Framing
+from corpus.images.decode_pool import DecodePool
+from corpus.images.decoder import Decoded, Undecoded
 from corpus.settings import settings
 from indexer.home import Home
 from indexer.index import Index
-from retrieval.cli import cli
+from similarity.cli.main import cli
 from tests.corpus.conftest import dicom_of
 from tests.indexer.cases import case, cohort, draw, write_manifest
 from tests.waiting import DEADLINE_SECONDS
@@ -168,7 +168,7 @@ def test_a_file_size_limit_that_is_reached_is_one_line(
     source = cohort(tmp_path / "cases", 4)
     script = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
-        "from retrieval.cli import main; main(sys.argv[1:])"
+        "from similarity.cli.main import main; main(sys.argv[1:])"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, "index", "add", source, "--encoder", str(encoder_folder)],

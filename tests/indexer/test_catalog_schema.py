@@ -13,9 +13,9 @@ from alembic.script import ScriptDirectory
 import migrations
 from corpus.errors import HomeError, IndexingError
 from corpus.settings import settings
-from indexer.database import database_url, open_database
+from indexer.catalog.database import database_url, open_database
+from indexer.catalog.models import Base
 from indexer.home import Home
-from indexer.models import Base
 
 
 def test_the_migrations_make_what_the_models_say(database: str) -> None:

@@ -13,26 +13,26 @@ from alembic import command
 from alembic.config import Config
 
 import migrations
-from corpus.dicom_header import parse_header
+from corpus.dicom.header import parse_header
 from corpus.records import Problem
 from corpus.sources import open_source
 from corpus.sources.dicom import patient_of
 from corpus.subjects import key_of
-from indexer.catalog import Catalog
-from indexer.database import database_url, make_engine, open_database
+from indexer.catalog.catalog import Catalog
+from indexer.catalog.database import database_url, make_engine, open_database
+from indexer.catalog.models import StudyRow
 from indexer.home import Home
-from indexer.identity import subjects_of
 from indexer.index import Index
-from indexer.models import StudyRow
-from indexer.pipeline import Added, add_source
-from indexer.reconcile import verify
-from indexer.removal import remove_subject
+from indexer.ingest.pipeline import Added, add_source
+from indexer.ingest.removal import remove_subject
+from indexer.ingest.repair import verify
+from indexer.ingest.subject_identity import subjects_of
 from indexer.versions import HeldStudies
-from retrieval.query import Query
+from retrieval.query.query import Query
 from retrieval.search import search
-from retrieval.service.pictures import PicturePool
+from retrieval.service.images import PicturePool
 from tests.corpus.conftest import dicom_of
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 NORTH = {"PatientID": "1001", "PatientSex": "M", "PatientBirthDate": "19500102"}
 SOUTH = {"PatientID": "1001", "PatientSex": "M", "PatientBirthDate": "19610304"}

@@ -10,19 +10,19 @@ from PIL import Image
 
 from corpus.errors import FingerprintMismatch
 from corpus.sources import open_source
-from indexer import pipeline
+from indexer.catalog.models import ItemRow, LedgerRow, SentenceRow, TombstoneRow
 from indexer.home import CACHE
 from indexer.index import Index
-from indexer.models import ItemRow, LedgerRow, SentenceRow, TombstoneRow
-from indexer.pipeline import Added, Stage, Stopped, add_source
-from indexer.reconcile import verify
-from indexer.removal import remove_study, remove_subject
-from indexer.vectors.conditions import Comparison, FieldType
+from indexer.ingest import pipeline
+from indexer.ingest.pipeline import Added, Stage, Stopped, add_source
+from indexer.ingest.removal import remove_study, remove_subject
+from indexer.ingest.repair import verify
+from indexer.vectors.filters import Comparison, FieldType
 from indexer.vectors.store import Point
 from tests.encoders import build_tiny_encoder
 from tests.indexer.cases import PHRASES, case, cohort, draw, write_manifest
 from tests.indexer.contents import contents
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -47,7 +47,7 @@ def test_a_cohort_goes_in_and_is_found_again(home: Path, tmp_path: Path, encoder
         assert (study.age, study.date) == (30, "2020-01-03")
         assert index.catalog.filter_fields()["scanner"] is FieldType.KEYWORD
         assert index.catalog.filter_fields()["kvp"] is FieldType.NUMBER
-        from corpus.images import read_image
+        from corpus.images.reader import read_image
 
         vector = encoder.encode_images([read_image(study.images[0].location)])[0]
         (hit,) = index.store.search(index.collection("image"), vector, 1)

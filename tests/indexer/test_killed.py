@@ -14,7 +14,7 @@ import pytest
 
 from indexer.home import Home
 from indexer.index import Index
-from indexer.reconcile import verify
+from indexer.ingest.repair import verify
 from tests.indexer.cases import cohort
 from tests.indexer.contents import contents
 from tests.waiting import DEADLINE_SECONDS

@@ -17,14 +17,14 @@ from corpus.settings import settings
 from corpus.sources import open_source
 from indexer.home import Home
 from indexer.index import Index
+from indexer.ingest.pipeline import Added, Stage, add_source
+from indexer.ingest.removal import remove_study
+from indexer.ingest.repair import verify
 from indexer.owner import SOCKET, connect, embedded_store, owned_store
-from indexer.pipeline import Added, Stage, add_source
-from indexer.reconcile import verify
-from indexer.removal import remove_study
+from indexer.vectors.edge.wire import pack, unpack
 from indexer.vectors.store import Point
-from indexer.vectors.wire import pack, unpack
-from retrieval.cli import cli
-from trainer.encoder import Encoder
+from similarity.cli.main import cli
+from trainer.runtime.encoder import Encoder
 
 SERVE = """
 import sys

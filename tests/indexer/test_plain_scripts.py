@@ -19,8 +19,8 @@ print("top level")
 from pathlib import Path
 from corpus.sources import open_source
 from indexer.index import Index
-from indexer.pipeline import add_source
-from trainer.encoder import Encoder
+from indexer.ingest.pipeline import add_source
+from trainer.runtime.encoder import Encoder
 encoder = Encoder.load({encoder!r}, "cpu")
 index = Index.open(Path({home!r}), read_only=False)
 added = add_source(index, open_source({source!r}), encoder, origin="x", folder={encoder!r}, workers={workers})

@@ -9,19 +9,19 @@ import pytest
 from corpus.errors import EmptyIndex, HomeError, ReadOnlyIndex
 from corpus.records import Problem
 from corpus.sources import open_source
+from indexer.catalog.ledger import Ledger, Step, collection_of
+from indexer.catalog.localizations import keep_localizations
 from indexer.home import Home
 from indexer.index import Index
-from indexer.ledger import Ledger, Step, collection_of
-from indexer.localizations import keep_localizations
-from indexer.pipeline import add_source
-from indexer.reconcile import verify
-from indexer.removal import remove_study, remove_subject
-from indexer.vectors.conditions import FieldType
+from indexer.ingest.pipeline import add_source
+from indexer.ingest.removal import remove_study, remove_subject
+from indexer.ingest.repair import verify
+from indexer.vectors.filters import FieldType
 from indexer.vectors.store import VectorStore
 from indexer.versions import activate, drop_version
 from tests.indexer.cases import cohort
 from tests.indexer.contents import contents
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 READINGS = {"collections", "search", "fetch", "ids", "count", "flush", "close"}
 

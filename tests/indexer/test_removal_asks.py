@@ -15,12 +15,12 @@ from click.testing import CliRunner, Result
 from corpus.sources import open_source
 from corpus.subjects import apart
 from indexer.index import Index
-from indexer.pipeline import add_source
+from indexer.ingest.pipeline import add_source
 from indexer.versions import HeldStudies
-from retrieval.cli import cli, main
+from similarity.cli.main import cli, main
 from tests.indexer.cases import cohort
 from tests.indexer.test_identity import add, film
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "contracts" / "index-remove.schema.json"
 REMOVE = ("index", "remove", "--subject", "manifest:p1")
@@ -47,7 +47,7 @@ def run(*words: str) -> Result:
 def answer(text: str, words: tuple[str, ...] = REMOVE) -> tuple[int, str, str]:
     """Run the command where somebody types; its exit code, stdout and stderr."""
     ours, theirs = pty.openpty()
-    program = f"from retrieval.cli import main; main({list(words)!r})"
+    program = f"from similarity.cli.main import main; main({list(words)!r})"
     try:
         os.write(ours, text.encode())
         done = subprocess.run(

@@ -8,15 +8,17 @@ from alembic import command
 from alembic.config import Config
 
 import migrations
-from corpus import labeler, language
 from corpus.errors import UsageError
 from corpus.findings import Status
+from corpus.language import detection as language
+from corpus.language import labeler
 from corpus.settings import settings
-from indexer import payload, terms
-from indexer.catalog import Catalog
-from indexer.database import open_database
+from indexer.catalog.catalog import Catalog
+from indexer.catalog.database import open_database
 from indexer.home import Home
 from indexer.index import Index
+from indexer.ingest import bm25 as terms
+from indexer.ingest import payload
 from tests.indexer.cases import write_manifest
 from tests.indexer.test_bad_input import similarity
 

@@ -18,18 +18,18 @@ from corpus.errors import HomeError, ServerUnavailable
 from corpus.settings import settings
 from corpus.sources import open_source
 from indexer.addresses import qdrant_address
-from indexer.catalog import Catalog
-from indexer.database import open_database
+from indexer.catalog.catalog import Catalog
+from indexer.catalog.database import open_database
 from indexer.home import Home
 from indexer.index import Index
-from indexer.patience import Patience
-from indexer.pipeline import Added, Stage, add_source
-from indexer.reconcile import verify
+from indexer.ingest.pipeline import Added, Stage, add_source
+from indexer.ingest.repair import verify
+from indexer.retries import Patience
 from indexer.vectors.server import ServerStore, connect
 from tests.indexer.contents import contents
 from tests.indexer.lonely import HTML, answering_port, closed_port, silent_port
 from tests.indexer.postgres import fresh_database, stoppable_server
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 SECRET = "hunter2"
 REFUSAL = json.dumps({"status": {"error": "Invalid API key or JWT"}, "time": 0.0}).encode()

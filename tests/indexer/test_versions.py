@@ -12,18 +12,18 @@ from click.testing import CliRunner
 
 from corpus.errors import IndexingError, UsageError
 from corpus.sources import open_source
-from indexer.cli import index as command
 from indexer.index import Index
-from indexer.pipeline import add_source
-from indexer.reconcile import verify
-from indexer.removal import remove_study
+from indexer.ingest.pipeline import add_source
+from indexer.ingest.removal import remove_study
+from indexer.ingest.repair import verify
 from indexer.versions import HeldStudies, activate, drop_version, find_version, list_versions
-from retrieval.query import Query
+from retrieval.query.query import Query
 from retrieval.search import search
+from similarity.cli.index import index as command
 from tests.encoders import build_tiny_encoder
 from tests.indexer.cases import cohort
 from tests.waiting import eventually
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "contracts" / "index-versions.schema.json"
 

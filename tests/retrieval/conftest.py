@@ -12,15 +12,15 @@ from qdrant_client import QdrantClient
 from corpus.findings import Status
 from corpus.records import ImageRef, ProblemSink, Report, Section, Study
 from corpus.sources.phantom import PhantomSource
-from indexer.catalog import Catalog
-from indexer.database import open_database
+from indexer.catalog.catalog import Catalog
+from indexer.catalog.database import open_database
 from indexer.home import Home
 from indexer.index import Index
-from indexer.pipeline import add_source
-from indexer.vectors.edge import EdgeStore
+from indexer.ingest.pipeline import add_source
+from indexer.vectors.edge.shards import EdgeStore
 from indexer.vectors.server import ServerStore
 from tests.encoders import build_tiny_encoder
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 PHANTOMS = 21
 """Of every seven the last is a second film of an earlier subject."""

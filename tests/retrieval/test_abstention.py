@@ -8,9 +8,9 @@ import jsonschema
 import pytest
 
 from indexer.index import Index
-from retrieval.calibrating import calibrate
-from retrieval.calibration import Guarantee, Line
-from retrieval.query import TARGETS, Query
+from retrieval.query.query import TARGETS, Query
+from retrieval.reliability.conformal import Guarantee, Line
+from retrieval.reliability.fit import calibrate
 from retrieval.search import search
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "docs" / "contracts"

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.concepts import Concept, concepts
 from corpus.errors import UsageError
 from corpus.findings import VOCABULARY, Status
-from corpus.labeler import label_text
-from indexer.payload import forms, read_concept, told_concepts, write_concept
-from indexer.vectors.conditions import PayloadValue
-from retrieval.agreement import agreement, descendants
-from retrieval.asked import describe, read_text
+from corpus.language.concepts import Concept, concepts
+from corpus.language.labeler import label_text
+from indexer.ingest.payload import forms, read_concept, told_concepts, write_concept
+from indexer.vectors.filters import PayloadValue
+from retrieval.query.intent import describe, read_text
+from retrieval.ranking.agreement import agreement, descendants
 
 REPORT = "The heart is enlarged. There is a small left effusion. No pneumothorax. No edema."
 
@@ -176,7 +176,7 @@ def test_a_concept_that_is_written_is_read_back_and_found_by_its_own_filter(conc
 
 @given(_CONCEPTS, st.lists(_CONCEPTS, max_size=6))
 def test_an_agreement_lies_between_minus_one_and_one(asked: Concept, said: list[Concept]) -> None:
-    from retrieval.asked import Asked
+    from retrieval.query.intent import Asked
 
     statuses = {c.finding: c.status for c in said}
     held: dict[str, PayloadValue] = {

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from corpus.errors import ServerUnavailable, SimilarityError, UnreadableImage
 from retrieval.answer import Answer
-from retrieval.batch import AT_ONCE, answer_lines
-from retrieval.query import Query
+from retrieval.query.batch import AT_ONCE, answer_lines
+from retrieval.query.query import Query
 
 
 def answering(queries: Sequence[Query]) -> list[Answer | SimilarityError]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from corpus.findings import Status, Statuses
-from retrieval.calibration import (
+from retrieval.reliability.conformal import (
     FEWEST_PEOPLE,
     LEVEL,
     Guarantee,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from indexer.index import Index
-from retrieval.draft.drafting import draft
-from retrieval.gate import FEWEST_PEOPLE, Gate, Numbers, fit_gate, look
-from retrieval.query import Query
+from retrieval.draft.draft import draft
+from retrieval.query.query import Query
+from retrieval.reliability.ood import FEWEST_PEOPLE, Gate, Numbers, fit_gate, look
 from retrieval.search import search
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")

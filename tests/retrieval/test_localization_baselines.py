@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from retrieval.localize.baselines import BASELINES, Atlas, highest, to_grid
-from retrieval.localize.measure import dice
+from retrieval.localize.evaluation.baselines import BASELINES, Atlas, highest, to_grid
+from retrieval.localize.evaluation.measures import dice
 
 
 def _square(top: int, left: int, side: int = 16) -> np.ndarray:

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from corpus.errors import CorpusError, EvaluationError, SimilarityError, UsageError
-from retrieval.cli import cli
-from retrieval.localize.baselines import BASELINES
-from retrieval.localize.stress import CHECKS, INSERTED
+from retrieval.localize.evaluation.baselines import BASELINES
+from retrieval.localize.evaluation.stress import CHECKS, INSERTED
+from similarity.cli.main import cli
 
 CONTRACTS = Path(__file__).parents[2] / "docs" / "contracts"
 

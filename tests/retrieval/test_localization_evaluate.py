@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from corpus.annotations import Marked, Marks, PhantomMarks
 from corpus.errors import EvaluationError
-from corpus.marks import Marked, Marks, PhantomMarks
 from corpus.records import Problem, ProblemSink
 from retrieval.localize.answer import Localization
-from retrieval.localize.baselines import BASELINES
-from retrieval.localize.evaluate import METRICS, measure_localizers, phrase_of, record
+from retrieval.localize.evaluation.baselines import BASELINES
+from retrieval.localize.evaluation.evaluate import METRICS, measure_localizers, phrase_of, record
 
 CONTRACTS = Path(__file__).parents[2] / "docs" / "contracts"
 Image = NDArray[np.float32]

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from skimage.metrics import hausdorff_distance
 from skimage.segmentation import find_boundaries
 
-from retrieval.localize.intervals import mean_over
-from retrieval.localize.measure import (
+from retrieval.localize.evaluation.intervals import mean_over
+from retrieval.localize.evaluation.measures import (
     border,
     dice,
     iou,
@@ -17,7 +17,7 @@ from retrieval.localize.measure import (
     score,
     surface_dice,
 )
-from retrieval.localize.whereabouts import MINOR, locate
+from retrieval.localize.mask_location import MINOR, locate
 
 Mask = NDArray[np.bool_]
 

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 
 from corpus.records import Report, Section, Study
 from corpus.settings import settings
-from indexer.catalog import Version
-from indexer.database import open_database
+from indexer.catalog.catalog import Version
+from indexer.catalog.database import open_database
+from indexer.catalog.ledger import Ledger, NewItem, NewStudy, Step
 from indexer.home import Home
-from indexer.ledger import Ledger, NewItem, NewStudy, Step
 from retrieval.lookup import holders
 from tests.indexer.postgres import fresh_database, postgres_server
 

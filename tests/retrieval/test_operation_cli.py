@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from retrieval.cli import cli
+from similarity.cli.main import cli
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "docs" / "contracts"
 

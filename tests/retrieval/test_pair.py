@@ -2,14 +2,14 @@
 
 import random
 
-from corpus.concepts import Concept
 from corpus.findings import VOCABULARY, Status
-from indexer.payload import write_concept
-from indexer.vectors.conditions import PayloadValue
-from retrieval.agreement import agreement
-from retrieval.asked import read_text
-from retrieval.pair import judge
-from retrieval.rank import Found, Ranking, rank_studies
+from corpus.language.concepts import Concept
+from indexer.ingest.payload import write_concept
+from indexer.vectors.filters import PayloadValue
+from retrieval.query.intent import read_text
+from retrieval.ranking.agreement import agreement
+from retrieval.ranking.fusion import Found, Ranking, rank_studies
+from retrieval.ranking.rerank import judge
 
 ASKED = ("small right effusion", "nodule, no pneumothorax", "no lung opacity", "possible edema on the left")
 

@@ -10,16 +10,16 @@ from PIL import Image
 
 from corpus.errors import SimilarityError, UsageError
 from corpus.findings import Status
-from corpus.images import read_image
+from corpus.images.reader import read_image
 from corpus.sources import open_source
 from indexer.home import Home
 from indexer.index import Index
-from indexer.pipeline import add_source
+from indexer.ingest.pipeline import add_source
 from retrieval.answer import Answer, Hit
 from retrieval.localize.answer import Box
-from retrieval.query import Query, query_from_json
+from retrieval.query.query import Query, query_from_json
 from retrieval.search import search
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")
 

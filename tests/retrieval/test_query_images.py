@@ -10,8 +10,8 @@ from PIL import Image
 from corpus.errors import SimilarityError, UnreadableImage, UsageError
 from indexer.index import Index
 from retrieval.localize.answer import Box
-from retrieval.picture import IN_MEMORY, picture_of, read_picture
-from retrieval.query import Query
+from retrieval.query.image import IN_MEMORY, picture_of, read_picture
+from retrieval.query.query import Query
 from retrieval.search import search
 
 GREY = np.random.default_rng(0).integers(0, 256, (60, 50), np.uint8)

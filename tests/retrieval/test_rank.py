@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrieval.rank import Found, Ranking, group, rank_studies
+from retrieval.ranking.fusion import Found, Ranking, group, rank_studies
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from corpus.errors import UsageError
-from corpus.images import read_image
+from corpus.images.reader import read_image
 from corpus.sources.phantom import PhantomSource
 from indexer.home import Home
 from indexer.index import Index
-from indexer.pipeline import add_source
-from indexer.reconcile import verify
-from indexer.removal import remove_study
+from indexer.ingest.pipeline import add_source
+from indexer.ingest.removal import remove_study
+from indexer.ingest.repair import verify
 from retrieval.localize.answer import Box
-from retrieval.query import Query
-from retrieval.region import MOST_PATCHES, Grid, cut, find
+from retrieval.query.query import Query
+from retrieval.query.region import MOST_PATCHES, Grid, cut, find
 from retrieval.search import search
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 SIDES = st.integers(20, 900)
 

@@ -11,16 +11,16 @@ from PIL import Image
 
 from corpus.errors import EmptyIndex, NotAdmitted, SimilarityError, UnreadableImage, UsageError
 from corpus.findings import sides
-from corpus.images import read_image
+from corpus.images.reader import read_image
 from indexer.home import Home
 from indexer.index import Index
 from retrieval import search as search_module
-from retrieval import understand
 from retrieval.answer import Answer
-from retrieval.query import Query, Target
+from retrieval.query import encode as understand
+from retrieval.query.query import Query, Target
 from retrieval.search import search, search_all, search_vector
 from tests.retrieval.conftest import LOUD, PHANTOMS
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from corpus.errors import UsageError
 from corpus.findings import VOCABULARY
-from indexer.vectors.conditions import And, Comparison, Condition, FieldType, Not, Or, check
-from retrieval.where import parse_where, unparse_where
+from indexer.vectors.filters import And, Comparison, Condition, FieldType, Not, Or, check
+from retrieval.query.filters import parse_where, unparse_where
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from corpus.records import Study
 from indexer.index import Index
-from retrieval.query import Query
+from retrieval.query.query import Query
 from retrieval.search import search_vector
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.encoders import build_tiny_encoder
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 torch.set_num_threads(1)  # the networks here are too small to share out
 

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from corpus.findings import from_sides
+from corpus.language.sections import parse_report
 from corpus.records import ImageRef, ProblemSink, Study
-from corpus.reports import parse_report
 
 REPORTS = {
     "pleural_effusion": "FINDINGS: Large left pleural effusion. Heart size is normal.",

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from corpus.errors import EncoderError
-from trainer.activations import last_map, part_tower
-from trainer.patches import patch_features
-from trainer.trunk import as_grid
+from trainer.runtime.activations import last_map, part_tower
+from trainer.runtime.backbone import as_grid
+from trainer.runtime.feature_maps import patch_features
 
 SIZE = 96
 TRUNKS = ("test_efficientnet", "test_resnet", "test_convnext", "test_vit", "swin")

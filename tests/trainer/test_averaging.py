@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.averaging import WeightAverage
+from trainer.train.weight_average import WeightAverage
 
 
 @pytest.fixture

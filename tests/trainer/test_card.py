@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trainer.card import LIMITS, model_card
+from trainer.models.card import LIMITS, model_card
 
 EPOCH = {
     "epoch": 2,

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 
 from corpus.findings import from_sides
 from tests.trainer.test_metrics import random_task
-from trainer.comparison import describe_differences, paired_bootstrap, score_runs
-from trainer.labels import Labels
-from trainer.metrics import Scored, Task, average, compare, draw_people, pool
-from trainer.ranking import Ranking, no_pairs, rank
-from trainer.scoring import HEADLINE, rank_at_random, score_parts, score_ranking
+from trainer.evaluation.comparison import describe_differences, paired_bootstrap, score_runs
+from trainer.evaluation.labels import Labels
+from trainer.evaluation.metrics import Scored, Task, average, compare, draw_people, pool
+from trainer.evaluation.ranking import Ranking, no_pairs, rank
+from trainer.evaluation.scoring import HEADLINE, rank_at_random, score_parts, score_ranking
 
 
 def some_rankings(task: Task, seed: int, count: int = 3, skill: float = 0.0) -> list[Ranking]:

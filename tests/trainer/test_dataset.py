@@ -8,13 +8,13 @@ import pytest
 
 from corpus.errors import TrainingError
 from corpus.findings import Status
-from corpus.framing import Framing
+from corpus.geometry import Framing
 from corpus.records import Problem
 from corpus.splits import split_of
 from tests.trainer.studies import Few
-from trainer.dataset import Gathered, Picture, Pool, gather
-from trainer.pictures import decode
-from trainer.sampling import Pairing, Sampler, finding_keys, rarity, shared_out
+from trainer.data.image_cache import decode
+from trainer.data.items import Gathered, Picture, Pool, gather
+from trainer.data.sampling import Pairing, Sampler, finding_keys, rarity, shared_out
 
 
 def ignore(problem: Problem) -> None:

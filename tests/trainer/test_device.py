@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from corpus.errors import EncoderError
-from trainer.device import choose_device, keep_freed_memory
+from trainer.runtime.device import choose_device, keep_freed_memory
 
 
 @pytest.mark.parametrize("name", ["nonsense", "cuda:99"])
@@ -24,7 +24,7 @@ def test_large_activations_are_not_mapped_anew_after_a_device_was_chosen() -> No
     """In a process of its own: the allocator's habits stay with a process."""
     pages = """
 import resource, torch
-from trainer.device import choose_device
+from trainer.runtime.device import choose_device
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):

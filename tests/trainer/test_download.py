@@ -16,8 +16,8 @@ import pytest
 from corpus.errors import EncoderError, HomeError
 from corpus.settings import settings
 from tests.waiting import DEADLINE_SECONDS, eventually, linger
-from trainer import download as module
-from trainer.download import Unreachable, check, download, shown
+from trainer.models import download as module
+from trainer.models.download import Unreachable, check, download, shown
 
 BODY = bytes(range(256)) * 4096  # 1 MiB that is no text
 SHA256 = hashlib.sha256(BODY).hexdigest()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from corpus.errors import EncoderError
 from tests.encoders import build_tiny_encoder
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 TEXTS = [
     "No pleural effusion or pneumothorax.",
@@ -103,7 +103,7 @@ def test_a_picture_that_is_none_is_refused_by_its_position(encoder: Encoder) -> 
 
 def test_the_mean_of_patch_vectors_is_the_picture_vector(encoder: Encoder) -> None:
     """Before normalisation, for an averaging trunk with a linear projection."""
-    from trainer.patches import patch_features
+    from trainer.runtime.feature_maps import patch_features
 
     framed = np.stack([encoder.framing.apply(image) for image in pictures(4)])
     with torch.inference_mode():
@@ -125,8 +125,8 @@ def test_patches_say_which_of_them_lie_in_the_picture(encoder: Encoder) -> None:
 
 @pytest.mark.parametrize("trunk", ["test_vit", "test_resnet", "test_convnext"])
 def test_every_kind_of_trunk_gives_its_grid(trunk: str) -> None:
-    from trainer.encoder import build_model
-    from trainer.patches import patch_features
+    from trainer.runtime.encoder import build_model
+    from trainer.runtime.feature_maps import patch_features
 
     text = {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1}
     vision = {"image_size": 160, "timm_model_name": trunk, "timm_proj": "linear", "timm_pool": "avg"}

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from corpus.errors import EncoderError
-from trainer.encoder import Encoder
-from trainer.export import export_encoder
-from trainer.registry import (
+from trainer.data.token_vocabulary import learn_tokenizer
+from trainer.models.export import export_encoder
+from trainer.models.registry import (
     Architecture,
     describe_encoder,
     encoder_folders,
@@ -19,9 +19,9 @@ from trainer.registry import (
     find_encoder,
     list_architectures,
 )
-from trainer.seen import lists_of_subjects, seen_among, subjects_record
-from trainer.towers import build_towers
-from trainer.vocabulary import learn_tokenizer
+from trainer.runtime.encoder import Encoder
+from trainer.runtime.training_overlap import lists_of_subjects, seen_among, subjects_record
+from trainer.train.towers import build_towers
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_the_model_card_may_be_edited(copy: Path) -> None:
 
 
 def test_weights_that_do_not_fit_the_configuration_are_refused(copy: Path) -> None:
-    from trainer import folder as files
+    from trainer.runtime import encoder_folder as files
 
     state = load_file(copy / files.WEIGHTS)
     state.pop("text.proj.weight")
@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(
     def refuse(path: Path, text: str) -> None:
         raise PermissionError("read-only")
 
-    monkeypatch.setattr("trainer.folder.write_text_atomic", refuse)
+    monkeypatch.setattr("trainer.runtime.encoder_folder.write_text_atomic", refuse)
     assert Encoder.load(copy).encode_texts(["edema"]).shape == (1, 32)
 
 

@@ -12,18 +12,18 @@ from PIL import Image
 
 from corpus.errors import EvaluationError, UsageError
 from corpus.findings import from_sides, is_normal, present_leaves
-from corpus.framing import Framing
+from corpus.geometry import Framing
 from corpus.records import ImageRef, Problem, ProblemSink, Report, Section, Study
 from corpus.sources import open_source
 from corpus.sources.phantom import PhantomSource
 from corpus.splits import split_of
 from corpus.truth import Truth, read_truth
 from tests.encoders import build_tiny_encoder
-from trainer.evaluate import evaluate, evaluate_vectors, make_task
-from trainer.gallery import Encoded, Item, balance, encode, gather
-from trainer.labels import CLASSES, Labels
-from trainer.metrics import RECALL_AT
-from trainer.seen import subjects_record
+from trainer.evaluation.evaluate import evaluate, evaluate_vectors, make_task
+from trainer.evaluation.gallery import Encoded, Item, balance, encode, gather
+from trainer.evaluation.labels import CLASSES, Labels
+from trainer.evaluation.metrics import RECALL_AT
+from trainer.runtime.training_overlap import subjects_record
 
 SCHEMA = json.loads(
     (Path(__file__).parents[2] / "docs" / "contracts" / "evaluate.schema.json").read_text("utf-8")
@@ -95,7 +95,7 @@ def films(tmp_path: Path) -> list[Study]:
 
 
 def test_a_real_encoders_record_keeps_to_the_schema_and_accounts_for_every_item(tmp_path: Path) -> None:
-    from trainer.encoder import Encoder
+    from trainer.runtime.encoder import Encoder
 
     encoder = Encoder.load(build_tiny_encoder(tmp_path / "tiny"), device="cpu")
     source = PhantomSource(40)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.cli import main
+from similarity.cli.main import main
 from tests.encoders import build_tiny_encoder
 
 SCHEMA = json.loads(

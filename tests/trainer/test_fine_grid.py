@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 
 from corpus.errors import EncoderError
 from tests.encoders import tiny_shape
-from trainer.encoder import Encoder
-from trainer.export import export_encoder
-from trainer.registry import Architecture, find_architecture
-from trainer.towers import build_towers
+from trainer.models.export import export_encoder
+from trainer.models.registry import Architecture, find_architecture
+from trainer.runtime.encoder import Encoder
+from trainer.train.towers import build_towers
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_the_grid_is_finer_and_its_mean_is_still_the_picture(fine: Path) -> None
     encoder = Encoder.load(fine, "cpu")
     image = np.random.default_rng(0).random((64, 64), dtype=np.float32)
     assert encoder.encode_patches([image]).vectors.shape[:3] == (1, 8, 8)  # of 64 px, a place every 8
-    from trainer.patches import patch_features
+    from trainer.runtime.feature_maps import patch_features
 
     with torch.inference_mode():
         raw = patch_features(encoder.model, encoder._normalise(image[None])).mean(dim=(1, 2))[0].numpy()

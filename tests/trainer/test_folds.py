@@ -15,12 +15,12 @@ from corpus.splits import fold_of, split_of
 from corpus.truth import Truth
 from tests.encoders import tiny_shape
 from tests.trainer.studies import Few
-from trainer.checkpointing import open_run
-from trainer.config import TrainConfig, read_config
-from trainer.folds import FOLDS, CrossValidation, cross_validate
-from trainer.labels import Labels
-from trainer.preparation import Prepared, prepare
-from trainer.ranking import rank_vectors
+from trainer.evaluation.labels import Labels
+from trainer.evaluation.ranking import rank_vectors
+from trainer.train.config import TrainConfig, read_config
+from trainer.train.folds import FOLDS, CrossValidation, cross_validate
+from trainer.train.preparation import Prepared, prepare
+from trainer.train.state import open_run
 
 Make = Callable[..., TrainConfig]
 
@@ -29,7 +29,7 @@ Make = Callable[..., TrainConfig]
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     (tmp_path / "pictures").mkdir()
     monkeypatch.setattr(
-        "trainer.preparation.open_source", lambda spec, **_: Few(tmp_path / "pictures", count=120)
+        "trainer.train.preparation.open_source", lambda spec, **_: Few(tmp_path / "pictures", count=120)
     )
     (tmp_path / "shape.json").write_text(json.dumps(tiny_shape(image_size=32)))
 

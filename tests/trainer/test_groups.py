@@ -7,10 +7,10 @@ from corpus.findings import from_sides
 from corpus.records import ImageRef, Study
 from tests.trainer.test_comparison import some_rankings
 from tests.trainer.test_metrics import random_task
-from trainer.gallery import Item
-from trainer.groups import GROUPS, age_group, group_items, score_groups
-from trainer.metrics import Scored
-from trainer.scoring import score_ranking
+from trainer.evaluation.gallery import Item
+from trainer.evaluation.metrics import Scored
+from trainer.evaluation.scoring import score_ranking
+from trainer.evaluation.subgroups import GROUPS, age_group, group_items, score_groups
 
 FILM = ImageRef("s:1#f", "1.png", view="ap")
 STUDY = Study("s:1", "s:p1", "s", (ImageRef("s:1#side", "2.png", view="lateral"), FILM), age=64.9, sex="F")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from corpus.errors import TrainingError
-from trainer.heads import (
+from trainer.train.heads import (
     NormalisedProjection,
     StandardisedProjection,
     fold_heads,

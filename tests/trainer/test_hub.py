@@ -16,11 +16,11 @@ from click.testing import CliRunner
 
 from corpus.errors import EncoderError
 from corpus.settings import settings
-from trainer import download
-from trainer.encoder import Encoder
-from trainer.encoders_cli import encoders
-from trainer.hub import local_name, look_up
-from trainer.registry import find_encoder
+from similarity.cli.encoders import encoders
+from trainer.models import download
+from trainer.models.hub import local_name, look_up
+from trainer.models.registry import find_encoder
+from trainer.runtime.encoder import Encoder
 
 COMMIT = "0123abcd" * 5
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, BertTokenizerFast, SwinConfig, SwinModel
 
 from corpus.errors import EncoderError
-from trainer.checkpoints.medclip import import_folder, read_checkpoint
-from trainer.encoder import Encoder
+from trainer.models.importers.medclip import import_folder, read_checkpoint
+from trainer.runtime.encoder import Encoder
 
 WORDS = [
     "[PAD]",

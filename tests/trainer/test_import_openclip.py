@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from corpus.errors import EncoderError
+from similarity.cli.encoders import encoders
 from tests.encoders import build_tiny_encoder
-from trainer.checkpoints.openclip import import_folder, read_folder
-from trainer.encoder import Encoder, build_model
-from trainer.encoders_cli import encoders
-from trainer.folder import CARD, RECORD, WEIGHTS, with_paths
-from trainer.registry import find_architecture, list_architectures
-from trainer.tokens import WindowTokenizer
+from trainer.models.importers.openclip import import_folder, read_folder
+from trainer.models.registry import find_architecture, list_architectures
+from trainer.runtime.encoder import Encoder, build_model
+from trainer.runtime.encoder_folder import CARD, RECORD, WEIGHTS, with_paths
+from trainer.runtime.tokens import WindowTokenizer
 
 TEXTS = ["no pleural effusion", "large left nodule", "the lungs are clear"]
 PICTURES = [np.random.default_rng(n).random((64, 64)).astype(np.float32) for n in range(3)]

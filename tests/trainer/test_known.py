@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from corpus.errors import EncoderError
-from trainer.known import KNOWN, Known, find_known, known_names, require_known
+from trainer.models.catalog import KNOWN, Known, find_known, known_names, require_known
 
 
 @pytest.fixture(params=KNOWN, ids=lambda known: known.name)

@@ -14,21 +14,21 @@ from PIL import Image
 from torch import nn
 
 from corpus.errors import TrainingError
+from corpus.language.sections import parse_report, sentences
 from corpus.records import Source
-from corpus.reports import parse_report, sentences
 from tests.encoders import tiny_shape
 from tests.trainer.studies import GREY, REPORTS, Few
-from trainer.checkpointing import open_run
-from trainer.config import FreezeConfig, TrainConfig, read_config
-from trainer.encoder import Encoder
-from trainer.features import ImageSide, TextSide, encode_all
-from trainer.frozen import batch_norms, set_modes
-from trainer.loop import Progress, train
-from trainer.monitor import Score
-from trainer.registry import Architecture
-from trainer.seen import count_seen
-from trainer.tokens import WindowTokenizer
-from trainer.towers import Towers, build_towers
+from trainer.data.features import ImageSide, TextSide, encode_all
+from trainer.data.frozen_features import batch_norms, set_modes
+from trainer.models.registry import Architecture
+from trainer.runtime.encoder import Encoder
+from trainer.runtime.tokens import WindowTokenizer
+from trainer.runtime.training_overlap import count_seen
+from trainer.train.config import FreezeConfig, TrainConfig, read_config
+from trainer.train.loop import Progress, train
+from trainer.train.state import open_run
+from trainer.train.towers import Towers, build_towers
+from trainer.train.validation import Score
 
 Make = Callable[..., TrainConfig]
 
@@ -46,7 +46,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         "few:films": Few(pictures, count=90, texts=False, labels=True, name="films"),
         "few:words": Few(pictures, count=90, pictures=False, name="words"),
     }
-    monkeypatch.setattr("trainer.preparation.open_source", lambda spec, **_: known[spec])
+    monkeypatch.setattr("trainer.train.preparation.open_source", lambda spec, **_: known[spec])
     return known
 
 
@@ -195,7 +195,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_which_can_be_resumed(
     with pytest.raises(Stopped):
         train(config, tmp_path / "run", stop_at(3))
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.training.build_loss", lambda config: Broken())
+        patch.setattr("trainer.train.run.build_loss", lambda config: Broken())
         with pytest.raises(TrainingError, match="the loss is nan at step 3"):
             train(config, tmp_path / "run", resume=True)
     assert train(config, tmp_path / "run", resume=True).is_dir()
@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.checkpointing.torch.save", full)
+        patch.setattr("trainer.train.state.torch.save", full)
         with pytest.raises(TrainingError, match=r"cannot be written: .*No space left"):
             train(config, tmp_path / "run", resume=True)
     assert not list((tmp_path / "run" / "checkpoints").glob("*.writing"))
@@ -394,7 +394,7 @@ def test_a_run_that_gets_no_better_stops_early_and_keeps_its_best_epoch(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lifts = iter([0.1, 0.3, 0.2, 0.3, 0.25, 0.9, 0.9, 0.9])
-    monkeypatch.setattr("trainer.training.score_held_out", lambda *_: Score(0.5, next(lifts), 0.5))
+    monkeypatch.setattr("trainer.train.run.score_held_out", lambda *_: Score(0.5, next(lifts), 0.5))
     folder = train(make(epochs=8, patience=3), tmp_path / "run")
     epochs = rows(tmp_path / "run" / "metrics.csv")
     assert [row["lift_at_5"] for row in epochs] == ["0.1", "0.3", "0.2", "0.3", "0.25"]

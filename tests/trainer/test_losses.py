@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from corpus.errors import TrainingError
-from trainer.losses import DHNNCELoss, InfoNCELoss, MultiPositiveInfoNCELoss, SemanticMatchingLoss
+from trainer.train.losses import DHNNCELoss, InfoNCELoss, MultiPositiveInfoNCELoss, SemanticMatchingLoss
 
 SCALE = torch.tensor(14.0, dtype=torch.float64)
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from corpus.findings import from_sides
-from trainer.labels import LEAVES, Labels
-from trainer.metrics import (
+from trainer.evaluation.labels import LEAVES, Labels
+from trainer.evaluation.metrics import (
     MIN_GALLERY,
     MIN_QUERIES,
     PRECISION_AT,
@@ -21,8 +21,8 @@ from trainer.metrics import (
     ndcg,
     score_queries,
 )
-from trainer.ranking import Pairs, no_pairs, rank, rank_vectors
-from trainer.scoring import chance, rank_at_random, rank_constant, score_ranking, score_vectors
+from trainer.evaluation.ranking import Pairs, no_pairs, rank, rank_vectors
+from trainer.evaluation.scoring import chance, rank_at_random, rank_constant, score_ranking, score_vectors
 
 PNEUMONIA, EDEMA, HERNIA = (LEAVES.index(name) for name in ("pneumonia", "edema", "hernia"))
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.encoders import build_tiny_encoder
 from tests.waiting import DEADLINE_SECONDS
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 TEXTS = ["no pleural effusion", "small left pneumothorax"]
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from corpus.errors import TrainingError
 from corpus.findings import from_sides
 from tests.encoders import tiny_shape
-from trainer.config import AugmentConfig, FreezeConfig
-from trainer.features import ImageSide
-from trainer.losses import InfoNCELoss
-from trainer.patch_loss import SHARPNESS, SLOPE, THRESHOLD, WithPatches, best_patches
-from trainer.registry import Architecture
-from trainer.targets import shown
-from trainer.towers import build_towers
+from trainer.data.features import ImageSide
+from trainer.data.targets import shown
+from trainer.models.registry import Architecture
+from trainer.train.config import AugmentConfig, FreezeConfig
+from trainer.train.losses import InfoNCELoss
+from trainer.train.patch_loss import SHARPNESS, SLOPE, THRESHOLD, WithPatches, best_patches
+from trainer.train.towers import build_towers
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from corpus.errors import EvaluationError
 from corpus.findings import NO_FINDING, Statuses, from_sides
 from corpus.records import Study
-from trainer import probe as probing
-from trainer.gallery import Encoded, Item
-from trainer.labels import CLASSES
-from trainer.probe import STRENGTHS, fit_logistic, score_probe, train_probe
+from trainer.evaluation import probe as probing
+from trainer.evaluation.gallery import Encoded, Item
+from trainer.evaluation.labels import CLASSES
+from trainer.evaluation.probe import STRENGTHS, fit_logistic, score_probe, train_probe
 
 EDEMA, HERNIA, MASS = (CLASSES.index(name) for name in ("edema", "hernia", "mass"))
 SHOWN = [["edema"], ["hernia"], ["edema", "hernia"], [NO_FINDING]]

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from corpus.errors import UsageError
 from corpus.findings import NO_FINDING, SUPPORT_DEVICES, VOCABULARY, Status, Statuses, from_sides, is_normal
-from corpus.labeler import label_text
-from trainer.prompts import MOST_DENIALS, describe, prompt_sentences
+from corpus.language.labeler import label_text
+from trainer.data.prompts import MOST_DENIALS, describe, prompt_sentences
 
 FINDINGS = tuple(name for name in VOCABULARY.names if name != NO_FINDING)
 TOLD = (Status.PRESENT, Status.ABSENT, Status.UNCERTAIN)

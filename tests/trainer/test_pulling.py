@@ -24,14 +24,16 @@ from safetensors.torch import load_file
 
 from corpus.errors import EncoderError, HomeError
 from corpus.settings import settings
+from similarity.cli.encoders import encoders
+from similarity.cli.encoders_pull import known_rows
 from tests.waiting import DEADLINE_SECONDS, linger
-from trainer import download, known, pulling
-from trainer.encoder import Encoder
-from trainer.encoders_cli import encoders
-from trainer.known import Known, KnownFile
-from trainer.pull_cli import known_rows
-from trainer.pulling import pull
-from trainer.registry import find_encoder, find_sam
+from trainer.models import catalog as known
+from trainer.models import download
+from trainer.models import resolve as pulling
+from trainer.models.catalog import Known, KnownFile
+from trainer.models.registry import find_encoder, find_sam
+from trainer.models.resolve import pull
+from trainer.runtime.encoder import Encoder
 
 WEIGHTS = b"\x80weights of some network\x00"
 
@@ -96,7 +98,7 @@ def imported(encoder_folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) 
         linger()  # so that the others meet this one at it
         return Path(shutil.copytree(encoder_folder, home / "encoders" / name))
 
-    module = ModuleType("trainer.checkpoints.openclip")
+    module = ModuleType("trainer.models.importers.openclip")
     module.import_folder = import_folder  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return calls

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from corpus.errors import UsageError
 from tests.encoders import WORDS, tiny_shape
-from trainer.config import FreezeConfig, OptimizerConfig, ReadingConfig, read_config
-from trainer.features import TextSide, encode_all
-from trainer.reading import learn_to_read
-from trainer.registry import Architecture
-from trainer.tokens import WindowTokenizer
-from trainer.towers import Towers, build_towers
+from trainer.data.features import TextSide, encode_all
+from trainer.models.registry import Architecture
+from trainer.runtime.tokens import WindowTokenizer
+from trainer.train.config import FreezeConfig, OptimizerConfig, ReadingConfig, read_config
+from trainer.train.text_pretraining import learn_to_read
+from trainer.train.towers import Towers, build_towers
 
 FINDINGS = ("effusion", "consolidation", "edema", "atelectasis")
 TOLD = [

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from corpus.errors import EncoderError
-from trainer.seen import count_seen, hash_subjects, subjects_record
+from trainer.runtime.training_overlap import count_seen, hash_subjects, subjects_record
 
 
 def test_a_hash_is_the_first_half_of_hmac_sha256_under_the_salt() -> None:

@@ -14,12 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from corpus.errors import EncoderError, TrainingError
-from retrieval.cli import cli
-from trainer import segmenter_loop
-from trainer.checkpointing import owned
-from trainer.segmenter import RECORD, WEIGHTS, Segmenter, Shape
-from trainer.segmenter_loop import SegmenterConfig, train_segmenter
-from trainer.weak_masks import read_weak_masks
+from similarity.cli.main import cli
+from trainer.data.pseudo_labels import read_weak_masks
+from trainer.runtime.segmenter import RECORD, WEIGHTS, Segmenter, Shape
+from trainer.train import segmenter_loop
+from trainer.train.segmenter_loop import SegmenterConfig, train_segmenter
+from trainer.train.state import owned
 
 torch.set_num_threads(1)
 SMALL = Shape(size=32, width=8, levels=2)
@@ -235,10 +235,10 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("trainer.checkpointing.torch.save", full)
+        patched.setattr("trainer.train.state.torch.save", full)
         with pytest.raises(TrainingError, match="No space left"):
             train_segmenter(masks, tmp_path / "a", QUICK, quiet, device="cpu")
-    monkeypatch.setattr("trainer.segmenter_export.save_file", full)
+    monkeypatch.setattr("trainer.models.segmenter_export.save_file", full)
     with pytest.raises(TrainingError, match="free some space"):
         train_segmenter(masks, tmp_path / "b", QUICK, quiet, device="cpu")
     left = {path.name for run in ("a", "b") for path in (tmp_path / run).rglob("*") if path.is_file()}

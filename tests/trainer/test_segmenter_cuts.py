@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.segmenter_cuts import CUTS, PLAIN, BestCuts
+from trainer.runtime.segmenter_thresholds import CUTS, PLAIN, BestCuts
 
 SIDE = 8
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.heads import StandardisedProjection
-from trainer.start import aligned_weight, spread_weight, start_projection
+from trainer.train.heads import StandardisedProjection
+from trainer.train.projection_start import aligned_weight, spread_weight, start_projection
 
 EVERY = np.arange(300)
 

@@ -16,17 +16,17 @@ from corpus.errors import UsageError
 from tests.encoders import tiny_shape
 from tests.trainer.studies import Few
 from tests.waiting import DEADLINE_SECONDS
-from trainer.config import FreezeConfig, read_config
-from trainer.features import ImageSide, TextSide
-from trainer.frozen import set_modes
-from trainer.losses import DHNNCELoss, InfoNCELoss, SemanticMatchingLoss
-from trainer.optimizer import build_optimizer, layers_below_the_last
-from trainer.processes import Processes
-from trainer.registry import Architecture
-from trainer.sampling import Batch
-from trainer.step import Stepper
-from trainer.tokens import WindowTokenizer
-from trainer.towers import Towers, build_towers
+from trainer.data.features import ImageSide, TextSide
+from trainer.data.frozen_features import set_modes
+from trainer.data.sampling import Batch
+from trainer.models.registry import Architecture
+from trainer.runtime.tokens import WindowTokenizer
+from trainer.train.config import FreezeConfig, read_config
+from trainer.train.distributed import Processes
+from trainer.train.losses import DHNNCELoss, InfoNCELoss, SemanticMatchingLoss
+from trainer.train.optimizer import build_optimizer, layers_below_the_last
+from trainer.train.step import Stepper
+from trainer.train.towers import Towers, build_towers
 
 CPU = torch.device("cpu")
 TEXTS = [f"{side} {size} pleural effusion {'no pneumothorax ' * count}" for count, (side, size) in enumerate(
@@ -177,10 +177,10 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 import torch.distributed as dist
-from trainer import loop
-from trainer.config import read_config
+from trainer.train import loop
+from trainer.train.config import read_config
 from tests.trainer.studies import Few
-import trainer.preparation as preparation
+import trainer.train.preparation as preparation
 
 def main():
     folder = Path(sys.argv[1])

@@ -6,12 +6,12 @@ from numpy.typing import NDArray
 
 from corpus.errors import TrainingError
 from corpus.findings import Statuses, from_sides
-from corpus.labeler import label_text
-from trainer.config import read_config
-from trainer.dataset import Picture, Pool, Text
-from trainer.target_vectors import target_vectors
-from trainer.targets import TargetConfig, label_similarity
-from trainer.word_vectors import word_vectors
+from corpus.language.labeler import label_text
+from trainer.data.items import Picture, Pool, Text
+from trainer.data.target_vectors import target_vectors
+from trainer.data.targets import TargetConfig, label_similarity
+from trainer.data.word_vectors import word_vectors
+from trainer.train.config import read_config
 
 RIGHT, LEFT = "Small right pleural effusion.", "Small left pleural effusion."
 LARGE = "Large right pleural effusion."
@@ -92,7 +92,7 @@ def test_many_texts_are_embedded_in_pieces_as_at_once(monkeypatch: pytest.Monkey
     words = [f"{a}{b}" for a in "abcdef" for b in "uvwxyz"]
     texts = [" ".join(rng.choice(words, 6)) for _ in range(40)]
     whole = word_vectors(texts, dim=12)
-    monkeypatch.setattr("trainer.word_vectors._CHUNK", 7)
+    monkeypatch.setattr("trainer.data.word_vectors._CHUNK", 7)
     pieces = word_vectors(texts, dim=12)
     np.testing.assert_allclose(pieces @ pieces.T, whole @ whole.T, atol=1e-4)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from corpus.errors import TrainingError
 from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses, from_sides
-from trainer.targets import (
+from trainer.data.targets import (
     KINDS,
     Kind,
     TargetConfig,

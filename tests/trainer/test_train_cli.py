@@ -12,14 +12,14 @@ import pytest
 from click.testing import CliRunner
 
 from corpus.errors import CorpusError, EncoderError, TrainingError, UsageError
+from similarity.cli.encoders import encoders
+from similarity.cli.train import train
 from tests.encoders import tiny_shape
 from tests.trainer.studies import Few
-from trainer import loop
-from trainer.cli import train
-from trainer.config import TrainConfig, differing, public_name, read_config, without_places, write_toml
-from trainer.dataset import gather
-from trainer.encoders_cli import encoders
-from trainer.record import run_record
+from trainer.data.items import gather
+from trainer.train import loop
+from trainer.train.config import TrainConfig, differing, public_name, read_config, without_places, write_toml
+from trainer.train.record import run_record
 
 
 def test_a_run_from_the_command_line_prints_its_encoder_and_reports_on_stderr(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_encoders_are_listed_and_looked_into(encoder_folder: Path, home: Path) -
 
 def test_help_imports_nothing_heavy() -> None:
     heavy = "{'torch', 'polars', 'open_clip', 'numpy'}"
-    program = f"import sys, trainer.cli, trainer.encoders_cli; print({heavy} & set(sys.modules))"
+    program = f"import sys, similarity.cli.train, similarity.cli.encoders; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

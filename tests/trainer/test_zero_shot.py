@@ -9,15 +9,15 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from corpus.findings import NO_FINDING, Status, Statuses, from_sides, is_normal
-from corpus.framing import Framing
-from corpus.labeler import label_text
+from corpus.geometry import Framing
+from corpus.language.labeler import label_text
 from corpus.records import Study
-from trainer.auroc import auroc
-from trainer.gallery import Encoded, Item
-from trainer.labels import CLASSES, LEAVES, Labels
-from trainer.metrics import draw_people
-from trainer.scoring import Contrasts, score_classes
-from trainer.zero_shot import embed_prompts, score_single_findings, score_zero_shot
+from trainer.evaluation.auroc import auroc
+from trainer.evaluation.gallery import Encoded, Item
+from trainer.evaluation.labels import CLASSES, LEAVES, Labels
+from trainer.evaluation.metrics import draw_people
+from trainer.evaluation.scoring import Contrasts, score_classes
+from trainer.evaluation.zero_shot import embed_prompts, score_single_findings, score_zero_shot
 
 EDEMA, HERNIA, NORMAL = (CLASSES.index(name) for name in ("edema", "hernia", NO_FINDING))
 
@@ -103,7 +103,7 @@ def test_many_draws_in_blocks_are_as_one_by_one(monkeypatch: pytest.MonkeyPatch)
     rng = np.random.default_rng(0)
     scores, positive, weights = rng.normal(size=40), rng.random(40) < 0.4, rng.integers(0, 4, (30, 40)) * 1.0
     whole = auroc(scores, positive, weights)
-    monkeypatch.setattr("trainer.auroc._WEIGHTS_AT_ONCE", 100)
+    monkeypatch.setattr("trainer.evaluation.auroc._WEIGHTS_AT_ONCE", 100)
     np.testing.assert_array_equal(auroc(scores, positive, weights), whole)
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Response
 from corpus.errors import SimilarityError
 from retrieval.service import cases, schemas
 from retrieval.service.auth import Reader, RequestId, Shared
-from retrieval.service.pictures import Shown, Window
+from retrieval.service.images import Shown, Window
 from retrieval.service.problems import Refused, problems
 from retrieval.service.state import State
 

@@ -12,9 +12,9 @@ from pydantic import Field
 from corpus.errors import ExportError
 from corpus.findings import sides
 from corpus.records import Study
-from retrieval.export.forms import FILES, Form
+from retrieval.export.formats import FILES, Form
 from retrieval.export.source import Source
-from retrieval.picture import Picture
+from retrieval.query.image import Picture
 from retrieval.service import cases, schemas, slow_worker
 from retrieval.service.auth import Reader, RequestId, Shared
 from retrieval.service.problems import problems

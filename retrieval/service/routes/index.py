@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from corpus.findings import VOCABULARY
 from corpus.records import ItemState
-from retrieval.fields import closed_values, operators
+from retrieval.query.filter_fields import closed_values, operators
 from retrieval.service import schemas
 from retrieval.service.auth import Reader, Shared
 from retrieval.service.problems import problems

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field, model_validator
 
 from corpus.settings import settings
-from indexer.removal import studies_of_subject
+from indexer.ingest.removal import studies_of_subject
 from retrieval.service.auth import Indexer, Reader, RequestId, Shared, still_allowed
 from retrieval.service.jobs import Job, JobState
 from retrieval.service.problems import Refused, problems

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from retrieval.export.forms import Form, forms
+from retrieval.export.formats import Form, forms
 from retrieval.localize.answer import Side
 from retrieval.service import cases, schemas, slow_worker
 from retrieval.service.auth import Reader, RequestId, Shared

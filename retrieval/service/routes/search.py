@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from retrieval.answer import Answer
-from retrieval.picture import Picture
-from retrieval.query import Query, box_of
+from retrieval.query.image import Picture
+from retrieval.query.query import Query, box_of
 from retrieval.service import cases, paging, schemas
 from retrieval.service.access import Actor
 from retrieval.service.auth import Reader, RequestId, Shared

@@ -7,9 +7,9 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from indexer.vectors.conditions import Comparison
-from indexer.vectors.edge import EdgeStore
-from indexer.vectors.graph import finish_swap
+from indexer.vectors.edge.graph import finish_swap
+from indexer.vectors.edge.shards import EdgeStore
+from indexer.vectors.filters import Comparison
 from indexer.vectors.store import Point
 
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from corpus.errors import IndexingError, UsageError
-from indexer.vectors.conditions import (
+from indexer.vectors.filters import (
     And,
     Comparison,
     Condition,

@@ -1,10 +1,10 @@
 """A draft says nothing twice and nothing against itself."""
 
 from corpus.findings import Status
-from retrieval.draft.choosing import Sentence, claims_of
 from retrieval.draft.consistency import reconcile, unrepeated
-from retrieval.draft.placing import Placed
-from retrieval.draft.voting import Vote
+from retrieval.draft.modifiers import Placed
+from retrieval.draft.sentences import Sentence, claims_of
+from retrieval.draft.votes import Vote
 
 PRESENT, ABSENT = Status.PRESENT, Status.ABSENT
 

@@ -10,18 +10,18 @@ import jsonschema
 import numpy as np
 import pytest
 
-from corpus.dicom_geometry import Spacing
+from corpus.dicom.spacing import Spacing
 from corpus.findings import Status
-from corpus.reports import sentences
+from corpus.language.sections import sentences
 from indexer.index import Index
-from retrieval.draft.drafting import draft, localizer
+from retrieval.draft.draft import draft, localizer
 from retrieval.draft.neighbours import KINDS
-from retrieval.draft.voting import NAMES, SIDES, Calibration, Scale
-from retrieval.draft.wording import HEADING, Draft
+from retrieval.draft.text import HEADING, Draft
+from retrieval.draft.votes import NAMES, SIDES, Calibration, Scale
 from retrieval.localize.answer import Localization, Side
-from retrieval.localize.calibration import Calibration as MapCalibration
-from retrieval.localize.calibration import keep
-from retrieval.localize.evidence import STATISTICS, References
+from retrieval.localize.specificity.calibration import Calibration as MapCalibration
+from retrieval.localize.specificity.calibration import keep
+from retrieval.localize.specificity.evidence import STATISTICS, References
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning")
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.draft.placing import Agreed, agreement, place
-from retrieval.draft.scrubbing import forbidden, scrub
+from retrieval.draft.modifiers import Agreed, agreement, place
+from retrieval.draft.redaction import forbidden, scrub
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from corpus.findings import Status, Statuses
 from corpus.records import Study
 from retrieval.draft.neighbours import KINDS, Neighbour, weights
-from retrieval.draft.voting import FEWEST_FILMS, NAMES, SIDES, Ballot, Calibration, calibrate, vote
+from retrieval.draft.votes import FEWEST_FILMS, NAMES, SIDES, Ballot, Calibration, calibrate, vote
 
 FREQUENCY = 0.25
 EVERYONE = {kind: {status: dict.fromkeys(NAMES, FREQUENCY) for status in SIDES} for kind in KINDS}

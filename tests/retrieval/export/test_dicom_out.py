@@ -11,12 +11,12 @@ import numpy as np
 import pydicom
 import pytest
 
-from corpus.dicom_geometry import Spacing
+from corpus.dicom.spacing import Spacing
 from corpus.errors import ExportError
-from corpus.hanging import Hanging
-from corpus.images import read_image
+from corpus.images.reader import read_image
+from corpus.orientation import Hanging
 from retrieval.export.dicom_seg import segmentation
-from retrieval.export.forms import render
+from retrieval.export.formats import render
 from retrieval.export.overlay import draw_overlay, drawn_size
 from retrieval.export.secondary_capture import secondary_capture
 from retrieval.export.source import Source, pixel_spacing, read_source

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from corpus.dicom_geometry import Spacing
+from corpus.dicom.spacing import Spacing
 from corpus.errors import ExportError
 from retrieval.export import overlay as module
+from retrieval.export.files import write_whole
 from retrieval.export.overlay import NOTICE, draw_overlay, png
-from retrieval.export.writing import write_whole
 from retrieval.localize.answer import Localization
 from tests.retrieval.export.films import block, localized
 
@@ -121,7 +121,7 @@ def test_a_full_disk_leaves_the_file_that_was_there(tmp_path: Path, monkeypatch:
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("retrieval.export.writing.os.fsync", full)
+    monkeypatch.setattr("retrieval.export.files.os.fsync", full)
     with pytest.raises(ExportError, match="No space left"):
         write_whole(path, b"newer")
     assert [p.name for p in path.parent.iterdir()] == ["overlay.png"]

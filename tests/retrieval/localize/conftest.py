@@ -5,7 +5,7 @@ import pytest
 
 from corpus.phantom import render, scene
 from tests.encoders import build_tiny_encoder
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 
 @pytest.fixture(scope="package")

@@ -6,7 +6,7 @@ import numpy as np
 import pydensecrf.densecrf as dcrf
 import torch
 
-from retrieval.localize.crf import mean_field, refine_maps
+from retrieval.localize.refine.crf import mean_field, refine_maps
 
 
 def _scene(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from corpus.phantom import render, scene
-from retrieval.localize.evidence import Contrasts, References, look_at
-from retrieval.localize.likeness import PAIRS, _match, likeness
-from trainer.encoder import Encoder, Patches
+from retrieval.localize.correspondence import PAIRS, _match, likeness
+from retrieval.localize.specificity.evidence import Contrasts, References, look_at
+from trainer.runtime.encoder import Encoder, Patches
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -13,18 +13,18 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from corpus.errors import SimilarityError
-from corpus.images import read_image
+from corpus.images.reader import read_image
 from corpus.sources.phantom import PhantomSource
+from indexer.catalog.localizations import localizations_of
 from indexer.index import Index
-from indexer.localizations import localizations_of
-from indexer.pipeline import add_source
-from indexer.removal import remove_study
-from retrieval.cli import cli
+from indexer.ingest.pipeline import add_source
+from indexer.ingest.removal import remove_study
 from retrieval.export.rle import decode_runs
+from similarity.cli.main import cli
 from tests.corpus.conftest import dicom_of
 from tests.encoders import build_tiny_encoder
 from tests.retrieval.export.films import PATIENT
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 CONTRACTS = Path(__file__).resolve().parents[3] / "docs" / "contracts"
 

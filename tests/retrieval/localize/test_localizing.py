@@ -6,16 +6,16 @@ import pytest
 from corpus.errors import EncoderError, EvaluationError, UsageError
 from corpus.settings import settings
 from corpus.sources.phantom import PhantomSource
-from retrieval.localize.calibrating import BANDS, calibrate, shuffle_rows
-from retrieval.localize.calibration import (
+from retrieval.localize.localize import NOT_CALIBRATED, localize
+from retrieval.localize.specificity.calibration import (
     Calibration,
     find_calibration,
     fit,
     keep,
 )
-from retrieval.localize.evidence import STATISTICS, Contrasts, References, look_at, measure
-from retrieval.localize.localizing import NOT_CALIBRATED, localize
-from trainer.encoder import Encoder
+from retrieval.localize.specificity.evidence import STATISTICS, Contrasts, References, look_at, measure
+from retrieval.localize.specificity.fit import BANDS, calibrate, shuffle_rows
+from trainer.runtime.encoder import Encoder
 
 CONTRAST = STATISTICS.index("contrast")
 KINDS = ("present", "absent", "random", "shuffled")
@@ -149,7 +149,7 @@ def test_a_map_on_the_other_side_than_the_phrase_gives_no_mask(
     right = np.zeros(films[0].shape, dtype=bool)
     right[40:60, 10:30] = True
     monkeypatch.setattr(
-        "retrieval.localize.localizing.clean_masks",
+        "retrieval.localize.localize.clean_masks",
         lambda image, heats, findings, spacing: [right] * len(heats),
     )
     answers = localize(

@@ -7,11 +7,11 @@ from pytorch_grad_cam import GradCAM
 from scipy.ndimage import gaussian_filter
 
 from corpus.errors import UsageError
-from retrieval.localize.gscorecam import CHANNELS, alikeness, as_masks, score_masks, spread, tell
-from retrieval.localize.maps import METHODS, raw_maps, scaled
-from retrieval.localize.patch_similarity import REACH, leaning
-from trainer.activations import last_map
-from trainer.encoder import Encoder
+from retrieval.localize.saliency.gscorecam import CHANNELS, alikeness, as_masks, score_masks, spread, tell
+from retrieval.localize.saliency.maps import METHODS, raw_maps, scaled
+from retrieval.localize.saliency.patch_similarity import REACH, leaning
+from trainer.runtime.activations import last_map
+from trainer.runtime.encoder import Encoder
 
 TEXTS = ["right pleural effusion", "nodule in the left upper lobe", "the heart is normal"]
 

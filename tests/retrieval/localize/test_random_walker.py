@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from retrieval.localize.random_walker import RandomWalkerRefiner
+from retrieval.localize.refine.random_walker import RandomWalkerRefiner
 
 WALK = RandomWalkerRefiner()
 

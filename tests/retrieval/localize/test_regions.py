@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from corpus.dicom_geometry import Spacing
+from corpus.dicom.spacing import Spacing
 from retrieval.localize.answer import Localization
-from retrieval.localize.regions import FILM_MM, above_background, boxes_of, clean_masks
+from retrieval.localize.refine.regions import FILM_MM, above_background, boxes_of, clean_masks
 
 
 def test_what_half_of_a_picture_exceeds_is_background_however_low_the_map_falls_elsewhere() -> None:

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from corpus.errors import EncoderError, UsageError
 from corpus.settings import settings
 from retrieval.localize.answer import Box
-from retrieval.localize.embedding_cache import EmbeddingCache
-from retrieval.localize.mobile_sam import TinyVitEncoder, published_to_ours
-from retrieval.localize.prompts import PromptKind
-from retrieval.localize.refining import open_refiner
-from retrieval.localize.sam import SamRefiner, to_image
-from retrieval.localize.sam_checkpoint import Checkpoint, load_checkpoint
+from retrieval.localize.refine.embedding_cache import EmbeddingCache
+from retrieval.localize.refine.mobile_sam import TinyVitEncoder, published_to_ours
+from retrieval.localize.refine.prompts import PromptKind
+from retrieval.localize.refine.refiner import open_refiner
+from retrieval.localize.refine.sam import SamRefiner, to_image
+from retrieval.localize.refine.sam_checkpoint import Checkpoint, load_checkpoint
 from tests.retrieval.localize.published_sam import (
     decoder_state,
     mobile_sam_features,
@@ -304,7 +304,7 @@ def test_a_full_disk_is_no_failure(
         raise OSError(28, "No space left on device")
 
     cache = kept(shape=(3,))
-    monkeypatch.setattr("retrieval.localize.embedding_cache.np.save", full)
+    monkeypatch.setattr("retrieval.localize.refine.embedding_cache.np.save", full)
     assert (cache.get("a", lambda: np.ones(3, np.float32)) == 1).all()
     assert list(cache.folder.iterdir()) == []
 

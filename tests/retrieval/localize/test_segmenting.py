@@ -11,12 +11,12 @@ from jsonschema import validate
 from PIL import Image
 
 from corpus.errors import UsageError
-from retrieval.cli import cli
-from retrieval.localize.random_walker import RandomWalkerRefiner
-from retrieval.localize.segmenting import require_known, segment_phrases
-from trainer.segmenter import Segmenter, Shape
-from trainer.segmenter_export import export_segmenter
-from trainer.unet import ResidualUNet
+from retrieval.localize.refine.random_walker import RandomWalkerRefiner
+from retrieval.localize.segmentation import require_known, segment_phrases
+from similarity.cli.main import cli
+from trainer.models.segmenter_export import export_segmenter
+from trainer.runtime.segmenter import Segmenter, Shape
+from trainer.runtime.unet import ResidualUNet
 
 torch.set_num_threads(1)
 SCHEMA = Path(__file__).resolve().parents[3] / "docs" / "contracts" / "localize.schema.json"

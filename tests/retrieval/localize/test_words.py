@@ -7,9 +7,9 @@ from hypothesis.extra.numpy import arrays
 
 from corpus.errors import UsageError
 from corpus.phantom import masks, organs, scene
+from retrieval.localize.mask_location import locate, side_of
 from retrieval.localize.question import LONGEST, read_question
-from retrieval.localize.regions import boxes_of, drop_specks
-from retrieval.localize.whereabouts import locate, side_of
+from retrieval.localize.refine.regions import boxes_of, drop_specks
 
 
 def _block(rows: slice, columns: slice, shape: tuple[int, int] = (90, 60)) -> np.ndarray:

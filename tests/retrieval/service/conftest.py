@@ -9,13 +9,13 @@ from fastapi.testclient import TestClient
 from corpus.settings import settings
 from corpus.sources import open_source
 from indexer.index import Index
-from indexer.pipeline import add_source
+from indexer.ingest.pipeline import add_source
 from retrieval.service.access import Role
 from retrieval.service.app import create_app
 from retrieval.service.limits import RateLimit
 from retrieval.service.state import State
 from tests.encoders import build_tiny_encoder
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 COHORT = "phantom:24@5"
 

@@ -20,7 +20,7 @@ from corpus.errors import HomeError, UnreadableImage
 from corpus.settings import settings
 from retrieval.service.access import Role
 from retrieval.service.app import create_app
-from retrieval.service.pictures import PicturePool, Window
+from retrieval.service.images import PicturePool, Window
 from retrieval.service.state import State
 from tests.retrieval.service.conftest import signed_in
 from tests.retrieval.service.test_search_http import film, search

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 import pytest
 
 from corpus.phantom import render, scene
-from retrieval.picture import Picture
+from retrieval.query.image import Picture
 from retrieval.service import slow_worker
-from retrieval.service.slow import SlowLane
+from retrieval.service.slow_lane import SlowLane
 from retrieval.service.state import State
 from tests.waiting import DEADLINE_SECONDS
 

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from corpus.images import read_image
+from corpus.images.reader import read_image
 from retrieval.export.rle import decode_runs
 from retrieval.service.state import State
 from tests.corpus.conftest import dicom_of

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from corpus.worker import command
-from indexer.database import open_database
+from indexer.catalog.database import open_database
 from indexer.home import Home
 from retrieval.service.jobs import Jobs, JobState
 from retrieval.service.routes.jobs import JobRequest
@@ -20,7 +20,7 @@ CONTRACTS = Path(__file__).parents[3] / "docs" / "contracts"
 def do(job_id: str) -> None:
     """Work on a job in a process of its own, as the service has it."""
     with subprocess.Popen(
-        command("retrieval.service.work:main", job_id), stdin=subprocess.PIPE
+        command("retrieval.service.job_process:main", job_id), stdin=subprocess.PIPE
     ) as working:  # it ends when its stdin does
         assert working.wait() == 0
 

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from corpus.sources import open_source
 from indexer.home import Home
 from indexer.index import Index
-from indexer.pipeline import add_source
+from indexer.ingest.pipeline import add_source
 from indexer.vectors.store import VectorStore
 from retrieval.service.access import Role
 from retrieval.service.app import create_app
@@ -20,7 +20,7 @@ from retrieval.service.logs import JsonLines
 from retrieval.service.state import State
 from tests.corpus.conftest import dicom_of
 from tests.retrieval.service.conftest import signed_in
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 NAME, PATIENT, ACCESSION = "Quackenbush", "PAT-774411", "ACC-90210-7"
 PLANTED = (NAME, NAME.upper(), PATIENT, ACCESSION, "1960-05-17", "19600517")
@@ -150,7 +150,7 @@ def test_what_is_erased_leaves_no_name_in_the_record_of_looks(
             client.get(f"/v1/cases/{Home.open(home).keyed('study', study)}")
     finally:
         state.close()
-    from indexer.removal import remove_study
+    from indexer.ingest.removal import remove_study
 
     with Index.open(home, read_only=False) as index:
         remove_study(index, study)

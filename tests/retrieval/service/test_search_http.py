@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from corpus.images import read_image
+from corpus.images.reader import read_image
 from retrieval.service.state import State
 
 

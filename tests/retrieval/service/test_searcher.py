@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from retrieval.answer import Answer
-from retrieval.query import Query
+from retrieval.query.query import Query
 from retrieval.service.searcher import AT_ONCE, Searcher
 from tests.waiting import DEADLINE_SECONDS
 

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from corpus.settings import Settings, settings
 from corpus.sources import open_source
 from indexer.index import Index
-from indexer.pipeline import add_source
+from indexer.ingest.pipeline import add_source
 from retrieval.service.access import Role
 from retrieval.service.app import create_app
 from retrieval.service.readiness import Readiness
@@ -19,7 +19,7 @@ from retrieval.service.state import State
 from tests.indexer.lonely import closed_port
 from tests.indexer.postgres import fresh_database, stoppable_server
 from tests.retrieval.service.conftest import signed_in
-from trainer.encoder import Encoder
+from trainer.runtime.encoder import Encoder
 
 SECRET = "hunter2"
 

@@ -11,7 +11,7 @@ from corpus.errors import EmptyIndex, UsageError
 from corpus.worker import NICENESS
 from indexer.index import Index
 from retrieval.service.problems import Refused
-from retrieval.service.slow import MOST_WAITING, SlowLane
+from retrieval.service.slow_lane import MOST_WAITING, SlowLane
 from retrieval.service.state import State
 from tests.waiting import DEADLINE_SECONDS, eventually
 

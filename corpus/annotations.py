@@ -1,0 +1,324 @@
+"""Where things truly are: pictures with masks or boxes that people drew, or phantoms whose truth is known.
+
+For measuring localization, and never to learn from. A picture is read when it is asked for; what cannot be
+used is reported and left out.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corpus.errors import CorpusError, UnreadableImage, UsageError
+from corpus.files import quoted
+from corpus.images.reader import read_image
+from corpus.phantom import Scene, masks, render, scene
+from corpus.records import Problem, ProblemSink
+from corpus.redaction import redacted
+from corpus.sources.common import ListedFiles, cell, report_bad_rows
+from corpus.sources.nih_chestxray14 import NAME as NIH
+from corpus.tables.reader import read_table
+
+Mask = NDArray[np.bool_]
+Image = NDArray[np.float32]
+
+TABLE = "masks.csv"
+BOX_FRAME = 1024
+"""Pixels along each side of the originals that the NIH boxes are given in."""
+
+_BOX_COLUMNS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
+_FEW_BOXES = 3  # so many boxes may all lie in the upper left of their originals by chance
+_PHANTOM = re.compile(r"phantom:(\d{1,9})(?:@(\d{1,9}))?")
+
+
+@redacted
+@dataclass(frozen=True, slots=True, eq=False)
+class Marked:
+    """One picture and where each structure is on it.
+
+    `name`: of the picture, without a folder. `subject_id`: whose it is, as the sources name people.
+    `image`: (height, width) float32 in [0, 1]. `structures`: the structure's name as the marks have it →
+    (height, width) bool, none empty.
+    """
+
+    name: str
+    subject_id: str
+    image: Image
+    structures: Mapping[str, Mask]
+
+
+class Marks(Protocol):
+    """A set of marked pictures that can be read again and again, in the same order."""
+
+    @property
+    def kind(self) -> str:
+        """`masks`, `boxes`, `phantom` or `counterfactual`."""
+        ...
+
+    def __len__(self) -> int:
+        """How many pictures are listed, readable or not."""
+        ...
+
+    def read(self, on_problem: ProblemSink) -> Iterator[Marked]:
+        """Yield every picture with its marks; hand what cannot be used to `on_problem`, and go on."""
+        ...
+
+
+@redacted
+@dataclass(frozen=True, slots=True)
+class MaskFolder:
+    """Pictures and hand-drawn masks: `masks.csv` (image, mask, structure), `images/` and `masks/`.
+
+    `rows`: picture → structure → the files of its masks, several where it was drawn in parts. A column
+    `subject_id` may say whose each picture is; without it every picture is a person of its own.
+    """
+
+    folder: Path
+    rows: Mapping[str, Mapping[str, Sequence[str]]]
+    subjects: Mapping[str, str] = field(default_factory=dict)
+    kind: str = "masks"
+
+    @classmethod
+    def open(cls, folder: Path) -> "MaskFolder":
+        """Read the table of a folder.
+
+        Raises:
+            CorpusError: there is none, it lacks a column, or names nothing.
+        """
+        if not (folder / TABLE).is_file():
+            raise CorpusError(
+                f"{folder.name!r} has no {TABLE} (image, mask, structure): is it a mask folder?"
+            )
+        table = read_table(folder / TABLE, required=("image", "mask", "structure"))
+        rows: dict[str, dict[str, list[str]]] = {}
+        subjects: dict[str, str] = {}
+        for row in table.frame.iter_rows(named=True):
+            image, mask, structure = (cell(row[name]) for name in ("image", "mask", "structure"))
+            if image and mask and structure:
+                rows.setdefault(image, {}).setdefault(structure, []).append(mask)
+                subjects[image] = cell(row.get("subject_id")) or f"{folder.name}:{image}"
+        if not rows:
+            raise CorpusError(f"{TABLE} of {folder.name!r} names no image with a mask and a structure")
+        return cls(folder, rows, subjects)
+
+    def __len__(self) -> int:
+        """How many pictures are listed."""
+        return len(self.rows)
+
+    def read(self, on_problem: ProblemSink) -> Iterator[Marked]:
+        """As `Marks.read`."""
+        for name, parts in self.rows.items():
+            image = _read_picture(self.folder / "images" / name, name, on_problem)
+            if image is None:
+                continue
+            structures = {}
+            for structure, files in parts.items():
+                mask = self._mask(files, image.shape, f"{name}#{structure}", on_problem)
+                if mask is not None:
+                    structures[structure] = mask
+            if structures:
+                yield Marked(name, self.subjects[name], image, structures)
+
+    def _mask(
+        self, files: Sequence[str], shape: tuple[int, ...], item: str, on_problem: ProblemSink
+    ) -> Mask | None:
+        """One structure's mask, united from its parts; None (reported) where a part cannot be used."""
+        united = np.zeros(shape, np.bool_)
+        for file in files:
+            drawn = _read_picture(self.folder / "masks" / file, item, on_problem)
+            if drawn is None:
+                return None
+            if drawn.shape != shape:
+                sizes = " and ".join(f"{height} x {width}" for height, width in (drawn.shape, shape))
+                reason = f"mask and picture have {sizes} pixels: they must lie on one another"
+                on_problem(Problem(item, "failed", reason))
+                return None
+            united |= drawn > drawn.max() / 2
+        return united
+
+
+@redacted
+@dataclass(frozen=True, slots=True)
+class BoxTable:
+    """The NIH boxes: a table of corners and sizes in pixels of the 1024 px originals, and the pictures.
+
+    `boxes`: picture → (label, x, y, w, h) each. A picture may be reduced in size: its boxes are scaled from
+    the original's. A person is the number that begins a picture's name, as in `Data_Entry`'s Patient ID.
+    """
+
+    boxes: Mapping[str, Sequence[tuple[str, float, float, float, float]]]
+    places: Mapping[str, Path]
+    kind: str = "boxes"
+
+    @classmethod
+    def open(cls, table_file: Path, images: Path, on_problem: ProblemSink) -> "BoxTable":
+        """Read the table and find the pictures.
+
+        Raises:
+            CorpusError: it cannot be read, lacks a column, holds no box, or its boxes are in another frame.
+        """
+        if not images.is_dir():
+            raise CorpusError(f"--images {images.name!r} is no folder of pictures")
+        table = read_table(table_file, required=_BOX_COLUMNS, wanted=_BOX_COLUMNS)
+        report_bad_rows(table, "boxes", on_problem)
+        boxes: defaultdict[str, list[tuple[str, float, float, float, float]]] = defaultdict(list)
+        for number, row in enumerate(table.frame.iter_rows(named=True), 1):
+            read = _read_box(row)
+            if isinstance(read, str):
+                on_problem(Problem(f"boxes:row{number}", "failed", f"row {number} {read}"))
+                continue
+            if max(read[1] + read[3], read[2] + read[4]) > BOX_FRAME + 0.5:
+                raise CorpusError(
+                    f"row {number} of {quoted(table_file)} reaches beyond {BOX_FRAME} px, the size of the "
+                    f"originals: the boxes are in another pixel frame; scale them to {BOX_FRAME}"
+                )
+            boxes[cell(row["Image Index"])].append(read)
+        if not boxes:
+            raise CorpusError(f"{quoted(table_file)} holds no box that can be read")
+        return cls(dict(boxes), ListedFiles.below(images).places)
+
+    def __len__(self) -> int:
+        """How many pictures are listed."""
+        return len(self.boxes)
+
+    def read(self, on_problem: ProblemSink) -> Iterator[Marked]:
+        """As `Marks.read`.
+
+        Raises:
+            CorpusError: the boxes are in the pixels of the reduced pictures, not of the originals.
+        """
+        self._require_frame()
+        for name, drawn in self.boxes.items():
+            place = self.places.get(name)
+            if place is None:
+                on_problem(Problem(name, "missing", "the table lists it, the folder lacks it"))
+                continue
+            image = _read_picture(place, name, on_problem)
+            if image is None:
+                continue
+            structures: dict[str, Mask] = {}
+            for label, *box in drawn:
+                mask = box_mask(box, image.shape)
+                structures[label] = structures[label] | mask if label in structures else mask
+            subject = name.partition("_")[0].lstrip("0") or "0"
+            yield Marked(name, f"{NIH}:{subject}", image, structures)
+
+    def _require_frame(self) -> None:
+        """Refuse boxes that all end where a reduced picture does: they are in its own pixels."""
+        reach = max(max(x + w, y + h) for drawn in self.boxes.values() for _, x, y, w, h in drawn)
+        count = sum(len(drawn) for drawn in self.boxes.values())
+        first = next((self.places[name] for name in self.boxes if name in self.places), None)
+        if count <= _FEW_BOXES or first is None:
+            return
+        side = max(read_image(first).shape)
+        if side < BOX_FRAME and reach <= side:
+            raise CorpusError(
+                f"all {count} boxes end within {side} px, the pictures' own size, not the {BOX_FRAME} px of "
+                f"the originals: the boxes are in another pixel frame; scale them to {BOX_FRAME}"
+            )
+
+
+def box_mask(box: Sequence[float], shape: tuple[int, ...]) -> Mask:
+    """The pixels whose centre lies in a box (x, y, w, h), in pixels of the original, at least one.
+
+    Args:
+        shape: (height, width) of the picture, whose longer side is `BOX_FRAME` px of the original.
+    """
+    scale = max(shape) / BOX_FRAME
+    x, y, w, h = (value * scale for value in box)
+    mask = np.zeros(shape, np.bool_)
+    rows, columns = np.arange(shape[0]) + 0.5, np.arange(shape[1]) + 0.5
+    mask[np.ix_((rows >= y) & (rows < y + h), (columns >= x) & (columns < x + w))] = True
+    if not mask.any():
+        row, column = (
+            min(int(middle), n - 1) for middle, n in zip((y + h / 2, x + w / 2), shape, strict=True)
+        )
+        mask[row, column] = True
+    return mask
+
+
+@dataclass(frozen=True, slots=True)
+class PhantomMarks:
+    """The first `count` phantoms of the cohort `seed`, with the lesions that one can be sure of."""
+
+    count: int
+    seed: int = 0
+    kind: str = "phantom"
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        return self.count
+
+    def read(self, on_problem: ProblemSink) -> Iterator[Marked]:
+        """As `Marks.read`; phantoms without a lesion that one can be sure of are passed over."""
+        for number in range(self.count):
+            drawn = scene(self.seed, number)
+            structures = sure_masks(drawn)
+            if structures:
+                yield Marked(f"phantom:{self.seed}-{number}", drawn.subject_id, render(drawn), structures)
+
+
+def sure_masks(drawn: Scene) -> dict[str, Mask]:
+    """The masks of a scene's findings that its report is sure of, and that show at all."""
+    sure = {lesion.finding for lesion in drawn.lesions if not lesion.faint}
+    return {finding: mask for finding, mask in masks(drawn).items() if finding in sure and mask.any()}
+
+
+def open_marks(
+    masks_spec: str | None, boxes: Path | None, images: Path | None, on_problem: ProblemSink
+) -> Marks:
+    """Open what `--masks` or `--boxes` with `--images` name.
+
+    Raises:
+        UsageError: both or neither is given, or `--boxes` without `--images`.
+        CorpusError: the place is not there, or not laid out so.
+    """
+    if (masks_spec is None) == (boxes is None):
+        raise UsageError(
+            "give the truth as --masks DIR, --masks phantom:COUNT@SEED, or --boxes CSV --images DIR"
+        )
+    if boxes is not None:
+        if images is None:
+            raise UsageError("--boxes needs the folder of their pictures: --images DIR")
+        return BoxTable.open(boxes, images, on_problem)
+    if images is not None:
+        raise UsageError("--images goes with --boxes; a mask folder brings its own pictures")
+    assert masks_spec is not None
+    if masks_spec.startswith("phantom:"):
+        match = _PHANTOM.fullmatch(masks_spec)
+        if match is None or int(match[1]) < 1:
+            raise UsageError(f"{masks_spec!r} is no phantom: write phantom:COUNT or phantom:COUNT@SEED")
+        return PhantomMarks(int(match[1]), int(match[2] or 0))
+    folder = Path(masks_spec).expanduser()
+    if not folder.is_dir():
+        raise CorpusError(
+            f"--masks {folder.name!r} is no folder; it wants one with {TABLE}, images and masks"
+        )
+    return MaskFolder.open(folder)
+
+
+def _read_box(row: Mapping[str, Any]) -> tuple[str, float, float, float, float] | str:
+    """A row's label and box, or why it has none."""
+    label = cell(row["Finding Label"])
+    if not cell(row["Image Index"]) or not label:
+        return "names no picture or no finding"
+    try:
+        x, y, w, h = (float(cell(row[name])) for name in _BOX_COLUMNS[2:])
+    except ValueError:
+        return "has a corner or size that is no number"
+    if not (min(x, y) >= 0 and w > 0 and h > 0 and np.isfinite([x, y, w, h]).all()):
+        return "has a box without size, or outside the picture"
+    return label, x, y, w, h
+
+
+def _read_picture(place: Path, item: str, on_problem: ProblemSink) -> Image | None:
+    try:
+        return read_image(place)
+    except UnreadableImage as error:
+        on_problem(Problem(item, "failed" if place.exists() else "missing", str(error)))
+        return None

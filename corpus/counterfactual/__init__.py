@@ -1,0 +1,1 @@
+"""Counterfactual radiographs: phantom lesions drawn into real normal images."""

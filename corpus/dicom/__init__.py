@@ -1,0 +1,1 @@
+"""DICOM files: header, pixels, display values, orientation and spacing."""

@@ -1,0 +1,244 @@
+"""DICOM values to what a radiologist sees: one function for each step of the standard, the section cited.
+
+The order is the standard's (PS3.4 N.2): modality transform, then value-of-interest transform, then the
+presentation's polarity. Every step works value by value, so a film of 16-bit values is rendered through one
+table of at most 65,536 entries rather than pixel by pixel.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from corpus.dicom.elements import number_of, numbers_of, photometric_of, text_of
+from corpus.dicom.lookup_tables import MOST_ENTRIES, read_tables
+
+Count = Callable[[], NDArray[Any]]
+Note = Callable[[str], None]
+"""Takes a clause that follows the image's name: what of its header was not followed, and what was done."""
+
+_OUTLYING = 0.005  # share of pixels at either end left out where no window says what matters
+_DARKEST, _BRIGHTEST = 0.01, 0.99  # of the pixels: between them an image has to show some contrast
+_LEAST_CONTRAST = 32 / 256  # of the way from black to white; a 16-bit window on 12-bit values leaves 16
+_LEVELS = 256
+
+
+def to_grey(stored: NDArray[Any], dataset: Dataset, note: Note = lambda clause: None) -> NDArray[np.float32]:
+    """Turn stored values into grey in [0, 1] by the header's transforms.
+
+    Args:
+        stored: (height, width) numbers, or (height, width, 3) red, green, blue.
+        dataset: the header.
+        note: told where a window or table of the header is not followed.
+    """
+    if stored.ndim == 3:
+        return _luminance(stored, dataset)
+    if stored.dtype.kind == "f":
+        return _render_floats(stored.astype(np.float64), dataset, note)
+    low, high = int(stored.min()), int(stored.max())
+    if high - low >= MOST_ENTRIES:
+        return _render_floats(stored.astype(np.float64), dataset, note)
+    offsets = (
+        stored.astype(np.int64) - low
+        if low < 0 or stored.dtype.itemsize > 2
+        else stored - stored.dtype.type(low)
+    )
+    values = np.arange(low, high + 1, dtype=np.float64)
+    count = partial(np.bincount, offsets.ravel(), minlength=high - low + 1)
+    shades = grey_of(values, dataset, count, note)
+    return np.take(shades, offsets, mode="clip")  # every offset fits; unchecked it takes a sixth of the time
+
+
+def _render_floats(stored: NDArray[np.float64], dataset: Dataset, note: Note) -> NDArray[np.float32]:
+    known = np.isfinite(stored)
+    if not known.any():
+        return np.zeros(stored.shape, dtype=np.float32)
+    values = np.where(known, stored, stored[known].min())
+    grey = grey_of(values, dataset, lambda: np.ones(values.shape), note)
+    return np.where(known, grey, np.float32(0))
+
+
+def grey_of(
+    values: NDArray[np.float64], dataset: Dataset, count: Count, note: Note = lambda clause: None
+) -> NDArray[np.float32]:
+    """Run the whole chain (PS3.4 N.2) over stored values, whatever their shape.
+
+    Args:
+        values: stored values.
+        dataset: the header.
+        count: tells how many pixels have each value, in the shape of `values`.
+        note: as for `to_grey`.
+
+    Returns:
+        Grey in [0, 1], in the shape of `values`.
+    """
+    padding = is_padding(values, dataset)
+
+    @cache
+    def count_picture() -> NDArray[Any]:
+        every = count()
+        seen = np.where(padding, 0, every)
+        return seen if seen.any() else every
+
+    grey = apply_voi(apply_modality(values, dataset, note), dataset, count_picture, note)
+    if is_inverse(dataset):
+        grey = 1.0 - grey
+    return np.where(padding, 0.0, np.clip(grey, 0.0, 1.0)).astype(np.float32)
+
+
+def apply_modality(
+    values: NDArray[np.float64], dataset: Dataset, note: Note = lambda clause: None
+) -> NDArray[np.float64]:
+    """Apply the modality LUT, else rescale slope and intercept (PS3.3 C.11.1)."""
+    tables = read_tables(dataset, "ModalityLUTSequence", values)
+    if tables and not tables[0].level:
+        return tables[0].look_up(values)
+    if tables:
+        note("is shown without its modality table, which maps every value to one")
+    slope, intercept = number_of(dataset, "RescaleSlope"), number_of(dataset, "RescaleIntercept")
+    return values * (1.0 if slope is None or slope == 0 else slope) + (intercept or 0.0)
+
+
+def apply_voi(
+    values: NDArray[np.float64], dataset: Dataset, count: Count, note: Note = lambda clause: None
+) -> NDArray[np.float64]:
+    """Apply the first VOI LUT or window that shows the image, else the range that occurs (PS3.3 C.11.2).
+
+    One that leaves next to no contrast (a window outside the values, one of 16 bits for values of 12, a table
+    of one entry) is passed over, and `note` is told. An image that has no contrast of its own, one value for
+    nearly all its pixels, is left to the first of them.
+
+    Returns:
+        Values that are 0 at the dark end and 1 at the bright end; beyond them where the range clips.
+    """
+    first: NDArray[np.float64] | None = None
+    passed: list[str] = []
+    for name, grey in _chosen_by_header(values, dataset):
+        if grey is not None and _shows(grey, count()):
+            if passed:
+                note(f"is shown by {name}: {_useless(passed)}")
+            return grey
+        first = grey if first is None else first
+        passed.append(name)
+    if not passed:
+        return _stretch(values, dataset, count)
+    ranged = _stretch(values, dataset, count) if first is None else _by_range(values, count())
+    if first is not None and not _shows(ranged, count()) and not _is_level(first, count()):
+        return first
+    note(f"is shown by the range of its values: {_useless(passed)}")
+    return ranged
+
+
+def _chosen_by_header(
+    values: NDArray[np.float64], dataset: Dataset
+) -> Iterator[tuple[str, NDArray[np.float64] | None]]:
+    """Each VOI LUT, then each window: how a message names it, and its greys; None where it is none."""
+    for table in read_tables(dataset, "VOILUTSequence", values):
+        # Descriptors often promise 16 bits for tables of 12: the entries themselves say what white is.
+        white = float((1 << max(8, int(table.entries.max()).bit_length())) - 1)
+        yield "its VOI table", None if table.level else table.look_up(values) / white
+    function = text_of(dataset, "VOILUTFunction").upper() or "LINEAR"
+    least = 1.0 if function == "LINEAR" else 1e-9
+    for centre, width in zip_longest(numbers_of(dataset, "WindowCenter"), numbers_of(dataset, "WindowWidth")):
+        if centre is None or width is None or width < least:
+            yield "its window without a width", None
+        else:
+            name = f"its window of centre {centre:g} and width {width:g}"
+            yield name, apply_window(values, centre, width, function)
+
+
+def _useless(passed: list[str]) -> str:
+    return f"{' and '.join(dict.fromkeys(passed))} would show next to nothing"
+
+
+def _shows(grey: NDArray[np.float64], counts: NDArray[Any]) -> bool:
+    """Whether greys leave contrast between the darkest and the brightest hundredth of the pixels."""
+    levels = (np.clip(grey, 0.0, 1.0) * (_LEVELS - 1)).astype(np.intp).ravel()
+    below = np.cumsum(np.bincount(levels, weights=counts.ravel(), minlength=_LEVELS))
+    low, high = np.searchsorted(below, [_DARKEST * below[-1], _BRIGHTEST * below[-1]])
+    return bool(high - low >= _LEAST_CONTRAST * _LEVELS)
+
+
+def _is_level(grey: NDArray[np.float64], counts: NDArray[Any]) -> bool:
+    occurring = np.clip(grey[counts > 0], 0.0, 1.0)
+    return bool(occurring.min() == occurring.max())
+
+
+def apply_window(
+    values: NDArray[np.float64], centre: float, width: float, function: str = "LINEAR"
+) -> NDArray[np.float64]:
+    """Map a window to [0, 1] (PS3.3 C.11.2.1.2 LINEAR, C.11.2.1.3.1 SIGMOID, C.11.2.1.3.2 LINEAR_EXACT).
+
+    Args:
+        values: modality values.
+        centre: the window's centre.
+        width: its width: at least 1 for LINEAR, above 0 for the others.
+        function: LINEAR, LINEAR_EXACT or SIGMOID; anything else counts as LINEAR.
+    """
+    if function == "SIGMOID":
+        sigmoid: NDArray[np.float64] = 1.0 / (
+            1.0 + np.exp(np.clip(-4.0 * (values - centre) / width, -700, 700))
+        )
+        return sigmoid
+    if function == "LINEAR_EXACT":
+        return np.clip((values - centre) / width + 0.5, 0.0, 1.0)
+    if width == 1.0:
+        return np.where(values <= centre - 0.5, 0.0, 1.0)
+    return np.clip((values - (centre - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
+
+
+def is_inverse(dataset: Dataset) -> bool:
+    """Tell whether low values are bright (PS3.3 C.7.6.3.1.2 MONOCHROME1, C.8.11.3 PresentationLUTShape).
+
+    The two say the same thing twice: either inverts, both together invert once.
+    """
+    return (
+        photometric_of(dataset) == "MONOCHROME1"
+        or text_of(dataset, "PresentationLUTShape").upper() == "INVERSE"
+    )
+
+
+def is_padding(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.bool_]:
+    """Tell which stored values mean "no picture here" (PS3.3 C.7.5.1.1.2, a value or a range)."""
+    first = number_of(dataset, "PixelPaddingValue")
+    if first is None:
+        return np.zeros(values.shape, dtype=bool)
+    last = number_of(dataset, "PixelPaddingRangeLimit")
+    low, high = sorted((first, first if last is None else last))
+    return (values >= low) & (values <= high)
+
+
+def _stretch(values: NDArray[np.float64], dataset: Dataset, count: Count) -> NDArray[np.float64]:
+    """Without a window: 8-bit values as they are, others over the range that all but 1 % of pixels have."""
+    transformed = "ModalityLUTSequence" in dataset or number_of(dataset, "RescaleSlope") not in (None, 1.0)
+    if number_of(dataset, "BitsStored") == 8 and not transformed and not dataset.get("PixelRepresentation"):
+        return values / 255.0
+    return _by_range(values, count())
+
+
+def _by_range(values: NDArray[np.float64], counts: NDArray[Any]) -> NDArray[np.float64]:
+    """The range that all but 1 % of the pixels have, from 0 to 1."""
+    order = np.argsort(values, axis=None)
+    ranked = values.ravel()[order]
+    share = np.cumsum(counts.ravel()[order], dtype=np.float64)
+    share /= share[-1]
+    low = ranked[min(int(np.searchsorted(share, _OUTLYING, side="right")), ranked.size - 1)]
+    high = ranked[min(int(np.searchsorted(share, 1.0 - _OUTLYING)), ranked.size - 1)]
+    if high <= low:  # nearly all pixels have one value: the whole range, then
+        occurring = ranked[counts.ravel()[order] > 0]
+        low, high = occurring[0], occurring[-1]
+    stretched: NDArray[np.float64] = (values - low) / (high - low if high > low else 1.0)
+    return stretched
+
+
+def _luminance(stored: NDArray[Any], dataset: Dataset) -> NDArray[np.float32]:
+    """Luminance of red, green, blue (ITU-R BT.601), white at the top of the values' bits."""
+    palette = photometric_of(dataset) == "PALETTE COLOR"
+    bits = 8 * stored.dtype.itemsize if palette else int(dataset.get("BitsStored") or 8)
+    weights = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    grey: NDArray[np.float32] = stored[..., :3].astype(np.float32) @ weights / np.float32((1 << bits) - 1)
+    return np.clip(grey, np.float32(0), np.float32(1))

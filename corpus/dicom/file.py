@@ -1,0 +1,305 @@
+"""DICOM files: their bytes to elements, their elements to stored values, refused by name where that fails.
+
+What the stored values look like on a screen is in `corpus.dicom.display`, how they hang and how large they
+are in `corpus.dicom.spacing`.
+"""
+
+import io
+import logging
+import warnings
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.encaps import get_frame
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGExtended12Bit, RLELossless
+
+from corpus.dicom.codestream import frame_shape
+from corpus.dicom.display import Note, to_grey
+from corpus.dicom.elements import Undecodable as Undecodable  # what this module raises is named here, too
+from corpus.dicom.elements import named, number_of, require_elements
+from corpus.dicom.spacing import Spacing, hanging_of, spacing_of
+
+log = logging.getLogger(__name__)
+
+# pydicom logs each failed plugin with a traceback, and values of the header that it finds odd; we say what
+# matters in one line, and header values are not for logs.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
+ADMITTED = frozenset({"CR", "DX"})
+"""Modalities (0008,0060) that are radiographs: computed radiography and digital radiography."""
+
+DISPLAY_VERSION = "2"
+"""Changes when files are shown in other pixels than before: an index then reads its DICOM files again."""
+
+_CHUNK = 1 << 20
+_DEFLATED = b"\x02\0\x10\0UI\x16\0" + DeflatedExplicitVRLittleEndian.encode()  # (0002,0010), 22 bytes
+
+# The value representations of the elements that a file without preamble starts with.
+_FIRST_TYPES = (b"UL", b"OB", b"UI", b"CS", b"SH")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rendered:
+    """A DICOM image as it is shown.
+
+    `pixels`: (height, width) float32 in [0, 1] in the standard hanging, white is dense tissue. `spacing`: of
+    these pixels, None where it is unknown. `notes`: what of the header could not be followed and what was
+    done instead, each a clause that follows the file's name.
+    """
+
+    pixels: NDArray[np.float32]
+    spacing: Spacing | None = None
+    notes: tuple[str, ...] = ()
+
+
+class OtherModality(Exception):
+    """The file is of a modality that is not admitted, as a clause that follows its name."""
+
+
+def is_dicom(head: bytes) -> bool:
+    """Tell whether a file's first bytes are DICOM's (PS3.10 7.1), also without preamble.
+
+    Args:
+        head: at least the first 132 bytes, or the whole of a shorter file.
+    """
+    if head[128:132] == b"DICM":
+        return True
+    # Old files start with their first element, of group 0002 or 0008 in either byte order: its type spelt
+    # out, or else (implicit) its length, which is short for all that can come first.
+    if head[:2] not in (b"\x08\0", b"\x02\0", b"\0\x08", b"\0\x02"):
+        return False
+    return head[4:6] in _FIRST_TYPES or 0 < int.from_bytes(head[4:8], "little") <= 64
+
+
+def render(content: bytes, *, max_pixels: int = 120_000_000, admit: frozenset[str] | None = None) -> Rendered:
+    """Turn a DICOM file of one frame into grey as it is shown, in the standard hanging.
+
+    Args:
+        content: the whole file.
+        max_pixels: the most pixels a picture may have; judged before anything is decoded.
+        admit: modalities to let through; None lets all through. A file that names none passes.
+
+    Returns:
+        Its pixels, colour as luminance, and what is known and to be told of them.
+
+    Raises:
+        Undecodable: no pixels, several frames, too many pixels, an unsupported or broken encoding, or an
+            element missing without which pixels mean nothing.
+        OtherModality: the modality is not in `admit`.
+    """
+    # pydicom warns of every oddity of a header; what matters of them is refused below.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            dataset = parse(content, max_bytes=8 * max_pixels)
+            require_modality(dataset, admit)
+            require_one_picture(dataset, max_pixels)
+            notes: list[str] = []
+            hanging, unfollowed = hanging_of(dataset)
+            if unfollowed is not None:
+                notes.append(unfollowed)
+            grey = to_grey(decode(dataset, notes.append), dataset, notes.append)
+            spacing = spacing_of(dataset)
+            return Rendered(
+                np.ascontiguousarray(hanging.apply(grey)),
+                None if spacing is None else spacing.hung(hanging),
+                tuple(notes),
+            )
+        except (Undecodable, OtherModality, MemoryError):
+            raise
+        except Exception as error:  # a header can be wrong in more ways than can be listed
+            log.debug("a DICOM header cannot be applied: %s", type(error).__name__)
+            raise Undecodable("has a DICOM header that contradicts itself or its pixels") from error
+
+
+def require_modality(dataset: Dataset, admit: frozenset[str] | None) -> None:
+    """Check the modality (0008,0060); a file that names none passes.
+
+    Raises:
+        OtherModality: it is not in `admit`.
+    """
+    modality = str(dataset.get("Modality") or "").strip().upper()
+    if admit is not None and modality and modality not in admit:
+        raise OtherModality(f"is of modality {modality}, not a radiograph: --admit {modality} lets it in")
+
+
+def parse(content: bytes, *, max_bytes: int, stop_before_pixels: bool = False) -> Dataset:
+    """Read a file's elements (PS3.10); a deflated one is inflated to at most `max_bytes`.
+
+    Raises:
+        Undecodable: it is broken, truncated or inflates to more than that.
+    """
+    try:
+        _require_bounded(content, max_bytes)
+        return pydicom.dcmread(io.BytesIO(content), force=True, stop_before_pixels=stop_before_pixels)
+    except (Undecodable, MemoryError):
+        raise
+    except Exception as error:  # pydicom raises many kinds on broken files
+        log.debug("pydicom gave up: %s", error)
+        raise Undecodable("is a broken or truncated DICOM file: copy it again from where it came") from error
+
+
+def _require_bounded(content: bytes, max_bytes: int) -> None:
+    """Inflate a deflated data set (PS3.5 A.5) piece by piece to learn its size, keeping nothing."""
+    # The group's length (0002,0000) counts from after its own twelve bytes (PS3.10 7.1).
+    end = 144 + int.from_bytes(content[140:144], "little")
+    if content[128:132] != b"DICM" or _DEFLATED not in content[144:end]:
+        return
+    rest = content[end:]
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = 0
+    while rest and not inflater.eof:
+        inflated += len(inflater.decompress(rest, _CHUNK))
+        rest = inflater.unconsumed_tail
+        if inflated > max_bytes:
+            raise Undecodable(f"inflates to more than the {max_bytes:,} bytes that are read")
+
+
+def require_one_picture(dataset: Dataset, max_pixels: int) -> None:
+    """Check from the header alone that there is one frame of bearable size in a known encoding.
+
+    Raises:
+        Undecodable: naming what is not so.
+    """
+    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise Undecodable("is a DICOM file without pixels")
+    require_elements(dataset)
+    frames = int(number_of(dataset, "NumberOfFrames") or 1)
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    if frames > 1:
+        raise Undecodable(f"holds {frames} frames, not one picture: export the frame that is meant")
+    if rows * columns > max_pixels:
+        raise Undecodable(f"has {rows} x {columns} pixels, more than the {max_pixels:,} that are read")
+    if rows * columns == 0:
+        raise Undecodable(f"has {rows} x {columns} pixels")
+    syntax = transfer_syntax(dataset)
+    if syntax is None:
+        if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
+            raise Undecodable(
+                f"has no {named('TransferSyntaxUID')}, without which its compressed pixels cannot be read: "
+                "export it again with that element"
+            )
+        _require_whole(dataset, rows * columns)
+        return
+    try:
+        known = get_decoder(syntax).is_available
+    except NotImplementedError:
+        known = False
+    if not known:
+        name = syntax.name if syntax.name.isprintable() else "what is no transfer syntax"
+        raise Undecodable(f"is stored as {name}, which is not read: convert it to another syntax")
+    if syntax.is_encapsulated:
+        _require_honest_codestream(dataset, syntax, rows * columns)
+    else:
+        _require_whole(dataset, rows * columns)
+
+
+def _require_whole(dataset: Dataset, pixels: int) -> None:
+    """Refuse uncompressed pixels that are fewer than the header says."""
+    if "PixelData" not in dataset:
+        return
+    samples = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else int(dataset.SamplesPerPixel)
+    needed = -(-pixels * samples * int(dataset.BitsAllocated) // 8)
+    held = len(dataset.PixelData or b"")
+    if held < needed:
+        raise Undecodable(
+            f"is truncated: {named('PixelData')} holds {held:,} bytes of the {needed:,} that its "
+            f"{named('Rows')} and {named('Columns')} promise: copy it again from where it came"
+        )
+
+
+def _require_honest_codestream(dataset: Dataset, syntax: UID, pixels: int) -> None:
+    """Refuse a compressed frame that is larger than the header says, or of 12-bit JPEG (process 4)."""
+    try:
+        shape = frame_shape(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    except Exception as error:  # a broken encapsulation (PS3.5 A.4)
+        raise Undecodable("is a broken or truncated DICOM file: copy it again from where it came") from error
+    if shape is None:
+        return
+    if shape.rows * shape.columns > pixels:
+        raise Undecodable(f"says {pixels:,} pixels but holds {shape.rows} x {shape.columns}")
+    if syntax == JPEGExtended12Bit and shape.bits > 8:
+        raise Undecodable(
+            f"is stored as {shape.bits}-bit JPEG Extended, which is not read: convert it to another syntax"
+        )
+
+
+def transfer_syntax(dataset: Dataset) -> UID | None:
+    """Return the encoding the file says it has (0002,0010), or None in a file without meta information."""
+    meta = getattr(dataset, "file_meta", None)
+    syntax = None if meta is None else meta.get("TransferSyntaxUID")
+    return None if syntax is None else UID(syntax)
+
+
+def decode(dataset: Dataset, note: Note = lambda clause: None) -> NDArray[Any]:
+    """Return stored values, (height, width), or (height, width, 3) where the one frame is in colour.
+
+    Args:
+        dataset: a whole header with its pixels, as `require_one_picture` leaves it.
+        note: told where bits are not taken from where the header puts them.
+
+    Raises:
+        Undecodable: the pixels are truncated, broken, or in an encoding no decoder knows.
+    """
+    if transfer_syntax(dataset) is None:
+        _assume_syntax(dataset)
+    try:
+        stored = _stored_values(dataset, note)
+        if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+            stored = apply_color_lut(stored, dataset)
+    except MemoryError:
+        raise
+    except Exception as error:  # each plugin raises its own
+        log.debug("no decoder could read the pixels: %s", error)
+        syntax = transfer_syntax(dataset)
+        raise Undecodable(
+            "is broken or truncated: its pixels cannot be decoded"
+            + (f" ({syntax.name})" if syntax is not None else "")
+        ) from error
+    return stored
+
+
+def _stored_values(dataset: Dataset, note: Note) -> NDArray[Any]:
+    """The values of the pixels, whose bits begin below `HighBit` (PS3.5 8.1.1) where that is not as usual.
+
+    Codestreams hold values, not bits, save run lengths: there `HighBit` means nothing.
+    """
+    syntax = transfer_syntax(dataset)
+    high, bits = number_of(dataset, "HighBit"), number_of(dataset, "BitsStored")
+    codestream = syntax is not None and syntax.is_encapsulated and syntax != RLELossless
+    if "PixelData" not in dataset or codestream or high is None or bits is None or high == bits - 1:
+        return pixel_array(dataset)
+    lowest = f"is read from its {bits:g} lowest bits: its {named('HighBit')} is {high:g}"
+    if not bits <= high + 1 <= int(dataset.BitsAllocated):
+        note(f"{lowest}, where they do not fit")
+        return pixel_array(dataset)
+    raw, below = pixel_array(dataset, correct_unused_bits=False), int(high + 1 - bits)
+    raw = raw.astype(raw.dtype.newbyteorder("="), copy=False)
+    unsigned = raw.view(f"u{raw.dtype.itemsize}")
+    if unsigned.max() < 1 << int(bits) and (unsigned & ((1 << below) - 1)).any():
+        note(f"{lowest}, but no value has a bit above them")
+        return pixel_array(dataset)
+    # What lies above (overlays) and below is dropped; the sign of signed values is their own highest bit.
+    above = 8 * raw.dtype.itemsize - 1 - int(high)
+    return (raw << above) >> (above + below)
+
+
+def _assume_syntax(dataset: Dataset) -> None:
+    """Give a file without meta information the encoding its elements were read in (PS3.5 10.1)."""
+    implicit, little = dataset.original_encoding
+    dataset.ensure_file_meta()
+    dataset.file_meta.TransferSyntaxUID = (
+        pydicom.uid.ImplicitVRLittleEndian
+        if implicit
+        else pydicom.uid.ExplicitVRLittleEndian
+        if little
+        else pydicom.uid.ExplicitVRBigEndian
+    )

@@ -1,0 +1,1 @@
+"""Image files of any kind, decoded to one plane of grey."""

@@ -1,0 +1,303 @@
+"""Pictures: any file a radiograph comes in, to one plane of grey in [0, 1].
+
+A file is judged by its content, never by its extension; it is read once, checked from its header, and decoded
+from memory. What cannot be a radiograph's pixels is refused by name with one sentence.
+"""
+
+import hashlib
+import io
+import logging
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from corpus.dicom import file as dicom
+from corpus.dicom.file import Rendered
+from corpus.dicom.spacing import Spacing
+from corpus.errors import NotAdmitted, UnreadableImage
+from corpus.files import UnreadableFile, quoted, read_bytes
+from corpus.orientation import AS_STORED, Hanging
+from corpus.settings import settings
+
+log = logging.getLogger(__name__)
+
+MIN_SIDE = 16
+"""Pictures with a side below this many pixels hold nothing to compare and are refused."""
+
+_MAX_BYTES_PER_PIXEL = 8  # four channels of 16 bits: a larger file is not a picture of the pixels allowed
+
+_PHANTOM = re.compile(r"phantom://(-?\d+)/(\d+)")
+
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"GIF8", "a GIF picture"),
+    (b"BM", "a BMP picture"),
+    (b"II*\0", "a TIFF picture"),
+    (b"MM\0*", "a TIFF picture"),
+    (b"RIFF", "a WebP picture"),
+    (b"\0\0\0\x0cjP  ", "a bare JPEG 2000 picture"),
+    (b"\xff\x4f\xff\x51", "a bare JPEG 2000 picture"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+)
+
+# EXIF 2.3, tag 0x0112: where row 0 and column 0 of the stored picture lie.
+_ORIENTATIONS = {
+    2: Hanging(left_right=True),
+    3: Hanging(up_down=True, left_right=True),
+    4: Hanging(up_down=True),
+    5: Hanging(transposed=True),
+    6: Hanging(transposed=True, left_right=True),
+    7: Hanging(transposed=True, up_down=True, left_right=True),
+    8: Hanging(transposed=True, up_down=True),
+}
+_ORIENTATION_TAG = 0x0112
+
+
+_Whole = NDArray[np.unsignedinteger[Any]]  # of 8 or 16 bits
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """Decoded pixels before they become floats: whole numbers, and the number that means white."""
+
+    values: _Whole
+    white: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageRead:
+    """An image that was read, with all that the corpus room knows of its pixels.
+
+    `pixels`: (height, width) float32 in [0, 1] as shown, both sides at least `MIN_SIDE`, not all of one
+    value. `content`: their hash (64 hex), equal for equal pixels in any file format. `spacing`: millimetres
+    of a pixel, None where the file does not say (no PNG or JPEG does). `notes`: what of a DICOM header could
+    not be followed and what was done instead, each a sentence that begins with the file's name.
+    """
+
+    pixels: NDArray[np.float32]
+    content: str
+    spacing: Spacing | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_image(location: str | Path, *, admit: frozenset[str] | None = None) -> NDArray[np.float32]:
+    """Read one picture as grey.
+
+    Grey and colour PNG of 1 to 16 bits, JPEG, and single-frame DICOM, told apart by content. Colour becomes
+    luminance (ITU-R BT.601); transparent parts become black; the EXIF orientation is applied. 8-bit values
+    are divided by 255. 16-bit values are divided by 65535, except where no value passes 4095 or 16383: such
+    files hold 12 or 14 bits of a detector (what DICOM converters write) and are divided by that. DICOM goes
+    through its own look-up tables and is brought to the standard hanging, see `corpus.dicom.file.render`.
+
+    Args:
+        location: a file, or `phantom://SEED/NUMBER` for a picture that is drawn.
+        admit: DICOM modalities to let through; None lets all through. Sources check this when they list.
+
+    Returns:
+        (height, width) float32 in [0, 1], both sides at least `MIN_SIDE`, not all of one value.
+
+    Raises:
+        UnreadableImage: the file cannot be turned into such pixels; the message gives its name and why.
+        NotAdmitted: a DICOM of a modality that is not in `admit`.
+    """
+    return _as_grey(_read(location, admit))
+
+
+def load_image(location: str | Path, *, admit: frozenset[str] | None = None) -> ImageRead:
+    """Read one image with its hash, spacing and notes; else as `read_image`."""
+    return _loaded(_read(location, admit), quoted(location))
+
+
+def load_content(content: bytes, name: str, *, most: int, admit: frozenset[str] | None = None) -> ImageRead:
+    """Decode an image that is in memory; else as `load_image`.
+
+    Args:
+        content: the whole file.
+        name: what messages call it, as it stands in a sentence.
+        most: pixels it may have.
+        admit: as in `read_image`.
+    """
+    return _loaded(_checked(content, name, most, admit), name)
+
+
+def content_hash(location: str | Path) -> str:
+    """Return the hash of a picture's pixels (64 hex), equal for equal pixels in any file format."""
+    return _hashed(_read(location, None))
+
+
+def hash_pixels(image: NDArray[np.float32]) -> str:
+    """Return the SHA-256 (64 hex) of a picture's height, width and pixels.
+
+    Pixels count in steps of 1/65535, or of 1/255 where all of them are such steps; so an 8-bit picture has
+    one hash as PNG, as 16-bit PNG and as DICOM.
+
+    Args:
+        image: (height, width) float32 in [0, 1].
+    """
+    steps = np.rint(image * np.float32(65535)).astype(np.uint16)
+    if not (steps[:1] % 257).any() and not (steps % 257).any():  # one row tells nearly always
+        return _digest((steps // 257).astype(np.uint8))
+    return _digest(steps)
+
+
+def _loaded(read: _Stored | Rendered, name: str) -> ImageRead:
+    if isinstance(read, _Stored):
+        return ImageRead(_as_grey(read), _hashed(read))
+    notes = tuple(f"{name} {note}" for note in read.notes)
+    return ImageRead(read.pixels, _hashed(read), read.spacing, notes)
+
+
+def _read(location: str | Path, admit: frozenset[str] | None) -> _Stored | Rendered:
+    """Return whole numbers where the file stores them, floats where it defines a rendering."""
+    phantom = _PHANTOM.fullmatch(str(location))
+    if phantom:
+        return Rendered(_draw(int(phantom[1]), int(phantom[2])))
+    most = settings().max_image_pixels
+    try:
+        content = read_bytes(location, limit=most * _MAX_BYTES_PER_PIXEL)
+    except UnreadableFile as reason:
+        raise UnreadableImage(f"{quoted(location)} {reason}") from reason
+    except MemoryError as error:
+        raise UnreadableImage(f"{quoted(location)} needs more memory than there is") from error
+    return _checked(content, quoted(location), most, admit)
+
+
+def _checked(content: bytes, name: str, most: int, admit: frozenset[str] | None) -> _Stored | Rendered:
+    """Decode a whole file; errors begin with its name as it is given."""
+    try:
+        read = _decode(content, most, admit)
+        _require_picture(read.values if isinstance(read, _Stored) else read.pixels)
+    except (_Refused, dicom.Undecodable) as reason:
+        raise UnreadableImage(f"{name} {reason}") from reason
+    except dicom.OtherModality as reason:
+        raise NotAdmitted(f"{name} {reason}") from reason
+    except MemoryError as error:
+        raise UnreadableImage(f"{name} needs more memory than there is") from error
+    return read
+
+
+class _Refused(Exception):
+    """Why a picture is refused, as a clause that follows its name."""
+
+
+def _decode(content: bytes, most: int, admit: frozenset[str] | None) -> _Stored | Rendered:
+    if dicom.is_dicom(content):
+        return dicom.render(content, max_pixels=most, admit=admit)
+    found = next((name for magic, name in _SIGNATURES if content.startswith(magic)), None)
+    if found not in ("PNG", "JPEG"):
+        raise _Refused(
+            f"is {found or _guess(content)}, neither PNG, JPEG nor DICOM: convert it to one of them"
+        )
+    try:
+        # Warnings of bombs and of odd EXIF are not for the user: size is judged below, by our own limit.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=(found,)) as picture:
+                return _decode_picture(picture, found, most)
+    except Image.DecompressionBombError as error:
+        most = min(most, 2 * (Image.MAX_IMAGE_PIXELS or most))  # Pillow has a limit of its own
+        raise _Refused(f"has more pixels than the {most:,} that are read") from error
+    except (_Refused, MemoryError):
+        raise
+    except Exception as error:  # decoders raise whatever they like on broken files
+        log.debug("a %s decoder gave up: %s", found, error)
+        raise _Refused(f"is a broken or truncated {found} file: copy it again from where it came") from error
+
+
+def _guess(content: bytes) -> str:
+    start = content[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
+        return "a web page or XML"
+    if b"\0" not in content[:512] and all(byte >= 32 or byte in b"\t\r\n\f" for byte in content[:512]):
+        return "text"
+    return "of no known kind"
+
+
+def _decode_picture(picture: Image.Image, kind: str, most: int) -> _Stored:
+    width, height = picture.size
+    if width * height > most:
+        raise _Refused(f"has {height} x {width} pixels, more than the {most:,} that are read")
+    if min(width, height) < MIN_SIDE:
+        raise _Refused(f"has {height} x {width} pixels: too small to show anything")
+    # Phones append a second picture to a JPEG (MPO): the first is the picture. An animated PNG has none.
+    frames = getattr(picture, "n_frames", 1)
+    if kind == "PNG" and frames > 1:
+        raise _Refused(f"holds {frames} frames, not one picture")
+    orientation = _orientation(picture)
+    if kind == "JPEG" and picture.mode == "RGB":
+        picture.draft(
+            "L", picture.size
+        )  # the luminance plane alone: half the time, and no rounding through RGB
+    stored = _to_grey(picture)
+    hanging = _ORIENTATIONS.get(orientation, AS_STORED)
+    return _Stored(hanging.apply(stored.values), stored.white)
+
+
+def _to_grey(picture: Image.Image) -> _Stored:
+    if picture.mode.startswith("I"):  # 16 bits of grey, "I" in older Pillow
+        return _scale_16_bit(np.clip(np.asarray(picture), 0, 65535).astype(np.uint16))
+    if picture.has_transparency_data:
+        coloured = picture.convert("RGBA")
+        black = Image.new("RGBA", coloured.size, (0, 0, 0, 255))
+        return _Stored(np.asarray(Image.alpha_composite(black, coloured).convert("L")), 255)
+    if picture.mode == "P":
+        picture = picture.convert("RGB")
+    return _Stored(np.asarray(picture if picture.mode == "L" else picture.convert("L")), 255)
+
+
+def _scale_16_bit(values: NDArray[np.uint16]) -> _Stored:
+    """Tell how many bits of the 16 are in use: 12, 14 or all."""
+    brightest = int(values.max())
+    return _Stored(values, next(white for white in (4095, 16383, 65535) if brightest <= white))
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        return int(picture.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception as error:  # broken EXIF says nothing about the pixels
+        log.debug("EXIF data cannot be read and are ignored: %s", error)
+        return 1
+
+
+def _require_picture(pixels: _Whole | NDArray[np.float32]) -> None:
+    height, width = pixels.shape
+    if min(height, width) < MIN_SIDE:
+        raise _Refused(f"has {height} x {width} pixels: too small to show anything")
+    if pixels.min() == pixels.max():
+        raise _Refused("is blank: all its pixels have one value")
+
+
+def _as_grey(read: _Stored | Rendered) -> NDArray[np.float32]:
+    if isinstance(read, Rendered):
+        return read.pixels
+    grey = read.values.astype(np.float32, order="C")
+    grey /= np.float32(read.white)
+    return grey
+
+
+def _hashed(read: _Stored | Rendered) -> str:
+    if isinstance(read, _Stored) and read.white == 255:
+        return _digest(read.values)  # the same as by way of floats, in a tenth of the time
+    return hash_pixels(_as_grey(read))
+
+
+def _digest(values: _Whole) -> str:
+    height, width = values.shape
+    digest = hashlib.sha256(f"grey{8 * values.itemsize} {height}x{width}\n".encode())
+    digest.update(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False)).data)
+    return digest.hexdigest()
+
+
+def _draw(seed: int, number: int) -> NDArray[np.float32]:
+    from corpus.phantom import render, scene  # late: a reader of files has no use for the phantom
+
+    return render(scene(seed, number))

@@ -1,0 +1,1 @@
+"""Report text: sections, sentences, assertion, findings, modifiers, de-identification."""

@@ -1,0 +1,175 @@
+"""A language's words of radiology: what `corpus.language.assertion` reads a sentence by.
+
+English is built of `corpus.language.triggers` and `corpus.language.mentions`; the others are tables
+(`corpus.language.lexicon_table`), to which a site can add. All are read by the same rules: a lexicon brings
+words, and no rules of its own.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from corpus.language import mentions, phrases
+from corpus.language import triggers as cues
+from corpus.language.forms import fill_form
+from corpus.language.phrases import PhraseTable
+from corpus.language.statements import Meaning
+
+_FORM_ANSWERS = frozenset((word,) for word in ("absent", "present", "negative", "positive", "possible", "no"))
+"""What `corpus.language.forms` writes for a tick, an empty box or a sign."""
+
+TOKEN = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)?|[,:./()&?]")
+"""A word, a number, or a sign that joins or parts; an apostrophe and a hyphen are blanks."""
+_PLAIN = str.maketrans(
+    {"ß": "ss", "œ": "oe", "æ": "ae", "ø": "o", "ł": "l", "ı": "i", "đ": "d", "’": "'", ";": "."}
+)
+
+
+def plain(text: str) -> str:
+    """Lower case without accents: `Épanchement`, also decomposed, becomes `epanchement`."""
+    if text.isascii():
+        return text.lower().replace(";", ".")
+    text = unicodedata.normalize("NFKD", text.lower().translate(_PLAIN))
+    return "".join(letter for letter in text if not unicodedata.combining(letter))
+
+
+Entry = tuple[tuple[str, ...], Meaning]
+"""A phrase, word by word, and what it means."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lexicon:
+    """The words of one language.
+
+    `language`: ISO 639-1 code. `name`: the language in English. `entries`: phrases and what each means, later
+    ones overriding earlier ones. `headings`: heading in plain letters → section. `abbreviations`: words after
+    which a stop ends no sentence. `common`: function words. `denying`: words that lead to what is denied.
+    `heads`: endings of compounds that are read as the word by itself (`Unterlappenatelektase`). `letters`:
+    letters that are also written as two (`ü`, `ue`). `story` and `image`: words of a sentence that tells of
+    the patient, and of one that describes an image all the same. `version`: digest of the table, empty for
+    English, whose version is the labeler's.
+    """
+
+    language: str
+    name: str
+    entries: tuple[Entry, ...] = field(repr=False)
+    headings: Mapping[str, str] = field(default_factory=dict, repr=False)
+    abbreviations: frozenset[str] = field(default=frozenset(), repr=False)
+    common: frozenset[str] = field(default=frozenset(), repr=False)
+    denying: frozenset[str] = field(default=frozenset(), repr=False)
+    heads: tuple[str, ...] = field(default=(), repr=False)
+    letters: Mapping[str, str] = field(default_factory=dict, repr=False)
+    story: frozenset[str] = field(default=frozenset(), repr=False)
+    image: frozenset[str] = field(default=frozenset(), repr=False)
+    ordinals: bool = False
+    version: str = ""
+    words: Callable[[str], list[str]] | None = field(default=None, repr=False)
+
+    @cached_property
+    def table(self) -> PhraseTable[Meaning]:
+        """The phrases, compiled when a sentence is first read by them."""
+        table: PhraseTable[Meaning] = PhraseTable(())
+        # The ticks of a form are read as these English words in every language.
+        answers = (entry for entry in ENGLISH.entries if entry[0] in _FORM_ANSWERS)
+        for phrase, meaning in (*answers, *self.entries):
+            table.add(phrase, meaning)
+        return table
+
+    @cached_property
+    def vocabulary(self) -> frozenset[str]:
+        """Every word of the phrases and every function word."""
+        named = {word for phrase, _ in self.entries for word in phrase if word[0].isalpha()}
+        return frozenset(named | self.common | self.story | self.image)
+
+    @cached_property
+    def marks(self) -> frozenset[str]:
+        """Function words and words of triggers: what no sentence in another language has by chance."""
+        triggers = {
+            word for phrase, meaning in self.entries if isinstance(meaning, cues.Cue) for word in phrase
+        }
+        return frozenset(word for word in triggers | self.common if len(word) > 1 and word[0].isalpha())
+
+    def tokens(self, text: str) -> list[str]:
+        """The words, numbers and signs of a text as the phrases are written; a compound by its last part."""
+        if self.words is not None:
+            return self.words(text)
+        found = TOKEN.findall(plain(doubled(fill_form(text), self.letters)))
+        return [self._head(token) for token in found] if self.heads else found
+
+    def _head(self, token: str) -> str:
+        if len(token) > 6 and token not in self.vocabulary:
+            for head in self.heads:
+                if token.endswith(head):
+                    return head
+        return token
+
+    def tells_story(self, sentence: str) -> bool:
+        """Whether a sentence tells of the patient and describes no image."""
+        said = self.tokens(sentence)
+        return not self.story.isdisjoint(said) and self.image.isdisjoint(said)
+
+    def extended(self, other: "Lexicon") -> "Lexicon":
+        """This lexicon with what a site adds to it; the site's phrases override equal ones."""
+        return Lexicon(
+            self.language,
+            self.name,
+            (*self.entries, *other.entries),
+            {**self.headings, **other.headings},
+            self.abbreviations | other.abbreviations,
+            self.common | other.common,
+            self.denying | other.denying,
+            longest_first((*self.heads, *other.heads)),
+            {**self.letters, **other.letters},
+            self.story | other.story,
+            self.image | other.image,
+            self.ordinals or other.ordinals,
+            hashlib.sha256(f"{self.version} {other.version}".encode()).hexdigest(),
+            self.words,
+        )
+
+
+def doubled(text: str, letters: Mapping[str, str]) -> str:
+    """Write letters as two where the language does: `ü` as `ue`, decomposed or not."""
+    if text.isascii() or not letters:
+        return text
+    text = unicodedata.normalize("NFC", text).lower()
+    for letter, written in letters.items():
+        text = text.replace(letter, written)
+    return text
+
+
+def longest_first(words: Iterable[str]) -> tuple[str, ...]:
+    """The different words, longer ones first, so that the longest ending of a compound is found."""
+    return tuple(sorted(set(words), key=lambda word: (-len(word), word)))
+
+
+_ENGLISH_COMMON = (
+    "the of is are was were with and or in on at for from to there this that which has have been not no a "
+    "an be by as it its but if may these than since seen noted within without right left upper lower lobe "
+    "lobes chest comparison study examination patient year old x ray view views image images interval "
+    "prior area areas anterior posterior lateral over clips ct congestion diffuse note aspect inferior "
+    "superior stomach formation structure mitral ventricular material total ratio sinus traumatic "
+    "redistribution cerclage articular diagnostic date dense vascular degenerative changes spine thoracic "
+    "base bases lung lungs pulmonary mid region size top normal two frontal pa ap portable bilateral only "
+    "out also well overlying calcification position tip cabg stabile"
+)
+
+ENGLISH = Lexicon(
+    "en",
+    "English",
+    tuple(
+        (phrase, meaning)
+        for templates, meaning in (*cues.phrases(), *mentions.phrases())
+        for template in templates.split(";")
+        for phrase in phrases.spell_out(template)
+    ),
+    common=frozenset(_ENGLISH_COMMON.split()),
+    denying=frozenset(
+        ["no", "not", "nor", "without", "or", "and", "any", "evidence", "of", "for", "the", "a", "an"]
+    ),
+    words=phrases.words,
+)
+"""English: what every text is read as that nothing tells to be in another language."""

@@ -1,0 +1,250 @@
+"""The table of a language's lexicon: a TOML file named by the language, read and checked.
+
+It holds the phrases of findings, structures and normality, the triggers of negation, doubt, history and
+question, the words that join or part, headings, abbreviations and function words (`lexicons/de.toml` is an
+example). Phrases are written as `corpus.language.phrases` reads them, with three additions: `{seen}` stands
+for the words of the group of that name, `unauffällig*` for the word with each of the language's endings, and
+a word with an accent also for the one without.
+"""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from corpus.errors import UsageError
+from corpus.files import quoted
+from corpus.findings import VOCABULARY
+from corpus.language.lexicon import TOKEN, Entry, Lexicon, doubled, longest_first, plain
+from corpus.language.mentions import STRUCTURES, Disease, Enlarged, Mention, Normal
+from corpus.language.statements import Meaning
+from corpus.language.triggers import Claim, Cue, Joint, Side
+
+SECTIONS = (
+    "findings", "impression", "indication", "history", "comparison", "technique", "examination",
+    "recommendation",
+)  # fmt: skip
+"""Sections that a heading may open; only findings and impression describe the image."""
+
+_MOST_PHRASES = 50_000  # of one template: more is a template gone wrong
+
+_DISEASES: Mapping[str, Disease] = {"any": Disease(), "bones": Disease(("fracture",))}
+_SIGNS: tuple[Entry, ...] = (
+    ((",",), Joint.COMMA), (("(",), Joint.COMMA), ((")",), Joint.COMMA), ((".",), Joint.BREAK),
+    ((":",), Joint.COLON), (("/",), Joint.AND), (("?",), Cue(Claim.UNCERTAIN, Side.EITHER)),
+)  # fmt: skip
+
+
+def read_lexicon(path: Path) -> Lexicon:
+    """Read a lexicon's table.
+
+    Raises:
+        UsageError: the file cannot be read, is no TOML, or holds a key or phrase that means nothing; it names
+            the file, the line and the key, and says what is expected.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise UsageError(f"the lexicon {quoted(path)} cannot be read: {reason}") from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"the lexicon {quoted(path)} is no TOML: {error}") from None
+    return _Reader(path, text, table).read()
+
+
+_KEYS: Mapping[str, tuple[str, ...] | None] = {
+    "name": None, "endings": None, "abbreviations": None, "common": None, "heads": None, "ordinals": None,
+    "normal": None, "enlarged": None, "not_findings": None, "idle": None, "story": None, "image": None,
+    "letters": (), "groups": (),
+    "findings": VOCABULARY.names, "doubtful": VOCABULARY.names,
+    "structures": tuple(STRUCTURES), "diseases": tuple(_DISEASES),
+    "joints": tuple(joint.value for joint in Joint), "headings": SECTIONS,
+    **{claim.value: tuple(side.value for side in Side) for claim in Claim},
+}  # fmt: skip
+"""The keys of a table, and those below each: None where it holds values, () where any name may stand."""
+
+
+class _Reader:
+    """One table under way."""
+
+    def __init__(self, path: Path, text: str, table: Mapping[str, Any]) -> None:
+        self._path, self._lines, self._table = path, text.splitlines(), table
+        self._version = hashlib.sha256(text.encode()).hexdigest()
+
+    def read(self) -> Lexicon:
+        language = self._path.stem
+        if not re.fullmatch(r"[a-z]{2,3}", language):
+            raise UsageError(
+                f"the lexicon {quoted(self._path)} is named by no language: call it by the ISO 639-1 code of "
+                "its language, such as it.toml"
+            )
+        self._check_keys()
+        self._endings = ("", *self._listed("endings"))
+        self._letters = {str(key): str(value) for key, value in self._table.get("letters", {}).items()}
+        self._groups = {name: self._listed(f"groups.{name}") for name in self._table.get("groups", {})}
+        entries = tuple(self._entries())
+        return Lexicon(
+            language,
+            str(self._table.get("name", language)),
+            entries,
+            dict(self._headings()),
+            frozenset(map(plain, self._listed("abbreviations"))),
+            self._words("common"),
+            self._denying(),
+            longest_first(self._words("heads")),
+            self._letters,
+            self._words("story"),
+            self._words("image"),
+            self._table.get("ordinals") is True,
+            self._version,
+        )
+
+    def _check_keys(self) -> None:
+        for key, value in self._table.items():
+            if key not in _KEYS:
+                self._refuse(key, f"no such key; {_nearest(key, _KEYS)}")
+            below = _KEYS[key]
+            if below is None:
+                continue
+            if not isinstance(value, dict):
+                self._refuse(key, "a table of its own is expected: [" + key + "]")
+            for name in value if below else ():
+                if name not in below:
+                    self._refuse(f"{key}.{name}", f"no such key; {_nearest(name, below)}")
+
+    def _entries(self) -> Iterator[Entry]:
+        """Phrases and meanings, in the order in which English has them: later ones override."""
+        for joint in Joint:
+            yield from self._phrases(f"joints.{joint.value}", joint)
+        yield from _SIGNS
+        for claim in (
+            Claim.ABSENT, Claim.UNCERTAIN, Claim.HISTORY, Claim.QUESTION, Claim.UNEXCLUDED, Claim.PRESENT,
+        ):  # fmt: skip
+            yield from self._triggers(claim)
+        for name, structure in STRUCTURES.items():
+            yield from self._phrases(f"structures.{name}", structure)
+        for name, disease in _DISEASES.items():
+            yield from self._phrases(f"diseases.{name}", disease)
+        named: dict[tuple[str, ...], list[str]] = {}
+        for finding in VOCABULARY.names:
+            for phrase in dict.fromkeys(self._spelled(f"findings.{finding}")):
+                named.setdefault(phrase, []).append(finding)
+        yield from ((phrase, Mention(tuple(findings))) for phrase, findings in named.items())
+        for finding in VOCABULARY.names:
+            yield from self._phrases(f"doubtful.{finding}", Mention((finding,), doubtful=True))
+        yield from self._phrases("normal", Normal())
+        yield from self._phrases("enlarged", Enlarged())
+        yield from self._phrases("not_findings", Mention(()))
+        yield from self._phrases("idle", None)
+
+    def _triggers(self, claim: Claim) -> Iterator[Entry]:
+        """The triggers of a claim; one that is listed forward and backward works on either side."""
+        sides: dict[tuple[str, ...], Side] = {}
+        for side in Side:
+            for phrase in self._spelled(f"{claim.value}.{side.value}"):
+                both = sides.get(phrase, side) is not side
+                sides[phrase] = Side.EITHER if both else side
+        yield from ((phrase, Cue(claim, side)) for phrase, side in sides.items())
+
+    def _phrases(self, key: str, meaning: Meaning) -> Iterator[Entry]:
+        yield from ((phrase, meaning) for phrase in self._spelled(key))
+
+    def _spelled(self, key: str) -> Iterator[tuple[str, ...]]:
+        for template in self._listed(key):
+            for part in template.split(";"):
+                yield from self._spell(key, part)
+
+    def _spell(self, key: str, template: str) -> Iterator[tuple[str, ...]]:
+        """Every phrase that a template stands for, word by word, in plain letters."""
+        choices: list[tuple[str, ...]] = []
+        count = 1
+        for part in template.split():
+            optional = len(part) > 1 and part.endswith("?")
+            options = (part[:-1] if optional else part).split("|")
+            words = dict.fromkeys(word for option in options for word in self._options(key, option))
+            choices.append((*words, "") if optional else tuple(words))
+            count *= len(choices[-1])
+            if count > _MOST_PHRASES:
+                self._refuse(key, f"{template!r} stands for over {_MOST_PHRASES:,} phrases: write it as more")
+        for choice in product(*choices):
+            phrase = tuple(word for word in choice if word)
+            if phrase:
+                yield phrase
+
+    def _options(self, key: str, option: str) -> Iterator[str]:
+        """The words that one option of a template stands for."""
+        group = re.fullmatch(r"\{(\w+)\}", option)
+        if group:
+            if group[1] not in self._groups:
+                self._refuse(key, f"{option} names no group; {_nearest(group[1], self._groups)}")
+            for template in self._groups[group[1]]:
+                for word in template.split("|"):
+                    yield from self._options(f"groups.{group[1]}", word)
+            return
+        stem = option.removesuffix("*")
+        for ending in self._endings if option.endswith("*") else ("",):
+            written = stem + ending
+            for word in dict.fromkeys((plain(doubled(written, self._letters)), plain(written))):
+                if not TOKEN.fullmatch(word):
+                    self._refuse(key, f"{option!r} is no single word or sign: part its words by blanks")
+                yield word
+
+    def _words(self, key: str) -> frozenset[str]:
+        """Single words, each as a text may spell it."""
+        return frozenset(
+            word
+            for written in self._listed(key)
+            for part in written.split()
+            for word in self._options(key, part)
+        )
+
+    def _denying(self) -> frozenset[str]:
+        """The words of triggers that deny what follows, and of what joins."""
+        keys = ("absent.forward", "joints.and", "joints.or", "joints.article")
+        said = {word for key in keys for phrase in self._spelled(key) for word in phrase}
+        return frozenset(said) | self._words("common")
+
+    def _headings(self) -> Iterator[tuple[str, str]]:
+        for name in SECTIONS:
+            for heading in self._listed(f"headings.{name}"):
+                for written in (heading.lower(), plain(heading), plain(doubled(heading, self._letters))):
+                    yield " ".join(written.split()), name
+
+    def _listed(self, key: str) -> Sequence[str]:
+        """The texts at a key; one text counts as a list of it."""
+        value: Any = self._table
+        for part in key.split("."):
+            value = value.get(part, []) if isinstance(value, dict) else []
+        found = [value] if isinstance(value, str) else value
+        if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
+            self._refuse(key, "a list of texts is expected")
+        return found
+
+    def _refuse(self, key: str, why: str) -> None:
+        raise UsageError(f"the lexicon {quoted(self._path)}, line {self._line(key)}, key {key}: {why}")
+
+    def _line(self, key: str) -> int:
+        """Where a key stands; the first line where it is written in a way that is not found."""
+        *above, last = key.split(".")
+        section = ""
+        for number, line in enumerate(self._lines, 1):
+            heading = re.match(r"\s*\[\s*([\w.]+)\s*\]", line)
+            section = heading[1] if heading else section
+            if heading and section == key:
+                return number
+            here = section == ".".join(above)
+            if here and re.match(rf"\s*[\"']?{re.escape(last)}[\"']?\s*=", line):
+                return number
+        return 1
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = get_close_matches(name, names, 1)
+    return f"did you mean {near[0]}?" if near else "the keys are " + ", ".join(sorted(names))

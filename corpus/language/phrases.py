@@ -1,0 +1,100 @@
+"""Phrases in a sentence, found in one pass: a trie over words, longest match first.
+
+One walk over the words of a sentence finds every finding, structure and cue at once, in time linear in the
+sentence; a pattern per phrase would read the sentence hundreds of times.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from corpus.language.forms import fill_form
+
+Meaning = TypeVar("Meaning")
+
+_TOKEN = re.compile(r"[a-z]+|\d+(?:\.\d+)?|[,:./()&?¿]")
+_ASKING = re.compile(r"(?<![^\s(])\?+(?=\s?[^\W\d_])")  # "?pneumonia", "base ? pneumonia"
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words, numbers, joining and parting signs; a hyphen is a blank, a semicolon a stop.
+
+    The ticks and signs of a form are read before (`corpus.language.forms`); a question mark that stands
+    before what it asks becomes `¿`.
+    """
+    text = fill_form(text)
+    if "?" in text:
+        text = _ASKING.sub("¿", text)
+    text = text.lower().replace("’", "'").replace("can't", "cannot").replace("n't", " not").replace(";", ".")
+    return _TOKEN.findall(text)
+
+
+def spell_out(template: str) -> Iterable[tuple[str, ...]]:
+    """Yield the phrases a template stands for.
+
+    Words are parted by blanks; `a|b` is either word, a trailing `?` makes a word optional:
+    `pleural? effusion|effusions` stands for four phrases. A `?` alone is the sign itself.
+    """
+    choices: list[tuple[str, ...]] = []
+    for part in template.split():
+        optional = len(part) > 1 and part.endswith("?")
+        options = tuple(part[: -1 if optional else None].split("|"))
+        choices.append((*options, "") if optional else options)
+    for choice in product(*choices):
+        phrase = tuple(word for word in choice if word)
+        if phrase:
+            yield phrase
+
+
+class Match(NamedTuple, Generic[Meaning]):
+    """A phrase found: words `start` to `end` (exclusive) and what it means."""
+
+    start: int
+    end: int
+    meaning: Meaning
+
+
+class PhraseTable(Generic[Meaning]):
+    """Templates and their meanings, compiled. A later template overrides an earlier one's phrase."""
+
+    def __init__(self, entries: Iterable[tuple[str, Meaning]]) -> None:
+        self._root: dict[Any, Any] = {}
+        for templates, meaning in entries:
+            for template in templates.split(";"):
+                for phrase in spell_out(template):
+                    self.add(phrase, meaning)
+
+    def add(self, phrase: Iterable[str], meaning: Meaning) -> None:
+        """Enter one phrase, word by word; an equal one is overridden."""
+        node = self._root
+        for word in phrase:
+            node = node.setdefault(word, {})
+        node[None] = meaning
+
+    def find(self, tokens: Sequence[str]) -> list[Match[Meaning]]:
+        """Return the matches from left to right, longest first, none overlapping."""
+        matches: list[Match[Meaning]] = []
+        root = self._root
+        place, count = 0, len(tokens)
+        while place < count:
+            node = root.get(tokens[place])
+            if node is None:
+                place += 1
+                continue
+            end, found_end = place + 1, 0
+            while True:
+                if None in node:
+                    found_end, found = end, node[None]
+                if end >= count:
+                    break
+                node = node.get(tokens[end])
+                if node is None:
+                    break
+                end += 1
+            if not found_end:
+                place += 1
+            else:
+                matches.append(Match(place, found_end, found))
+                place = found_end
+        return matches

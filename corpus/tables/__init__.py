@@ -1,0 +1,1 @@
+"""Tables as people save them: encodings, columns, dates, and damage by spreadsheets."""

@@ -1,0 +1,1 @@
+"""The catalog: the only package with SQL and a database engine."""

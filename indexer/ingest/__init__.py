@@ -1,0 +1,1 @@
+"""From a source to points and rows: plan, embed, commit, repair, remove."""

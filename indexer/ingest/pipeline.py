@@ -1,0 +1,380 @@
+"""`index add`: source → decode processes → encoder → writer, joined by bounded queues, each stage timed.
+
+A step is a group of studies that is embedded together. While one is, the pictures of the next are being read.
+Some steps are committed together, always in the ledger's order: vectors, flush, one transaction.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+from corpus.images.decode_pool import HANG_SECONDS, DecodePool
+from corpus.language.deidentify import deidentified
+from corpus.language.labeler import labeled
+from corpus.language.report_languages import ReportLanguages
+from corpus.records import ItemState, Problem, Source, Study
+from corpus.redaction import redacted
+from corpus.settings import settings
+from indexer.catalog.catalog import Version
+from indexer.catalog.ledger import FORMS, KINDS, Done, Key, Ledger, NewStudy, Step, collection_of
+from indexer.home import home_error
+from indexer.index import Index
+from indexer.ingest.embedding import Group, Resolved, Work, embed, resolve, start_reading
+from indexer.ingest.instances import check_instances
+from indexer.ingest.payload import fields_of, study_hash
+from indexer.ingest.readahead import read_ahead
+from indexer.ingest.repair import set_right
+from indexer.ingest.single_reports import replace_single_reports
+from indexer.ingest.subject_identity import Identities
+from indexer.vectors.filters import FieldType
+from indexer.versions import HeldStudies
+
+if TYPE_CHECKING:
+    from trainer.runtime.encoder import Encoder
+
+STEP_PICTURES = 64
+STEP_STUDIES = 128
+STEPS_AHEAD = 3
+
+COMMIT_VECTORS = 2_048
+COMMIT_SECONDS = 5.0
+"""Steps are flushed and committed together, at this many vectors or after this long: a flush waits for the
+disk up to half a second, whatever it writes, and a killed run repeats no more than what was not committed."""
+
+Stage = Literal["read", "decoded", "encoded", "vectors", "flushed", "committing", "committed"]
+"""Moments of a step, in order. `read`: its pictures are under way; `vectors`: written, not yet on the disk;
+`committing`: the next thing is the transaction."""
+
+
+@dataclass
+class Added:
+    """What a run did. Counts are of points of the store, except `studies`, `unchanged` (studies) and the
+    problems; a picture's patches are one point, a report's affirmed words another."""
+
+    studies: int = 0
+    unchanged: int = 0
+    embedded: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    updated: int = 0
+    deleted: int = 0
+    problems: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(ItemState), 0))
+    reports: ReportLanguages = field(default_factory=ReportLanguages)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time of the main process by stage, and `decoding`: time of the decode processes, summed."""
+
+    def as_json(self) -> dict[str, object]:
+        """The form of `docs/contracts/index-add.schema.json`."""
+        return {
+            "studies": self.studies,
+            "unchanged": self.unchanged,
+            "embedded": dict(self.embedded),
+            "updated": self.updated,
+            "deleted": self.deleted,
+            "problems": dict(self.problems),
+            "reports": self.reports.as_json(),
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+        }
+
+
+Observer = Callable[[Stage, Added], None]
+"""Told of every moment of every step, with what was done so far: for progress and for tests. It may raise
+`Stopped`."""
+
+
+class Stopped(BaseException):
+    """Whoever asked for a run wants it to end here, in order: what is embedded is kept."""
+
+
+def add_source(
+    index: Index,
+    source: Source,
+    encoder: "Encoder",
+    *,
+    origin: str,
+    folder: str,
+    patches: bool = False,
+    workers: int | None = None,
+    observer: Observer | None = None,
+    hang_seconds: float = HANG_SECONDS,
+) -> Added:
+    """Bring the index up to date with a source: embed what is new, update what changed, delete what is gone.
+
+    Args:
+        index: open for writing.
+        source: read from its beginning; what a study of it no longer has is deleted, studies that it no
+            longer lists stay.
+        encoder: of the version that is brought up to date. One that the index does not know makes a new
+            version, beside the active one until `versions.activate`; in an empty index it is the active one.
+        origin: the source as it was named, kept with its problems.
+        folder: where the encoder lies, so that a search finds it.
+        patches: keep the vectors of the patches of this source's pictures, too, so that a region can be
+            searched for; what has them already keeps them.
+        workers: decode processes; 0 decodes in this process, by default one a core.
+        observer: told of every moment of every step.
+        hang_seconds: how long one picture may take.
+
+    Raises:
+        HomeError: the disk is full or read-only.
+        ServerUnavailable: a server went away, and did not come back in time; what was committed is safe.
+        WorkerNotStarted: decode processes cannot be started here.
+        Stopped: by the observer.
+    """
+    job = _Job(index, encoder, origin, patches, observer or (lambda _stage, _added: None))
+    try:
+        job.prepare(folder)
+        processes = (os.cpu_count() or 1) if workers is None else workers
+        with DecodePool(encoder.framing, processes, hang_seconds) as pool:
+            try:
+                job.run(source, pool)
+            except (KeyboardInterrupt, Stopped):
+                job.keep()  # whoever stops a run in order has what it did
+                raise
+        job.finish()
+    except OSError as error:
+        raise home_error(index.home.folder, error) from error
+    return job.added
+
+
+@redacted
+@dataclass
+class _Pending:
+    """Steps that are in the store and not yet in the ledger."""
+
+    studies: list[NewStudy] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    done: dict[Key, Done] = field(default_factory=dict)
+    problems: list[tuple[str | None, str | None, Problem]] = field(default_factory=list)
+    settled: list[str] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to commit."""
+        return len(self.done) >= COMMIT_VECTORS or time.monotonic() - self.since >= COMMIT_SECONDS
+
+    def holds(self, group: Group) -> bool:
+        """Whether a study of the group is among them."""
+        mine = {*self.gone, *(new.study.study_id for new in self.studies)}
+        return any(study.study_id in mine for study, _, _ in group.studies)
+
+
+class _Job:
+    """One run of `add_source`."""
+
+    def __init__(
+        self, index: Index, encoder: "Encoder", origin: str, patches: bool, observer: Observer
+    ) -> None:
+        self.index, self.encoder, self.origin, self.observer = index, encoder, origin, observer
+        self.patches = patches
+        self.fingerprint = encoder.fingerprint
+        self.ledger = Ledger(index.catalog.engine, index.home)
+        self.own_fields: dict[str, FieldType] = index.catalog.own_fields()
+        self.added = Added()
+        self.waiting: deque[Problem] = deque()  # handed over by the reading thread
+        self.seen: set[str] = set()
+        self.unread: set[str] = set()
+        self.pending = _Pending()
+        self.identities = Identities(index.catalog.engine, index.home)
+
+    def prepare(self, folder: str) -> None:
+        """Enter the version, make its collections, and settle what a killed run left."""
+        self.index.home.require_space()
+        state = "active" if self.index.catalog.active_version() is None else "building"
+        self.ledger.register(Version(self.fingerprint, self.encoder.name, self.encoder.dim, folder, state))
+        self._create_collections()
+        self.ledger.bury(self.index.store)
+        set_right(self.index, self.fingerprint)
+
+    def run(self, source: Source, pool: DecodePool) -> None:
+        """Read, embed and write the whole source."""
+        groups: deque[Group] = deque()
+        for studies in self._timed("read", self._batches(source)):
+            with self._clock("catalog"):
+                if source.name != HeldStudies.name:  # these were settled when they came
+                    studies, doubts = self.identities.settle(studies)
+                    self.waiting.extend(doubts)
+                known = self.ledger.known_studies([s.study_id for s in studies], self.fingerprint)
+                groups.append(start_reading(studies, known, pool, self.fingerprint, self.patches))
+            self.observer("read", self.added)
+            if len(groups) > STEPS_AHEAD:
+                self._step(groups.popleft())
+        while groups:
+            self._step(groups.popleft())
+        self.pending.problems += self._take_problems()
+        self._commit()
+
+    def keep(self) -> None:
+        """Make last what is in the store already, so that a run that was stopped leaves nothing half done."""
+        self.observer = lambda _stage, _added: None
+        self._commit()
+
+    def finish(self) -> None:
+        """Forget problems that are no more, build the search graph if due."""
+        # What was noted of a file when it was read holds while the file stands.
+        for state in self.ledger.forget_problems(self.origin, self.seen, self.unread):
+            self.added.problems[state] += 1
+        self.ledger.bury(self.index.store)  # what a commit left whose end was not heard
+        with self._clock("graph"):
+            for kind in self._kinds():
+                self.index.store.optimize(collection_of(kind, self.fingerprint))
+
+    def _batches(self, source: Source) -> Iterator[list[Study]]:
+        batch: list[Study] = []
+        told = source.studies(self.waiting.append)
+        studies = map(labeled, map(deidentified, told) if settings().deidentify else told)
+        for study in read_ahead(studies, STEP_STUDIES):
+            unwritable = _unwritable(study)
+            if unwritable is not None:
+                self.waiting.append(unwritable)
+                continue
+            batch.append(study)
+            if len(batch) == STEP_STUDIES or sum(len(s.images) for s in batch) >= STEP_PICTURES:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _step(self, group: Group) -> None:
+        """Embed one group, write its vectors, and commit when it is time."""
+        if self.pending.holds(group):
+            self._commit()
+        self._learn_fields(group)
+        with self._clock("wait for pictures"):
+            resolved = resolve(group, self.index.home, self.own_fields, self.fingerprint)
+        self._spend("decoding", resolved.decode_seconds)
+        self.observer("decoded", self.added)
+        with self._clock("catalog"):
+            check_instances(resolved, self.index.catalog.engine)
+            replace_single_reports(resolved, self.index.catalog)
+            held = self.ledger.done({point for _, point in resolved.wanted}, self.fingerprint)
+            held |= self.pending.done
+        with self._clock("encode"):
+            work = embed(resolved.wanted, held, self.encoder)
+        self.observer("encoded", self.added)
+        with self._clock("vectors"):
+            self._write(work)
+        self._note(group, resolved, work)
+        self.observer("vectors", self.added)
+        if self.pending.due:
+            self._commit()
+
+    def _write(self, work: Work) -> None:
+        """Hand vectors and payloads to the store."""
+        self.index.home.require_space(sum(p.vector.nbytes for ps in work.points.values() for p in ps))
+        for kind, points in work.points.items():
+            self.index.store.upsert(collection_of(kind, self.fingerprint), points)
+            self.added.embedded[kind] += len(points)
+        for kind, payloads in work.payloads.items():
+            self.index.store.set_payload(collection_of(kind, self.fingerprint), payloads)
+            self.added.updated += len(payloads)
+
+    def _note(self, group: Group, resolved: Resolved, work: Work) -> None:
+        """Keep for the next commit what a group changes in catalog and ledger."""
+        before = {study.study_id: held.content for study, held, _ in group.studies if held is not None}
+        written = {point for _, point in work.done}
+        new = [
+            study
+            for study, changed in resolved.new
+            if changed
+            or before.get(study.study.study_id) != study_hash(study.study)
+            or any(item.point_id in written for item in study.items)
+        ]
+        self.added.studies += len(group.studies)
+        for study, _, _ in group.studies:
+            self.added.reports.add(study.report)
+        self.added.unchanged += len(group.studies) - len(new) - len(resolved.gone)
+        self.pending.studies += new
+        self.pending.gone += resolved.gone + resolved.replaced
+        self.pending.done |= work.done
+        self.pending.problems += [*resolved.problems, *self._take_problems()]
+        items = {item.item_id for study, _ in resolved.new for item in study.items}
+        self.pending.settled += items - resolved.unread
+        self.unread |= resolved.unread
+
+    def _commit(self) -> None:
+        """Bring what was written to the disk, then make it last in one transaction."""
+        pending = self.pending
+        with self._clock("flush"):
+            for kind in {kind for kind, _ in pending.done}:
+                self.index.store.flush(collection_of(kind, self.fingerprint))
+        self.observer("flushed", self.added)
+        for _, _, problem in pending.problems:
+            if problem.item_id not in self.seen:
+                self.added.problems[problem.state] += 1
+            self.seen.add(problem.item_id)
+        step = Step(pending.studies, pending.gone, pending.done, pending.problems, pending.settled)
+        self.observer("committing", self.added)
+        with self._clock("ledger"):
+            deleted = self.ledger.commit(step, self.fingerprint, self.origin)
+        self.pending = _Pending()
+        self.observer("committed", self.added)
+        self.added.deleted += deleted
+        if deleted:
+            with self._clock("vectors"):
+                self.ledger.bury(self.index.store)
+
+    def _learn_fields(self, group: Group) -> None:
+        """Make filter fields of columns that were not met before; a column keeps its first type."""
+        found: dict[str, FieldType] = {}
+        for study, _, _ in group.studies:
+            for name, kind in fields_of(study.attributes).items():
+                if name not in self.own_fields:
+                    found.setdefault(name, kind)
+        if found:
+            self.ledger.add_fields(found)
+            self.own_fields |= found
+            self._create_collections()
+
+    def _create_collections(self) -> None:
+        for kind in self._kinds():
+            # A sentence's point holds no study's fields.
+            fields: Mapping[str, FieldType] = {} if kind == "sentence" else self.own_fields
+            collection, form = collection_of(kind, self.fingerprint), FORMS.get(kind, "dense")
+            self.index.store.create(collection, 0 if form == "terms" else self.encoder.dim, fields, form)
+
+    def _kinds(self) -> tuple[str, ...]:
+        """Every kind that this version holds; patches only where they were asked for once."""
+        held = self.patches or collection_of("patch", self.fingerprint) in self.index.store.collections()
+        return tuple(kind for kind in KINDS if kind != "patch" or held)
+
+    def _take_problems(self) -> list[tuple[str | None, str | None, Problem]]:
+        taken: list[tuple[str | None, str | None, Problem]] = []
+        while self.waiting:
+            problem = self.waiting.popleft()
+            taken.append((problem.item_id.partition("#")[0] or None, None, problem))
+        return taken
+
+    def _spend(self, stage: str, seconds: float) -> None:
+        self.added.seconds[stage] = self.added.seconds.get(stage, 0.0) + seconds
+
+    @contextmanager
+    def _clock(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spend(stage, time.perf_counter() - start)
+
+    def _timed(self, stage: str, batches: Iterator[list[Study]]) -> Iterator[list[Study]]:
+        while True:
+            with self._clock(stage):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+
+def _unwritable(study: Study) -> Problem | None:
+    """Why a study cannot stand in a database, if it cannot: a file name that is no text."""
+    for text in (study.study_id, study.subject_id, *(image.location for image in study.images)):
+        try:
+            fits = "\0" not in text and bool(text.encode() or True)
+        except UnicodeEncodeError:
+            fits = False
+        if not fits:
+            name = study.study_id.encode("ascii", "backslashreplace").decode().replace("\0", "")
+            return Problem(name, "failed", "its name is no valid Unicode text: rename the file")
+    return None

@@ -1,0 +1,1 @@
+"""The embedded vector store: the Qdrant engine inside the process."""

@@ -1,0 +1,97 @@
+"""How a call to a vector store and its answer travel between two processes: JSON, and arrays as they are.
+
+Only the values that the protocol knows can be written or read, each under its name. Nothing that arrives is
+run or imported: a pickle would be.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.vectors.filters import And, Comparison, FieldType, Not, Or
+from indexer.vectors.store import Hit, Point, Terms
+
+_RECORDS: Mapping[str, type] = {kind.__name__: kind for kind in (And, Comparison, Hit, Not, Or, Point, Terms)}
+_DTYPES = ("<f4", "<f8", "<i8", "|u1", "|b1")
+
+
+def pack(value: Any) -> list[bytes]:
+    """Write a value: one message of JSON, then one for each array in it."""
+    arrays: list[bytes] = []
+    told = _told(value, arrays)
+    return [json.dumps(told, ensure_ascii=False).encode("utf-8", "surrogatepass"), *arrays]
+
+
+def unpack(first: bytes, following: Callable[[], bytes]) -> Any:
+    """Read a value; `following` gives the messages of its arrays, in order.
+
+    Raises:
+        ValueError: it is none that `pack` wrote.
+    """
+    return _read(json.loads(first), following)
+
+
+def _told(value: Any, arrays: list[bytes]) -> Any:
+    if isinstance(value, FieldType):
+        return {"~type": value.value}
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, UUID):
+        return {"~id": value.hex}
+    if isinstance(value, np.ndarray):
+        kept = np.ascontiguousarray(value)
+        arrays.append(kept.tobytes())
+        return {"~array": [kept.dtype.str, list(kept.shape)]}
+    if isinstance(value, tuple):
+        return {"~tuple": [_told(part, arrays) for part in value]}
+    if isinstance(value, list):
+        return [_told(part, arrays) for part in value]
+    if isinstance(value, Mapping):
+        return {"~map": [[_told(k, arrays), _told(v, arrays)] for k, v in value.items()]}
+    if is_dataclass(value) and type(value).__name__ in _RECORDS:
+        parts = {field.name: _told(getattr(value, field.name), arrays) for field in fields(value)}
+        return {f"~{type(value).__name__}": parts}
+    raise TypeError(f"a {type(value).__name__} does not travel")
+
+
+def _read(told: Any, following: Callable[[], bytes]) -> Any:
+    if isinstance(told, list):
+        return [_read(part, following) for part in told]
+    if not isinstance(told, dict):
+        return told
+    ((tag, held),) = told.items()
+    name = tag.removeprefix("~")
+    if name in _RECORDS:
+        return _RECORDS[name](**{key: _read(part, following) for key, part in held.items()})
+    if name not in _READERS:
+        raise ValueError(f"unknown value {name!r}")
+    return _READERS[name](held, following)
+
+
+def _array(held: Any, following: Callable[[], bytes]) -> NDArray[Any]:
+    dtype, shape = held
+    if dtype not in _DTYPES:
+        raise ValueError(f"unknown numbers {dtype!r}")
+    return np.frombuffer(following(), np.dtype(dtype)).reshape(shape).copy()
+
+
+_READERS: Mapping[str, Callable[[Any, Callable[[], bytes]], Any]] = {
+    "type": lambda held, _: FieldType(held),
+    "id": lambda held, _: UUID(hex=held),
+    "array": _array,
+    "tuple": lambda held, following: tuple(_read(part, following) for part in held),
+    "map": lambda held, following: {_key(_read(k, following)): _read(v, following) for k, v in held},
+}
+
+
+def _key(value: Any) -> str | UUID:
+    if not isinstance(value, str | UUID):
+        raise ValueError("a key is text or an id")
+    return value

@@ -1,0 +1,139 @@
+"""What a failed call to a Qdrant server means, as a sentence: the client's own messages fill a screen."""
+
+import json
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from urllib.request import getproxies
+
+import httpx
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from corpus.errors import IndexingError, ServerUnavailable, SimilarityError
+from corpus.printable import one_line
+from indexer.addresses import QDRANT_SETTING
+
+KEY_SETTING = "SIMILARITY_QDRANT_API_KEY"
+_LONGEST = 200  # characters of the server's own words
+_AWAY = (429, 500, 502, 503, 504)
+_GATEWAY = (502, 503, 504)
+
+
+def explain(error: Exception, name: str) -> SimilarityError | None:
+    """The error of ours that a client's error is; None where it is none of a server.
+
+    Args:
+        error: what the call raised.
+        name: of the server, as people are told it.
+    """
+    if isinstance(error, UnexpectedResponse):
+        return _of_status(error, name)
+    if isinstance(error, ResourceExhaustedResponse):
+        return _unavailable(f"{name} is overloaded (429)", away=True)
+    if isinstance(error, ResponseHandlingException):
+        return _of_transport(error.source, name)
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | AssertionError):
+        return _no_qdrant(name)
+    return None
+
+
+def timed_out(error: Exception) -> bool:
+    """Whether a call failed only after its whole time was spent."""
+    return isinstance(error, ResponseHandlingException) and isinstance(error.source, httpx.TimeoutException)
+
+
+def _of_status(error: UnexpectedResponse, name: str) -> SimilarityError:
+    status, words = error.status_code or 0, _words(error.content)
+    look = f"look at {QDRANT_SETTING}"
+    if status in (401, 403):
+        return _unavailable(f"{name} refuses the key ({status}): look at {KEY_SETTING}")
+    if status == 407:
+        return _unavailable(f"a proxy before {name} wants a login (407){_proxy_advice()}")
+    if words is None and status == 400 and b"HTTPS" in error.content:
+        return _unavailable(f"{name} speaks TLS: write https:// in {QDRANT_SETTING}")
+    if words is None and status in _GATEWAY:
+        told = f"a proxy answers for {name}, which it cannot reach itself ({status})"
+        return _unavailable(f"{told}: start Qdrant, or {look}{_proxy_advice()}", away=True)
+    if words is None:
+        return _unavailable(
+            f"what answers as {name} is no Qdrant (status {status}): {look}{_proxy_advice()}",
+            away=status in _AWAY,
+        )
+    if status in _AWAY:
+        return _unavailable(f"{name} cannot answer now ({status}): {words}", away=True)
+    return IndexingError(f"{name} refuses the request ({status}): {words}")
+
+
+def _of_transport(error: Exception, name: str) -> ServerUnavailable:
+    look = f"look at {QDRANT_SETTING}"
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            why = one_line(cause.verify_message or "it cannot be verified")[:_LONGEST]
+            return _unavailable(
+                f"the certificate of {name} is not trusted ({why}): name its authority in SSL_CERT_FILE"
+            )
+        if isinstance(cause, ssl.SSLError) and "WRONG_VERSION" in str(cause):
+            return _unavailable(f"{name} speaks no TLS: write http:// in {QDRANT_SETTING}")
+        if isinstance(cause, ssl.SSLError):
+            return _unavailable(f"there is no TLS connection with {name}: {look}")
+        if isinstance(cause, socket.gaierror):
+            return _unavailable(f"the host of {name} is not known: {look}", away=True)
+    if isinstance(error, httpx.ProxyError):
+        return _unavailable(f"a proxy does not let {name} be reached{_proxy_advice()}", away=True)
+    if isinstance(error, httpx.TimeoutException):
+        return _unavailable(
+            f"{name} does not answer in time: see that it runs and is not overloaded, or {look}", away=True
+        )
+    if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
+        return _unavailable(
+            f"{name} hangs up, or speaks no HTTP: if it runs, write https:// where it has a certificate, and "
+            f"the port of REST (6333), not of gRPC (6334), in {QDRANT_SETTING}",
+            away=True,
+        )
+    if isinstance(error, httpx.TransportError):
+        why = _reason(error)
+        return _unavailable(f"{name} does not answer ({why}): start it, or {look}", away=True)
+    return _no_qdrant(name)
+
+
+def _no_qdrant(name: str) -> ServerUnavailable:
+    return _unavailable(f"what answers as {name} is no Qdrant: look at {QDRANT_SETTING}{_proxy_advice()}")
+
+
+def _unavailable(message: str, *, away: bool = False) -> ServerUnavailable:
+    return ServerUnavailable(message, "Qdrant", away=away)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _reason(error: BaseException) -> str:
+    """Why a connection failed, in the system's words."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.strerror:
+            return one_line(re.sub(r"^\[.*?\]\s*", "", cause.strerror)).lower()[:_LONGEST]
+    words = re.sub(r"^\[Errno -?\d+\]\s*", "", str(error)).strip()
+    return one_line(words).lower()[:_LONGEST] or "the connection broke"
+
+
+def _words(content: bytes) -> str | None:
+    """What Qdrant says of a failure; None where the answer is not Qdrant's."""
+    try:
+        told = json.loads(content)
+    except ValueError:
+        return None
+    status = told.get("status") if isinstance(told, dict) else None
+    words = status.get("error") if isinstance(status, dict) else None
+    return one_line(words)[:_LONGEST] if isinstance(words, str) else None
+
+
+def _proxy_advice() -> str:
+    """A word on the proxy that this process goes through, where its surroundings name one."""
+    named = {kind for kind in getproxies() if kind in ("http", "https", "all")}
+    return "; HTTP_PROXY is set: add the host to NO_PROXY" if named else ""

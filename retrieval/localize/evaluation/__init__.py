@@ -1,0 +1,1 @@
+"""Localization measured against ground truth, beside baselines."""

@@ -1,0 +1,147 @@
+"""Localize over a whole corpus, into a folder of (image, mask, confidence) that a segmenter learns from.
+
+`masks.csv` has a line a picture and finding, written when its mask is on the disk: the next run goes on where
+the last one stopped. A finding that was refused has a line without a mask, and the confidence that it is not
+there. `localization.json` says by which encoder and method; a folder holds those of one.
+"""
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from corpus.errors import ExportError, NotAdmitted, UnreadableImage, UsageError
+from corpus.images.reader import load_image
+from corpus.records import ImageRef, Problem, Study
+from corpus.redaction import redacted
+from retrieval.export.files import write_whole
+from retrieval.export.overlay import png
+from retrieval.localize.answer import Localization
+from retrieval.localize.localizer import Ask
+
+TABLE, RECORD, MASKS = "masks.csv", "localization.json", "masks"
+COLUMNS = ("image", "mask", "structure", "confidence")
+
+OnAnswers = Callable[[ImageRef, Sequence[Localization]], None]
+
+
+@redacted
+@dataclass
+class Localized:
+    """What a run over a corpus did: masks `found` and `refused` by it, `skipped` by earlier ones."""
+
+    pictures: int = 0
+    found: int = 0
+    refused: int = 0
+    skipped: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """The form of `docs/contracts/localize-corpus.schema.json`, without the folder."""
+        return {
+            "pictures": self.pictures,
+            "found": self.found,
+            "refused": self.refused,
+            "skipped": self.skipped,
+            "problems": [{"item_id": one.item_id, "reason": one.reason} for one in self.problems],
+        }
+
+
+def localize_corpus(
+    studies: Iterable[Study],
+    findings: Sequence[str],
+    localizing: Ask,
+    out: Path,
+    made_by: Mapping[str, str],
+    *,
+    on_answers: OnAnswers = lambda image, answers: None,
+    on_progress: Callable[[Localized], None] = lambda so_far: None,
+) -> Localized:
+    """Localize findings in every picture of a corpus.
+
+    Args:
+        studies: the corpus.
+        findings: phrases, each the structure of its lines.
+        localizing: answers them for one picture.
+        out: the folder; one begun earlier is gone on with.
+        made_by: what decides an answer (encoder, method, refiner): a folder holds answers of one.
+        on_answers: told of each picture's answers, after they are on the disk.
+        on_progress: told after each picture.
+
+    Raises:
+        UsageError: the folder is of another encoder or method, or holds something else.
+        ExportError: the disk does not take it.
+    """
+    done = _open_folder(out, made_by)
+    result = Localized()
+    for study in studies:
+        for image in study.images:
+            wanted = [finding for finding in findings if (image.location, finding) not in done]
+            result.skipped += len(findings) - len(wanted)
+            if not wanted:
+                continue
+            try:
+                read = load_image(image.location)
+                answers = localizing(read.pixels, wanted, spacing=read.spacing)
+            except (UnreadableImage, NotAdmitted) as refused:
+                result.problems.append(Problem(image.item_id, "failed", str(refused), image.location))
+                continue
+            _append(out, [_row(out, image, answer) for answer in answers])
+            on_answers(image, answers)
+            result.pictures += 1
+            result.found += sum(answer.mask is not None for answer in answers)
+            result.refused += sum(answer.mask is None for answer in answers)
+            on_progress(result)
+    return result
+
+
+def _row(out: Path, image: ImageRef, answer: Localization) -> tuple[str, str, str, str]:
+    confidence = answer.specificity if answer.mask is not None else 1 - answer.specificity
+    if answer.mask is None:
+        return image.location, "", answer.phrase, f"{confidence:.4f}"
+    # The name tells nothing of the patient: ids of some sources hold their number.
+    digest = hashlib.sha256(f"{image.location}\0{answer.phrase}".encode()).hexdigest()[:24]
+    mask = write_whole(out / MASKS / f"{digest}.png", png(answer.mask))
+    return image.location, f"{MASKS}/{mask.name}", answer.phrase, f"{confidence:.4f}"
+
+
+def _open_folder(out: Path, made_by: Mapping[str, str]) -> set[tuple[str, str]]:
+    """Begin the folder or check one that was begun; what it already answers."""
+    table, record = out / TABLE, out / RECORD
+    if table.exists():
+        try:
+            known = json.loads(record.read_text("utf-8"))
+        except (OSError, ValueError):
+            known = None
+        if known != dict(made_by):
+            raise UsageError(
+                f"{out} holds masks by another encoder, method or refiner than these: name another --out"
+            )
+        return _read_done(table)
+    write_whole(record, json.dumps(dict(made_by), indent=2).encode())
+    write_whole(table, (",".join(COLUMNS) + "\n").encode())
+    return set()
+
+
+def _read_done(table: Path) -> set[tuple[str, str]]:
+    """The lines of a table; half a line at its end, left by a crash, is cut off."""
+    content = table.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        write_whole(table, whole)
+    lines = csv.DictReader(whole.decode("utf-8").splitlines())
+    return {(line["image"], line["structure"]) for line in lines}
+
+
+def _append(out: Path, rows: Sequence[Sequence[str]]) -> None:
+    try:
+        with (out / TABLE).open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ExportError(f"{out / TABLE} cannot be written: {error.strerror or error}") from error

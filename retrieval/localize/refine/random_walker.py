@@ -1,0 +1,66 @@
+"""The random walker (Grady, IEEE PAMI 28, 2006): a refiner that needs no weights.
+
+Each undecided pixel takes the label that a walker starting there reaches first, inside or outside, when steps
+across edges of the film are unlikely.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from skimage.segmentation import random_walker
+
+from retrieval.localize.answer import Box
+
+_LONGEST = 256  # pixels of the longest side that is walked: the map is coarser than this anyway
+_BETA = 8_000.0  # how unlikely steps across edges are; this and the next two: chosen on maps of phantoms
+_CORE = 0.8  # quantile of a region's heat above which it is certainly inside
+_REACH = 0.6  # how far beyond the mask the walk goes, in root of a region's area
+
+
+class RandomWalkerRefiner:
+    """Lets walkers decide between the warm core of each region and what is well outside all of them."""
+
+    name = "random-walker"
+
+    def refine(
+        self,
+        image: NDArray[np.float32],
+        heat: NDArray[np.float32],
+        mask: NDArray[np.bool_],
+        boxes: Sequence[Box],
+    ) -> NDArray[np.bool_]:
+        """As `retrieval.localize.refine.refiner.Refiner.refine`; the boxes are not looked at."""
+        height, width = image.shape
+        scale = min(1.0, _LONGEST / max(height, width))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        small = _resized(mask.astype(np.float32), size) >= 0.5
+        labels = _seeds(_resized(heat, size), small)
+        if not ((labels == 1).any() and (labels == 2).any() and (labels == 0).any()):
+            return mask  # it covers nearly everything or is a speck: there is nothing to walk between
+        film = ndimage.gaussian_filter(_resized(image, size), 1.0)
+        # Solved directly: walls as steep as these leave iterations short of their end, and take as long.
+        inside = random_walker(film, labels, beta=_BETA, mode="bf", return_full_prob=True)[0]
+        refined = _resized(np.asarray(inside, np.float32), (width, height)) >= 0.5
+        return refined if refined.any() else mask
+
+
+def _seeds(heat: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """1 in the warm core of each region, 2 well outside all, 0 between."""
+    labels = np.zeros(mask.shape, np.int32)
+    regions, count = ndimage.label(mask)
+    reach = np.full(mask.shape, np.inf)
+    for number in range(1, count + 1):
+        region = regions == number
+        labels[region & (heat >= np.quantile(heat[region], _CORE))] = 1
+        away = ndimage.distance_transform_edt(~region)
+        reach = np.minimum(reach, away / max(2.0, _REACH * np.sqrt(region.sum())))
+    labels[reach > 1] = 2
+    return labels
+
+
+def _resized(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    picture = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
+    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR), dtype=np.float32)

@@ -1,0 +1,1 @@
+"""Saliency maps by several methods behind one call."""

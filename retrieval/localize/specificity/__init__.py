@@ -1,0 +1,1 @@
+"""Whether a map answers to its finding and its image."""

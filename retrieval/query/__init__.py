@@ -1,0 +1,1 @@
+"""What is asked: query, intent, filters, encoding."""

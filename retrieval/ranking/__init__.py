@@ -1,0 +1,1 @@
+"""Candidates, fusion, rerank, near-duplicate removal, diversity."""

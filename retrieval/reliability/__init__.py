@@ -1,0 +1,1 @@
+"""Conformal guarantee, out-of-distribution detector, abstention."""

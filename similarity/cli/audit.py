@@ -1,0 +1,50 @@
+"""`similarity audit`: who looked at what. Only click is imported until it runs."""
+
+import click
+
+from corpus.printable import one_line
+
+
+@click.command()
+@click.option("--study", metavar="STUDY_ID", help="Only what showed this study.")
+@click.option("--actor", metavar="NAME", help="Only what this person asked.")
+@click.option("--action", metavar="NAME", help="Only search, view, localize, draft, export, sign-in, …")
+@click.option("--since", type=click.DateTime(), help="Only from this moment on, UTC.")
+@click.option("-n", "limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def audit(
+    study: str | None, actor: str | None, action: str | None, since: object, limit: int, as_json: bool
+) -> None:
+    """List what the service was asked and showed, newest first.
+
+    Lines are only ever added. A study that was erased stands there by a key that nothing can be read from.
+    """
+    import json
+    from datetime import UTC, datetime
+
+    from indexer.catalog.database import open_database
+    from indexer.home import Home
+    from retrieval.service.audit import Audit
+
+    home = Home.open()
+    engine = open_database(home)
+    try:
+        entries = Audit(engine).read(
+            study_key=None if study is None else home.keyed("study", study),
+            actor=actor,
+            action=action,
+            since=since.replace(tzinfo=UTC) if isinstance(since, datetime) else None,
+            limit=limit,
+        )
+    finally:
+        engine.dispose()
+    if as_json:
+        click.echo(json.dumps({"entries": [entry.as_json() for entry in entries]}, ensure_ascii=False))
+        return
+    for entry in entries:
+        shown = ", ".join(entry.studies[:3]) + (
+            f" and {len(entry.studies) - 3} more" if len(entry.studies) > 3 else ""
+        )
+        asked = json.dumps(dict(entry.detail), ensure_ascii=False) if entry.detail else ""
+        told = f"{entry.at:%Y-%m-%d %H:%M:%S}  {entry.actor} ({entry.role})  {entry.action}  {asked}  {shown}"
+        click.echo(one_line(told).rstrip())

@@ -1,0 +1,116 @@
+"""The options of every command that takes a source: how its tables are read, and what is let in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from corpus.notices import Notice, Notices
+from corpus.printable import one_line
+
+if TYPE_CHECKING:
+    from corpus.records import Source
+
+Command = Callable[..., Any]
+
+
+def _print_notice(notice: Notice) -> None:
+    examples = f" ({'; '.join(notice.examples)})" if notice.examples else ""
+    click.echo(one_line(f"note: {notice.table}: {notice.text}{examples}"), err=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What a command line says of its sources.
+
+    `notices`: what was told of them so far; each is printed on stderr when it is first met.
+    """
+
+    reports: Path | None = None
+    admit: tuple[str, ...] = ()
+    encoding: str | None = None
+    dates: str | None = None
+    notices: Notices = field(default_factory=lambda: Notices(_print_notice))
+
+    @property
+    def given(self) -> bool:
+        """Whether any of them was given."""
+        return any((self.reports, self.admit, self.encoding, self.dates))
+
+    def open(self, spec: str) -> Source:
+        """Open a source by its name on the command line; raises as `corpus.sources.open_source` does."""
+        from corpus.sources import open_source
+        from corpus.tables.options import TableOptions
+
+        tables = TableOptions(self.encoding, self.dates, self.notices)
+        return open_source(spec, reports=self.reports, admit=frozenset(self.admit), tables=tables)
+
+
+_TABLES = (
+    click.option("--encoding", metavar="NAME", help="Encoding of tables and report files (default: found)."),
+    click.option("--day-first", is_flag=True, help="A manifest's 5/6/2019 is 5 June."),
+    click.option("--month-first", is_flag=True, help="A manifest's 5/6/2019 is May 6."),
+    click.option("--date-format", metavar="FORMAT", help="A manifest's dates: '%d.%m.%Y', or excel (43621)."),
+)
+_DICOM = (
+    click.option(
+        "--reports",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Table of reports to join to the images of a dicom source.",
+    ),
+    click.option("--admit", multiple=True, metavar="MODALITY", help="Let in a modality besides CR and DX."),
+)
+
+
+def table_options(command: Command) -> Command:
+    """Give a command the options on tables, as one argument `options`."""
+    return _decorated(command, _TABLES)
+
+
+def source_options(command: Command) -> Command:
+    """Give a command all options on a source, as one argument `options`."""
+    return _decorated(command, (*_DICOM, *_TABLES))
+
+
+def _decorated(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
+    @functools.wraps(command)
+    def run(
+        *arguments: Any,
+        encoding: str | None,
+        day_first: bool,
+        month_first: bool,
+        date_format: str | None,
+        reports: Path | None = None,
+        admit: tuple[str, ...] = (),
+        **others: Any,
+    ) -> Any:
+        chosen = SourceOptions(
+            reports, admit, _encoding(encoding), _dates(day_first, month_first, date_format)
+        )
+        return command(*arguments, options=chosen, **others)
+
+    decorated: Command = run
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
+
+
+def _encoding(name: str | None) -> str | None:
+    from corpus.tables.encodings import known_encoding
+
+    return None if name is None else known_encoding(name)
+
+
+def _dates(day_first: bool, month_first: bool, form: str | None) -> str | None:
+    from corpus.tables.dates import known_date_format
+
+    if day_first + month_first + (form is not None) > 1:
+        raise click.UsageError("say one of --day-first, --month-first and --date-format")
+    if form is not None:
+        return known_date_format(form)
+    return "day_first" if day_first else "month_first" if month_first else None

@@ -1,0 +1,1 @@
+"""Retrieval metrics of an encoder on held-out subjects."""

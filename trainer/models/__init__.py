@@ -1,0 +1,1 @@
+"""Published and local models: find, download, import, export."""

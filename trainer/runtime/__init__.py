@@ -1,0 +1,1 @@
+"""What encodes: the encoder and its folder, tokens, feature maps, the segmenter."""

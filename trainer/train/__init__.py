@@ -1,0 +1,1 @@
+"""Training: configuration, losses, step, loop, state, export."""
