@@ -1,4 +1,4 @@
-"""The index as a library user has it: add, search, localize, draft, calibrate, status, verify."""
+"""The index in the public API: add, search, localize, draft, calibrate, status, verify."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from corpus.errors import UsageError
 from corpus.notices import Notices
+from corpus.progress import silent
 from corpus.records import Source
 from corpus.sources import open_source
 from corpus.tables.options import TableOptions
@@ -23,8 +24,9 @@ from retrieval.localize.answer import Box
 from retrieval.lookup import image_location
 from retrieval.query.query import Query, Target
 from retrieval.search import search
+from similarity.cli.console import progress_bars
 from similarity.images import ImageLike, names_image, to_picture
-from similarity.progress import counting, progress
+from similarity.progress import added_progress
 
 if TYPE_CHECKING:
     from retrieval.draft.text import Draft
@@ -34,9 +36,9 @@ if TYPE_CHECKING:
 
 
 class Index:
-    """An open index: a folder, or servers. Leave it as a context manager, or `close` it.
+    """An open index in a folder or on servers: a context manager, or `close` it.
 
-    One process writes at a time. Opened with `read_only=True`, whatever would write raises `ReadOnlyIndex`.
+    One process writes at a time. Opened with `read_only=True`, every write raises `ReadOnlyIndex`.
     """
 
     def __init__(self, opened: OpenIndex, encoder: "Encoder | None" = None) -> None:
@@ -56,19 +58,19 @@ class Index:
         qdrant_api_key: str | None = None,
         on_wait: Callable[[str], None] | None = None,
     ) -> "Index":
-        """Open an index; where there is none yet, an empty one is made, unless it is opened read-only.
+        """Open an index; create an empty one where there is none, unless it is opened read-only.
 
         Args:
             home: its folder; None: the setting `SIMILARITY_HOME`.
-            encoder: what embeds what is added and asked, loaded or by folder or name; None: the one that the
-                index was made with.
-            read_only: refuse whatever would write.
+            encoder: embeds new items and queries; loaded, or by folder or name. None: the encoder of the
+                active version.
+            read_only: refuse every write.
             database_url: Postgres for the catalog; None: the setting `SIMILARITY_DATABASE_URL`, else SQLite
                 in the home.
             qdrant_url: a Qdrant server for the vectors; None: the setting `SIMILARITY_QDRANT_URL`, else the
                 engine in this process.
             qdrant_api_key: its key; None: the setting `SIMILARITY_QDRANT_API_KEY`.
-            on_wait: told, in one line, when this process waits for another, or for a server.
+            on_wait: called with a line of text when this process waits for another, or for a server.
 
         Raises:
             EmptyIndex: it is opened read-only, and there is none.
@@ -108,7 +110,7 @@ class Index:
         return f"<similarity.Index of {studies} studies in {self.opened.home.folder.name!r}>"
 
     def close(self) -> None:
-        """Let go of vectors, database and home."""
+        """Close the vector store, the database and the home."""
         self.opened.close()
 
     @property
@@ -132,21 +134,21 @@ class Index:
         workers: int | None = None,
         show_progress: bool = True,
     ) -> Added:
-        """Bring the index up to date with a source: embed new and changed items, delete what is gone.
+        """Update the index from a source: embed new and changed items, delete items that are gone from it.
 
         Args:
-            source: `KIND:PATH` as on the command line, or anything with `name` and `studies`. None: embed
-                what the index holds by the encoder that it was opened with.
+            source: `KIND:PATH` as on the command line, or a `Source`. None: embed the studies of the index
+                by the encoder that it was opened with.
             reports: for a DICOM source, a table of reports to join.
-            admit: DICOM modalities and body parts to let in besides chest radiographs.
-            encoding: of tables and report files; None: found by their bytes.
-            dates: `day-first`, `month-first`, `excel` or a `strptime` format of a manifest's dates.
-            patches: keep the vectors of patches, too, for searches by region.
+            admit: DICOM modalities and body parts to admit besides chest radiographs.
+            encoding: of tables and report files; None: detected.
+            dates: `day_first`, `month_first`, `excel` or a `strptime` format of a manifest's dates.
+            patches: also store patch vectors, for searches by region.
             workers: decode processes; 0 decodes in this one, None: one a core.
             show_progress: on a terminal or in a notebook.
 
         Returns:
-            What was done, also of what could not be read (`.problems`); `status(failed=True)` lists those.
+            Counts of studies, vectors and problems (`.problems`); `status(failed=True)` lists the latter.
 
         Raises:
             UsageError: the index is empty and no encoder was named, or the source is malformed.
@@ -156,7 +158,7 @@ class Index:
         encoder = self._encoder or self._encoder_of_index()
         if encoder.folder is None:
             raise UsageError(
-                "the encoder was not loaded from a folder, where a search would find it: save it"
+                "the encoder has no folder, where a later search finds it: save it and load it from there"
             )
         tables = TableOptions(encoding, dates, Notices())
         if isinstance(source, str):
@@ -166,7 +168,7 @@ class Index:
         else:
             opened = HeldStudies(self.opened.catalog) if source is None else source
             origin = opened.name
-        with progress() if show_progress else nullcontext() as observer:
+        with progress_bars() if show_progress else nullcontext(silent) as on_progress:
             added = add_source(
                 self.opened,
                 opened,
@@ -175,7 +177,7 @@ class Index:
                 folder=str(encoder.folder),
                 patches=patches,
                 workers=workers,
-                observer=observer,
+                observer=added_progress(on_progress),
             )
         self._use_encoder()
         return added
@@ -200,8 +202,8 @@ class Index:
         """Find similar cases.
 
         Args:
-            query: a `Query`; an image (file, Pillow, array); or a phrase. A text that names a file which is
-                there is an image.
+            query: a `Query`; an image (file, Pillow image, array); or a phrase. A string that names an
+                existing file is an image.
             text: a phrase or a report; beside an image, what else is wanted ("without tubes").
             image: in place of `query`.
             case: a study id of the index, in place of an image.
@@ -209,11 +211,11 @@ class Index:
             k: how many studies.
             where: a filter, such as `sex=F and age>=50`.
             finding: an expression that every hit meets, such as `effusion and not pneumothorax`.
-            like: study ids or files to be near to.
-            dislike: study ids or files to be far from.
-            region: a box of the image, in its pixels.
-            subject: whose query it is; that subject's studies are never hits.
-            diversify: hits that differ from each other.
+            like: relevant examples: study ids or image files.
+            dislike: irrelevant examples.
+            region: a box of the image, in pixels.
+            subject: subject of the query; its own studies are never hits.
+            diversify: diverse hits (maximal marginal relevance).
 
         Raises:
             UsageError: the query or the filter cannot be understood.
@@ -230,11 +232,11 @@ class Index:
             if image is not None:
                 raise UsageError("give the image once, as query or as image")
             image = query
-        asked = Query(
+        parts = Query(
             image=image, text=text, case=case, target=target, k=k, where=where, finding=finding,
             like=tuple(like), dislike=tuple(dislike), region=region, subject=subject, diversify=diversify,
         )  # fmt: skip
-        return search(self._searched(), asked)
+        return search(self._searched(), parts)
 
     @overload
     def localize(
@@ -262,7 +264,7 @@ class Index:
         method: str | None = None,
         refine: str | None = None,
     ) -> "Localization | list[Localization]":
-        """Find a finding in the image of a hit, of a case, or in any other.
+        """Localize a finding in the image of a hit or a case, or in any other image.
 
         Args:
             image: a hit or a case of an answer, a study id of the index, or an image.
@@ -273,7 +275,7 @@ class Index:
             For one phrase its `Localization`, for several a list.
 
         Raises:
-            UsageError: there is no such case, or a phrase cannot be asked.
+            UsageError: there is no such case, or a phrase names no single finding.
             IndexingError: the case has no image, or its image has changed since it was indexed.
         """
         from similarity.tasks import localize  # late: imports torch
@@ -307,9 +309,9 @@ class Index:
             image: a file, an image of Pillow, or an array.
             k: how many neighbours of each kind (images, reports) vote.
             where: only neighbours that meet this filter.
-            subject: whose image it is; that subject's studies do not vote.
-            localize: look for what is voted present in the image, where the encoder is calibrated for it;
-                without it every side is asked of the reader.
+            subject: subject of the image; its own studies do not vote.
+            localize: localize the findings voted present, where the encoder is calibrated; without it the
+                draft asks the reader for every side.
 
         Raises:
             UsageError: the filter cannot be understood.
@@ -321,7 +323,7 @@ class Index:
         return draft(self, image, k=k, where=where, subject=subject, localize=localize)
 
     def calibrate(self, *, show_progress: bool = True) -> "Calibrated":
-        """Learn from the index's own images what its answers can promise: see `similarity index calibrate`.
+        """Fit on the index's own images what answers can promise; see `similarity index calibrate`.
 
         Raises:
             EmptyIndex: nothing was indexed yet.
@@ -329,14 +331,14 @@ class Index:
         """
         from retrieval.reliability.fit import calibrate  # late: takes seconds
 
-        with counting() if show_progress else nullcontext() as on_step:
-            return calibrate(self._searched(), on_step)
+        with progress_bars() if show_progress else nullcontext(silent) as on_progress:
+            return calibrate(self._searched(), on_progress)
 
     def status(self, *, failed: bool = False) -> dict[str, Any]:
-        """Return what the index holds, as `similarity index status --json` prints it.
+        """Return the contents of the index, as `similarity index status --json` prints them.
 
         Args:
-            failed: with `items`: every item that is not in the index, or is noted, and why.
+            failed: add `items`: every item that failed or has a remark, with the reason.
         """
         return status_of(self.opened.home.folder, self.opened.catalog, failed=failed)
 
@@ -345,13 +347,13 @@ class Index:
         return compare(self.opened)
 
     def _searched(self) -> OpenIndex:
-        """The index, held to the version of the encoder that it was opened with."""
+        """Return the index at the version of the encoder it was opened with."""
         if self._encoder is not None:
             self.opened.use(self._encoder)
         return self.opened
 
     def _use_encoder(self) -> None:
-        """Search by the encoder that was named, where the index has its vectors already."""
+        """Use the encoder it was opened with, if the index has a version of it."""
         known = {version.fingerprint for version in self.opened.catalog.versions()}
         if self._encoder is not None and (not known or self._encoder.fingerprint in known):
             self.opened.use(self._encoder)

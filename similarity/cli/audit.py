@@ -1,23 +1,24 @@
-"""`similarity audit`: who looked at what. Only click is imported until it runs."""
+"""`similarity audit`: who was shown which studies. Only click is imported until it runs."""
 
 import click
 
 from corpus.printable import one_line
+from similarity.cli.console import print_json
 
 
 @click.command()
-@click.option("--study", metavar="STUDY_ID", help="Only what showed this study.")
-@click.option("--actor", metavar="NAME", help="Only what this person asked.")
+@click.option("--study", metavar="STUDY_ID", help="Only requests that showed this study.")
+@click.option("--actor", metavar="NAME", help="Only requests of this user.")
 @click.option("--action", metavar="NAME", help="Only search, view, localize, draft, export, sign-in, …")
-@click.option("--since", type=click.DateTime(), help="Only from this moment on, UTC.")
+@click.option("--since", type=click.DateTime(), help="Only since this time, UTC.")
 @click.option("-n", "limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def audit(
     study: str | None, actor: str | None, action: str | None, since: object, limit: int, as_json: bool
 ) -> None:
-    """List what the service was asked and showed, newest first.
+    """List the requests to the service and the studies shown, newest first.
 
-    Lines are only ever added. A study that was erased stands there by a key that nothing can be read from.
+    Entries are only appended. An erased study appears as a keyed hash.
     """
     import json
     from datetime import UTC, datetime
@@ -39,12 +40,14 @@ def audit(
     finally:
         engine.dispose()
     if as_json:
-        click.echo(json.dumps({"entries": [entry.as_json() for entry in entries]}, ensure_ascii=False))
+        print_json({"entries": [entry.as_json() for entry in entries]})
         return
     for entry in entries:
         shown = ", ".join(entry.studies[:3]) + (
             f" and {len(entry.studies) - 3} more" if len(entry.studies) > 3 else ""
         )
-        asked = json.dumps(dict(entry.detail), ensure_ascii=False) if entry.detail else ""
-        told = f"{entry.at:%Y-%m-%d %H:%M:%S}  {entry.actor} ({entry.role})  {entry.action}  {asked}  {shown}"
-        click.echo(one_line(told).rstrip())
+        detail = json.dumps(dict(entry.detail), ensure_ascii=False) if entry.detail else ""
+        line = (
+            f"{entry.at:%Y-%m-%d %H:%M:%S}  {entry.actor} ({entry.role})  {entry.action}  {detail}  {shown}"
+        )
+        click.echo(one_line(line).rstrip())

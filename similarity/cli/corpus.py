@@ -1,20 +1,14 @@
-"""`similarity corpus`: look at a source, label its reports, tabulate their sentences."""
+"""`similarity corpus`: inspect a source, label and de-identify its reports, draw counterfactuals."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from corpus.printable import one_line
-from similarity.cli.corpus_deidentify import deidentify
-from similarity.cli.source_options import SourceOptions, source_options, table_options
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rich.console import Console
-
+from similarity.cli.console import note, plain_table, print_json, progress_bars
+from similarity.cli.options import SourceOptions, source_options, table_options
 
 SOURCE_HELP = (
     "SOURCE is KIND:PATH: covid-chestxray:DIR, nih-chestxray14:DIR, openi:DIR, chexpert:DIR, mimic-cxr:DIR, "
@@ -24,16 +18,13 @@ SOURCE_HELP = (
 
 @click.group()
 def corpus() -> None:
-    """Look at a source: what it holds, what its reports say."""
-
-
-corpus.add_command(deidentify)
+    """Inspect a source: its studies, its reports, the findings in them."""
 
 
 @corpus.command(epilog=SOURCE_HELP)
 @click.argument("source")
 @source_options
-@click.option("--read", is_flag=True, help="Decode every picture, too, and list what cannot be.")
+@click.option("--read", is_flag=True, help="Also decode every image and list those that cannot be read.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when any item failed.")
 @click.pass_context
@@ -45,20 +36,18 @@ def inspect(
     as_json: bool,
     strict: bool,
 ) -> None:
-    """Count what SOURCE holds: studies, pictures, reports, findings, and every problem."""
-    import json
-
+    """Count the studies, images, reports, findings and problems of SOURCE."""
     from corpus import inspection
 
     opened = options.open(source)
-    with _Progress() as step:
-        counted = inspection.inspect(opened, read=read, on_step=step)
+    with progress_bars() as on_progress:
+        counted = inspection.inspect(opened, read=read, on_step=on_progress)
     counted["notices"] = options.notices.as_json()
     if as_json:
-        click.echo(json.dumps(counted))
+        print_json(counted)
     else:
         _print_inspection(counted)
-    _tell_problems(counted["problems"])
+    _note_problems(counted["problems"])
     if strict and counted["problems"]["failed"]["count"]:
         context.exit(1)
 
@@ -83,7 +72,9 @@ def inspect(
     show_default=True,
     help="Average over the findings with so many positives in that table.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the score as one JSON object, not the labels.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the scores as one JSON object instead of the labels."
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 when any item failed.")
 @click.pass_context
 def label(
@@ -96,7 +87,7 @@ def label(
     as_json: bool,
     strict: bool,
 ) -> None:
-    """Print what each report of SOURCE says of each finding, one JSON object a line."""
+    """Label the findings of each report of SOURCE: one JSON object a line."""
     import json
     from pathlib import Path
 
@@ -112,7 +103,7 @@ def label(
     if as_json and score is None:
         raise click.UsageError("--json prints the score: it needs --score FILE")
     opened = options.open(source)
-    truth = None if score is None else read_truth(Path(score))  # a wrong table is told before the work
+    truth = None if score is None else read_truth(Path(score))  # before the work: it may be malformed
     read = None if metamap is None else read_metamap(Path(metamap))
     problems: list[Problem] = []
     labels: dict[str, Statuses] = {}
@@ -134,28 +125,30 @@ def label(
             click.echo(json.dumps(line))
     unread = languages.warning() if read is None else None
     if unread is not None:
-        click.echo(unread, err=True)
+        note(unread)
     if read is not None:
         for complaint in read.bad_lines:
-            click.echo(f"metamap: {complaint}", err=True)
+            note(f"metamap: {complaint}")
         read.require_named(labels)
     if truth is not None:
         for row in truth.bad_rows:
-            click.echo(f"truth: {row}", err=True)
+            note(f"truth: {row}")
         measured = score_labels(labels, truth, at_least=at_least)
         if as_json:
-            click.echo(json.dumps(measured))
+            print_json(measured)
         else:
             _print_score(measured)
     counted = summarize(problems)
-    _tell_problems(counted)
+    _note_problems(counted)
     if strict and counted["failed"]["count"]:
         context.exit(1)
 
 
 @corpus.command(epilog=SOURCE_HELP)
 @click.argument("source")
-@click.option("--out", required=True, type=click.Path(dir_okay=False), help="Table to write; see above.")
+@click.option(
+    "--out", required=True, type=click.Path(dir_okay=False), help="Table to write: .parquet, .csv or .jsonl."
+)
 @source_options
 @click.option("--json", "as_json", is_flag=True, help="Print counts as one JSON object.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when any item failed.")
@@ -168,12 +161,11 @@ def sentences(
     as_json: bool,
     strict: bool,
 ) -> None:
-    """Write the table of sentences: each different one of SOURCE's reports, and what it says of each finding.
+    """Write the table of the distinct sentences of SOURCE's reports, with the findings of each.
 
-    The columns are sentence, studies (how many hold it) and one a finding: present, absent, uncertain or
-    unmentioned. The table is .parquet, .csv or .jsonl by the name of --out.
+    The columns are sentence, studies (the number with it) and one a finding: present, absent, uncertain or
+    unmentioned. The extension of --out decides the format.
     """
-    import json
     from pathlib import Path
 
     from corpus.inspection import summarize
@@ -181,21 +173,21 @@ def sentences(
     from corpus.language.sentence_table import require_writable, tabulate_sentences, write_table
     from corpus.records import Problem
 
-    require_writable(Path(out))  # told before the work
+    require_writable(Path(out))  # before the work
     opened = options.open(source)
     problems: list[Problem] = []
-    with _Progress() as step:
-        table = tabulate_sentences(opened.studies(problems.append), on_step=step)
+    with progress_bars() as on_progress:
+        table = tabulate_sentences(opened.studies(problems.append), on_step=on_progress)
     write_table(table.frame, Path(out), {"source": opened.name, "labeler_version": LABELER_VERSION})
     counted = summarize(problems)
     counts = {"reports": table.reports, "occurrences": table.occurrences, "sentences": table.frame.height}
     if as_json:
-        told = {"source": opened.name, "file": out, "labeler_version": LABELER_VERSION, **counts}
-        click.echo(json.dumps({**told, "problems": counted, "notices": options.notices.as_json()}))
+        written = {"source": opened.name, "file": out, "labeler_version": LABELER_VERSION, **counts}
+        print_json({**written, "problems": counted, "notices": options.notices.as_json()})
     else:
         click.echo(out)
-        click.echo(", ".join(f"{count:,} {name}" for name, count in counts.items()), err=True)
-    _tell_problems(counted)
+        note(", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    _note_problems(counted)
     if strict and counted["failed"]["count"]:
         context.exit(1)
 
@@ -203,23 +195,25 @@ def sentences(
 @corpus.command(epilog=SOURCE_HELP)
 @click.argument("source")
 @click.option("--out", required=True, type=click.Path(file_okay=False), help="A new folder.")
-@click.option("--per-film", type=click.IntRange(min=1), default=1, show_default=True, help="Studies of each.")
+@click.option(
+    "--per-film", type=click.IntRange(min=1), default=1, show_default=True, help="Studies from each image."
+)
 @click.option(
     "--split",
     type=click.Choice(["train", "val", "test", "all"]),
     default="train",
     show_default=True,
-    help="Whose films: people of this split.",
+    help="Subjects of this split.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the lesions.")
 @table_options
 def counterfactual(
     source: str, out: str, per_film: int, split: str, seed: int, options: SourceOptions
 ) -> None:
-    """Draw phantom lesions into the normal films of SOURCE, with reports and masks, into a folder.
+    """Draw phantom lesions into normal radiographs of SOURCE; write images, reports and masks.
 
-    The folder is a manifest to train on (manifest:OUT/manifest.csv) and a truth for evaluate-localization
-    (--masks OUT).
+    The folder is a manifest to train on (manifest:OUT/manifest.csv) and ground truth for
+    evaluate-localization (--masks OUT).
     """
     from pathlib import Path
 
@@ -228,43 +222,52 @@ def counterfactual(
     from corpus.records import Problem
     from corpus.splits import Split
 
-    whose: Split | None = None if split == "all" else split  # type: ignore[assignment]  # click holds it to these
+    chosen: Split | None = None if split == "all" else split  # type: ignore[assignment]  # click checks it
     problems: list[Problem] = []
-    films = normal_films(options.open(source), whose, problems.append)
-    written = write_counterfactuals(films, Path(out), per_film=per_film, seed=seed)
-    click.echo(f"{written.studies} films drawn from {written.films} people's, {written.masks} masks: {out}")
+    radiographs = normal_films(options.open(source), chosen, problems.append)
+    written = write_counterfactuals(radiographs, Path(out), per_film=per_film, seed=seed)
+    click.echo(f"{written.studies} images drawn from {written.films} subjects', {written.masks} masks: {out}")
     if problems:
-        click.echo(f"{len(problems)} films passed over: nothing can be drawn into them", err=True)
+        note(f"{len(problems)} images skipped: no two clear lungs were found")
 
 
-def _tell_problems(problems: dict[str, Any]) -> None:
-    """One line on stderr: how many items were left out, by state."""
-    told = [f"{counted['count']:,} {state}" for state, counted in problems.items() if counted["count"]]
-    if told:
-        click.echo(", ".join(told), err=True)
+@corpus.command(epilog=SOURCE_HELP)
+@click.argument("source")
+@source_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def deidentify(source: str, options: SourceOptions, as_json: bool) -> None:
+    """List identifying text that is taken out of SOURCE's reports before they are indexed, with its context.
+
+    The listing contains that text: protect it as you protect the reports. Rules find names by a title, a
+    label or a degree beside them: check reports with names that stand alone.
+    """
+    from corpus.language.deidentify import taken
+    from corpus.records import Problem
+
+    problems: list[Problem] = []
+    opened = options.open(source)
+    read = touched = 0
+    found = []
+    for study in opened.studies(problems.append):
+        read += study.report is not None
+        spans = list(taken(study))
+        touched += bool(spans)
+        found += spans
+    if as_json:
+        spans_json = [span.as_json() for span in found]
+        print_json({"source": opened.name, "reports": read, "touched": touched, "taken": spans_json})
+        return
+    for span in found:
+        around = f"{span.before}[{span.text}]{span.after}"
+        click.echo(f"{span.kind:<11}{one_line(span.report_id)}  {one_line(around)}")
+    note(f"{len(found):,} taken out of {touched:,} of {read:,} reports")
 
 
-class _Progress:
-    """A running count on stderr, where that is a terminal."""
-
-    def __enter__(self) -> Callable[[str, int], None]:
-        from rich.console import Console
-        from rich.status import Status
-
-        console = Console(stderr=True)
-        self._status: Status | None = None
-        if console.is_terminal:
-            self._status = Status("reading", console=console)
-            self._status.start()
-        return self._step
-
-    def _step(self, what: str, done: int) -> None:
-        if self._status is not None and done % 100 == 0:
-            self._status.update(f"{done:,} {what}")
-
-    def __exit__(self, *exception: object) -> None:
-        if self._status is not None:
-            self._status.stop()
+def _note_problems(problems: dict[str, Any]) -> None:
+    """Print the number of problems by state on stderr."""
+    counts = [f"{counted['count']:,} {state}" for state, counted in problems.items() if counted["count"]]
+    if counts:
+        note(", ".join(counts))
 
 
 def _print_inspection(counted: dict[str, Any]) -> None:
@@ -275,32 +278,33 @@ def _print_inspection(counted: dict[str, Any]) -> None:
     facts = [(name, counted[name]) for name in ("studies", "subjects", "images", "reports", "pairs")]
     if counted["decoded"] is not None:
         facts.append(("decoded", counted["decoded"]))
-    _print_table(console, counted["source"], ("", "count"), [(name, f"{n:,}") for name, n in facts])
+    console.print(plain_table(counted["source"], ("", "count"), [(name, f"{n:,}") for name, n in facts]))
     near = counted["near_equal_ids"]
     if near["count"]:
-        told = "; ".join(one_line(", ".join(group)) for group in near["examples"])
-        console.print(Text(f"patient ids that may be one patient's: {near['count']:,} groups ({told})"))
+        groups = "; ".join(one_line(", ".join(group)) for group in near["examples"])
+        console.print(Text(f"patient ids that may be one patient's: {near['count']:,} groups ({groups})"))
     if near["by_leading_zeros"]:
         console.print(
             Text("SIMILARITY_MATCH_PADDED_PATIENT_IDS=true matches those that differ by leading zeros")
         )
     for name in ("views", "modalities", "sexes", "diagnoses", "attributes"):
         if counted[name]:
-            told = ", ".join(f"{value} {n:,}" for value, n in list(counted[name].items())[:12])
-            console.print(Text(f"{name}: {one_line(told)}"))
-    spoken = counted["languages"]
-    if spoken["by_language"]:
-        told = ", ".join(f"{language} {n:,}" for language, n in spoken["by_language"].items())
-        unread = f"; findings not read in {spoken['findings_unread']:,}" if spoken["findings_unread"] else ""
-        console.print(Text(f"languages of the reports: {told}{unread}"))
+            values = ", ".join(f"{value} {n:,}" for value, n in list(counted[name].items())[:12])
+            console.print(Text(f"{name}: {one_line(values)}"))
+    languages = counted["languages"]
+    if languages["by_language"]:
+        numbers = ", ".join(f"{language} {n:,}" for language, n in languages["by_language"].items())
+        count = languages["findings_unread"]
+        unread = f"; findings not read in {count:,}" if count else ""
+        console.print(Text(f"languages of the reports: {numbers}{unread}"))
     for name, low, high in (("ages", "min", "max"), ("dates", "first", "last")):
-        told = counted[name]
-        if told["known"]:
-            console.print(Text(f"{name}: {told['known']:,} known, {told[low]} to {told[high]}"))
+        span = counted[name]
+        if span["known"]:
+            console.print(Text(f"{name}: {span['known']:,} known, {span[low]} to {span[high]}"))
     if counted["findings"]:
         sides = ("present", "absent", "uncertain")
         rows = [(name, *(f"{n[side]:,}" for side in sides)) for name, n in counted["findings"].items()]
-        _print_table(console, "findings", ("finding", *sides), rows)
+        console.print(plain_table("findings", ("finding", *sides), rows))
     for state, problems in counted["problems"].items():
         for reason in problems["reasons"]:
             examples = ", ".join(one_line(item) for item in reason["examples"])
@@ -321,16 +325,4 @@ def _print_score(measured: dict[str, Any]) -> None:
     rows += [row(f"{kind} average", measured[kind], "") for kind in ("micro", "macro")]
     title = f"{measured['studies']:,} studies compared"
     columns = ("finding", "positives", "precision", "recall", "F1")
-    _print_table(Console(stderr=True, highlight=False), title, columns, rows)
-
-
-def _print_table(console: Console, title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left")
-    for row in rows:
-        table.add_row(*(Text(value) for value in row))
-    console.print(table)
+    Console(stderr=True, highlight=False).print(plain_table(title, columns, rows))

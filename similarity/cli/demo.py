@@ -19,9 +19,9 @@ import click
 )
 @click.option("--epochs", type=int, default=16, show_default=True, help="Passes over them in training.")
 def demo(out: Path, studies: int, seed: int, epochs: int) -> None:
-    """Train, index, search and evaluate on phantoms; write a page of pictures.
+    """Train, index, search, localize, draft and evaluate on phantoms; write the results as a page.
 
-    Takes minutes on two cores, reads nothing and needs no server. The page's path is printed at the end.
+    Takes minutes on two cores, reads no data and needs no server. Prints the path of the page.
     """
     from retrieval.demo.plan import Plan, prepare
 

@@ -2,19 +2,19 @@
 
 import click
 
+from similarity.cli.console import print_json
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def doctor(as_json: bool) -> None:
-    """Look at everything the program needs, and say what is wrong and what to do; exit with 1 on a fault."""
-    import json
-
+    """Check everything the program needs: what is wrong and what to do. Exit with 1 on a fault."""
     from retrieval.doctor import examine
 
     checks = list(examine())
     well = all(check.state != "fault" for check in checks)
     if as_json:
-        click.echo(json.dumps({"well": well, "checks": [check.as_json() for check in checks]}))
+        print_json({"well": well, "checks": [check.as_json() for check in checks]})
     else:
         for check in checks:
             advice = f": {check.advice}" if check.advice else ""

@@ -5,38 +5,40 @@ from typing import Any
 
 import click
 
-from similarity.cli.source_options import SourceOptions, table_options
+from similarity.cli.console import print_json
+from similarity.cli.options import SourceOptions, table_options
+from similarity.cli.resources import open_index
 
 EPILOG = """\b
 Examples:
   similarity evaluate-drafts --queries nih-chestxray14:DIR --limit 100
   similarity evaluate-drafts --queries manifest:left-out.csv --truth gold.csv --json
 
-The index should have been calibrated (`similarity index calibrate`). RadCliQ-v1 is told where its inputs are
+The index should have been calibrated (`similarity index calibrate`). RadCliQ-v1 is printed if its inputs are
 given: a JSON object of radgraph_f1, bertscore and chexbert_cosine, made by their own tools."""
 
 
 @click.command("evaluate-drafts", epilog=EPILOG)
-@click.option("--queries", metavar="SOURCE", required=True, help="Pictures to draft for (KIND:PATH).")
+@click.option("--queries", metavar="SOURCE", required=True, help="Images to draft for (KIND:PATH).")
 @click.option(
     "--truth",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Table of what they show; replaces the source's own findings.",
+    help="Table of ground-truth findings; replaces the source's own.",
 )
 @click.option(
     "--gallery-truth",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Table of what the index's reports say, to judge the baselines by.",
+    help="Table of ground-truth findings of the index's reports, to score the baselines.",
 )
-@click.option("--limit", type=click.IntRange(1), help="Draft for so many pictures at most.")
-@click.option("--allow-seen", is_flag=True, help="Draft also for people that the encoder learned from.")
-@click.option("--no-localize", "blind", is_flag=True, help="Look for nothing in the pictures.")
+@click.option("--limit", type=click.IntRange(1), help="Maximum number of images.")
+@click.option("--allow-seen", is_flag=True, help="Also draft for subjects of the encoder's training.")
+@click.option("--no-localize", "blind", is_flag=True, help="Do not localize.")
 @click.option(
     "--radcliq",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="JSON of RadCliQ-v1's other inputs for these drafts.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the bootstrap.")
 @table_options
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def evaluate_drafts(
@@ -51,20 +53,16 @@ def evaluate_drafts(
     options: SourceOptions,
     as_json: bool,
 ) -> None:
-    """Measure drafts on people the encoder has never seen, beside three baselines.
+    """Measure drafts on held-out subjects, beside three baselines.
 
-    Findings are judged by what a draft declares, words by the reports of the pictures that have one.
+    Findings are scored by what a draft states, words against the reports of the images that have one.
     """
-    import json
-
     from corpus.truth import read_truth
-    from indexer.index import Index
 
     source = options.open(queries)
     tables = [None if path is None else read_truth(path).statuses for path in (truth, gallery_truth)]
     others = None if radcliq is None else _read_inputs(radcliq)
-    with Index.open(on_wait=lambda note: click.echo(note, err=True)) as index:
-        index.active_version  # noqa: B018  an empty index is told before the encoder is loaded
+    with open_index() as index:
         from retrieval.draft.evaluation import draft_source, embedding_similarity, judge, per_finding
         from retrieval.localize.localize import localize
 
@@ -87,7 +85,10 @@ def evaluate_drafts(
 
         words = record["systems"]["draft"]["words"] or {}
         record["radcliq_v1"] = weigh({**words, **others})
-    click.echo(json.dumps(record, indent=2) if as_json else _table(record))
+    if as_json:
+        print_json(record, indent=2)
+    else:
+        click.echo(_table(record))
 
 
 def _read_inputs(path: Path) -> dict[str, float]:
@@ -96,8 +97,8 @@ def _read_inputs(path: Path) -> dict[str, float]:
     from corpus.errors import UsageError
 
     try:
-        told = json.loads(path.read_text("utf-8"))
-        return {str(name): float(value) for name, value in told.items()}
+        inputs = json.loads(path.read_text("utf-8"))
+        return {str(name): float(value) for name, value in inputs.items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise UsageError(f"--radcliq {path.name} is no JSON object of numbers: {error}") from error
 
@@ -106,9 +107,9 @@ _HEADS = ("precision", "recall", "F1", "95 %", "BLEU", "ROUGE-L", "words", "find
 
 
 def _table(record: dict[str, Any]) -> str:
-    """The record as lines for a reader."""
-    people = f"{record['drafts']} drafts of {record['subjects']} people"
-    lines = [f"{people}, {record['undrafted']} without any finding"]
+    """Return the record as a table of text."""
+    counts = f"{record['drafts']} drafts of {record['subjects']} subjects"
+    lines = [f"{counts}, {record['undrafted']} without any finding"]
     lines.append(f"{'':18}" + "".join(f"{head:>15}" for head in _HEADS))
     for system, row in record["systems"].items():
         found, words = row["findings"], row["words"]

@@ -5,51 +5,57 @@ from typing import Any
 
 import click
 
+from similarity.cli.console import note, print_json, progress_bars, ruled_table, wide_console
+from similarity.cli.resources import open_encoder
+
 EPILOG = """\b
 Examples:
   similarity evaluate-localization --masks phantom:100@5 --encoder runs/phantom --method patches
   similarity evaluate-localization --masks DIR --structure Consolidation --encoder E --method gscorecam
   similarity evaluate-localization --boxes BBox_List_2017.csv --images DIR --encoder E --json
 
-A mask folder has masks.csv (image, mask, structure; subject_id where a person has several pictures), images/
-and masks/. Boxes are the NIH table, in pixels of the 1024 px originals; pictures may be smaller."""
+A mask folder has masks.csv (image, mask, structure; subject_id if a subject has several images), images/
+and masks/. Boxes are the NIH table, in pixels of the 1024 px originals; images may be smaller."""
 
 
 @click.command("evaluate-localization", epilog=EPILOG)
-@click.option("--masks", metavar="DIR|phantom:COUNT@SEED", help="True masks: a folder, or drawn phantoms.")
+@click.option("--masks", metavar="DIR|phantom:COUNT@SEED", help="Ground-truth masks: a folder, or phantoms.")
 @click.option(
-    "--boxes", metavar="CSV", type=click.Path(path_type=Path), help="True boxes, as ChestX-ray14 has them."
+    "--boxes",
+    metavar="CSV",
+    type=click.Path(path_type=Path),
+    help="Ground-truth boxes, in ChestX-ray14's format.",
 )
-@click.option("--images", metavar="DIR", type=click.Path(path_type=Path), help="The pictures of --boxes.")
-@click.option("--encoder", "encoder_name", required=True, metavar="DIR|NAME", help="Whose maps are measured.")
+@click.option("--images", metavar="DIR", type=click.Path(path_type=Path), help="The images of --boxes.")
+@click.option("--encoder", "encoder_name", required=True, metavar="DIR|NAME", help="The encoder to measure.")
 @click.option(
     "--method",
     "methods",
     multiple=True,
     metavar="NAME",
-    help="A localizer to measure, each a row (repeat; default: all that need nothing but the encoder).",
+    help="Localizer to measure, a row each (repeat; default: all that need only the encoder).",
 )
 @click.option(
     "--segmenter",
     "segmenters",
     multiple=True,
     metavar="DIR",
-    help="What `train-segmenter` made, a row as well (repeat).",
+    help="Folder of a segmenter, a row each (repeat).",
 )
 @click.option(
     "--refine",
     default=None,
     metavar="R",
-    help="What follows the edges of masks (default: as localize has it).",
+    help="Mask refinement (default: as `localize`).",
 )
 @click.option("--structure", "structures", multiple=True, metavar="NAME", help="Only this one (repeat).")
-@click.option("--allow-seen", is_flag=True, help="Also measure on people whom the encoder was trained on.")
+@click.option("--allow-seen", is_flag=True, help="Also measure on subjects of the encoder's training.")
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Of all that is drawn.",
+    help="Random seed.",
 )
 @click.option("--device", default=None, help="Where the encoder runs: auto, cpu, cuda, …")
 @click.option("--strict", is_flag=True, help="Exit 1 if any item failed.")
@@ -69,43 +75,39 @@ def evaluate_localization(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Measure where localizers see findings against true masks or boxes, beside baselines.
+    """Measure localizers against ground-truth masks or boxes, beside image-agnostic baselines.
 
-    Pointing game, IoU, Dice and normalised surface distance per structure, with 95 % intervals over people.
-    A place may be off by 2 % of the picture's longer side. A structure that is a finding of the vocabulary is
-    asked for by the finding's name, any other by its own.
+    Pointing-game accuracy, IoU, Dice and normalised surface distance (NSD) of each structure, with 95 %
+    intervals over subjects. The tolerance is 2 % of the image's longer side. A structure that is a finding of
+    the vocabulary is queried by the finding's name, any other by its own.
     """
-    import json
     import sys
     import time
     from functools import partial
 
     from corpus.annotations import open_marks
-    from corpus.progress import counting_bars
     from corpus.records import Problem
     from corpus.settings import settings
     from trainer.models.registry import find_encoder
 
-    # The cheap things that can be wrong are found before torch is imported.
-    folder = find_encoder(encoder_name)
+    find_encoder(encoder_name)  # a wrong name is found before torch is imported
     problems: list[Problem] = []
-    marks = open_marks(masks, boxes, images, problems.append)
+    annotations = open_marks(masks, boxes, images, problems.append)
 
     from retrieval.localize.evaluation.evaluate import measure_localizers, record
     from retrieval.localize.evaluation.localizers import localizers_of, row_names, segmenter_rows
     from retrieval.localize.refine.refiner import open_refiner
-    from trainer.runtime.encoder import Encoder
     from trainer.runtime.training_overlap import has_seen
 
     device = device or settings().device
     refiner = open_refiner(refine, device)
     learned = segmenter_rows(segmenters, device, refiner)
-    encoder = Encoder.load(folder, device)
+    encoder = open_encoder(encoder_name, device)
     localizers = {**localizers_of(encoder, row_names(methods), refiner), **learned}
     began = time.monotonic()
-    with counting_bars() as on_progress:
+    with progress_bars() as on_progress:
         measured = measure_localizers(
-            marks,
+            annotations,
             localizers,
             structures=structures or None,
             seen=partial(has_seen, encoder.record),
@@ -114,11 +116,11 @@ def evaluate_localization(
             on_progress=on_progress,
         )
     measured.problems[:0] = problems
-    told = {"name": encoder.name, "fingerprint": encoder.fingerprint}
+    measured_encoder = {"name": encoder.name, "fingerprint": encoder.fingerprint}
     by = refiner.name if refiner else "none"
-    made = record(measured, list(localizers), told, by, seed, time.monotonic() - began)
+    made = record(measured, list(localizers), measured_encoder, by, seed, time.monotonic() - began)
     if as_json:
-        click.echo(json.dumps(made, indent=2, allow_nan=False))
+        print_json(made, indent=2)
     else:
         _print_tables(made)
     failed = _report(made)
@@ -128,43 +130,33 @@ def evaluate_localization(
 
 def _print_tables(made: dict[str, Any]) -> None:
     """Print one table a structure: a row a method with its intervals, baselines below."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from retrieval.localize.evaluation.evaluate import METRICS
     from retrieval.localize.evaluation.intervals import show_mean
 
-    console = Console(width=None if Console().is_terminal else 140, highlight=False)
+    console = wide_console()
     for entry in made["structures"]:
-        table = Table(
-            "",
-            *METRICS,
-            title=f"{entry['structure']} (asked as {entry['phrase']!r}), {entry['questions']} marks",
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-        )
+        title = f"{entry['structure']} (queried as {entry['phrase']!r}), {entry['questions']} annotations"
+        table = ruled_table(title, "", *METRICS)
         for row in entry["rows"]:
             cells = [show_mean(row[metric]) for metric in METRICS]
             table.add_row(row["method"].replace("_", " "), *cells, style="dim" if row["baseline"] else None)
         console.print(table)
     percent = 100 * made["tolerance"]
     console.print(
-        f"{made['pictures']} pictures of {made['subjects']} people; "
-        f"masks refined by {made['refined_by']}; 95 % intervals over people "
-        f"({made['bootstrap_draws']} draws, seed {made['seed']}); a place may be off by {percent:.0f} % of "
+        f"{made['pictures']} images of {made['subjects']} subjects; "
+        f"masks refined by {made['refined_by']}; 95 % intervals over subjects "
+        f"({made['bootstrap_draws']} draws, seed {made['seed']}); tolerance {percent:.0f} % of "
         f"the longer side; {made['seconds']:.0f} s"
     )
 
 
 def _report(made: dict[str, Any]) -> int:
-    """Say on stderr what could not be measured; return how many items failed."""
+    """Print the items that were not measured on stderr; return the number that failed."""
     counts = ", ".join(f"{count} {state}" for state, count in made["left_out"].items() if count)
     if counts:
-        click.echo(f"left out: {counts}", err=True)
+        note(f"left out: {counts}")
     for failure in made["failures"][:10]:
-        click.echo(f"  {failure['item_id']}: {failure['reason']}", err=True)
+        note(f"  {failure['item_id']}: {failure['reason']}")
     if len(made["failures"]) > 10:
-        click.echo(f"  … and {len(made['failures']) - 10} more; --json lists all", err=True)
+        note(f"  … and {len(made['failures']) - 10} more; --json lists all")
     return int(made["left_out"]["failed"])

@@ -6,34 +6,38 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from similarity.cli.console import note, print_json
+from similarity.cli.resources import open_index
+
 if TYPE_CHECKING:
-    from indexer.index import Index
     from retrieval.query.query import Query
 
 EPILOG = """\b
 Examples:
-  similarity search --image film.dcm --for cases -k 5
+  similarity search --image image.dcm --for cases -k 5
   similarity search --text "right pleural effusion" --for images --where "view in (pa, ap) age>=60"
   similarity search --case openi:1000 --for reports --json
-  similarity search --image film.dcm --text "without tubes"
-  similarity search --image film.dcm --region 310,420,520,640 --for images
+  similarity search --image image.dcm --text "without tubes"
+  similarity search --image image.dcm --region 310,420,520,640 --for images
   similarity search --finding "effusion and not pneumothorax" --dislike openi:17
   similarity search --batch queries.jsonl > answers.jsonl
 
-One search pays seconds of start-up for the encoder: use --batch for many. A batch is JSON lines of
+Loading the encoder takes seconds: use --batch for many queries. A batch is JSON lines of
 {"id", "image", "region", "text", "case", "like", "dislike", "finding", "diversify", "for", "k", "where",
 "subject"}; a bad line is answered {"id", "error"} in its place."""
 
 
 @click.command(epilog=EPILOG)
-@click.option("--image", metavar="FILE", help="A film: PNG, JPEG or DICOM.")
-@click.option("--region", metavar="L,T,R,B", help="Only this box of the film, in its pixels.")
-@click.option("--text", metavar="TEXT", help="A phrase or a whole report; with a film, what else is wanted.")
-@click.option("--case", metavar="STUDY_ID", help="A study of the index; nothing is encoded.")
-@click.option("--like", multiple=True, metavar="ID|FILE", help="Be near to this, too.")
-@click.option("--dislike", multiple=True, metavar="ID|FILE", help="Be far from this.")
+@click.option("--image", metavar="FILE", help="An image: PNG, JPEG or DICOM.")
+@click.option("--region", metavar="L,T,R,B", help="Only this box of the image, in its pixels.")
+@click.option(
+    "--text", metavar="TEXT", help="A phrase or a whole report; with an image, what else is wanted."
+)
+@click.option("--case", metavar="STUDY_ID", help="A study of the index, by its stored vectors.")
+@click.option("--like", multiple=True, metavar="ID|FILE", help="Relevant example (repeat).")
+@click.option("--dislike", multiple=True, metavar="ID|FILE", help="Irrelevant example (repeat).")
 @click.option("--finding", metavar="EXPR", help="Only studies with these findings: 'edema and not mass'.")
-@click.option("--diversify", is_flag=True, help="Hits that differ from each other.")
+@click.option("--diversify", is_flag=True, help="Diverse hits (maximal marginal relevance).")
 @click.option("--batch", metavar="FILE.jsonl", help="Many queries, one a line; - for stdin.")
 @click.option(
     "--for",
@@ -41,11 +45,11 @@ One search pays seconds of start-up for the encoder: use --batch for many. A bat
     type=click.Choice(["images", "reports", "cases"]),
     default="cases",
     show_default=True,
-    help="What comes back.",
+    help="What to return.",
 )
 @click.option("-k", "k", type=int, default=10, show_default=True, help="How many studies.")
 @click.option("--where", metavar="W", help="Only studies that meet this, e.g. 'sex=F and finding=edema'.")
-@click.option("--subject", metavar="ID", help="Whose query it is: that subject's own studies are no hits.")
+@click.option("--subject", metavar="ID", help="Subject of the query: its own studies are no hits.")
 @click.option("--encoder", metavar="DIR|NAME", help="Search the index version of this encoder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 def search(
@@ -65,10 +69,10 @@ def search(
     encoder: str | None,
     as_json: bool,
 ) -> None:
-    """Find similar cases from a picture, a phrase, a case, or several of them together.
+    """Find similar cases by an image, a phrase, a case, or several of them together.
 
-    k counts studies, the best first. Scores are comparable within one answer. A phrase is read as a report
-    is: "no effusion" brings cases that say so, and "without tubes" none that have one.
+    k counts studies, the best first. Scores are comparable within one answer. A phrase is read like a report:
+    "no effusion" finds reports that say so, "without tubes" excludes cases with a tube.
     """
     from typing import cast
 
@@ -77,9 +81,7 @@ def search(
 
     if batch is not None:
         if any((image, region, text, case, like, dislike, finding, diversify)):
-            raise UsageError(
-                "--batch holds the queries itself: leave out --image, --text, --case and the like"
-            )
+            raise UsageError("--batch contains the queries: leave out --image, --text, --case and the like")
         _answer_batch(batch, encoder)
         return
     query = Query(
@@ -100,15 +102,14 @@ def search(
 
 
 def _answer_one(query: "Query", encoder: str | None, as_json: bool) -> None:
-    import json
     import shutil
 
-    with _open(encoder) as index:
+    with open_index(encoder) as index:
         from retrieval.search import search
 
         answer = search(index, query)
     if as_json:
-        click.echo(json.dumps(answer.as_json(), indent=2))
+        print_json(answer.as_json(), indent=2)
         return
     from retrieval.table import answer_text
 
@@ -117,19 +118,16 @@ def _answer_one(query: "Query", encoder: str | None, as_json: bool) -> None:
     if answer.hits:
         click.echo(answer_text(answer, width, colour=terminal), nl=False)
     for remark in (*answer.notes, *filter(None, [answer.reason])):
-        click.echo(remark, err=True)
+        note(remark)
     if query.text is not None and not any(
         map(answer.query["understood"].get, ("present", "absent", "uncertain"))
     ):
-        click.echo(
-            "no finding was recognised in the text (its language was taken to be "
-            f"{answer.query['understood']['language']}): ranked by similarity",
-            err=True,
-        )
+        language = answer.query["understood"]["language"]
+        note(f"no finding was recognised in the text (detected language: {language}): ranked by similarity")
     if answer.own_studies:
         own = ", ".join(case.study_id for case in answer.own_studies)
-        click.echo(f"own studies, not among the hits: {own}", err=True)
-    click.echo(f"took {answer.took.total:.0f} ms beside the start-up", err=True)
+        note(f"own studies, not among the hits: {own}")
+    note(f"took {answer.took.total:.0f} ms after start-up")
 
 
 def _answer_batch(path: str, encoder: str | None) -> None:
@@ -137,7 +135,7 @@ def _answer_batch(path: str, encoder: str | None) -> None:
 
     from retrieval.query.batch import answer_lines
 
-    with _stream(path) as stream, _open(encoder) as index:
+    with _stream(path) as stream, open_index(encoder) as index:
         from retrieval.search import search_all
 
         for line in answer_lines(stream, partial(search_all, index)):
@@ -154,26 +152,5 @@ def _stream(path: str) -> BinaryIO:
     try:
         return Path(path).open("rb")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no file name"
+        reason = getattr(error, "strerror", None) or "not a file name"
         raise UsageError(f"--batch {path}: {reason}") from None
-
-
-def _open(encoder: str | None) -> "Index":
-    """Open the index; with `encoder`, only if its vectors are by that one."""
-    from indexer.index import Index
-
-    index = Index.open(on_wait=lambda note: click.echo(note, err=True))
-    try:
-        index.active_version  # noqa: B018  an empty index is told before the encoder is loaded
-        if encoder is not None:
-            from corpus.settings import settings
-            from trainer.models.registry import find_encoder
-
-            folder = find_encoder(encoder)  # a wrong name is told before torch is imported
-            from trainer.runtime.encoder import Encoder
-
-            index.use(Encoder.load(folder, settings().device))
-    except BaseException:
-        index.close()
-        raise
-    return index

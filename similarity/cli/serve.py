@@ -2,6 +2,8 @@
 
 import click
 
+from similarity.cli.console import note
+
 
 @click.command()
 @click.option(
@@ -16,11 +18,11 @@ import click
     help="Path below which a reverse proxy serves the page, such as /similarity (SIMILARITY_ROOT_PATH).",
 )
 def serve(port: int, host: str, root_path: str | None) -> None:
-    """Serve the page and the HTTP interface on this home.
+    """Serve the page and the HTTP API on this home.
 
-    While it runs it owns the home's embedded vectors; other commands go through it. Sign in with a token of
-    `similarity token create`. Logs are JSON lines on stderr; SIGTERM and Ctrl-C end it gracefully.
+    While it runs it owns the home's embedded vector store; other commands go through it. Sign in with a token
+    of `similarity token create`. Logs are JSON lines on stderr; SIGTERM and Ctrl-C end it gracefully.
     """
     from retrieval.service.server import run
 
-    run(host, port, on_wait=lambda line: click.echo(line, err=True), on_ready=click.echo, root=root_path)
+    run(host, port, on_wait=note, on_ready=click.echo, root=root_path)

@@ -1,4 +1,4 @@
-"""`similarity token`: who may use the service. Only click is imported until a command runs."""
+"""`similarity token`: access tokens of the service. Only click is imported until a command runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,43 +6,44 @@ from typing import TYPE_CHECKING
 
 import click
 
+from similarity.cli.console import note, print_json
+
 if TYPE_CHECKING:
     from retrieval.service.access import Tokens
 
 
 @click.group()
 def token() -> None:
-    """Make, list and revoke the tokens of the service."""
+    """Create, list and revoke access tokens of the service."""
 
 
 @token.command()
 @click.option(
-    "--role", type=click.Choice(["reader", "indexer", "admin"]), required=True, help="What it opens."
+    "--role", type=click.Choice(["reader", "indexer", "admin"]), required=True, help="What it permits."
 )
-@click.option("--name", required=True, help="Whose it is: the audit calls them so.")
-@click.option("--days", type=float, help="Let it expire after so many days.")
+@click.option("--name", required=True, help="The user, as the audit records it.")
+@click.option("--days", type=float, help="Days until it expires (default: never).")
 def create(role: str, name: str, days: float | None) -> None:
-    """Make a token. It is shown this once; only its hash is kept."""
+    """Create a token. It is shown once; only its hash is stored."""
     from retrieval.service.access import Role
 
     with _tokens() as tokens:
         made, text = tokens.create(Role(role), name, days)
     click.echo(text)
     until = "until it is revoked" if made.expires is None else f"until {made.expires:%Y-%m-%d %H:%M} UTC"
-    click.echo(f"token {made.token_id} of {made.name} ({made.role}) works {until}", err=True)
+    note(f"token {made.token_id} of {made.name} ({made.role}) is valid {until}")
 
 
 @token.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def list_tokens(as_json: bool) -> None:
     """List the tokens, without their secrets."""
-    import json
     from datetime import UTC, datetime
 
     with _tokens() as tokens:
         known = tokens.all()
     now = datetime.now(UTC)
-    told = [
+    rows = [
         {
             "token_id": each.token_id,
             "name": each.name,
@@ -55,9 +56,9 @@ def list_tokens(as_json: bool) -> None:
         for each in known
     ]
     if as_json:
-        click.echo(json.dumps({"tokens": told}, ensure_ascii=False))
+        print_json({"tokens": rows})
         return
-    for row in told:
+    for row in rows:
         state = "works" if row["works"] else "revoked" if row["revoked"] else "expired"
         click.echo(f"{row['token_id']}  {row['role']:<8}{state:<9}{row['created'][:10]}  {row['name']}")  # type: ignore[index]
 
@@ -65,7 +66,7 @@ def list_tokens(as_json: bool) -> None:
 @token.command()
 @click.argument("token_id")
 def revoke(token_id: str) -> None:
-    """Let a token open nothing from now on, nor the browsers signed in with it."""
+    """Revoke a token, and sign out the browsers that signed in with it."""
     with _tokens() as tokens:
         revoked = tokens.revoke(token_id)
     click.echo(f"token {revoked.token_id} of {revoked.name} is revoked")

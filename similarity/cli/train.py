@@ -1,15 +1,17 @@
-"""`similarity train`."""
+"""`similarity train`: train an encoder, or cross-validate a recipe. Only click is imported until it runs."""
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from similarity.cli.source_options import SourceOptions, table_options
+from similarity.cli.console import progress_bars, ruled_table
+from similarity.cli.options import SourceOptions, table_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corpus.progress import OnProgress
     from trainer.train.preparation import Progress
 
 LOSSES = ("semantic-matching", "dhn-nce", "infonce", "multi-positive-infonce")
@@ -17,31 +19,33 @@ TARGETS = ("findings", "concepts", "embedding")
 
 
 @click.command()
-@click.option("--corpus", "corpora", multiple=True, metavar="SOURCE", help="KIND:PATH; may be given again.")
-@click.option("--loss", type=click.Choice(LOSSES), help="What training minimises.  [semantic-matching]")
-@click.option("--targets", type=click.Choice(TARGETS), help="What items are compared by.  [findings]")
+@click.option("--corpus", "corpora", multiple=True, metavar="SOURCE", help="KIND:PATH (repeat).")
+@click.option("--loss", type=click.Choice(LOSSES), help="The loss.  [semantic-matching]")
+@click.option("--targets", type=click.Choice(TARGETS), help="What targets are made from.  [findings]")
 @click.option(
-    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder."
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run."
 )
 @click.option("--config", "config_file", type=click.Path(dir_okay=False, path_type=Path), help="TOML file.")
-@click.option("--arch", metavar="NAME|FILE", help="Shape of the encoder.  [tiny]")
-@click.option("--image-weights", metavar="FILE|FOLDER|timm:NAME", help="What the image tower starts from.")
-@click.option("--text-weights", metavar="FOLDER|NAME", help="What the text tower starts from.")
-@click.option("--epochs", type=int, help="Times through the pictures.")
-@click.option("--batch-size", type=int, help="Pictures a step, and texts.")
-@click.option("--seed", type=int, help="Of everything that is drawn.")
+@click.option("--arch", metavar="NAME|FILE", help="Architecture.  [tiny]")
+@click.option("--image-weights", metavar="FILE|FOLDER|timm:NAME", help="Initial weights of the image tower.")
+@click.option("--text-weights", metavar="FOLDER|NAME", help="Initial weights of the text tower.")
+@click.option("--epochs", type=int, help="Passes over the images.")
+@click.option("--batch-size", type=int, help="Images, and texts, a step.")
+@click.option("--seed", type=int, help="Random seed.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @table_options
-@click.option("--resume", is_flag=True, help="Go on with the run in --out from its last checkpoint.")
-@click.option("--folds", type=int, help="Make no encoder: cross-validate over so many parts of the people.")
-@click.option("--queries", multiple=True, metavar="KIND", help="With --folds: only this source's films ask.")
+@click.option("--resume", is_flag=True, help="Resume the run in --out from its last checkpoint.")
+@click.option("--folds", type=int, help="Cross-validate over this many subject folds instead.")
 @click.option(
-    "--gallery", multiple=True, metavar="KIND", help="With --folds: only this source's reports answer."
+    "--queries", multiple=True, metavar="KIND", help="With --folds: query images of this source only."
+)
+@click.option(
+    "--gallery", multiple=True, metavar="KIND", help="With --folds: gallery reports of this source only."
 )
 @click.option(
     "--truth",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="With --folds: table of true findings, for scoring only.",
+    help="With --folds: table of ground-truth findings, for scoring only.",
 )
 def train(
     corpora: tuple[str, ...],
@@ -63,17 +67,17 @@ def train(
     gallery: tuple[str, ...],
     truth: Path | None,
 ) -> None:
-    """Train an encoder on any mix of sources: paired, pictures without text, text without pictures.
+    """Train an encoder on any mix of sources: pairs, images without text, text without images.
 
-    Writes checkpoints and curves into the run's folder and the encoder into its `encoder/`, whose path is
-    printed. Options override the TOML file; every setting of it is in the resolved `config.toml` of a run.
-    A tenth of the subjects is held out for tuning, a fifth for testing; neither is trained on.
+    Writes checkpoints and curves into the run's folder and the encoder into its `encoder/`; prints that path.
+    Options override the TOML file; the resolved `config.toml` of a run has every setting. A tenth of the
+    subjects is held out for validation, a fifth for testing; neither is trained on.
 
     Several processes: `torchrun --nproc-per-node 4 --no-python similarity train …`, or `accelerate
     launch --no_python` likewise.
 
-    With --folds the recipe is measured instead: each part of the people, the test part aside, is asked of an
-    encoder trained on the others. Choose by this, and ask the test part once.
+    With --folds the recipe is cross-validated instead: each fold of the subjects, test subjects excluded, is
+    scored by an encoder trained on the others. Select models by this; use the test split once.
     """
     from trainer.train.config import read_config
 
@@ -97,34 +101,39 @@ def train(
     )
     if folds is None and (queries or gallery or truth):
         raise click.UsageError(
-            "--queries, --gallery and --truth go with --folds; `evaluate` measures an encoder"
+            "--queries, --gallery and --truth need --folds; `similarity evaluate` scores an encoder"
         )
     if folds is not None:
         from corpus.truth import read_truth
         from trainer.train.folds import cross_validate
 
         table = None if truth is None else read_truth(truth)
-        with _Shown() as show:
+        with progress_bars("epochs") as show:
             record = cross_validate(
-                config, out, folds, show, queries=queries, gallery=gallery, truth=table, device=device
+                config,
+                out,
+                folds,
+                _adapted(show),
+                queries=queries,
+                gallery=gallery,
+                truth=table,
+                device=device,
             )
         _print_folds(record)
         return
     from trainer.train.loop import train as run
 
-    with _Shown() as show:
-        folder = run(config, out, show, resume=resume, device=device)
+    with progress_bars("epochs") as show:
+        folder = run(config, out, _adapted(show), resume=resume, device=device)
     click.echo(folder)
 
 
 def _print_folds(record: dict[str, Any]) -> None:
     """Print the recipe's row with its interval, and the baselines."""
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
-    title = f"{record['queries']} films of {record['folds']} folds → {record['gallery']} reports"
-    table = Table(title=title, box=box.SIMPLE_HEAD)
+    title = f"{record['queries']} images of {record['folds']} folds → {record['gallery']} reports"
+    table = ruled_table(title)
     for heading in ("", "P@1", "P@10", "macro lift@5", "nDCG@10"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, row in {"this recipe": record, **record["baselines"]}.items():
@@ -140,46 +149,12 @@ def _headline(row: dict[str, Any]) -> list[Any]:
     return [precision["1"], precision["10"], row["lift_at_5"]["macro"], row["ndcg_at_10"]]
 
 
-class _Shown:
-    """Progress on stderr: bars on a terminal, else a line a stage and an epoch."""
+def _adapted(show: "OnProgress") -> "Callable[[Progress], None]":
+    """Return progress as the trainer reports it: the note of a stage without steps is part of its name."""
 
-    def __enter__(self) -> Callable[["Progress"], None]:
-        self._bars: Any = None
-        self._tasks: dict[str, Any] = {}
-        if not sys.stderr.isatty():
-            return self._line
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
+    def report(progress: "Progress") -> None:
+        learning = progress.stage in ("read", "train", "epoch")
+        stage = progress.stage if learning else f"{progress.stage} {progress.note}".strip()
+        show(stage, progress.done, progress.total, progress.note if learning else "")
 
-        self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
-        )
-        self._bars.start()
-        return self._bar
-
-    def __exit__(self, *_: object) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-
-    def _line(self, progress: "Progress") -> None:
-        if progress.stage == "epoch" or (progress.stage != "train" and progress.done == progress.total):
-            click.echo(
-                f"{progress.stage} {progress.done}/{progress.total} {progress.note}".rstrip(), err=True
-            )
-
-    def _bar(self, progress: "Progress") -> None:
-        if progress.stage == "epoch":
-            self._bars.console.print(f"epoch {progress.done}/{progress.total} {progress.note}")
-            return
-        learning = progress.stage in ("read", "train")  # what its note says changes as it goes on
-        name = progress.stage if learning else f"{progress.stage} {progress.note}".strip()
-        if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=progress.total, note="")
-        note = progress.note if learning else ""
-        self._bars.update(self._tasks[name], completed=progress.done, total=progress.total, note=note)
+    return report

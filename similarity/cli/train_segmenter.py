@@ -1,8 +1,10 @@
-"""`similarity train-segmenter`: the command. Only click is imported until it runs."""
+"""`similarity train-segmenter`: train a segmenter on pseudo-labels. Only click is imported until it runs."""
 
 from pathlib import Path
 
 import click
+
+from similarity.cli.console import progress_bars
 
 
 @click.command("train-segmenter")
@@ -13,18 +15,22 @@ import click
     help="Folder with masks.csv, as `localize` over a corpus writes it.",
 )
 @click.option(
-    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder."
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run."
 )
-@click.option("--epochs", type=int, default=60, show_default=True, help="Times through the pictures.")
+@click.option("--epochs", type=int, default=60, show_default=True, help="Passes over the images.")
 @click.option(
-    "--cycles", type=int, default=4, show_default=True, help="Each ends in a checkpoint that votes."
+    "--cycles",
+    type=int,
+    default=4,
+    show_default=True,
+    help="Learning-rate cycles; each gives a checkpoint of the ensemble.",
 )
-@click.option("--size", type=int, default=128, show_default=True, help="Pixels a side that it sees.")
-@click.option("--batch-size", type=int, default=8, show_default=True, help="Pictures a step.")
+@click.option("--size", type=int, default=128, show_default=True, help="Side of the input, pixels.")
+@click.option("--batch-size", type=int, default=8, show_default=True, help="Images a step.")
 @click.option("--learning-rate", type=float, default=2e-3, show_default=True, help="At the start of a cycle.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out from its last checkpoint.")
+@click.option("--resume", is_flag=True, help="Resume the run in --out from its last checkpoint.")
 def train_segmenter(
     masks: Path,
     out: Path,
@@ -37,11 +43,11 @@ def train_segmenter(
     device: str,
     resume: bool,
 ) -> None:
-    """Learn to draw structures from masks that nobody drew by hand.
+    """Train a segmenter on pseudo-labels: masks that a localizer made.
 
     masks.csv has the columns image, mask, structure and confidence; a row without a mask says that the
-    structure is not in the picture. What comes out is a folder whose path is printed; `similarity localize
-    --segmenter FOLDER` draws with it.
+    structure is absent. The folder of the segmenter is printed; `similarity localize --segmenter FOLDER` uses
+    it.
     """
     from trainer.runtime.segmenter import Shape
     from trainer.train.segmenter_loop import SegmenterConfig
@@ -55,10 +61,5 @@ def train_segmenter(
         learning_rate=learning_rate,
         seed=seed,
     )
-    click.echo(run(masks, out, config, _tell, resume=resume, device=device))
-
-
-def _tell(stage: str, done: int, total: int, note: str) -> None:
-    """A line an epoch, and one when all is read."""
-    if stage == "train" or done == total:
-        click.echo(f"{stage} {done}/{total} {note}".rstrip(), err=True)
+    with progress_bars("epochs") as on_progress:
+        click.echo(run(masks, out, config, on_progress, resume=resume, device=device))

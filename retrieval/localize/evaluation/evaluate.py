@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from corpus.annotations import Marked, Marks
 from corpus.errors import EvaluationError
 from corpus.findings import VOCABULARY
-from corpus.progress import OnProgress
+from corpus.progress import OnProgress, silent
 from corpus.records import Problem
 from corpus.redaction import redacted
 from retrieval.localize.answer import Localization
@@ -72,7 +72,7 @@ def measure_localizers(
     seen: Callable[[str], bool] = lambda subject: False,
     allow_seen: bool = False,
     seed: int = 0,
-    on_progress: OnProgress = lambda doing, done, total: None,
+    on_progress: OnProgress = silent,
 ) -> Measured:
     """Ask every localizer for every structure of every picture.
 

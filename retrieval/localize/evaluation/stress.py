@@ -17,7 +17,7 @@ from corpus.counterfactual.draw import NormalFilm, moved
 from corpus.errors import EvaluationError
 from corpus.phantom.lesions import CONSOLIDATION, EFFUSION, NODULE, PNEUMOTHORAX, Lesion
 from corpus.phantom.scene import draw_lesion
-from corpus.progress import OnProgress
+from corpus.progress import OnProgress, silent
 from corpus.records import Problem
 from corpus.redaction import redacted
 from retrieval.localize.answer import Localization
@@ -90,7 +90,7 @@ def stress_films(
     *,
     limit: int,
     seed: int = 0,
-    on_progress: OnProgress = lambda doing, done, total: None,
+    on_progress: OnProgress = silent,
 ) -> Stress:
     """Put every finding into every film, move, mirror and remove it, and check the answers.
 

@@ -1,4 +1,4 @@
-"""The options of every command that takes a source: how its tables are read, and what is let in."""
+"""The options of every command that takes a source: encoding and dates of its tables, admitted modalities."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 
 from corpus.notices import Notice, Notices
 from corpus.printable import one_line
+from similarity.cli.console import note
 
 if TYPE_CHECKING:
     from corpus.records import Source
@@ -21,14 +22,14 @@ Command = Callable[..., Any]
 
 def _print_notice(notice: Notice) -> None:
     examples = f" ({'; '.join(notice.examples)})" if notice.examples else ""
-    click.echo(one_line(f"note: {notice.table}: {notice.text}{examples}"), err=True)
+    note(one_line(f"note: {notice.table}: {notice.text}{examples}"))
 
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What a command line says of its sources.
+    """The options on sources of one command line.
 
-    `notices`: what was told of them so far; each is printed on stderr when it is first met.
+    `notices`: remarks on the tables read so far; each is printed on stderr when it first occurs.
     """
 
     reports: Path | None = None
@@ -39,7 +40,7 @@ class SourceOptions:
 
     @property
     def given(self) -> bool:
-        """Whether any of them was given."""
+        """Whether an option was given."""
         return any((self.reports, self.admit, self.encoding, self.dates))
 
     def open(self, spec: str) -> Source:
@@ -68,12 +69,12 @@ _DICOM = (
 
 
 def table_options(command: Command) -> Command:
-    """Give a command the options on tables, as one argument `options`."""
+    """Add the options on tables to a command, as one argument `options`."""
     return _decorated(command, _TABLES)
 
 
 def source_options(command: Command) -> Command:
-    """Give a command all options on a source, as one argument `options`."""
+    """Add all options on a source to a command, as one argument `options`."""
     return _decorated(command, (*_DICOM, *_TABLES))
 
 
@@ -110,7 +111,7 @@ def _dates(day_first: bool, month_first: bool, form: str | None) -> str | None:
     from corpus.tables.dates import known_date_format
 
     if day_first + month_first + (form is not None) > 1:
-        raise click.UsageError("say one of --day-first, --month-first and --date-format")
+        raise click.UsageError("give one of --day-first, --month-first and --date-format")
     if form is not None:
         return known_date_format(form)
     return "day_first" if day_first else "month_first" if month_first else None
