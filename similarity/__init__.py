@@ -1,4 +1,4 @@
-"""Similarity as a library: earlier radiology cases that look or read like the one in front of you.
+"""Similarity: earlier radiology cases that look or read like the one in front of you.
 
     import similarity as sim
 
@@ -7,9 +7,9 @@
         index.add("dicom:export", reports="reports.csv")
         answer = index.search("small right pleural effusion", k=5, where="sex=F and age>=50")
         found = index.localize(answer[0], "pleural effusion")
-        report = index.draft("film.dcm")
+        report = index.draft("image.dcm")
 
-Names are imported when they are first used, so that `import similarity` takes a moment and no torch. Research
+Names are imported when they are first used (PEP 562), so that `import similarity` imports no torch. Research
 software, not a medical device.
 """
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from retrieval.query.query import Query
     from similarity.encoders import load_encoder
     from similarity.images import read_image
-    from similarity.index import Index
-    from similarity.tasks import draft, localize
+    from similarity.index import Index, draft
+    from similarity.localization import localize
     from trainer.runtime.encoder import Encoder
 
 __all__ = [
@@ -49,9 +49,9 @@ _MODULES = {
     "Index": "similarity.index",
     "Localization": "retrieval.localize.answer",
     "Query": "retrieval.query.query",
-    "draft": "similarity.tasks",
+    "draft": "similarity.index",
     "load_encoder": "similarity.encoders",
-    "localize": "similarity.tasks",
+    "localize": "similarity.localization",
     "open_source": "corpus.sources",
     "read_image": "similarity.images",
 }

@@ -22,6 +22,7 @@ from indexer.versions import HeldStudies
 from retrieval.answer import Answer, Case, Hit
 from retrieval.localize.answer import Box
 from retrieval.lookup import image_location
+from retrieval.query.image import IN_MEMORY
 from retrieval.query.query import Query, Target
 from retrieval.search import search
 from similarity.cli.console import progress_bars
@@ -278,7 +279,7 @@ class Index:
             UsageError: there is no such case, or a phrase names no single finding.
             IndexingError: the case has no image, or its image has changed since it was indexed.
         """
-        from similarity.tasks import localize  # late: imports torch
+        from similarity.localization import localize  # late: imports torch
 
         if isinstance(image, Hit):
             image = image.case
@@ -317,10 +318,14 @@ class Index:
             UsageError: the filter cannot be understood.
             UnreadableImage, NotAdmitted: the image cannot be read.
         """
-        from similarity.tasks import draft  # late: imports torch
+        from retrieval.draft.draft import draft, localizer  # late: imports torch
 
-        self._searched()
-        return draft(self, image, k=k, where=where, subject=subject, localize=localize)
+        opened, picture = self._searched(), to_picture(image)
+        location = str(image) if isinstance(image, str | Path) else IN_MEMORY
+        localizing = localizer(opened) if localize else None
+        return draft(
+            opened, location, k=k, where=where, subject=subject, localizing=localizing, picture=picture
+        )
 
     def calibrate(self, *, show_progress: bool = True) -> "Calibrated":
         """Fit on the index's own images what answers can promise; see `similarity index calibrate`.
@@ -362,3 +367,16 @@ class Index:
         if self.opened.catalog.active_version() is None:
             raise UsageError("the index is empty: open it with the encoder to fill it with, encoder=…")
         return self.opened.encoder
+
+
+def draft(
+    index: Index,
+    image: "ImageLike",
+    *,
+    k: int = 20,
+    where: str | None = None,
+    subject: str | None = None,
+    localize: bool = True,
+) -> "Draft":
+    """Draft a report of an image from its nearest neighbours; see `Index.draft`."""
+    return index.draft(image, k=k, where=where, subject=subject, localize=localize)

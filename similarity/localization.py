@@ -1,20 +1,16 @@
-"""What can be asked of one image: where a finding is, and what a report could say."""
+"""Localization of a finding in an image, without an index."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
 from corpus.settings import settings
-from retrieval.draft.draft import draft as make_draft
-from retrieval.draft.draft import localizer
-from retrieval.draft.text import Draft
 from retrieval.localize.answer import Localization
 from retrieval.localize.localize import localize as ask
 from retrieval.localize.refine.refiner import open_refiner
 from retrieval.localize.specificity.calibration import find_calibration, method_for
-from retrieval.query.image import IN_MEMORY, Picture
+from retrieval.query.image import Picture
 from similarity.images import ImageLike, to_picture
-from similarity.index import Index
 from trainer.runtime.encoder import Encoder
 
 
@@ -47,19 +43,19 @@ def localize(
     refine: str | None = None,
     home: Path | None = None,
 ) -> Localization | list[Localization]:
-    """Find a finding in an image, without an index.
+    """Localize a finding in an image, without an index.
 
     Args:
-        encoder: whose maps are read.
+        encoder: makes the saliency maps.
         image: see `similarity.images.ImageLike`.
-        finding: a phrase that names one finding, with a side if need be; or several.
-        method: gradcam, gscorecam, m2ib or patches; None: as the encoder is calibrated for.
+        finding: a phrase that names one finding, with its laterality if need be; or several.
+        method: gradcam, gscorecam, m2ib or patches; None: the one that the encoder is calibrated for.
         refine: sam, sam:NAME, sam:FILE, random-walker or none; None: the setting `SIMILARITY_REFINE`.
-        home: where calibrations lie; None: the setting `SIMILARITY_HOME`.
+        home: folder of the calibrations; None: the setting `SIMILARITY_HOME`.
 
     Returns:
-        For one phrase its `Localization` (`.mask`, `.map`, `.side`, `.overlay()`), for several a list. Where
-        the map does not speak for the phrase, `.mask` is None and `.reason` says why.
+        For one phrase its `Localization` (`.mask`, `.map`, `.side`, `.overlay()`), for several a list. If the
+        map is not specific to the phrase, `.mask` is None and `.reason` says why.
 
     Raises:
         UsageError: a phrase is empty or a report, the image is blank or tiny, or the method is unknown.
@@ -80,25 +76,3 @@ def localize(
     )
     found = [replace(answer, image=picture.pixels) for answer in found]
     return found[0] if isinstance(finding, str) else found
-
-
-def draft(
-    index: Index,
-    image: ImageLike,
-    *,
-    k: int = 20,
-    where: str | None = None,
-    subject: str | None = None,
-    localize: bool = True,
-) -> Draft:
-    """Draft a report of an image from its nearest neighbours; see `Index.draft`."""
-    opened, picture = index.opened, to_picture(image)
-    return make_draft(
-        opened,
-        str(image) if isinstance(image, str | Path) else IN_MEMORY,
-        k=k,
-        where=where,
-        subject=subject,
-        localizing=localizer(opened) if localize else None,
-        picture=picture,
-    )
