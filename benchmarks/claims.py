@@ -3,13 +3,13 @@
     python -m benchmarks.claims --data ../shared/data --seeds 5 --pictures docs
 
 Radiographs (NIH ChestX-ray14) ask, reports (Open-i) answer, gold findings score, everyone outside the test
-part left out once, image trunk frozen. The pairs are covid-chestxray's films with their notes.
+part left out once, image backbone frozen. The pairs are covid-chestxray's images with their notes.
 
 1. Scarcity: quality against the share of pairs that is there, with and without the image-only (NIH) and the
    text-only (Open-i) set.
 2. False negatives: which share of a batch's negatives has a finding in common; how likely and how high a
-   film's like reports rank after InfoNCE and after Semantic Matching.
-3. Noise: quality with a share of the pictures' labels exchanged for another picture's.
+   image's like reports rank after InfoNCE and after Semantic Matching.
+3. Noise: quality with a share of the images' labels exchanged for another image's.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ TRUE_PAIRS = {
 MATCHED = {**PLAIN, "loss.name": "infonce", "sampling.pairing": "matched", "sampling.text_batch_size": 0}
 SEMANTIC = dict(PLAIN)
 FEW = {"sampling.text_batch_size": 0, "sampling.source_shares": []}
-_FEW = 64  # pictures in a batch of pairs, fewer where there are not so many
+_FEW = 64  # images in a batch of pairs, fewer where there are not so many
 _PARTS = 1000
 
 Numbers = dict[str, tuple[float, float]]
@@ -85,19 +85,19 @@ def with_sides(crossed: CrossValidation, change: Callable[[Side], Side]) -> list
 
 
 def pairs_only(side: Side, share: float, others: bool) -> Side:
-    """Keep a share of the people with pairs, and of the unpaired sets all or nothing."""
+    """Keep a share of the subjects with pairs, and of the unpaired sets all or nothing."""
 
-    def kept(study: str, subject: str) -> bool:
+    def selected(study: str, subject: str) -> bool:
         if not study.startswith(f"{PAIRS}:"):
             return others
         return fold_of(f"pairs {subject}", _PARTS) < share * _PARTS
 
-    pictures = [kept(picture.study_id, picture.subject_id) for picture in side.pool.pictures]
+    radiographs = [selected(radiograph.study_id, radiograph.subject_id) for radiograph in side.pool.pictures]
     texts = [
-        any(kept(study, subject) for study in text.studies for subject in text.subjects)
+        any(selected(study, subject) for study in text.studies for subject in text.subjects)
         for text in side.pool.texts
     ]
-    return side.only(np.flatnonzero(pictures), np.flatnonzero(texts))
+    return side.only(np.flatnonzero(radiographs), np.flatnonzero(texts))
 
 
 def scarcity(real: RealFolds, seeds: int) -> list[Measured]:
@@ -119,7 +119,7 @@ def scarcity(real: RealFolds, seeds: int) -> list[Measured]:
 
 
 def noise(real: RealFolds, seeds: int) -> list[Measured]:
-    """Quality by the share of pictures whose labels were exchanged."""
+    """Quality by the share of images with exchanged labels."""
     ways = (("InfoNCE, same-finding pairs", MATCHED), ("Semantic Matching", SEMANTIC))
     points = []
     for name, change in ways:
@@ -130,27 +130,27 @@ def noise(real: RealFolds, seeds: int) -> list[Measured]:
 
 
 def exchanged(side: Side, share: float) -> Side:
-    """Give a share of the pictures the labels of another picture."""
+    """Give a share of the images the labels of another image."""
     rng = np.random.default_rng(0)
-    pictures = list(side.pool.pictures)
-    chosen = np.flatnonzero(rng.random(len(pictures)) < share)
-    for place, other in zip(chosen, rng.permutation(chosen), strict=True):
-        pictures[place] = replace(pictures[place], statuses=side.pool.pictures[other].statuses)
-    return replace(side, pool=Pool(tuple(pictures), side.pool.texts))
+    radiographs = list(side.pool.pictures)
+    chosen = np.flatnonzero(rng.random(len(radiographs)) < share)
+    for position, other in zip(chosen, rng.permutation(chosen), strict=True):
+        radiographs[position] = replace(radiographs[position], statuses=side.pool.pictures[other].statuses)
+    return replace(side, pool=Pool(tuple(radiographs), side.pool.texts))
 
 
 def false_negative_share(crossed: CrossValidation, batch_size: int) -> float:
-    """Which share of the negatives in batches of true pairs has a finding in common with the picture."""
+    """Which share of the negatives in batches of true pairs has a finding in common with the image."""
     like, negatives = 0.0, 0
     for fold in crossed.folds:
         pool = fold.prepared.train.pool
-        pictures = Labels.of(picture.statuses for picture in pool.pictures)
+        radiographs = Labels.of(radiograph.statuses for radiograph in pool.pictures)
         texts = Labels.of(text.statuses for text in pool.texts)
         for batch in Sampler(pool, "true", batch_size, 0, 0.0, 0).plan(0):
-            alike = share_something(pictures.take(batch.pictures), texts.take(batch.texts))
-            own = np.zeros_like(alike)
+            similar = share_something(radiographs.take(batch.pictures), texts.take(batch.texts))
+            own = np.zeros_like(similar)
             own[batch.pairs[:, 0], batch.pairs[:, 1]] = True
-            like += float((alike & ~own).sum())
+            like += float((similar & ~own).sum())
             negatives += int((~own).sum())
     return like / negatives
 
@@ -158,29 +158,30 @@ def false_negative_share(crossed: CrossValidation, batch_size: int) -> float:
 def share_something(left: Labels, right: Labels) -> NDArray[np.bool_]:
     """(n, m) whether two items have a finding in common or are both normal."""
     both = left.present.astype(np.float32) @ right.present.T.astype(np.float32)
-    alike: NDArray[np.bool_] = (both > 0) | (left.normal[:, None] & right.normal[None, :])
-    return alike
+    similar: NDArray[np.bool_] = (both > 0) | (left.normal[:, None] & right.normal[None, :])
+    return similar
 
 
 def nearness(real: RealFolds, seeds: int) -> list[tuple[str, float, float, float]]:
     """Of like pairs left out: mean rank (0 first, 1 last), and their cosine beside that of unlike pairs."""
     rows = []
     for name, change in (("InfoNCE, true pairs", TRUE_PAIRS), ("Semantic Matching", SEMANTIC)):
-        told = []
+        summary = []
         for seed in range(seeds):
             for fold in real.crossed.folds:
                 with real.crossed.train(fold, real.config(change, seed)).exported():
-                    pictures, texts = fold.held.encode()
-                likeness = pictures @ texts.T
-                alike = share_something(fold.task.queries, fold.task.gallery)
-                ranks = (-likeness).argsort(axis=1).argsort(axis=1) / (likeness.shape[1] - 1)
-                told.append((ranks[alike].mean(), likeness[alike].mean(), likeness[~alike].mean()))
-        mean = np.mean(told, axis=0)
+                    radiographs, texts = fold.held.encode()
+                similarities = radiographs @ texts.T
+                similar = share_something(fold.task.queries, fold.task.gallery)
+                ranks = (-similarities).argsort(axis=1).argsort(axis=1) / (similarities.shape[1] - 1)
+                of_similar, of_others = similarities[similar], similarities[~similar]
+                summary.append((ranks[similar].mean(), of_similar.mean(), of_others.mean()))
+        mean = np.mean(summary, axis=0)
         rows.append((name, float(mean[0]), float(mean[1]), float(mean[2])))
     return rows
 
 
-def draw(points: Sequence[Measured], label: str, title: str, picture: Path) -> None:
+def draw(points: Sequence[Measured], label: str, title: str, radiograph: Path) -> None:
     """One panel a metric, one line a curve, bars one standard deviation between seeds."""
     shown = [name for name in HEADLINE if not name.endswith("5") or name.startswith("lift")]
     figure = Figure(figsize=(11, 3.4), layout="constrained")
@@ -198,10 +199,10 @@ def draw(points: Sequence[Measured], label: str, title: str, picture: Path) -> N
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].legend(frameon=False, fontsize=8)
     figure.suptitle(title)
-    figure.savefig(picture, dpi=110)
+    figure.savefig(radiograph, dpi=110)
 
 
-def draw_nearness(rows: Sequence[tuple[str, float, float, float]], share: float, picture: Path) -> None:
+def draw_nearness(rows: Sequence[tuple[str, float, float, float]], share: float, radiograph: Path) -> None:
     """Mean rank of like reports, and cosines of like and unlike pairs, a bar a way of training."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -209,15 +210,15 @@ def draw_nearness(rows: Sequence[tuple[str, float, float, float]], share: float,
     left.barh(names, [100 * row[1] for row in rows], color=["0.7", "C0"])
     left.axvline(50, color="0.3", lw=0.8, ls=":")
     left.set(title="mean rank of like reports, % of the gallery (chance 50)")
-    places = np.arange(len(rows))
-    right.barh(places - 0.18, [row[2] for row in rows], 0.34, label="have a finding in common")
-    right.barh(places + 0.18, [row[3] for row in rows], 0.34, label="have none", color="0.7")
-    right.set(title="mean cosine of film and report, people left out", yticks=places, yticklabels=names)
+    positions = np.arange(len(rows))
+    right.barh(positions - 0.18, [row[2] for row in rows], 0.34, label="have a finding in common")
+    right.barh(positions + 0.18, [row[3] for row in rows], 0.34, label="have none", color="0.7")
+    right.set(title="mean cosine of image and report, held-out subjects", yticks=positions, yticklabels=names)
     right.legend(frameon=False, fontsize=8)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{100 * share:.0f} % of the negatives in batches of 64 true pairs share a finding")
-    figure.savefig(picture, dpi=110)
+    figure.savefig(radiograph, dpi=110)
 
 
 def tabulate(points: Sequence[Measured], title: str) -> Table:
@@ -232,7 +233,7 @@ def tabulate(points: Sequence[Measured], title: str) -> Table:
 
 
 def main() -> None:
-    """Measure all three, print the tables, draw the pictures."""
+    """Measure all three, print the tables, draw the images."""
     parser = folds_parser(__doc__)
     parser.add_argument("--pictures", type=Path, default=Path("docs"), help="where the three plots go")
     options = parser.parse_args()

@@ -17,7 +17,7 @@ SOURCE = "bench"
 
 
 def study_of(number: int, age: float) -> Study:
-    """One film; three studies a subject."""
+    """One image; three studies a subject."""
     study_id = f"{SOURCE}:{number}"
     return Study(
         study_id,

@@ -1,14 +1,14 @@
-"""What each way of training gives, on the same people, data, towers and steps.
+"""What each way of training gives, on the same subjects, data, towers and steps.
 
     python -m benchmarks.comparison --data ../shared/data --seeds 5 --folds 5
 
-Radiographs (NIH ChestX-ray14) ask, reports (Open-i) answer, hand-made gold findings score; every person who
-is not in the test part is left out once (cross-validation). The image trunk is frozen unless --blocks says
+Radiographs (NIH ChestX-ray14) ask, reports (Open-i) answer, hand-made gold findings score; every subject who
+is not in the test part is left out once (cross-validation). The image backbone is frozen unless --blocks says
 otherwise: then hundreds of trainings fit into minutes. The rows:
 
     classifier     image findings by logistic regression, report findings by the labeler, ranked by agreement
     true pairs     InfoNCE on a patient's own report (covid-chestxray, the only pairs there are)
-    multi-positive InfoNCE with every text that is alike as a positive
+    multi-positive InfoNCE with every similar text as a positive
     DHN-NCE        on pairs that share a finding, and as published
     dot, 1         Semantic Matching as in MedCLIP's code
     five heads     five trainings of the packaged recipe, their projections one above the other: each vector
@@ -84,19 +84,19 @@ def rank_in_a_row(crossed: CrossValidation, config: TrainConfig) -> list[Ranking
 
 
 def _in_a_row(crossed: CrossValidation, members: Sequence[TrainConfig], fold: Fold) -> Ranking:
-    pictures, texts = [], []
+    image_vectors, texts = [], []
     for member in members:
         training = crossed.train(fold, member)
         with training.exported():
-            asked, held = training.encode(fold.held)
-        pictures.append(asked)
-        texts.append(held)
+            requested, stored = training.encode(fold.held)
+        image_vectors.append(requested)
+        texts.append(stored)
     scale = np.float32(len(members) ** -0.5)
-    return fold.rank(np.concatenate(pictures, axis=1) * scale, np.concatenate(texts, axis=1) * scale)
+    return fold.rank(np.concatenate(image_vectors, axis=1) * scale, np.concatenate(texts, axis=1) * scale)
 
 
 class FindingClassifier(nn.Module):
-    """Finding logits from an encoder's picture vectors before they are compared with anything."""
+    """Finding logits from an encoder's image vectors before they are compared with anything."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class FindingClassifier(nn.Module):
         return found
 
 
-def told(statuses: Sequence[Statuses]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def shown(statuses: Sequence[Statuses]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(n, findings) 1 where present, and whether a status is known; normal denies every finding."""
     values = np.zeros((len(statuses), len(LEAVES)), np.float32)
     known = np.zeros(values.shape, np.bool_)
@@ -118,7 +118,7 @@ def told(statuses: Sequence[Statuses]) -> tuple[NDArray[np.float32], NDArray[np.
         for column, name in enumerate(LEAVES):
             status = item.get(name)
             values[row, column] = status is Status.PRESENT
-            # A film with one finding listed is taken not to have those that are not.
+            # An image with one finding listed is taken not to have those that are not.
             known[row, column] = status in (Status.PRESENT, Status.ABSENT) or normal or found
     return values, known
 
@@ -136,7 +136,7 @@ def _agree(crossed: CrossValidation, config: TrainConfig, fold: Fold) -> Ranking
     training = crossed.begin(config, fold)
     torch.manual_seed(config.seed)
     classifier = FindingClassifier(int(fold.prepared.towers.architecture.model_cfg["embed_dim"]))
-    values, known = told([picture.statuses for picture in side.pool.pictures])
+    values, known = shown([radiograph.statuses for radiograph in side.pool.pictures])
     model = nn.ModuleDict({"visual": training.model.visual, "classifier": classifier})
     optimizer = build_optimizer(training.model, config.optimizer)
     optimizer.add_param_group(
@@ -162,9 +162,9 @@ def _agree(crossed: CrossValidation, config: TrainConfig, fold: Fold) -> Ranking
             schedule.step()
     training.model.eval()
     with torch.no_grad():
-        pictures, _ = fold.held.encode()
-        likely = classifier(torch.from_numpy(pictures))
-    found, _ = told([text.statuses for text in fold.held.pool.texts])
+        image_vectors, _ = fold.held.encode()
+        likely = classifier(torch.from_numpy(image_vectors))
+    found, _ = shown([text.statuses for text in fold.held.pool.texts])
     yes, no = F.logsigmoid(likely), F.logsigmoid(-likely)
     agreement = yes @ torch.from_numpy(found).T + no @ torch.from_numpy(1 - found).T
     return fold.rank(np.eye(len(agreement), dtype=np.float32), agreement.numpy().T)
@@ -173,7 +173,7 @@ def _agree(crossed: CrossValidation, config: TrainConfig, fold: Fold) -> Ranking
 def main() -> None:
     """Run every row and print the table."""
     parser = folds_parser(__doc__)
-    parser.add_argument("--only", default="", help="rows whose name holds this, and the recipe")
+    parser.add_argument("--only", default="", help="rows with this in their name, and the recipe")
     options = parser.parse_args()
     chosen = [row for row in rows() if options.only in row.name or row.name == rows()[-1].name]
     began = time.monotonic()
@@ -184,8 +184,8 @@ def main() -> None:
             runs = [row.rank(crossed, real.config(row.change, seed)) for seed in range(options.seeds)]
             scored[row.name] = score_runs(crossed.tasks, runs)
             print(f"{row.name}: {time.monotonic() - began:.0f} s", flush=True)
-        asked = sum(len(task.queries) for task in crossed.tasks)
-    title = f"{asked} radiographs of people left out, {options.folds} folds, {options.seeds} seeds"
+        requested = sum(len(task.queries) for task in crossed.tasks)
+    title = f"{requested} radiographs of held-out subjects, {options.folds} folds, {options.seeds} seeds"
     Console(width=130).print(tabulate(title, scored))
     print(describe_machine())
 
@@ -201,14 +201,14 @@ def tabulate(title: str, scored: Mapping[str, Scored]) -> Table:
         values = [compared[metric].first for metric in HEADLINE.values()]
         table.add_row(name, *("–" if value is None else f"{value:.3f}" for value in values), style="bold")
         if name != best:
-            told_of = (compared[metric] for metric in HEADLINE.values())
+            stated_for = (compared[metric] for metric in HEADLINE.values())
             table.add_row(
                 f"  less {best}",
                 *(
                     "–"
                     if d.difference is None or d.ci95 is None
                     else f"{d.difference:+.3f} ({d.ci95[0]:+.2f} … {d.ci95[1]:+.2f})"
-                    for d in told_of
+                    for d in stated_for
                 ),
             )
     return table

@@ -1,13 +1,13 @@
-"""How good drafts are for radiographs of people the encoder never saw, from reports that are nobody's of
+"""How good drafts are for radiographs of subjects the encoder never saw, from reports of
 theirs.
 
     python -m benchmarks.drafts --data ../shared/data --encoder runs/real [--phantom runs/phantom]
 
-Gallery: every Open-i report. Queries: the ChestX-ray14 films of left-out people, in two halves by person;
-each half is drafted for in an index that holds the other half's films, from which it learns what votes are
+Gallery: every Open-i report. Queries: the ChestX-ray14 images of held-out subjects, in two halves by subject;
+each half is drafted for in an index that holds the other half's images, from which it learns what votes are
 worth. So nothing is tuned on anybody who is reported. Judged by the ChestX-ray14 table against what a draft
 declares, and never by our labeler; the baselines' reports and the drafts' sources by the hand-made Open-i
-gold. Forbidden words are counted by a list of this script's own. Intervals: bootstrap over people.
+gold. Forbidden words are counted by a list of this script's own. Intervals: bootstrap over subjects.
 """
 
 import argparse
@@ -49,7 +49,7 @@ PHANTOMS = 120
 
 
 class LeftOut:
-    """The studies of left-out people, one half of them."""
+    """The studies of held-out subjects, one half of them."""
 
     def __init__(self, source: Source, half: int) -> None:
         self.name = source.name
@@ -71,7 +71,7 @@ def index_gallery(home: Path, data: Path, encoder: "Encoder", folder: str) -> No
 def draft_half(
     half: int, home: Path, data: Path, encoder: "Encoder", folder: str, gold: Truth
 ) -> tuple[Drafts, int]:
-    """Draft for half of the left-out people in an index with the other half; and films that taught it."""
+    """Draft for half of the held-out subjects in an index with the other half; and images that taught it."""
     films = open_source(f"nih-chestxray14:{data / 'nih-chestxray14'}")
     with Index.open(home, read_only=False) as index:
         others = LeftOut(films, 1 - half)
@@ -83,13 +83,13 @@ def draft_half(
 
 def print_findings(drafted: Sequence[Drafted]) -> None:
     """The first table: findings by the ChestX-ray14 table."""
-    told = judge(Drafts(tuple(drafted), 0, 0))
-    people = len({one.study.subject_id for one in drafted})
-    print(f"{len(drafted)} radiographs of {people} left-out people; micro F1 over the findings of the table")
+    shown = judge(Drafts(tuple(drafted), 0, 0))
+    subjects = len({one.study.subject_id for one in drafted})
+    print(f"{len(drafted)} radiographs of {subjects} held-out subjects; micro F1 over the table's findings")
     print(f"{'':18}{'precision':>10}{'recall':>8}{'F1':>7}{'95 %':>16}{'draft ahead by':>24}", end="")
     print(f"{'findings':>10}{'words':>7}")
     for system in SYSTEMS:
-        row = told["systems"][system]
+        row = shown["systems"][system]
         found, ahead = row["findings"], row.get("draft_ahead_by")
         lead = f"{ahead['f1']:+.3f} ({ahead['ci95'][0]:+.3f} … {ahead['ci95'][1]:+.3f})" if ahead else ""
         cells = (
@@ -98,7 +98,7 @@ def print_findings(drafted: Sequence[Drafted]) -> None:
             f"{lead:>24}{row['claimed']:10.2f}{row['length']:7.1f}",
         )
         print(f"{system.replace('_', ' '):18}" + "".join(cells))
-    print(f"drafts that state nothing: {told['undrafted']}")
+    print(f"drafts that state nothing: {shown['undrafted']}")
     for name, row in per_finding(drafted).items():
         scores = "  ".join(f"{score} {row[score]:.2f}" for score in ("precision", "recall", "f1"))
         print(f"  {name:20} in {row['positives']:3d}  {scores}")
@@ -106,7 +106,7 @@ def print_findings(drafted: Sequence[Drafted]) -> None:
 
 def print_sources(drafted: Sequence[Drafted], gold: Truth) -> None:
     """The second: do the cited reports hold, by the gold, what a sentence was chosen for?"""
-    held = cited = whole = sentences = 0
+    stored = cited = whole = sentences = 0
     for one in drafted:
         for statement in one.draft.statements:
             vote = statement.votes[0]
@@ -117,13 +117,13 @@ def print_sources(drafted: Sequence[Drafted], gold: Truth) -> None:
                 for source in statement.sentence.sources
                 if gold.of(source.study_id)
             ]
-            held, cited = held + sum(says), cited + len(says)
+            stored, cited = stored + sum(says), cited + len(says)
             whole, sentences = whole + all(says), sentences + 1
     print(
-        f"cited reports that hold the finding by gold: {held} of {cited} ({held / max(cited, 1):.3f}); ",
+        f"cited reports that hold the finding by gold: {stored} of {cited} ({stored / max(cited, 1):.3f}); ",
         end="",
     )
-    print(f"sentences all of whose sources do: {whole} of {sentences} ({whole / max(sentences, 1):.3f})")
+    print(f"sentences with all sources that do: {whole} of {sentences} ({whole / max(sentences, 1):.3f})")
 
 
 def print_words(drafted: Sequence[Drafted]) -> None:
@@ -138,13 +138,13 @@ def print_words(drafted: Sequence[Drafted]) -> None:
 def print_sides(encoder: "Encoder", folder: str) -> None:
     """The fourth: sides that drafts of phantoms tell, against where their lesions are.
 
-    Maps are believed as far as other phantoms taught, and where they turn with the film.
+    Maps are believed as far as other phantoms taught, and where they turn with the image.
     """
     from retrieval.localize.localize import localize
     from retrieval.localize.specificity.fit import calibrate as calibrate_maps
 
-    asked = 0
-    told: list[bool | None] = []  # right, wrong, or told of a finding that is not there
+    requested = 0
+    shown: list[bool | None] = []  # right, wrong, or None: of a finding that is absent
     believing = calibrate_maps(encoder, open_source("phantom:140@43").studies(lambda _: None), "patches")
     showing = partial(localize, method="patches", thresholds=believing)
     with tempfile.TemporaryDirectory() as home, Index.open(Path(home), read_only=False) as index:
@@ -155,15 +155,15 @@ def print_sides(encoder: "Encoder", folder: str) -> None:
             made = draft(index, f"phantom://47/{number}", localizing=showing)
             for statement in made.statements:
                 finding, placed = statement.sentence.finding, statement.sentence.placed
-                asked += "side" in placed.questions
+                requested += "side" in placed.questions
                 if "side" in placed.kept:
                     of = {les.side for les in scene(47, number).lesions if les.finding == finding}
                     side = "bilateral" if len(of) > 1 else next(iter(of), None)
-                    said = {c.side for c in sentence_concepts(placed.text) if c.finding == finding}
-                    told.append(None if side is None else said == {side})
-    there = len(told) - told.count(None)
-    print(f"phantoms: {PHANTOMS} drafts; sides told of what is there {there}, ", end="")
-    print(f"right {told.count(True)}; told of what is not there {told.count(None)}; asked {asked}")
+                    stated = {c.side for c in sentence_concepts(placed.text) if c.finding == finding}
+                    shown.append(None if side is None else stated == {side})
+    there = len(shown) - shown.count(None)
+    print(f"phantoms: {PHANTOMS} drafts; sides stated of present findings {there}, ", end="")
+    print(f"right {shown.count(True)}; of absent findings {shown.count(None)}; asked {requested}")
 
 
 def main() -> None:
@@ -191,7 +191,7 @@ def main() -> None:
             shutil.copytree(gallery, home)
             drafts, films = draft_half(half, home, options.data, encoder, options.encoder, gold)
             print(
-                f"half {half}: {len(drafts.drafted)} drafts, votes learned from {films} films of the others"
+                f"half {half}: {len(drafts.drafted)} drafts, votes learned from {films} images of the others"
             )
             drafted += drafts.drafted
     print_findings(drafted)

@@ -2,10 +2,10 @@
 
     python -m benchmarks.encoder --encoder runs/real --data ../shared/data --models ../shared/models
 
-Left-out people only. First table: radiographs (NIH ChestX-ray14) ask, reports (Open-i) answer, hand-made gold
-findings score; the recipe, then InfoNCE on same-finding pairs over the same data, steps and start, trained in
-this run into a folder of its own. Second table: radiograph → radiograph, beside the ImageNet features that
-training began from.
+Held-out subjects only. First table: radiographs (NIH ChestX-ray14) query, reports (Open-i) are the gallery,
+gold findings score; the recipe, then InfoNCE on same-finding pairs over the same data, steps and start,
+trained in this run into a folder of its own. Second table: radiograph → radiograph, beside the ImageNet
+features that training began from.
 """
 
 import argparse
@@ -40,13 +40,13 @@ RECIPE = Path(__file__).resolve().parents[1] / "trainer" / "recipes" / "real.tom
 
 
 def foil(config: TrainConfig) -> TrainConfig:
-    """The same run with InfoNCE on pairs that share a finding, as many texts as pictures a step."""
+    """The same run with InfoNCE on pairs that share a finding, as many texts as images a step."""
     sampling = replace(config.sampling, pairing="matched", text_batch_size=0)
     return replace(config, loss=replace(config.loss, name="infonce"), sampling=sampling)
 
 
-class TrunkFeatures:
-    """A picture's pooled features before any training: what the image tower starts from."""
+class BackboneFeatures:
+    """An image's pooled features before any training: what the image tower starts from."""
 
     def __init__(self, arch: str, weights: str) -> None:
         architecture = find_architecture(arch)
@@ -66,8 +66,8 @@ class TrunkFeatures:
             return np.asarray(F.normalize(features, dim=-1).numpy(), np.float32)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Refuse: a trunk alone reads no text."""
-        raise EncoderError("a bare image trunk reads no text")
+        """Refuse: a backbone alone reads no text."""
+        raise EncoderError("a bare image backbone reads no text")
 
 
 def main() -> None:
@@ -101,20 +101,20 @@ def main() -> None:
         "this recipe": evaluate(ours, nih, openi, truth=truth),
         "InfoNCE, same-finding pairs": evaluate(other, nih, openi, truth=truth),
     }
-    console.print(tabulate("Radiograph → report, left-out people, gold findings", across))
-    raw = TrunkFeatures(config.arch, weights)
+    console.print(tabulate("Radiograph → report, held-out subjects, gold findings", across))
+    raw = BackboneFeatures(config.arch, weights)
     within = {
         "this recipe": evaluate(ours, nih, nih),
         "raw ImageNet features": evaluate_vectors(_encoded(raw, nih), _encoded(raw, nih)),
     }
-    console.print(tabulate("Radiograph → radiograph, left-out people, labels of the set", within))
+    console.print(tabulate("Radiograph → radiograph, held-out subjects, labels of the set", within))
     console.print(describe_machine(), highlight=False)
 
 
 SOURCES = ("nih-chestxray14", "openi", "covid-chestxray")
 
 
-def _encoded(embedder: TrunkFeatures, source: Any) -> Encoded:
+def _encoded(embedder: BackboneFeatures, source: Any) -> Encoded:
     return encode(gather(source, "image"), embedder)
 
 

@@ -2,12 +2,12 @@
 
     python -m benchmarks.guarantee --data ../shared/data --encoder runs/real --phantom runs/phantom
 
-One film of each person is searched for as if it were new. A hundred times the people are parted at random:
-two thirds calibrate, the others' answers of ten hits are checked. A promise counts as kept where so many of
-the ten share the film's main finding; the nominal level is 90 %. Groups with fewer than `FEWEST` promises
-over all partings are left out. Real films first (ChestX-ray14 and covid-chestxray, with Open-i reports in
-the index), then phantoms. The encoder of the real films learned from most of these people, those who
-calibrate and those who are asked alike: the level holds among them, but for new people fewer promises could
+One image of each subject is searched for as if it were new. A hundred times the subjects are parted at
+random: two thirds calibrate, the others' answers of ten hits are checked. A promise counts as kept where so
+many of the ten share the image's main finding; the nominal level is 90 %. Groups with fewer than `FEWEST`
+promises over all partings are left out. Real images first (ChestX-ray14 and covid-chestxray, with Open-i
+reports in the index), then phantoms. The encoder of the real images learned from most of these subjects,
+those who calibrate and to the queries: the level holds among them, but for new subjects fewer promises could
 be made.
 """
 
@@ -43,10 +43,10 @@ trainer/recipes/phantom.toml --corpus phantom:400@1 --out runs/phantom`."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A film and what came back for it."""
+class Trial:
+    """An image and what came back for it."""
 
-    film: Film
+    image: Film
     searched: Searched
 
     def groups(self) -> Iterator[str]:
@@ -54,48 +54,49 @@ class Asked:
         yield "all"
         yield f"hits agree on {look(self.searched.hits)[0]}"
         for mark in sorted(self.searched.own):
-            yield f"film shows {mark}"
-        yield f"sex {self.film.study.sex or 'unknown'}"
-        yield f"view {self.film.view or 'unknown'}"
+            yield f"image shows {mark}"
+        yield f"sex {self.image.study.sex or 'unknown'}"
+        yield f"view {self.image.view or 'unknown'}"
 
 
-def ask(index: Index) -> dict[str, list[Asked]]:
-    """Search for one film of each new person: target → what came back."""
-    films = [film for film in own_films(index, new_only=False).one_each() if marks(film.study.findings)]
-    found = search_own(index, films, lambda *_: None)
+def ask(index: Index) -> dict[str, list[Trial]]:
+    """Search for one image of each new subject: target → what came back."""
+    own = own_films(index, new_only=False).one_each()
+    images = [image for image in own if marks(image.study.findings)]
+    found = search_own(index, images, lambda *_: None)
     return {
-        target: [Asked(film, one) for film, one in zip(films, of, strict=True) if len(one.hits) >= HITS]
+        target: [Trial(image, one) for image, one in zip(images, of, strict=True) if len(one.hits) >= HITS]
         for target, of in found.items()
     }
 
 
-def check(asked: Sequence[Asked], target: str) -> None:
+def check(requested: Sequence[Trial], target: str) -> None:
     """Print how often promises were made and kept."""
     random = np.random.default_rng(0)
     made: dict[str, list[int]] = defaultdict(list)
-    kept: dict[str, list[bool]] = defaultdict(list)
+    chosen: dict[str, list[bool]] = defaultdict(list)
     for _ in range(PARTINGS):
-        order = random.permutation(len(asked))
-        cut = 2 * len(asked) // 3
-        teaching = [asked[place].searched for place in order[:cut]]
+        order = random.permutation(len(requested))
+        prefix = 2 * len(requested) // 3
+        teaching = [requested[position].searched for position in order[:prefix]]
         guarantee = calibrate({target: teaching}, [HITS])
         if guarantee is None:
-            print(f"{target}: {cut} people are too few")
+            print(f"{target}: {prefix} subjects are too few")
             return
-        for place in order[cut:]:
-            one = asked[place]
+        for position in order[prefix:]:
+            one = requested[position]
             promised = guarantee.promised_marks(target, one.searched.hits[:HITS]) or 0
             for group in one.groups():
                 made[group].append(promised)
                 if promised:
-                    kept[group].append(shared(one.searched.own, one.searched.hits[:HITS]) >= promised)
-    print(f"{target}: {len(asked)} people, {HITS} hits, nominal {LEVEL:.2f}")
+                    chosen[group].append(shared(one.searched.own, one.searched.hits[:HITS]) >= promised)
+    print(f"{target}: {len(requested)} subjects, {HITS} hits, nominal {LEVEL:.2f}")
     for group in sorted(made, key=lambda name: (name != "all", name)):
-        if len(kept[group]) >= FEWEST:
+        if len(chosen[group]) >= FEWEST:
             mean = np.mean([promised for promised in made[group] if promised])
-            share = len(kept[group]) / len(made[group])
-            told = f"promised to {share:5.2f}, on average {mean:.1f}"
-            print(f"  {group:36} kept {np.mean(kept[group]):.3f}   {told}")
+            share = len(chosen[group]) / len(made[group])
+            shown = f"promised to {share:5.2f}, on average {mean:.1f}"
+            print(f"  {group:36} kept {np.mean(chosen[group]):.3f}   {shown}")
 
 
 def measure(home: Path, sources: Sequence[Source], encoder: "Encoder", folder: str) -> None:
@@ -104,8 +105,8 @@ def measure(home: Path, sources: Sequence[Source], encoder: "Encoder", folder: s
         for source in sources:
             add_source(index, source, encoder, origin=source.name, folder=folder)
         index.use(encoder)
-        asked = ask(index)
-    for target, of in asked.items():
+        requested = ask(index)
+    for target, of in requested.items():
         check(of, target)
 
 
@@ -127,7 +128,7 @@ def main() -> None:
     try:
         names = ("nih-chestxray14", "covid-chestxray", "openi")
         real = [open_source(f"{name}:{options.data / name}") for name in names]
-        print("== real films", flush=True)
+        print("== real images", flush=True)
         measure(folder / "real", real, Encoder.load(options.encoder), options.encoder)
         print("== phantoms", flush=True)
         drawn = [open_source(PHANTOMS)]

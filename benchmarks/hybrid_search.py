@@ -1,8 +1,8 @@
-"""Whole hybrid searches of 100,000 studies with films and reports: all that `search` does beyond encoding.
+"""Whole hybrid searches of 100,000 studies with images and reports: all that `search` does beyond encoding.
 
-Every study has a film and a report of its own: the findings of one Open-i report with the impression of
+Every study has an image and a report of its own: the findings of one Open-i report with the impression of
 another, read by the labeler as `index add` reads them. Vectors are made from real ones. Each query is asked
-once: a finding with degree and side, or a sentence of a report. Beside it the search of pictures by a vector
+once: a finding with degree and side, or a sentence of a report. Beside it the search of images by a vector
 alone, in the same run.
 
 python -m benchmarks.hybrid_search --data ../shared/data
@@ -59,9 +59,12 @@ def main(data: Path, count: int, queries: int) -> None:
         for study in open_source(f"openi:{data / 'openi'}").studies(lambda _: None)
         if study.report
     ]
-    asked = {"finding, degree, side": _phrases(queries), "sentence of a report": _sentences(reports, queries)}
+    requested = {
+        "finding, degree, side": _phrases(queries),
+        "sentence of a report": _sentences(reports, queries),
+    }
     read_text.cache_clear()  # each query is read as if for the first time
-    table = Table(title=f"{count:,} studies with film and report, ten hits, each query once")
+    table = Table(title=f"{count:,} studies with image and report, ten hits, each query once")
     for column in ("search for", "by", "queries", "p50 ms", "p95 ms", "times the vector search"):
         table.add_column(column, justify="right")
     with tempfile.TemporaryDirectory() as folder, Index.open(Path(folder) / "home", read_only=False) as index:
@@ -71,7 +74,7 @@ def main(data: Path, count: int, queries: int) -> None:
         table.add_row("images", "vector alone", str(queries), *_row(plain, plain))
         targets: tuple[Target, ...] = ("reports", "cases")
         for target in targets:
-            for name, phrases in asked.items():
+            for name, phrases in requested.items():
                 table.add_row(
                     target, name, str(len(phrases)), *_row(_time(index, phrases, vectors, target), plain)
                 )
@@ -82,7 +85,7 @@ def main(data: Path, count: int, queries: int) -> None:
 def write_reported(
     index: Index, reports: Sequence[Report], images: Vectors, texts: Vectors, count: int
 ) -> None:
-    """Write studies of a film and a report each, as `index add` does, with vectors in place of an encoder."""
+    """Write studies of an image and a report each, as `index add` does, with given vectors."""
     ledger = Ledger(index.catalog.engine, index.home)
     ledger.register(Version(FINGERPRINT, SOURCE, images.shape[1], "", "active"))
     for kind in _KINDS:
@@ -131,16 +134,16 @@ def write_reported(
 
 
 def _studies(reports: Sequence[Report], count: int) -> Iterator[Study]:
-    """Studies whose reports are distinct: the findings of one report, the impression of another."""
+    """Studies with distinct reports: the findings of one report, the impression of another."""
     rng = np.random.default_rng(5)
     ages = rng.random(count) * 100
     pairs = rng.choice(len(reports) ** 2, count, replace=False)
     for number, pair in enumerate(pairs):
         one, other = (reports[part] for part in divmod(int(pair), len(reports)))
-        said = tuple(section for section in one.sections if section.name != "impression")
+        stated = tuple(section for section in one.sections if section.name != "impression")
         closed = tuple(section for section in other.sections if section.name == "impression")
         study = study_of(number, ages[number])
-        report = Report(f"{study.study_id}#report", (*said, *closed))
+        report = Report(f"{study.study_id}#report", (*stated, *closed))
         yield labeled(replace(study, report=report, findings={}))
 
 
@@ -159,10 +162,10 @@ def _phrases(most: int) -> list[str]:
 def _sentences(reports: Sequence[Report], most: int) -> list[str]:
     every = sorted({sentence for report in reports for sentence in sentences(report)})
     order = np.random.default_rng(7).permutation(len(every))
-    return list(islice(filter(_can_be_asked, (every[number] for number in order)), most))
+    return list(islice(filter(_is_answerable, (every[number] for number in order)), most))
 
 
-def _can_be_asked(sentence: str) -> bool:
+def _is_answerable(sentence: str) -> bool:
     """Whether a search answers it: what asks for a finding and denies it is refused."""
     try:
         read_text(sentence)

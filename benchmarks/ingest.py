@@ -34,8 +34,8 @@ def main(data: Path, count: int, step: int) -> None:
         table.add_column(column)
     with tempfile.TemporaryDirectory() as folder:
         rate, stages = _ours(Path(folder) / "home", vectors, step)
-    told = ", ".join(f"{name} {seconds:.2f}" for name, seconds in stages.items())
-    table.add_row("Similarity: store, flush, ledger and catalog", f"{rate:,.0f}", told)
+    shown = ", ".join(f"{name} {seconds:.2f}" for name, seconds in stages.items())
+    table.add_row("Similarity: store, flush, ledger and catalog", f"{rate:,.0f}", shown)
     with tempfile.TemporaryDirectory() as folder:
         peer = min(count, 5_000)
         table.add_row(

@@ -5,8 +5,8 @@
 The reports are split in two by a hash of their number: rules were written looking at the tuning half only;
 the held-out half is scored and never read. A naive labeler (a keyword, and "no" or "without" before it in
 the sentence) stands beside ours in the same run. Speed is whole reports on one core, each sentence read
-anew: nothing is remembered from one report to the next. Errors are counted by kind, told from the label and
-from the naive keywords, so that the held-out reports stay unread.
+anew: nothing is remembered from one report to the next. Errors are counted by kind, derived from the label
+and from the naive keywords, so that the held-out reports stay unread.
 """
 
 import argparse
@@ -71,8 +71,8 @@ def read_reports(folder: Path) -> dict[str, Report]:
     table = pl.read_csv(folder / "indiana_reports.csv", columns=["uid", "findings", "impression"])
     reports: dict[str, Report] = {}
     for uid, findings, impression in table.iter_rows():
-        told = (("findings", findings), ("impression", impression))
-        sections = tuple(Section(name, text) for name, text in told if text)
+        shown = (("findings", findings), ("impression", impression))
+        sections = tuple(Section(name, text) for name, text in shown if text)
         reports[f"openi:{uid}"] = Report(f"openi:{uid}#report", sections)
     return reports
 
@@ -132,15 +132,15 @@ def count_errors(
     reports: Mapping[str, Report], truth: Path, side: Half, findings: Sequence[str]
 ) -> Counter[tuple[str, str]]:
     """Count the rules' errors on one half: (kind, finding) → how many."""
-    told = read_truth(truth).statuses
+    shown = read_truth(truth).statuses
     errors: Counter[tuple[str, str]] = Counter()
     for study, report in reports.items():
-        if half(study.partition(":")[2]) != side or study not in told:
+        if half(study.partition(":")[2]) != side or study not in shown:
             continue
         labels = label_report(report)
         for finding in findings:
-            if finding in told[study]:
-                positive = told[study][finding] is Status.PRESENT
+            if finding in shown[study]:
+                positive = shown[study][finding] is Status.PRESENT
                 kind = error_kind(report, finding, labels.get(finding, Status.UNMENTIONED), positive)
                 if kind is not None:
                     errors[kind, finding] += 1

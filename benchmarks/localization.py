@@ -1,12 +1,12 @@
-"""Where findings are: every localizer beside the baselines, on drawn and real pictures; how it refuses.
+"""Where findings are: every localizer beside the baselines, on drawn and real images; how it refuses.
 
     python -m benchmarks.localization --data ../shared/data
 
 Trains three encoders where they are not there yet, by one recipe in two halves (localize.toml and
-localize-films.toml in trainer/recipes): on phantoms, from there on counterfactual films of the people who
+localize-images.toml in trainer/recipes): on phantoms, from there on counterfactual images of the subjects who
 train, and on breast ultrasound (busi), the second anatomy. Then every method is a row on: phantoms and
-counterfactual films of people left out, hand-drawn masks of covid-cxr-segmentation, the boxes of
-ChestX-ray14, and left-out pictures of busi.
+counterfactual images of held-out subjects, hand-drawn masks of covid-cxr-segmentation, the boxes of
+ChestX-ray14, and held-out images of busi.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from trainer.train.loop import train
 RECIPES = Path(__file__).resolve().parents[1] / "trainer" / "recipes"
 REFUSALS = ("", "films", "present: mask", "absent: none", "shuffled: none", "random vector: none")
 SHOWN = ("pointing", "dice", "nsd", "masked", "side_right")
-PER_FILM: Mapping[Split, int] = {"train": 72, "val": 7, "test": 12}
+PER_IMAGE: Mapping[Split, int] = {"train": 72, "val": 7, "test": 12}
 
 
 def main() -> None:
@@ -71,12 +71,12 @@ def main() -> None:
             for method in methods
         }
         marks = measured.marks(options.data, options.runs)
-        told = measure_localizers(marks, rows, seen=partial(measured.seen, encoder))
-        for entry in tabulate(told, methods)["structures"]:
+        shown = measure_localizers(marks, rows, seen=partial(measured.seen, encoder))
+        for entry in tabulate(shown, methods)["structures"]:
             console.print(_table(name, entry))
         console.print(
-            f"{told.pictures} pictures of {len(told.subjects)} people, {len(told.seen_subjects)} "
-            f"seen people left out, masks refined by {refiner.name if refiner else 'none'}, "
+            f"{shown.pictures} images of {len(shown.subjects)} subjects, {len(shown.seen_subjects)} "
+            f"seen held-out subjects, masks refined by {refiner.name if refiner else 'none'}, "
             f"{time.monotonic() - began:.0f} s"
         )
         if measured.fits_own_threshold:
@@ -87,12 +87,12 @@ def main() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One set of pictures with marks.
+    """One set of images with marks.
 
     `encoder`: which of the three. `marks`: (data, runs) → the marks. `between`: (data, runs) → the source
-    that masks are calibrated on, None: what these pictures show is not in the vocabulary, masks are given by
-    the plain bar. `seen`: whether a person's pictures trained the encoder. `fits_own_threshold`: the rates of
-    the calibration are told with this set.
+    that masks are calibrated on, None: what these images show is not in the vocabulary, masks are given by
+    the plain bar. `seen`: whether a subject's images trained the encoder. `fits_own_threshold`: the rates of
+    the calibration are printed with this set.
     """
 
     encoder: str
@@ -102,35 +102,35 @@ class Measured:
     fits_own_threshold: bool = False
 
 
-def _films(split: Split) -> Callable[[Path, Path], Path]:
-    """Counterfactual films of one split's people, drawn once: (data, runs) → their folder."""
+def _images(split: Split) -> Callable[[Path, Path], Path]:
+    """Counterfactual images of one split's subjects, drawn once: (data, runs) → their folder."""
 
     def draw(data: Path, runs: Path) -> Path:
         out = runs / f"films-{split}"
         if not out.is_dir():
             nih = open_source(f"nih-chestxray14:{data / 'nih-chestxray14'}")
             films = normal_films(nih, split, lambda problem: None)
-            write_counterfactuals(films, out, per_film=PER_FILM[split], seed=31)
+            write_counterfactuals(films, out, per_film=PER_IMAGE[split], seed=31)
         return out
 
     return draw
 
 
 def _listed(split: Split) -> Callable[[Path, Path], str]:
-    return lambda data, runs: f"manifest:{_films(split)(data, runs) / 'manifest.csv'}"
+    return lambda data, runs: f"manifest:{_images(split)(data, runs) / 'manifest.csv'}"
 
 
 def _breasts(data: Path, runs: Path) -> str:
-    """busi as a manifest: each picture with the name of what is on it, and nothing of where."""
+    """busi as a manifest: each image with the name of what is on it, and nothing of where."""
     folder, out = data / "busi", runs / "busi.csv"
     marks = MaskFolder.open(folder)
     with out.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(("study_id", "subject_id", "image", "report"))
         for name, parts in marks.rows.items():
-            place = os.path.relpath(folder / "images" / name, out.parent)
+            position = os.path.relpath(folder / "images" / name, out.parent)
             report = " ".join(f"{structure.capitalize()}." for structure in parts)
-            table.writerow((name, marks.subjects[name], place, report))
+            table.writerow((name, marks.subjects[name], position, report))
     return f"manifest:{out}"
 
 
@@ -148,7 +148,7 @@ SETS: Mapping[str, Measured] = {
     ),
     "films": Measured(
         "films",
-        lambda data, runs: MaskFolder.open(_films("test")(data, runs)),
+        lambda data, runs: MaskFolder.open(_images("test")(data, runs)),
         _listed("val"),
         fits_own_threshold=True,
     ),
@@ -170,7 +170,7 @@ SETS: Mapping[str, Measured] = {
 @dataclass(frozen=True, slots=True)
 class Training:
     """How an encoder comes to be: a recipe, what it learns from, where it departs from the recipe, and the
-    encoder whose image trunk it begins with."""
+    encoder of the image backbone it begins with."""
 
     recipe: str
     corpus: Callable[[Path, Path], str]
@@ -180,10 +180,10 @@ class Training:
 
 TRAINED: Mapping[str, Training] = {
     "phantoms": Training("localize.toml", lambda data, runs: "phantom:5000@11"),
-    # Small shadows on people's bones are found only from what was learned on drawings: 24 rounds from scratch
-    # point no better than chance.
+    # Small shadows on subjects' bones are found only from what was learned on drawings: 24 rounds from
+    # scratch point no better than chance.
     "films": Training("localize-films.toml", _listed("train"), begins_with="phantoms"),
-    # Two sentences tell all these pictures apart; they are few, and none is without a tumour.
+    # Two sentences tell all these images apart; they are few, and none is without a tumour.
     "breast": Training(
         "localize-films.toml",
         _breasts,
@@ -218,7 +218,7 @@ def _table(title: str, entry: Mapping[str, Any]) -> Table:
 def _calibrated(
     measured: Measured, encoder: Encoder, methods: Sequence[str], data: Path, runs: Path
 ) -> Mapping[str, Calibration]:
-    """When each method's maps are believed, fitted on films whose findings are known."""
+    """When each method's maps are believed, fitted on images with known findings."""
     if measured.between is None:
         return {}
     studies = open_source(measured.between(data, runs)).studies
@@ -226,7 +226,7 @@ def _calibrated(
 
 
 def _add_refusals(table: Table, name: str, fitted: Mapping[str, Calibration]) -> None:
-    """How often a mask is given where one is due and none where none is, on films not fitted on."""
+    """How often a mask is given where one is due and none where none is, on images not fitted on."""
     for method, calibration in fitted.items():
         kinds = (calibration.rates.get(kind) for kind in ("present", "absent", "shuffled", "random"))
         table.add_row(method, name, *("–" if rate is None else f"{rate:.2f}" for rate in kinds))

@@ -1,6 +1,6 @@
 """What the MeSH codes of Open-i say each report shows: the truth of searches by text.
 
-People coded the reports: a heading, then what they wrote of site, side and degree
+Subjects coded the reports: a heading, then what they wrote of site, side and degree
 (`Pleural Effusion/base/left/small`). Only a scorer reads this; a study is made without it.
 """
 

@@ -32,8 +32,8 @@ REAL = Path("runs/real")
     "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of real data."
 )
 @click.option("--encoder", "name", help="Encoder folder or name (default: runs/real, else an untrained one).")
-@click.option("--count", default=640, show_default=True, help="Pictures of 320 px.")
-@click.option("--films", default=320, show_default=True, help="Full-size films.")
+@click.option("--count", default=640, show_default=True, help="Images of 320 px.")
+@click.option("--films", default=320, show_default=True, help="Full-size images.")
 @click.option("--cores", default=os.cpu_count() or 1, show_default=True, help="Threads and decode processes.")
 @click.option("--device", default="auto", show_default=True, help="Where the model runs.")
 def main(data: Path, name: str | None, count: int, films: int, cores: int, device: str) -> None:
@@ -42,16 +42,16 @@ def main(data: Path, name: str | None, count: int, films: int, cores: int, devic
 
     encoder = _encoder(name, device)
     table = Table(title=f"images/s of {encoder.name}")
-    for column in ("pictures", "cores", "model", "decode", "together", "pipeline", "of the slower"):
+    for column in ("images", "cores", "model", "decode", "together", "pipeline", "of the slower"):
         table.add_column(column, justify="right")
     small = sorted((data / "nih-chestxray14" / "images").glob("*.png"))[:count]
     with tempfile.TemporaryDirectory() as folder:
-        large = _films(small[:films], Path(folder))
-        for title, pictures in (("320 px", small), ("2500 × 2048", large)):
+        large = _images(small[:films], Path(folder))
+        for title, radiographs in (("320 px", small), ("2500 × 2048", large)):
             for threads, decoders in ((max(1, cores // 2), max(1, cores // 2)), (cores, cores)):
                 shared = "shared" if threads == cores else f"{threads} + {decoders}"
                 torch.set_num_threads(threads)
-                table.add_row(f"{len(pictures)} of {title}", shared, *_row(encoder, pictures, decoders))
+                table.add_row(f"{len(radiographs)} of {title}", shared, *_row(encoder, radiographs, decoders))
     Console().print(table)
     Console().print(describe_machine())
 
@@ -68,27 +68,27 @@ def _encoder(name: str | None, device: str) -> "Encoder":
         return Encoder.load(build_tiny_encoder(Path(folder) / "untrained", image_size=320), device)
 
 
-def _row(encoder: "Encoder", pictures: Sequence[Path], workers: int) -> list[str]:
-    model = _model_alone(encoder, len(pictures))
-    decode = _decode_alone(encoder, pictures, workers)
-    whole = _pipeline(encoder, pictures, workers)
+def _row(encoder: "Encoder", radiographs: Sequence[Path], workers: int) -> list[str]:
+    model = _model_alone(encoder, len(radiographs))
+    decode = _decode_alone(encoder, radiographs, workers)
+    whole = _pipeline(encoder, radiographs, workers)
     together = 1 / (1 / model + 1 / decode)
     rates = [f"{rate:.1f}" for rate in (model, decode, together, whole)]
     return [*rates, f"{whole / min(model, decode):.2f}"]
 
 
-def _films(pictures: Sequence[Path], folder: Path) -> list[Path]:
-    """Full-size films out of small ones: grain on top, so that they are as dear to decode as real ones."""
+def _images(radiographs: Sequence[Path], folder: Path) -> list[Path]:
+    """Full-size images out of small ones: grain on top, so that they are as dear to decode as real ones."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
     made = []
-    for number, picture in enumerate(pictures):
-        with Image.open(picture) as small:
-            film = np.asarray(small.convert("L").resize((2048, 2500)), dtype=np.float32)
-        film += rng.normal(0, 3, film.shape)
-        made.append(folder / f"{picture.stem}.{'jpg' if number % 2 else 'png'}")
-        Image.fromarray(np.clip(film, 0, 255).astype(np.uint8)).save(made[-1])
+    for number, radiograph in enumerate(radiographs):
+        with Image.open(radiograph) as small:
+            pixels = np.asarray(small.convert("L").resize((2048, 2500)), dtype=np.float32)
+        pixels += rng.normal(0, 3, pixels.shape)
+        made.append(folder / f"{radiograph.stem}.{'jpg' if number % 2 else 'png'}")
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(made[-1])
     return made
 
 
@@ -101,20 +101,20 @@ def _model_alone(encoder: "Encoder", count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def _decode_alone(encoder: "Encoder", pictures: Sequence[Path], workers: int) -> float:
+def _decode_alone(encoder: "Encoder", radiographs: Sequence[Path], workers: int) -> float:
     from corpus.images.decode_pool import DecodePool
 
     with DecodePool(encoder.framing, workers) as pool:
-        for warm in [pool.submit(str(pictures[0])) for _ in range(4 * workers)]:
+        for warm in [pool.submit(str(radiographs[0])) for _ in range(4 * workers)]:
             warm.result()
         start = time.perf_counter()
-        for outcome in [pool.submit(str(picture)) for picture in pictures]:
+        for outcome in [pool.submit(str(radiograph)) for radiograph in radiographs]:
             outcome.result()
-        return len(pictures) / (time.perf_counter() - start)
+        return len(radiographs) / (time.perf_counter() - start)
 
 
-def _pipeline(encoder: "Encoder", pictures: Sequence[Path], workers: int) -> float:
-    """From the first picture asked for to the last ledger row; starting the processes is left out."""
+def _pipeline(encoder: "Encoder", radiographs: Sequence[Path], workers: int) -> float:
+    """From the first image asked for to the last ledger row; starting the processes is left out."""
     import csv
 
     from corpus.sources import open_source
@@ -132,14 +132,14 @@ def _pipeline(encoder: "Encoder", pictures: Sequence[Path], workers: int) -> flo
         with table.open("w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(["study_id", "image"])
-            rows.writerows([picture.stem, str(picture.absolute())] for picture in pictures)
+            rows.writerows([radiograph.stem, str(radiograph.absolute())] for radiograph in radiographs)
         source = open_source(f"manifest:{table}")
         with Index.open(Path(folder) / "home", read_only=False) as index:
             added = add_source(
                 index, source, encoder, origin="bench", folder="", workers=workers, observer=observe
             )
-        assert added.embedded["image"] == len(pictures), added
-    return len(pictures) / (moments[-1] - moments[0])
+        assert added.embedded["image"] == len(radiographs), added
+    return len(radiographs) / (moments[-1] - moments[0])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from trainer.train.preparation import prepare
 from trainer.train.state import open_run
 
 RECIPE = Path(__file__).resolve().parents[1] / "trainer" / "recipes" / "real.toml"
-FILMS, REPORTS, PAIRS = "nih-chestxray14", "openi", "covid-chestxray"
+IMAGES, REPORTS, PAIRS = "nih-chestxray14", "openi", "covid-chestxray"
 
 PLAIN = {
     "head.start": "plain",
@@ -34,7 +34,7 @@ PLAIN = {
 
 @dataclass(frozen=True, slots=True)
 class RealFolds:
-    """Folds over the people of the real sets, NIH films asking and Open-i reports answering."""
+    """Folds over the subjects of the real sets, NIH images asking and Open-i reports answering."""
 
     crossed: CrossValidation
     base: dict[str, Any]
@@ -51,7 +51,7 @@ def folds_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--models", type=Path, help="default: models beside the data")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--blocks", type=int, default=-1, help="frozen blocks of the image trunk, -1 all")
+    parser.add_argument("--blocks", type=int, default=-1, help="frozen blocks of the image backbone, -1 all")
     return parser
 
 
@@ -60,7 +60,7 @@ def real_folds(options: argparse.Namespace) -> Iterator[RealFolds]:
     """Read, decode and freeze the real sets for a while."""
     models = options.models or options.data.parent / "models"
     base = {
-        "corpus": [f"{name}:{options.data / name}" for name in (FILMS, REPORTS, PAIRS)],
+        "corpus": [f"{name}:{options.data / name}" for name in (IMAGES, REPORTS, PAIRS)],
         "image_weights": str(models / "mobilenetv2_100-imagenet" / "model.safetensors"),
         "freeze.image_blocks": options.blocks,
     }
@@ -73,6 +73,6 @@ def real_folds(options: argparse.Namespace) -> Iterator[RealFolds]:
         prepared = prepare(config, folder, lambda progress: None, device, whole=True)
         truth = read_truth(options.data / "openi-truth" / "openi_gold_std14.csv")
         crossed = CrossValidation(
-            prepared, options.folds, device, queries=[FILMS], gallery=[REPORTS], truth=truth
+            prepared, options.folds, device, queries=[IMAGES], gallery=[REPORTS], truth=truth
         )
         yield RealFolds(crossed, base)

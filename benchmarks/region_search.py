@@ -2,10 +2,10 @@
 
     python -m benchmarks.region_search --encoder runs/phantom
 
-Queries are the findings of drawn films that the index does not hold, each as the box of its mask. A hit is
-right where its film shows the same finding and the box that the answer gives meets that finding's mask; the
-share of queries with a right hit among the first five stands beside the same for five films and equal boxes
-drawn by chance, and beside the search of whole films with the query's own box. Then the time of a search by
+Queries are the findings of drawn images that the index does not hold, each as the box of its mask. A hit is
+right where its image shows the same finding and the box that the answer gives meets that finding's mask; the
+share of queries with a right hit among the first five stands beside the same for five images and equal boxes
+drawn by chance, and beside the search of whole images with the query's own box. Then the time of a search by
 region. The search sees no mask.
 """
 
@@ -39,25 +39,29 @@ Mask = NDArray[np.bool_]
 @click.command()
 @click.option("--data", hidden=True, help="Not needed: phantoms are drawn.")
 @click.option("--encoder", "folder", default="runs/phantom", show_default=True, help="Encoder folder.")
-@click.option("--count", default=600, show_default=True, help="Films in the index.")
-@click.option("--queries", default=120, show_default=True, help="Films to box findings in.")
+@click.option("--count", default=600, show_default=True, help="Images in the index.")
+@click.option("--queries", default=120, show_default=True, help="Images to box findings in.")
 def main(data: str | None, folder: str, count: int, queries: int) -> None:
     """Measure and print."""
     del data
     encoder = Encoder.load(folder)
-    with tempfile.TemporaryDirectory() as place, Index.open(Path(place) / "home", read_only=False) as index:
+    with (
+        tempfile.TemporaryDirectory() as folder_,
+        Index.open(Path(folder_) / "home", read_only=False) as index,
+    ):
         gallery = PhantomSource(count, seed=GALLERY_SEED)
         add_source(index, gallery, encoder, origin="bench", folder=folder, patches=True)
         index.use(encoder)
-        asked = _boxes(queries)
+        boxes = _boxes(queries)
         shown = [masks(scene(GALLERY_SEED, number)) for number in range(count)]
-        table = Table(title=f"same finding at the box in the first {TOP}, {count} films, {len(asked)} boxes")
-        for column in ("finding", "boxes", "by region", "whole film, same box", "by chance"):
+        title = f"same finding at the box in the first {TOP}, {count} images, {len(boxes)} boxes"
+        table = Table(title=title)
+        for column in ("finding", "boxes", "by region", "whole image, same box", "by chance"):
             table.add_column(column, justify="left" if column == "finding" else "right")
         right: dict[str, list[tuple[float, float, float]]] = {}
         seconds = []
         rng = np.random.default_rng(0)
-        for location, finding, box in asked:
+        for location, finding, box in boxes:
             began = time.perf_counter()
             by_region = _found(index, Query(image=location, region=box, target="images", k=TOP), box)
             seconds.append(time.perf_counter() - began)
@@ -77,7 +81,7 @@ def main(data: str | None, folder: str, count: int, queries: int) -> None:
 
 
 def _boxes(queries: int) -> list[tuple[str, str, Box]]:
-    """Film, finding and the box of its mask."""
+    """Image, finding and the box of its mask."""
     boxes = []
     for number in range(queries):
         for finding, mask in sorted(masks(scene(QUERY_SEED, number)).items()):
@@ -89,7 +93,7 @@ def _boxes(queries: int) -> list[tuple[str, str, Box]]:
 
 
 def _found(index: Index, query: Query, box: Box) -> list[tuple[int, Box]]:
-    """The numbers of the films found, each with the box that the answer gives, else with the query's."""
+    """The numbers of the images found, each with the box that the answer gives, else with the query's."""
     found = []
     for hit in search(index, query).hits:
         given = next((item.box for item in hit.evidence if item.box is not None), box)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.saliency --data ../shared/data --encoder runs/real
 
-The plain loop masks, runs and scores the picture for one channel after the other, as the method is published;
+The plain loop masks, runs and scores the image for one channel after the other, as the method is published;
 both weigh the same channels, and the maps are compared. The text is encoded once for both.
 """
 
@@ -33,8 +33,8 @@ PHRASES = ("pleural effusion", "cardiomegaly", "pneumonia")
     "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of real data."
 )
 @click.option("--encoder", "name", default="runs/real", show_default=True, help="Encoder folder or name.")
-@click.option("--films", default=50, show_default=True, help="Real films that the maps are compared on.")
-@click.option("--timed", default=5, show_default=True, help="Films of these that are timed alone.")
+@click.option("--films", default=50, show_default=True, help="Real images that the maps are compared on.")
+@click.option("--timed", default=5, show_default=True, help="Images of these that are timed alone.")
 @click.option("--device", default="auto", show_default=True, help="Where the model runs.")
 def main(data: Path, name: str, films: int, timed: int, device: str) -> None:
     """Measure and print."""
@@ -64,8 +64,8 @@ def main(data: Path, name: str, films: int, timed: int, device: str) -> None:
                 seconds["patches"] += _timed(
                     lambda image=image, text=text: raw_maps(encoder, [image], text, "patches")  # type: ignore[misc]
                 )[1]
-    table = Table(title=f"maps of {encoder.name}, {len(images)} films, one phrase each")
-    for column in ("what", "seconds a film", "ratio", "lowest correlation", "mean"):
+    table = Table(title=f"maps of {encoder.name}, {len(images)} images, one phrase each")
+    for column in ("what", "seconds an image", "ratio", "lowest correlation", "mean"):
         table.add_column(column, justify="right")
     timed = min(timed, len(images))
     table.add_row("gScoreCAM, plain loop", f"{seconds['loop'] / timed:.2f}", "", "", "")
@@ -98,10 +98,10 @@ def plain_loop(
     from trainer.runtime.activations import last_map
 
     pixels = encoder.inputs([image])
-    held = last_map(encoder.model, pixels)
-    channels = held.grid[0].permute(2, 0, 1)
-    most = TOKEN_CHANNELS if held.activations.ndim == 3 else CHANNELS
-    ranks = held.gradients(text).mean(dim=(2, 3))[0, 0]
+    stored = last_map(encoder.model, pixels)
+    channels = stored.grid[0].permute(2, 0, 1)
+    most = TOKEN_CHANNELS if stored.activations.ndim == 3 else CHANNELS
+    ranks = stored.gradients(text).mean(dim=(2, 3))[0, 0]
     chosen = ranks.topk(min(most, len(channels))).indices
     masks = as_masks(channels)
     scores = torch.stack([score_masks(encoder, pixels[0], masks[c][None], text)[0, 0] for c in chosen])

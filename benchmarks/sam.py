@@ -1,10 +1,10 @@
-"""How long SAM takes to outline: the first question about a film, and those after it.
+"""How long SAM takes to outline: the first question about an image, and those after it.
 
     python -m benchmarks.sam
 
-Weights are random: the architecture decides the time, but for masks all over the film, which such weights
-draw: they take longer to bring to a large film's pixels than those of a finding. The first question embeds
-the film; the later ones read the kept embedding, and ask prompt encoder and decoder alone. Beside them the
+Weights are random: the architecture decides the time, but for masks all over the image, which such weights
+draw: they take longer to bring to a large image's pixels than those of a finding. The first question embeds
+the image; the later ones read the kept embedding, and ask prompt encoder and decoder alone. Beside them the
 random walker. The last column is processor time, all cores together: what the answer takes on a machine that
 does other things, too.
 """
@@ -38,7 +38,7 @@ ROUNDS = 15
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", help="not read: films are drawn")
+    parser.add_argument("--data", help="not read: images are drawn")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -60,12 +60,12 @@ def main() -> None:
 
 
 def _measured(refiner: Refiner, size: tuple[int, int]) -> list[str]:
-    film, heat = _film(size)
+    radiograph, heat = _image(size)
     times, spent = [], []
     for _ in range(ROUNDS + 1):
         began, busy = time.perf_counter(), time.process_time()
         mask = heat > 0.5
-        refiner.refine(film, heat, mask, boxes_of(mask))
+        refiner.refine(radiograph, heat, mask, boxes_of(mask))
         times.append(1000 * (time.perf_counter() - began))
         spent.append(1000 * (time.process_time() - busy))
     first, later = times[0], sorted(times[1:])
@@ -76,16 +76,16 @@ def _measured(refiner: Refiner, size: tuple[int, int]) -> list[str]:
     ]
 
 
-def _film(size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A film of noise, and a map with two regions."""
+def _image(size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """An image of noise, and a map with two regions."""
     height, width = size
     rows, columns = np.mgrid[:height, :width]
     heat = np.zeros(size, np.float32)
     for row, column in ((0.3, 0.3), (0.6, 0.7)):
         away = ((rows / height - row) ** 2 + (columns / width - column) ** 2) / 0.1**2
         heat = np.maximum(heat, np.exp(-away)).astype(np.float32)
-    film = np.random.default_rng(0).random(size, np.float32)
-    return film, heat
+    radiograph = np.random.default_rng(0).random(size, np.float32)
+    return radiograph, heat
 
 
 if __name__ == "__main__":

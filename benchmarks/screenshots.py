@@ -1,6 +1,6 @@
-"""The README's pictures of the page: `python -m benchmarks.screenshots --encoder runs/phantom`.
+"""The README's images of the page: `python -m benchmarks.screenshots --encoder runs/phantom`.
 
-Phantoms are indexed, calibrated and served as cases would be for a reader; a browser then asks with a film
+Phantoms are indexed, calibrated and served as cases would be for a reader; a browser then asks with an image
 that the encoder never saw. Without an encoder at the given place one is trained there by the packaged recipe.
 """
 
@@ -26,7 +26,7 @@ from corpus.phantom.lesions import EFFUSION
 
 COHORT = "phantom:300@7"
 UNSEEN = 8
-"""The seed of the films that ask."""
+"""The seed of the images that ask."""
 SIZE: ViewportSize = {"width": 1280, "height": 800}
 _PATIENCE_SECONDS = 300.0
 _MOST_BYTES = 400_000
@@ -34,7 +34,7 @@ _LARGE_MM = 90.0  # of fluid above the costophrenic angle
 
 
 def main() -> None:
-    """Take the pictures."""
+    """Take the images."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoder", type=Path, default=Path("runs/phantom"))
     parser.add_argument("--out", type=Path, default=Path("docs"))
@@ -42,15 +42,15 @@ def main() -> None:
     if not options.encoder.exists():
         _train(options.encoder)
     with tempfile.TemporaryDirectory() as folder:
-        film = Path(folder) / "film.png"
+        radiograph = Path(folder) / "film.png"
         grey = np.rint(render(_large_effusion(), 1024) * 255).astype(np.uint8)
-        Image.fromarray(grey).save(film)
+        Image.fromarray(grey).save(radiograph)
         with _service(Path(folder) / "home", options.encoder) as (address, token), _browser() as page:
             page.goto(address)
             page.get_by_label("Access token").fill(token)
             page.get_by_role("button", name="Sign in").click()
-            page.get_by_role("heading", name="Start with a film or a phrase").wait_for()
-            page.get_by_label("Choose a file").set_input_files(film)
+            page.get_by_role("heading", name="Start with an image or a phrase").wait_for()
+            page.get_by_label("Choose a file").set_input_files(radiograph)
             for name, show in (("search", _search), ("compare", _compare), ("draft", _draft)):
                 show(page)
                 _settle(page)
@@ -81,7 +81,7 @@ def _draft(page: Page) -> None:
 
 
 def _settle(page: Page) -> None:
-    """Wait until every picture is there."""
+    """Wait until every image is there."""
     page.wait_for_function(
         "[...document.images].every(image => image.complete || image.loading === 'lazy')"
         " && !document.querySelector('.pane-status:not(:empty)')"
@@ -90,7 +90,7 @@ def _settle(page: Page) -> None:
 
 
 def _large_effusion() -> Scene:
-    """The first unseen film whose one finding is a large effusion on the right."""
+    """The first unseen image with one finding only: a large effusion on the right."""
     for number in range(10_000):
         drawn = scene(UNSEEN, number)
         if len(drawn.lesions) == 1:
@@ -101,7 +101,7 @@ def _large_effusion() -> Scene:
                 False,
             ) and lesion.size > _LARGE_MM:
                 return drawn
-    raise AssertionError("one film in thirty is such a film")
+    raise AssertionError("one image in thirty is such an image")
 
 
 @contextmanager
@@ -148,10 +148,10 @@ def _browser() -> Iterator[Page]:
 
 
 def _shrink(file: Path) -> None:
-    """Write a picture again with as many colours as it takes to stay small."""
+    """Write an image again with as many colours as it takes to stay small."""
     with Image.open(file) as taken:
-        picture = taken.convert("RGB")
-    picture.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
+        reduced = taken.convert("RGB")
+    reduced.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
     assert file.stat().st_size < _MOST_BYTES
 
 

@@ -44,7 +44,7 @@ def main(data: Path, count: int, queries: int, peer: bool) -> None:
     """Measure and print."""
     images, texts = real_vectors(data)
     vectors = spread(images, count)
-    asked = spread(np.concatenate([texts, images]), queries, seed=1)
+    requested = spread(np.concatenate([texts, images]), queries, seed=1)
     ages = np.random.default_rng(2).random(count) * 100
     table = Table(title=f"{count:,} studies, {vectors.shape[1]} numbers each, {queries:,} queries, ten hits")
     for column in ("search", "filter passes", "p50 ms", "p95 ms", "recall@10"):
@@ -59,13 +59,13 @@ def main(data: Path, count: int, queries: int, peer: bool) -> None:
             return [int(hit.case.study_id.partition(":")[2]) for hit in answer.hits]
 
         for name, below in FILTERS.items():
-            table.add_row("Similarity, whole", name, *_measure(ours, below, asked, vectors, ages))
+            table.add_row("Similarity, whole", name, *_measure(ours, below, requested, vectors, ages))
     if peer:
         with tempfile.TemporaryDirectory() as folder:
             search = _peer(Path(folder), vectors, ages)
             for name, below in FILTERS.items():
-                told = _measure(search, below, asked[:PEER_QUERIES], vectors, ages)
-                table.add_row("QdrantClient(path=)", name, *told)
+                shown = _measure(search, below, requested[:PEER_QUERIES], vectors, ages)
+                table.add_row("QdrantClient(path=)", name, *shown)
     Console().print(table)
     Console().print(describe_machine())
 
@@ -103,19 +103,19 @@ def _peer(folder: Path, vectors: Vectors, ages: NDArray[np.float64]) -> Search:
 
 
 def _measure(
-    search: Search, below: float, asked: Vectors, vectors: Vectors, ages: NDArray[np.float64]
+    search: Search, below: float, requested: Vectors, vectors: Vectors, ages: NDArray[np.float64]
 ) -> list[str]:
     """p50 and p95 in milliseconds, and recall against an exact search of what passes."""
     allowed = np.flatnonzero(ages < below)
     among = vectors[allowed]
     seconds, found = [], 0
-    for query in asked:
+    for query in requested:
         start = time.perf_counter()
         hits = search(query, below)
         seconds.append(time.perf_counter() - start)
         found += len(set(hits) & set(allowed[np.argsort(-(among @ query))[:10]].tolist()))
     p50, p95 = np.percentile(seconds, (50, 95)) * 1e3
-    return [f"{p50:.1f}", f"{p95:.1f}", f"{found / len(asked) / 10:.3f}"]
+    return [f"{p50:.1f}", f"{p95:.1f}", f"{found / len(requested) / 10:.3f}"]
 
 
 if __name__ == "__main__":

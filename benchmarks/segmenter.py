@@ -1,10 +1,10 @@
-"""The segmenter beside the teacher it learned from and beside the mean mask: Dice of films it never saw.
+"""The segmenter beside the teacher it learned from and beside the mean mask: Dice of images it never saw.
 
     python -m benchmarks.segmenter --data ../shared/data
 
-The teacher is a localizer asked only for what a film is known to show, as its report would say; its masks,
+The teacher is a localizer asked only for what an image is known to show, as its report would say; its masks,
 each as sure as its calibration believes it, are all that the segmenter learns from. True masks score, and
-make the mean mask: that of the training films, at the level that is best on them, which the segmenter never
+make the mean mask: that of the training images, at the level that is best on them, which the segmenter never
 had. The teachers' encoders are those that `benchmarks.localization` trains; without them phantoms alone are
 measured, with `--encoder`.
 """
@@ -48,12 +48,12 @@ PHANTOMS = ("consolidation", "pleural_effusion", "nodule")
 DRAWN = {"Ground Glass Opacities": "ground_glass", "Consolidation": "consolidation"}
 TUMOUR = "breast tumour"
 SURE = 0.8
-"""How much is believed what no calibration can tell: a denial, a mask in a set all of whose films show it."""
+"""Confidence where no calibration applies: a denial, or a mask in a set that all show the structure."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """A film, the structure asked for, its true mask (None: it is not there), and its part."""
+    """An image, the structure asked for, its true mask (None: it is not there), and its part."""
 
     location: str
     structure: str
@@ -66,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs/localization"), help="encoders phantoms, films and breast"
+        "--runs", type=Path, default=Path("runs/localization"), help="encoders phantoms, images and breast"
     )
     parser.add_argument(
         "--encoder", type=Path, default=Path("runs/phantom"), help="where phantoms is not there"
@@ -94,7 +94,7 @@ def main() -> None:
         "busi": (breast, drawn(options.data / "busi", {"": TUMOUR}, trains), None),
     }
     config = SegmenterConfig(shape=Shape(), epochs=options.epochs, cycles=4)
-    table = Table(title=f"Dice, 95 % intervals over films; teacher: {options.method}")
+    table = Table(title=f"Dice, 95 % intervals over images; teacher: {options.method}")
     for heading in ("", "structure", "films", "teacher", "mean mask", "segmenter", "segmenter − teacher"):
         table.add_column(heading, justify="left" if heading in ("", "structure") else "right")
     for name, (encoder, cases, between) in sets.items():
@@ -110,36 +110,36 @@ def main() -> None:
 
 
 def phantoms(count: int) -> Iterator[Case]:
-    """Two thirds to learn from; that a film lacks a structure is known where its report denies it."""
+    """Two thirds to learn from; that an image lacks a structure is known where its report denies it."""
     for number in range(count):
-        film = scene(21, number)
-        shown = drawn_masks(film)
+        radiograph = scene(21, number)
+        shown = drawn_masks(radiograph)
         for structure in PHANTOMS:
             truth = shown.get(structure)
-            if truth is not None or structure in film.negated:
+            if truth is not None or structure in radiograph.negated:
                 yield Case(f"phantom://21/{number}", structure, truth, number % 3 > 0)
 
 
 def in_half(name: str) -> bool:
-    """Whether a picture is in the half to learn from."""
+    """Whether an image is in the half to learn from."""
     return hashlib.sha256(name.encode()).digest()[0] < 128
 
 
 def trains(name: str) -> bool:
-    """Whether a picture was among those that the encoder of `benchmarks.localization` learned from."""
+    """Whether an image was among those that the encoder of `benchmarks.localization` learned from."""
     return split_of(f"manifest:busi:{name}") != "test"
 
 
 def drawn(folder: Path, structures: dict[str, str], learns: Callable[[str], bool]) -> Iterator[Case]:
-    """Films with masks by hand; a film's of one structure are one. `learns` tells what is to learn from."""
+    """Images with masks by hand, one a structure. `learns` selects the images to train on."""
     found: dict[tuple[str, str], Mask] = {}
     with (folder / "masks.csv").open(newline="", encoding="utf-8") as file:
         for line in csv.DictReader(file):
             structure = structures.get(line["structure"], structures.get(""))
             if structure is None:
                 continue
-            with Image.open(folder / "masks" / line["mask"]) as picture:
-                mask = np.asarray(picture.convert("L")) > 127
+            with Image.open(folder / "masks" / line["mask"]) as opened:
+                mask = np.asarray(opened.convert("L")) > 127
             key = line["image"], structure
             found[key] = found[key] | mask if key in found else mask
     for (image, structure), truth in found.items():
@@ -149,7 +149,7 @@ def drawn(folder: Path, structures: dict[str, str], learns: Callable[[str], bool
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Teacher:
-    """A localizer that is told that a structure is there: it gives a mask always, and how sure it is."""
+    """A localizer for structures known to be present: it always returns a mask and its confidence."""
 
     encoder: Encoder
     method: str
@@ -159,7 +159,7 @@ class Teacher:
 
     @classmethod
     def of(cls, folder: Path, method: str, refine: str | None, between: str | None) -> "Teacher":
-        """Calibrated on films whose findings are known, where there are some."""
+        """Calibrated on images with known findings, where there are some."""
         encoder = Encoder.load(find_encoder(folder))
         fitted = None
         if between is not None:
@@ -180,9 +180,9 @@ class Teacher:
 def compare(cases: Sequence[Case], teacher: Teacher, config: SegmenterConfig) -> list[list[str]]:
     """Train on the teacher's masks of one part, and score all three on the other; a row a structure."""
     with tempfile.TemporaryDirectory() as scratch:
-        weak = Path(scratch) / "masks"
-        teach([case for case in cases if case.training], teacher, weak)
-        folder = train_segmenter(weak, Path(scratch) / "run", config, lambda *_: None)
+        noisy = Path(scratch) / "masks"
+        teach([case for case in cases if case.training], teacher, noisy)
+        folder = train_segmenter(noisy, Path(scratch) / "run", config, lambda *_: None)
         segmenter = Segmenter.load(folder)
     rows = []
     for structure in sorted({case.structure for case in cases}):
@@ -198,12 +198,12 @@ def compare(cases: Sequence[Case], teacher: Teacher, config: SegmenterConfig) ->
             for image in [read_image(case.location)]
         ]
         if scores:
-            rows.append([structure, str(len(scores)), *told(np.array(scores))])
+            rows.append([structure, str(len(scores)), *summary(np.array(scores))])
     return rows
 
 
 def teach(cases: Sequence[Case], teacher: Teacher, folder: Path) -> None:
-    """Write the folder that a localizer hands on. A film known to lack a structure has an empty mask."""
+    """Write the folder that a localizer hands on. An image known to lack a structure has an empty mask."""
     folder.mkdir()
     with (folder / "masks.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -223,8 +223,8 @@ def teach(cases: Sequence[Case], teacher: Teacher, folder: Path) -> None:
             if mask.any():
                 name = f"{number}.png"
                 Image.fromarray(mask).save(folder / name)
-                place = case.location if "://" in case.location else str(Path(case.location).absolute())
-                writer.writerow([place, name, case.structure, f"{sure:.4f}"])
+                position = case.location if "://" in case.location else str(Path(case.location).absolute())
+                writer.writerow([position, name, case.structure, f"{sure:.4f}"])
 
 
 def draw(segmenter: Segmenter, image: NDArray[np.float32], structure: str, refiner: Refiner | None) -> Mask:
@@ -239,7 +239,7 @@ def draw(segmenter: Segmenter, image: NDArray[np.float32], structure: str, refin
 def refined(
     mask: Mask, image: NDArray[np.float32], heat: NDArray[np.float32], refiner: Refiner | None
 ) -> Mask:
-    """The mask along the film's edges, where there is one and something that follows them."""
+    """The mask along the image's edges, where there is one and something that follows them."""
     return mask if refiner is None or not mask.any() else refiner.refine(image, heat, mask, boxes_of(mask))
 
 
@@ -255,7 +255,7 @@ def mean_mask(cases: Sequence[Case]) -> NDArray[np.float32]:
 
 
 def over(mean: NDArray[np.float32], shape: tuple[int, ...]) -> Mask:
-    """A mask of the square over a film."""
+    """A mask of the square over an image."""
     inside: Mask = Framing(128).undo(mean, shape[0], shape[1]) > 0.5
     return inside
 
@@ -266,8 +266,8 @@ def dice(one: Mask, other: Mask) -> float:
     return 2 * int((one & other).sum()) / both if both else 1.0
 
 
-def told(scores: NDArray[np.float64]) -> list[str]:
-    """Means with 95 % bootstrap intervals over films, then the segmenter's lead over its teacher."""
+def summary(scores: NDArray[np.float64]) -> list[str]:
+    """Means with 95 % bootstrap intervals over images, then the segmenter's lead over its teacher."""
     random = np.random.default_rng(0)
     columns = np.column_stack([scores, scores[:, 2] - scores[:, 0]])
     draws = columns[random.integers(len(columns), size=(1_000, len(columns)))].mean(axis=1)

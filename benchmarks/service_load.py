@@ -32,13 +32,13 @@ RATE = 20.0
 _SIDES = ("left", "right", "bilateral")
 _DEGREES = ("small", "moderate", "large", "mild", "severe")
 _FINDINGS = ("effusion", "consolidation", "nodule", "cardiomegaly", "pneumothorax", "edema", "atelectasis")
-_PLACES = ("upper lobe", "lower lobe", "middle zone", "lung base", "hilum", "apex", "costophrenic angle")
+_LOCATIONS = ("upper lobe", "lower lobe", "middle zone", "lung base", "hilum", "apex", "costophrenic angle")
 
 
 def texts(seed: int) -> Iterator[str]:
-    """Phrases without end, no two alike."""
+    """Phrases without end, all different."""
     rng = random.Random(seed)
-    every = [" ".join(p) for p in itertools.product(_DEGREES, _SIDES, _FINDINGS, ("in the",), _PLACES)]
+    every = [" ".join(p) for p in itertools.product(_DEGREES, _SIDES, _FINDINGS, ("in the",), _LOCATIONS)]
     rng.shuffle(every)
     return itertools.chain(every, (f"{rng.choice(every)}, {number} mm" for number in itertools.count(3)))
 

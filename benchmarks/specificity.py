@@ -1,11 +1,11 @@
-"""How often a mask is refused or given as it should be, and whether likeness finds the finding.
+"""How often a mask is refused or given as it should be, and whether similarity finds the finding.
 
     python -m benchmarks.specificity --encoder runs/phantom --source phantom:300@71
 
-A calibration is fitted on a part of the source's films and its rates are of the others. On phantoms, pairs of
-films that share a finding are matched too: the strongest pair of boxes counts where both centres lie on the
-same finding, or as near to it as the pointing game allows; beside it the baseline of the two patches with the
-largest activation.
+A calibration is fitted on a part of the source's images and its rates are of the others. On phantoms, pairs
+of images that share a finding are matched too: the strongest pair of boxes counts where both centres lie on
+the same finding, or as near to it as the pointing game allows; beside it the baseline of the two patches with
+the largest activation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ Masks = Mapping[str, NDArray[np.bool_]]
 @click.option("--encoder", "name", default="runs/phantom", show_default=True, help="Encoder folder or name.")
 @click.option("--source", "sources", multiple=True, default=("phantom:300@71",), show_default=True)
 @click.option("--method", "methods", multiple=True, default=("patches",), show_default=True)
-@click.option("--films", default=160, show_default=True, help="Films a calibration takes at most.")
+@click.option("--films", default=160, show_default=True, help="Images a calibration takes at most.")
 @click.option("--pairs", default=60, show_default=True, help="Pairs of phantoms that are matched.")
 @click.option("--device", default="auto", show_default=True, help="Where the model runs.")
 def main(
@@ -52,7 +52,7 @@ def main(
     from trainer.runtime.encoder import Encoder
 
     encoder = Encoder.load(find_encoder(name), device)
-    table = Table(title=f"share treated rightly by {encoder.name}, on films not fitted on")
+    table = Table(title=f"share treated rightly by {encoder.name}, on images not fitted on")
     for column in ("films", "method", "present: mask", "absent: none", "shuffled: none", "random: none"):
         table.add_column(column, justify="right")
     for source in sources:
@@ -67,7 +67,7 @@ def main(
     if pairs:
         ours, baseline, chance = match_phantoms(encoder, pairs, references)
         Console().print(
-            f"likeness, {pairs} pairs of phantoms that share a finding: the strongest pair is on it in both "
+            f"correspondence, {pairs} pairs of phantoms that share a finding: strongest pair on it in both "
             f"{ours:.2f}, "
             f"largest activation {baseline:.2f}, random patches {chance:.2f}"
         )
@@ -77,7 +77,7 @@ def main(
 def match_phantoms(
     encoder: "Encoder", pairs: int, references: "References", seed: int = 72
 ) -> tuple[float, float, float]:
-    """Share of pairs on the same finding in both films: ours, largest activation, random patches."""
+    """Share of pairs on the same finding in both images: ours, largest activation, random patches."""
     from corpus.phantom import masks, render, scene
     from retrieval.localize.correspondence import likeness
 
@@ -92,8 +92,8 @@ def match_phantoms(
         if not others or len(hits) == pairs:
             continue
         two = others[int(random.integers(len(others)))]
-        films = [render(film) for film in (one, two)]
-        truth = [masks(film)[finding] for film in (one, two)]
+        films = [render(radiograph) for radiograph in (one, two)]
+        truth = [masks(radiograph)[finding] for radiograph in (one, two)]
         found = likeness(encoder, films[0], films[1], references=references).pairs
         boxes = [found[0].query, found[0].hit] if found else []
         hits.append(
@@ -108,7 +108,7 @@ def match_phantoms(
 
 
 def _largest(encoder: "Encoder", films: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
-    """Where, as shares of the square's sides, the last map of each film is largest over all channels."""
+    """Where, as shares of the square's sides, the last map of each image is largest over all channels."""
     from trainer.runtime.activations import last_map
 
     strength = last_map(encoder.model, encoder.inputs(films)).grid.norm(dim=-1).cpu().numpy()
@@ -122,8 +122,8 @@ def _centred(box: "Box", mask: NDArray[np.bool_]) -> bool:
     return _near((box.top + box.bottom) // 2, (box.left + box.right) // 2, mask)
 
 
-def _on(place: NDArray[np.float64], mask: NDArray[np.bool_]) -> bool:
-    row, column = (place * mask.shape).astype(int)
+def _on(position: NDArray[np.float64], mask: NDArray[np.bool_]) -> bool:
+    row, column = (position * mask.shape).astype(int)
     return _near(row, column, mask)
 
 

@@ -1,4 +1,4 @@
-"""Reports found by a text: the parts of the ranking one by one, against what people coded.
+"""Reports found by a text: the parts of the ranking one by one, against what subjects coded.
 
     python -m benchmarks.text_search --data ../shared/data --encoder runs/real
 
@@ -66,21 +66,21 @@ _NORMAL_HEART = (
     r"|normal (?:heart|cardiac) size"
 )
 
-Cut = Callable[[Understood], Understood]
+Prefix = Callable[[Understood], Understood]
 
 
-def _only(*, dense: bool = True, words: bool = True, findings: bool = True) -> Cut:
+def _only(*, dense: bool = True, words: bool = True, findings: bool = True) -> Prefix:
     """The query with parts of the ranking taken out of it."""
 
-    def cut(understood: Understood) -> Understood:
-        kept = understood if findings else replace(understood, asked=Asked(), where=None)
+    def prefix(understood: Understood) -> Understood:
+        chosen = understood if findings else replace(understood, asked=Asked(), where=None)
         probes: tuple[Probe, ...] = understood.probes if dense else ()
-        return replace(kept, probes=probes, phrase=understood.phrase if words else "")
+        return replace(chosen, probes=probes, phrase=understood.phrase if words else "")
 
-    return cut
+    return prefix
 
 
-WAYS: Mapping[str, Cut] = {
+WAYS: Mapping[str, Prefix] = {
     "dense + words + findings": _only(),
     "dense + findings": _only(words=False),
     "dense + words": _only(findings=False),
@@ -102,9 +102,9 @@ def main(data: Path, folder: str, home: Path | None) -> None:
     truth = read_truth(data / "openi-truth" / "openi_gold_std14.csv")
     encoder = Encoder.load(folder)
     console = Console(width=120)
-    with ExitStack() as held:
-        place = home or Path(held.enter_context(tempfile.TemporaryDirectory())) / "home"
-        index = held.enter_context(Index.open(place, read_only=False))
+    with ExitStack() as stored:
+        position = home or Path(stored.enter_context(tempfile.TemporaryDirectory())) / "home"
+        index = stored.enter_context(Index.open(position, read_only=False))
         source = open_source(f"openi:{data / 'openi'}")
         add_source(index, source, encoder, origin="openi", folder=folder)
         index.use(encoder)
@@ -116,32 +116,33 @@ def main(data: Path, folder: str, home: Path | None) -> None:
 
 def questions(codes: Mapping[str, Sequence[Code]]) -> dict[str, list[Code]]:
     """Kind of question → the different ones that enough reports answer in full."""
-    shown = {code for told in codes.values() for code in told}
+    shown = {code for summary in codes.values() for code in summary}
     kinds: dict[str, list[Code]] = {"finding": [], "+ site": [], "+ side": [], "+ degree": [], "+ all": []}
     seen: set[Code] = set()
     for code in sorted(shown, key=str):
-        for kind, asked in (
+        for kind, requested in (
             ("finding", Code(code.finding)),
             ("+ site", Code(code.finding, zone=code.zone)),
             ("+ side", Code(code.finding, side=code.side)),
             ("+ degree", Code(code.finding, degree=code.degree)),
             ("+ all", code),
         ):
-            parts = sum(part is not None for part in (asked.zone, asked.side, asked.degree))
+            parts = sum(part is not None for part in (requested.zone, requested.side, requested.degree))
             fits = parts >= 2 if kind == "+ all" else parts == (kind != "finding")
-            whole = sum(asked.gain(told) == 1 + parts for told in codes.values())
-            if fits and asked not in seen and whole >= LEAST and asked.side != "bilateral":
-                seen.add(asked)
-                kinds[kind].append(asked)
+            whole = sum(requested.gain(summary) == 1 + parts for summary in codes.values())
+            if fits and requested not in seen and whole >= LEAST and requested.side != "bilateral":
+                seen.add(requested)
+                kinds[kind].append(requested)
     return kinds
 
 
 def graded_table(index: Index, codes: Mapping[str, Sequence[Code]]) -> Table:
     """nDCG@10 by kind of question and way of ranking."""
     kinds = questions(codes)
-    asked = [code for of in kinds.values() for code in of]
-    gains = {way: ndcg(ask(index, asked, cut), asked, codes) for way, cut in WAYS.items()}
-    table = Table(title=f"text → report, nDCG@{TOP}, {len(codes):,} coded reports, {len(asked)} questions")
+    requested = [code for of in kinds.values() for code in of]
+    gains = {way: ndcg(ask(index, requested, prefix), requested, codes) for way, prefix in WAYS.items()}
+    title = f"text → report, nDCG@{TOP}, {len(codes):,} coded reports, {len(requested)} questions"
+    table = Table(title=title)
     table.add_column("ranked by")
     for kind, of in kinds.items():
         table.add_column(f"{kind} ({len(of)})", justify="right")
@@ -166,11 +167,11 @@ def swapped_table(index: Index, codes: Mapping[str, Sequence[Code]]) -> Table:
     table.add_column("ranked by")
     table.add_column("first sided report is of the side asked for", justify="right")
     table.add_column("top ten sided reports of that side", justify="right")
-    for way, cut in WAYS.items():
+    for way, prefix in WAYS.items():
         firsts, shares = [], []
-        for code, answer in zip(sided, ask(index, sided, cut, k=50), strict=True):
-            told = [_one_side(codes.get(hit.case.study_id, ()), code.finding) for hit in answer.hits]
-            of_one = [side for side in told if side is not None][:TOP]
+        for code, answer in zip(sided, ask(index, sided, prefix, k=50), strict=True):
+            summary = [_one_side(codes.get(hit.case.study_id, ()), code.finding) for hit in answer.hits]
+            of_one = [side for side in summary if side is not None][:TOP]
             if of_one:
                 firsts.append(of_one[0] == code.side)
                 shares.append(np.mean([side == code.side for side in of_one]))
@@ -186,7 +187,7 @@ def _one_side(shown: Sequence[Code], finding: str) -> str | None:
 def negation_table(index: Index, truth: Truth) -> Table:
     """What the top ten of "no X" and of "X" say, beside the whole corpus and what ten of it could say."""
     texts = {study_id: study.report.text for study_id, study in _studies(index).items() if study.report}
-    held = [study_id for study_id in texts if truth.of(study_id)]
+    stored = [study_id for study_id in texts if truth.of(study_id)]
     table = Table(title='top ten of "no X" and of "X", reports of hand-made labels')
     for column in (
         "X",
@@ -206,7 +207,8 @@ def negation_table(index: Index, truth: Truth) -> Table:
             for text in (f"no {name}", name)
         )
         stating = [
-            states_absence(texts[i], finding) and truth.of(i).get(finding) is not Status.PRESENT for i in held
+            states_absence(texts[i], finding) and truth.of(i).get(finding) is not Status.PRESENT
+            for i in stored
         ]
         row = [
             np.mean(
@@ -219,7 +221,7 @@ def negation_table(index: Index, truth: Truth) -> Table:
             np.mean([_shows(truth, hit, finding) for hit in denied.hits]),
             np.mean(stating),
             np.mean([_shows(truth, hit, finding) for hit in shown.hits]),
-            np.mean([truth.of(study_id).get(finding) is Status.PRESENT for study_id in held]),
+            np.mean([truth.of(study_id).get(finding) is Status.PRESENT for study_id in stored]),
         ]
         rows.append(row)
         table.add_row(name, *(f"{value:.2f}" for value in row))
@@ -244,13 +246,13 @@ def _studies(index: Index) -> dict[str, Study]:
     return index.catalog.studies(list(index.catalog.study_ids()))
 
 
-def ask(index: Index, asked: Sequence[Code], cut: Cut, k: int = TOP) -> list[Answer]:
+def ask(index: Index, requested: Sequence[Code], prefix: Prefix, k: int = TOP) -> list[Answer]:
     """Answer questions, parts of the ranking cut out of them."""
     answers = []
-    for understood in understand(index, [Query(text=code.text, target="reports", k=k) for code in asked]):
+    for understood in understand(index, [Query(text=code.text, target="reports", k=k) for code in requested]):
         if isinstance(understood, SimilarityError):
             raise understood
-        answers.append(search_understood(index, cut(understood)))
+        answers.append(search_understood(index, prefix(understood)))
     return answers
 
 
@@ -265,19 +267,19 @@ def search_or_raise(index: Index, queries: Sequence[Query]) -> list[Answer]:
 
 
 def ndcg(
-    answers: Sequence[Answer], asked: Sequence[Code], codes: Mapping[str, Sequence[Code]]
+    answers: Sequence[Answer], requested: Sequence[Code], codes: Mapping[str, Sequence[Code]]
 ) -> NDArray[np.float64]:
     """nDCG@10 of each answer; a report that was not coded is worth nothing. Twins count once, as one hit."""
     values = []
-    for code, answer in zip(asked, answers, strict=True):
+    for code, answer in zip(requested, answers, strict=True):
         got = [code.gain(codes.get(hit.case.study_id, ())) for hit in answer.hits]
-        best = sorted((code.gain(told) for told in codes.values()), reverse=True)
+        best = sorted((code.gain(summary) for summary in codes.values()), reverse=True)
         values.append(_dcg(got) / _dcg(best))
     return np.array(values)
 
 
 def _dcg(gains: Sequence[float]) -> float:
-    return float(sum(gain / np.log2(place + 2) for place, gain in enumerate(gains[:TOP])))
+    return float(sum(gain / np.log2(position + 2) for position, gain in enumerate(gains[:TOP])))
 
 
 def interval(differences: NDArray[np.float64]) -> tuple[float, float]:

@@ -1,10 +1,10 @@
-"""How much of the machine training uses: pictures a second of whole steps beside bare forward and backward.
+"""How much of the machine training uses: images a second of whole steps beside bare forward and backward.
 
     python -m benchmarks.throughput --data ../shared/data
 
 Bare: the same towers, batch and loss on tensors that are already there, in the same run, rounds in turn.
 Whole: a step of the trainer with pixels, tokens, targets, clipping and the optimizer. With --batch it takes
-one step with so many pictures in pieces of --chunk instead, and tells the memory that the process needed.
+one step with so many images in pieces of --chunk instead, and tells the memory that the process needed.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--models", type=Path, help="default: models beside the data")
     parser.add_argument("--arch", default="mobilenetv2-minilm")
-    parser.add_argument("--batch", type=int, default=0, help="one step of so many pictures, for its memory")
+    parser.add_argument("--batch", type=int, default=0, help="one step of so many images, for its memory")
     parser.add_argument("--chunk", type=int, default=64, help="pieces of that step")
     options = parser.parse_args()
     models = options.models or options.data.parent / "models"
@@ -84,7 +84,7 @@ def tell_memory(training: Training, config: TrainConfig) -> None:
     training.take(training.sampler.plan(0)[0])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
-        f"{config.arch}: one step of {config.sampling.batch_size:,} pictures and texts in pieces of "
+        f"{config.arch}: one step of {config.sampling.batch_size:,} images and texts in pieces of "
         f"{config.memory.chunk}: {time.monotonic() - began:.0f} s, peak memory {peak / 2**20:.1f} GiB "
         f"({before / 2**20:.1f} before the step)"
     )
@@ -98,14 +98,14 @@ def compare(training: Training, device: torch.device) -> None:
     pixels = side.images.inputs(batch.pictures)
     tokens = side.texts.tokens(batch.texts)
     loss = SemanticMatchingLoss(0.1)
-    likeness = torch.rand(len(batch.pictures), len(tokens), device=device)
+    similarity_targets = torch.rand(len(batch.pictures), len(tokens), device=device)
     training.set_modes()
 
     def bare() -> None:
         model.zero_grad(set_to_none=True)
-        pictures = F.normalize(model.visual(pixels), dim=-1)
+        radiographs = F.normalize(model.visual(pixels), dim=-1)
         texts = F.normalize(model.text(tokens), dim=-1)
-        value: Any = loss(pictures, texts, model.logit_scale.exp(), similarity=likeness)
+        value: Any = loss(radiographs, texts, model.logit_scale.exp(), similarity=similarity_targets)
         value.backward()
 
     def whole() -> None:
@@ -122,7 +122,7 @@ def compare(training: Training, device: torch.device) -> None:
         ratios.append(seconds[0] / seconds[1])
         rates.append([STEPS * len(batch.pictures) / s for s in seconds])
     ratios, rates = ratios[1:], rates[1:]  # the first round warms up
-    table = Table(title=f"training, batch of {len(batch.pictures)} pictures and {len(tokens)} text windows")
+    table = Table(title=f"training, batch of {len(batch.pictures)} images and {len(tokens)} text windows")
     for heading in ("", "pictures/s", "range"):
         table.add_column(heading, justify="right" if heading else "left")
     for column, name in enumerate(("bare forward and backward", "whole training step")):

@@ -2,7 +2,7 @@
 
     python -m benchmarks.uploads [--count N]
 
-Films as PNG, JPEG and DICOM lose, gain and exchange bytes, most of them few and some of them in the header;
+Images as PNG, JPEG and DICOM lose, gain and exchange bytes, most of them few and some of them in the header;
 at least a fifth stay readable, so that the decoders themselves are at work and not the check of the first
 bytes.
 """
@@ -28,7 +28,7 @@ _REPORTS = 5  # rows of the table
 
 @lru_cache(maxsize=1)
 def seeds() -> tuple[bytes, ...]:
-    """One film in four formats."""
+    """One image in four formats."""
     pixels = read_image("phantom://6/0")
     return (
         *(_file(pixels, kind, depth) for kind, depth in (("PNG", 8), ("PNG", 16), ("JPEG", 8))),
@@ -66,14 +66,17 @@ def _dicom(pixels: np.ndarray) -> bytes:
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
     meta.MediaStorageSOPInstanceUID = generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    film = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    film.SOPClassUID, film.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    film.Modality, film.PhotometricInterpretation, film.SamplesPerPixel = "DX", "MONOCHROME2", 1
-    film.BitsAllocated, film.BitsStored, film.HighBit, film.PixelRepresentation = 16, 12, 11, 0
-    film.Rows, film.Columns = pixels.shape
-    film.PixelData = np.rint(pixels * 4095).astype(np.uint16).tobytes()
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = (
+        meta.MediaStorageSOPClassUID,
+        meta.MediaStorageSOPInstanceUID,
+    )
+    dataset.Modality, dataset.PhotometricInterpretation, dataset.SamplesPerPixel = "DX", "MONOCHROME2", 1
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.PixelData = np.rint(pixels * 4095).astype(np.uint16).tobytes()
     written = io.BytesIO()
-    film.save_as(written, enforce_file_format=True)
+    dataset.save_as(written, enforce_file_format=True)
     return written.getvalue()
 
 
@@ -81,7 +84,7 @@ def main() -> None:
     """Send them to a service in this process, and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--data", help="Not used: the films are drawn.")
+    parser.add_argument("--data", help="Not used: the images are drawn.")
     options = parser.parse_args()
     from fastapi.testclient import TestClient
 
@@ -98,18 +101,18 @@ def main() -> None:
             state.limit = type(state.limit)(10**9)
             print("| uploads | read | refused | other | slowest s | service MB | decoders MB |")
             print("|---|---|---|---|---|---|---|")
-            told: Counter[str] = Counter()
+            shown: Counter[str] = Counter()
             slowest = 0.0
             for number in range(1, options.count + 1):
                 content = mutated(seeds()[number % len(seeds())], rng)
                 began = time.perf_counter()
                 answer = client.post("/v1/previews", files={"image": ("f", content, "image/png")})
                 slowest = max(slowest, time.perf_counter() - began)
-                told[{200: "read", 422: "refused"}.get(answer.status_code, "other")] += 1
+                shown[{200: "read", 422: "refused"}.get(answer.status_code, "other")] += 1
                 if number % max(1, options.count // _REPORTS) == 0:
                     decoders = sum(map(_megabytes, state.pictures.process_ids()))
                     print(
-                        f"| {number:,} | {told['read']:,} | {told['refused']:,} | {told['other']} "
+                        f"| {number:,} | {shown['read']:,} | {shown['refused']:,} | {shown['other']} "
                         f"| {slowest:.2f} | {_megabytes('self'):.0f} | {decoders:.0f} |"
                     )
         state.close()
