@@ -1,7 +1,7 @@
-"""Where things truly are: pictures with masks or boxes that people drew, or phantoms whose truth is known.
+"""Annotated images, the ground truth of localization: images with masks or boxes, and phantoms.
 
-For measuring localization, and never to learn from. A picture is read when it is asked for; what cannot be
-used is reported and left out.
+For evaluation only, never for training. An image is read when it is iterated over; what cannot be used is
+reported and left out.
 """
 
 import re
@@ -25,11 +25,11 @@ from corpus.sources.nih_chestxray14 import NAME as NIH
 from corpus.tables.reader import read_table
 
 Mask = NDArray[np.bool_]
-Image = NDArray[np.float32]
+Pixels = NDArray[np.float32]
 
 TABLE = "masks.csv"
 BOX_FRAME = 1024
-"""Pixels along each side of the originals that the NIH boxes are given in."""
+"""Pixels along each side of the originals to which the NIH boxes refer."""
 
 _BOX_COLUMNS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
 _FEW_BOXES = 3  # so many boxes may all lie in the upper left of their originals by chance
@@ -38,22 +38,23 @@ _PHANTOM = re.compile(r"phantom:(\d{1,9})(?:@(\d{1,9}))?")
 
 @redacted
 @dataclass(frozen=True, slots=True, eq=False)
-class Marked:
-    """One picture and where each structure is on it.
+class AnnotatedImage:
+    """One image and the mask of each annotated structure.
 
-    `name`: of the picture, without a folder. `subject_id`: whose it is, as the sources name people.
-    `image`: (height, width) float32 in [0, 1]. `structures`: the structure's name as the marks have it →
-    (height, width) bool, none empty.
+    `name`: of the image file, without a folder.
+    `subject_id`: the subject, as sources name it.
+    `image`: (height, width) float32 in [0, 1].
+    `structures`: the structure's name in the annotations → (height, width) bool, none empty.
     """
 
     name: str
     subject_id: str
-    image: Image
+    image: Pixels
     structures: Mapping[str, Mask]
 
 
-class Marks(Protocol):
-    """A set of marked pictures that can be read again and again, in the same order."""
+class AnnotationSet(Protocol):
+    """A set of annotated images that can be read again and again, in the same order."""
 
     @property
     def kind(self) -> str:
@@ -61,21 +62,21 @@ class Marks(Protocol):
         ...
 
     def __len__(self) -> int:
-        """How many pictures are listed, readable or not."""
+        """The number of listed images, readable or not."""
         ...
 
-    def read(self, on_problem: ProblemSink) -> Iterator[Marked]:
-        """Yield every picture with its marks; hand what cannot be used to `on_problem`, and go on."""
+    def read(self, on_problem: ProblemSink) -> Iterator[AnnotatedImage]:
+        """Yield every image with its annotations; report what cannot be used to `on_problem` and continue."""
         ...
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
 class MaskFolder:
-    """Pictures and hand-drawn masks: `masks.csv` (image, mask, structure), `images/` and `masks/`.
+    """Images and hand-drawn masks: `masks.csv` (image, mask, structure), `images/` and `masks/`.
 
-    `rows`: picture → structure → the files of its masks, several where it was drawn in parts. A column
-    `subject_id` may say whose each picture is; without it every picture is a person of its own.
+    `rows`: image → structure → its mask files, several where it was drawn in parts.
+    `subjects`: image → subject, from the column `subject_id`; without it every image is a subject of its own.
     """
 
     folder: Path
@@ -88,7 +89,7 @@ class MaskFolder:
         """Read the table of a folder.
 
         Raises:
-            CorpusError: there is none, it lacks a column, or names nothing.
+            CorpusError: there is no table, it lacks a column, or no row is complete.
         """
         if not (folder / TABLE).is_file():
             raise CorpusError(
@@ -107,13 +108,13 @@ class MaskFolder:
         return cls(folder, rows, subjects)
 
     def __len__(self) -> int:
-        """How many pictures are listed."""
+        """The number of listed images."""
         return len(self.rows)
 
-    def read(self, on_problem: ProblemSink) -> Iterator[Marked]:
-        """As `Marks.read`."""
+    def read(self, on_problem: ProblemSink) -> Iterator[AnnotatedImage]:
+        """As `AnnotationSet.read`."""
         for name, parts in self.rows.items():
-            image = _read_picture(self.folder / "images" / name, name, on_problem)
+            image = _read_annotated(self.folder / "images" / name, name, on_problem)
             if image is None:
                 continue
             structures = {}
@@ -122,20 +123,20 @@ class MaskFolder:
                 if mask is not None:
                     structures[structure] = mask
             if structures:
-                yield Marked(name, self.subjects[name], image, structures)
+                yield AnnotatedImage(name, self.subjects[name], image, structures)
 
     def _mask(
         self, files: Sequence[str], shape: tuple[int, ...], item: str, on_problem: ProblemSink
     ) -> Mask | None:
-        """One structure's mask, united from its parts; None (reported) where a part cannot be used."""
+        """Return one structure's mask, the union of its parts; None (reported) if a part is unusable."""
         united = np.zeros(shape, np.bool_)
         for file in files:
-            drawn = _read_picture(self.folder / "masks" / file, item, on_problem)
+            drawn = _read_annotated(self.folder / "masks" / file, item, on_problem)
             if drawn is None:
                 return None
             if drawn.shape != shape:
                 sizes = " and ".join(f"{height} x {width}" for height, width in (drawn.shape, shape))
-                reason = f"mask and picture have {sizes} pixels: they must lie on one another"
+                reason = f"mask and image have {sizes} pixels: they must have the same size"
                 on_problem(Problem(item, "failed", reason))
                 return None
             united |= drawn > drawn.max() / 2
@@ -145,25 +146,28 @@ class MaskFolder:
 @redacted
 @dataclass(frozen=True, slots=True)
 class BoxTable:
-    """The NIH boxes: a table of corners and sizes in pixels of the 1024 px originals, and the pictures.
+    """The NIH boxes: a table of corners and sizes in pixels of the 1024 px originals, and the images.
 
-    `boxes`: picture → (label, x, y, w, h) each. A picture may be reduced in size: its boxes are scaled from
-    the original's. A person is the number that begins a picture's name, as in `Data_Entry`'s Patient ID.
+    `boxes`: image → (label, x, y, w, h) each. For an image of reduced size they are scaled from the
+    original's.
+    `paths`: image → file. The subject is the number that begins an image's name, as in `Data_Entry`'s Patient
+    ID.
     """
 
     boxes: Mapping[str, Sequence[tuple[str, float, float, float, float]]]
-    places: Mapping[str, Path]
+    paths: Mapping[str, Path]
     kind: str = "boxes"
 
     @classmethod
     def open(cls, table_file: Path, images: Path, on_problem: ProblemSink) -> "BoxTable":
-        """Read the table and find the pictures.
+        """Read the table and find the images.
 
         Raises:
-            CorpusError: it cannot be read, lacks a column, holds no box, or its boxes are in another frame.
+            CorpusError: the table cannot be read, lacks a column, has no readable box, or its boxes refer to
+                another pixel frame.
         """
         if not images.is_dir():
-            raise CorpusError(f"--images {images.name!r} is no folder of pictures")
+            raise CorpusError(f"--images {images.name!r} is no folder of images")
         table = read_table(table_file, required=_BOX_COLUMNS, wanted=_BOX_COLUMNS)
         report_bad_rows(table, "boxes", on_problem)
         boxes: defaultdict[str, list[tuple[str, float, float, float, float]]] = defaultdict(list)
@@ -180,25 +184,25 @@ class BoxTable:
             boxes[cell(row["Image Index"])].append(read)
         if not boxes:
             raise CorpusError(f"{quoted(table_file)} holds no box that can be read")
-        return cls(dict(boxes), ListedFiles.below(images).places)
+        return cls(dict(boxes), ListedFiles.below(images).paths)
 
     def __len__(self) -> int:
-        """How many pictures are listed."""
+        """The number of listed images."""
         return len(self.boxes)
 
-    def read(self, on_problem: ProblemSink) -> Iterator[Marked]:
-        """As `Marks.read`.
+    def read(self, on_problem: ProblemSink) -> Iterator[AnnotatedImage]:
+        """As `AnnotationSet.read`.
 
         Raises:
-            CorpusError: the boxes are in the pixels of the reduced pictures, not of the originals.
+            CorpusError: the boxes refer to pixels of the reduced images, not of the originals.
         """
         self._require_frame()
         for name, drawn in self.boxes.items():
-            place = self.places.get(name)
-            if place is None:
+            path = self.paths.get(name)
+            if path is None:
                 on_problem(Problem(name, "missing", "the table lists it, the folder lacks it"))
                 continue
-            image = _read_picture(place, name, on_problem)
+            image = _read_annotated(path, name, on_problem)
             if image is None:
                 continue
             structures: dict[str, Mask] = {}
@@ -206,28 +210,29 @@ class BoxTable:
                 mask = box_mask(box, image.shape)
                 structures[label] = structures[label] | mask if label in structures else mask
             subject = name.partition("_")[0].lstrip("0") or "0"
-            yield Marked(name, f"{NIH}:{subject}", image, structures)
+            yield AnnotatedImage(name, f"{NIH}:{subject}", image, structures)
 
     def _require_frame(self) -> None:
-        """Refuse boxes that all end where a reduced picture does: they are in its own pixels."""
+        """Refuse boxes that all end within a reduced image: they refer to its own pixels."""
         reach = max(max(x + w, y + h) for drawn in self.boxes.values() for _, x, y, w, h in drawn)
         count = sum(len(drawn) for drawn in self.boxes.values())
-        first = next((self.places[name] for name in self.boxes if name in self.places), None)
+        first = next((self.paths[name] for name in self.boxes if name in self.paths), None)
         if count <= _FEW_BOXES or first is None:
             return
         side = max(read_image(first).shape)
         if side < BOX_FRAME and reach <= side:
             raise CorpusError(
-                f"all {count} boxes end within {side} px, the pictures' own size, not the {BOX_FRAME} px of "
+                f"all {count} boxes end within {side} px, the images' own size, not the {BOX_FRAME} px of "
                 f"the originals: the boxes are in another pixel frame; scale them to {BOX_FRAME}"
             )
 
 
 def box_mask(box: Sequence[float], shape: tuple[int, ...]) -> Mask:
-    """The pixels whose centre lies in a box (x, y, w, h), in pixels of the original, at least one.
+    """Return the pixels with their centre in a box (x, y, w, h), in pixels of the original; at least one.
 
     Args:
-        shape: (height, width) of the picture, whose longer side is `BOX_FRAME` px of the original.
+        box: upper left corner and size.
+        shape: (height, width) of the image; its longer side is `BOX_FRAME` px of the original.
     """
     scale = max(shape) / BOX_FRAME
     x, y, w, h = (value * scale for value in box)
@@ -243,57 +248,59 @@ def box_mask(box: Sequence[float], shape: tuple[int, ...]) -> Mask:
 
 
 @dataclass(frozen=True, slots=True)
-class PhantomMarks:
-    """The first `count` phantoms of the cohort `seed`, with the lesions that one can be sure of."""
+class PhantomAnnotations:
+    """The first `count` phantoms of the cohort `seed`, with the lesions that their reports call present."""
 
     count: int
     seed: int = 0
     kind: str = "phantom"
 
     def __len__(self) -> int:
-        """How many pictures there are."""
+        """The number of phantoms."""
         return self.count
 
-    def read(self, on_problem: ProblemSink) -> Iterator[Marked]:
-        """As `Marks.read`; phantoms without a lesion that one can be sure of are passed over."""
+    def read(self, on_problem: ProblemSink) -> Iterator[AnnotatedImage]:
+        """As `AnnotationSet.read`; phantoms without a certain lesion are passed over."""
         for number in range(self.count):
             drawn = scene(self.seed, number)
             structures = sure_masks(drawn)
             if structures:
-                yield Marked(f"phantom:{self.seed}-{number}", drawn.subject_id, render(drawn), structures)
+                yield AnnotatedImage(
+                    f"phantom:{self.seed}-{number}", drawn.subject_id, render(drawn), structures
+                )
 
 
 def sure_masks(drawn: Scene) -> dict[str, Mask]:
-    """The masks of a scene's findings that its report is sure of, and that show at all."""
+    """Return the visible masks of the findings that the report of a scene calls present."""
     sure = {lesion.finding for lesion in drawn.lesions if not lesion.faint}
     return {finding: mask for finding, mask in masks(drawn).items() if finding in sure and mask.any()}
 
 
-def open_marks(
+def open_annotations(
     masks_spec: str | None, boxes: Path | None, images: Path | None, on_problem: ProblemSink
-) -> Marks:
-    """Open what `--masks` or `--boxes` with `--images` name.
+) -> AnnotationSet:
+    """Open what `--masks`, or `--boxes` with `--images`, names.
 
     Raises:
         UsageError: both or neither is given, or `--boxes` without `--images`.
-        CorpusError: the place is not there, or not laid out so.
+        CorpusError: the folder or table does not exist, or has another layout.
     """
     if (masks_spec is None) == (boxes is None):
         raise UsageError(
-            "give the truth as --masks DIR, --masks phantom:COUNT@SEED, or --boxes CSV --images DIR"
+            "give the ground truth as --masks DIR, --masks phantom:COUNT@SEED, or --boxes CSV --images DIR"
         )
     if boxes is not None:
         if images is None:
-            raise UsageError("--boxes needs the folder of their pictures: --images DIR")
+            raise UsageError("--boxes needs the folder of the images: --images DIR")
         return BoxTable.open(boxes, images, on_problem)
     if images is not None:
-        raise UsageError("--images goes with --boxes; a mask folder brings its own pictures")
+        raise UsageError("--images goes with --boxes; a mask folder has its own images")
     assert masks_spec is not None
     if masks_spec.startswith("phantom:"):
         match = _PHANTOM.fullmatch(masks_spec)
         if match is None or int(match[1]) < 1:
             raise UsageError(f"{masks_spec!r} is no phantom: write phantom:COUNT or phantom:COUNT@SEED")
-        return PhantomMarks(int(match[1]), int(match[2] or 0))
+        return PhantomAnnotations(int(match[1]), int(match[2] or 0))
     folder = Path(masks_spec).expanduser()
     if not folder.is_dir():
         raise CorpusError(
@@ -303,22 +310,22 @@ def open_marks(
 
 
 def _read_box(row: Mapping[str, Any]) -> tuple[str, float, float, float, float] | str:
-    """A row's label and box, or why it has none."""
+    """Return a row's label and box, or why it has none, as a clause after the row's number."""
     label = cell(row["Finding Label"])
     if not cell(row["Image Index"]) or not label:
-        return "names no picture or no finding"
+        return "names no image or no finding"
     try:
         x, y, w, h = (float(cell(row[name])) for name in _BOX_COLUMNS[2:])
     except ValueError:
         return "has a corner or size that is no number"
     if not (min(x, y) >= 0 and w > 0 and h > 0 and np.isfinite([x, y, w, h]).all()):
-        return "has a box without size, or outside the picture"
+        return "has a box without size, or outside the image"
     return label, x, y, w, h
 
 
-def _read_picture(place: Path, item: str, on_problem: ProblemSink) -> Image | None:
+def _read_annotated(path: Path, item: str, on_problem: ProblemSink) -> Pixels | None:
     try:
-        return read_image(place)
+        return read_image(path)
     except UnreadableImage as error:
-        on_problem(Problem(item, "failed" if place.exists() else "missing", str(error)))
+        on_problem(Problem(item, "failed" if path.exists() else "missing", str(error)))
         return None

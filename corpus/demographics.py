@@ -1,4 +1,4 @@
-"""Ages, sexes, views and modalities: the many ways sets write them, to one way each."""
+"""Ages, sexes, views and modalities, normalised from the spellings of published sets."""
 
 import re
 from typing import Final
@@ -6,10 +6,10 @@ from typing import Final
 from corpus.records import Sex, View
 
 OLDEST: Final = 120.0
-"""Years above which an age is a slip of the pen (ChestX-ray14 has a 411)."""
+"""Years; a higher age is a typing error (ChestX-ray14 has a 411)."""
 
-PLAIN_FILM: Final = "XR"
-"""The modality of a set that says "X-ray" and no more. Not a DICOM term: those are CR and DX."""
+PLAIN_RADIOGRAPHY: Final = "XR"
+"""The modality of a set that states "X-ray" only. Not a DICOM term: those are CR and DX."""
 
 _AGE = re.compile(r"(\d{1,6}(?:[.,]\d+)?)\s*(y|m|w|d|years?|yrs?|yo|months?|weeks?|days?)?", re.IGNORECASE)
 _PER_YEAR = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
@@ -29,12 +29,12 @@ _UPRIGHT = frozenset(
 )
 _NO_VIEW = frozenset({"chest", "thorax", "cxr", "portable", "mobile", "bedside", "view", "projection"})
 _FRONTAL: dict[View, frozenset[str]] = {"pa": _PA, "ap": _AP}
-_PLAIN_FILMS = frozenset({"xray", "xr", "radiograph", "radiography", "cxr", "plainfilm"})
+_PLAIN_RADIOGRAPHY_WORDS = frozenset({"xray", "xr", "radiograph", "radiography", "cxr", "plainfilm"})
 _UNKNOWN = frozenset({"", "u", "unknown", "na", "nan", "none", "null", "n/a", "?"})
 
 
 def parse_age(written: str | float | None) -> float | None:
-    """Return an age in years, or None where none is written.
+    """Return an age in years, or None where it is missing.
 
     Args:
         written: `45`, `45.0`, or DICOM's AS (PS3.5 6.2): `045Y`, `006M`, `012W`, `010D`.
@@ -42,23 +42,23 @@ def parse_age(written: str | float | None) -> float | None:
     Raises:
         ValueError: it is no age, or above `OLDEST` years; the message quotes it.
     """
-    text = _told(written)
+    text = _known_text(written)
     if text is None:
         return None
     match = _AGE.fullmatch(text)
     years = float(match[1].replace(",", ".")) / _PER_YEAR[(match[2] or "y")[0].lower()] if match else -1.0
     if not 0 <= years <= OLDEST:
-        raise ValueError(f"the age {text[:20]!r} is not one a person can have")
+        raise ValueError(f"the age {text[:20]!r} is not possible")
     return round(years, 3)
 
 
 def parse_sex(written: str | None) -> Sex | None:
-    """Return F, M or O, or None where none is written or it is called unknown.
+    """Return F, M or O, or None where it is missing or unknown.
 
     Raises:
         ValueError: it is none of them; the message quotes it.
     """
-    text = _told(written)
+    text = _known_text(written)
     if text is None:
         return None
     if text.lower() not in _SEXES:
@@ -67,12 +67,12 @@ def parse_sex(written: str | None) -> Sex | None:
 
 
 def parse_view(written: str | None) -> View | None:
-    """Return the view; None where none is written or it is only called frontal, `other` for the rest.
+    """Return the view; None where it is missing or only called frontal, `other` for any further view.
 
     Dots, hyphens and the order of the words do not matter: "P.A.", "A-P", "CHEST PA", "AP SITTING", "LATERAL
-    LEFT". A view that is told by halves ("PA LAT") or in other words too ("lateral decubitus") is `other`.
+    LEFT". A combination ("PA LAT") or a term with further words ("lateral decubitus") is `other`.
     """
-    text = _told(written)
+    text = _known_text(written)
     if text is None:
         return None
     plain = re.sub(r"[\s_\-/,;()]+", " ", text.lower().replace(".", "")).strip()
@@ -93,13 +93,15 @@ def parse_view(written: str | None) -> View | None:
 
 
 def parse_modality(written: str | None) -> str | None:
-    """Return DICOM's term in capitals; what says no more than "X-ray" is `PLAIN_FILM`."""
-    text = _told(written)
+    """Return DICOM's term in capitals; `PLAIN_RADIOGRAPHY` where only "X-ray" is stated."""
+    text = _known_text(written)
     if text is None:
         return None
-    return PLAIN_FILM if re.sub(r"[^a-z]", "", text.lower()) in _PLAIN_FILMS else text.upper()
+    return (
+        PLAIN_RADIOGRAPHY if re.sub(r"[^a-z]", "", text.lower()) in _PLAIN_RADIOGRAPHY_WORDS else text.upper()
+    )
 
 
-def _told(written: object) -> str | None:
+def _known_text(written: object) -> str | None:
     text = "" if written is None else str(written).strip()
     return None if text.lower() in _UNKNOWN else text

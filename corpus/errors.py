@@ -1,12 +1,12 @@
-"""Every error a user of Similarity can meet: one small tree.
+"""The errors of Similarity, one small tree.
 
-The rooms raise these; the edge (command line, service) turns them into one line or one problem document.
-A message says what happened, to which item, and what to do about it.
+All layers raise these; the edge (command line, service) turns them into one line or one problem document. A
+message says what happened, to which item, and what to do.
 """
 
 
 class SimilarityError(Exception):
-    """Something stopped the job. `exit_code` is what the command line leaves with."""
+    """A job stopped. `exit_code`: exit status of the command line."""
 
     exit_code = 1
 
@@ -22,11 +22,11 @@ class CorpusError(SimilarityError):
 
 
 class UnreadableImage(CorpusError):
-    """One picture cannot be turned into pixels; the message names the reason, never the patient."""
+    """One image cannot be turned into pixels; the message names the reason, never the patient."""
 
 
 class NotAdmitted(CorpusError):
-    """One picture can be read but is not what the corpus admits (not a chest radiograph by its header)."""
+    """One image can be read but is not what the corpus admits (not a chest radiograph by its header)."""
 
 
 class WorkerNotStarted(SimilarityError):
@@ -42,11 +42,11 @@ class TrainingError(SimilarityError):
 
 
 class EvaluationError(SimilarityError):
-    """An evaluation cannot be made honestly from what was given."""
+    """The data given do not allow a fair evaluation."""
 
 
 class IndexingError(SimilarityError):
-    """The index cannot do what was asked of it."""
+    """The index cannot do what was requested."""
 
 
 class IndexInUse(IndexingError):
@@ -54,7 +54,7 @@ class IndexInUse(IndexingError):
 
 
 class OwnerGone(IndexingError):
-    """The service that owned the index ended while this process worked through it; what was done is safe."""
+    """The service that owned the index ended while this process worked through it; finished work is safe."""
 
 
 class FingerprintMismatch(IndexingError):
@@ -74,9 +74,10 @@ class HomeError(SimilarityError):
 
 
 class ServerUnavailable(HomeError):
-    """A server of the index (Qdrant, Postgres) does not answer, or refuses what it is asked.
+    """A server of the index (Qdrant, Postgres) does not answer, or refuses a request.
 
-    `server`: its kind. `away`: the same call may succeed later, when the server is back.
+    `server`: its kind.
+    `away`: whether the same call may succeed later, when the server is back.
     """
 
     def __init__(self, message: str, server: str = "Qdrant", *, away: bool = False) -> None:
@@ -85,4 +86,4 @@ class ServerUnavailable(HomeError):
 
 
 class ExportError(SimilarityError):
-    """An answer cannot be written in the form asked for: the source or the disk does not allow it."""
+    """An answer cannot be written in the requested form: the source or the disk does not allow it."""

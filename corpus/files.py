@@ -1,6 +1,6 @@
-"""Reading a file once, whole and safely: no pipe, no device, no loop, no half-written file.
+"""Files, read whole and safely: no pipe, no device, no loop, no half-written file; and file locks.
 
-Names come from tables and folders of other people, so nothing is opened before it is known to be a regular
+Names come from tables and folders of third parties, so nothing is opened before it is known to be a regular
 file, and messages carry a name only in its escaped form.
 """
 
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 # Without O_NONBLOCK the opening of a pipe waits for a writer for ever. Windows has none of these flags.
 _OPEN_FLAGS = (
@@ -37,7 +39,7 @@ class UnreadableFile(OSError):
 
 
 def quoted(path: str | Path) -> str:
-    """Return the file's name as it may stand in a message: without its folder, escaped, in quotes."""
+    """Return the name of a file for a message: without its folder, escaped, in quotes."""
     return repr(Path(path).name or str(path))
 
 
@@ -50,7 +52,7 @@ def open_regular(path: str | Path) -> Iterator[BinaryIO]:
             where the reading itself fails, or the file changed between opening and closing.
     """
     try:
-        # Judged by its name first: opening a device can do something, even without reading from it.
+        # Checked by name first: opening a device can have effects, even without reading from it.
         _require_regular(Path(path).stat())
         with os.fdopen(os.open(path, _OPEN_FLAGS), "rb", buffering=1 << 16) as file:
             before = os.fstat(file.fileno())
@@ -72,7 +74,7 @@ def read_bytes(path: str | Path, *, limit: int | None = None, head: int | None =
 
     Args:
         path: the file; links to regular files are followed.
-        limit: the most bytes it may have; a larger file is refused before it is read.
+        limit: bytes that it may have at most; a larger file is refused before it is read.
         head: read only the first `head` bytes (fewer where the file is shorter), whatever its size.
 
     Raises:
@@ -111,18 +113,18 @@ def _explained(error: OSError) -> UnreadableFile:
 def walk(folder: Path) -> Iterator[Path]:
     """Yield every entry below `folder` that is not itself a folder, sorted, each folder once.
 
-    Links to folders are followed, and a folder that was already seen (by device and inode) is not entered
-    again, so a link to a parent ends. Links that lead nowhere are yielded: whoever reads them says so.
+    Links to folders are followed, and a folder that was already visited (by device and inode) is not entered
+    again, so a link to a parent ends. Links that lead nowhere are yielded: reading them raises.
     """
     seen: set[tuple[int, int]] = set()
 
-    def below(place: Path) -> Iterator[Path]:
-        status = place.stat()
+    def below(parent: Path) -> Iterator[Path]:
+        status = parent.stat()
         identity = (status.st_dev, status.st_ino)
         if identity in seen:
             return
         seen.add(identity)
-        with os.scandir(place) as found:
+        with os.scandir(parent) as found:
             entries = sorted(found, key=lambda entry: entry.name)
         for entry in entries:
             try:
@@ -135,3 +137,28 @@ def walk(folder: Path) -> Iterator[Path]:
                 yield Path(entry.path)
 
     yield from below(folder)
+
+
+Lock = BaseFileLock
+"""A lock that is taken: `release` frees it."""
+
+
+def acquire_lock(path: Path) -> Lock | None:
+    """Take the lock of a file, which is created (mode 0600), without waiting.
+
+    One process of a machine has it. The lock is the operating system's (`flock` on Linux and macOS): it ends
+    with its process, however that ends. Where a system or a file system has no locks, the file itself is the
+    lock.
+
+    Returns:
+        None where another lock exists, of this or of another process.
+
+    Raises:
+        OSError: the file cannot be made or written.
+    """
+    lock = FileLock(path, timeout=0, mode=0o600, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    return lock

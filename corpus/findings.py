@@ -1,7 +1,7 @@
 """The vocabulary of findings: names, parents, aliases, statuses.
 
-A finding is what a film shows. Names follow CheXpert and NIH ChestX-ray14; the tree over them is small:
-a present child makes its parent present, an absent parent makes its children absent. Metrics count leaves.
+A finding is what the image shows. Names follow CheXpert and NIH ChestX-ray14; the tree over them is small: a
+present child makes its parent present, an absent parent makes its children absent. Metrics count leaves.
 """
 
 import re
@@ -14,7 +14,7 @@ from corpus.errors import UsageError
 
 
 class Status(StrEnum):
-    """What is known of a finding. They are four and are never collapsed on the way in."""
+    """The status of a finding. The four are never collapsed on the way in."""
 
     PRESENT = "present"
     ABSENT = "absent"
@@ -30,9 +30,11 @@ Statuses = Mapping[str, Status]
 class Finding:
     """One entry of the vocabulary.
 
-    `cuis`: UMLS concept identifiers that mean it. `aliases`: other names that label tables use, compared
-    blind to case and separators. `largest_mm`: the diameter that it has at most by its definition, None where
-    the word sets no bound.
+    `name`: in JSON.
+    `parent`: the finding above it, None at the top.
+    `cuis`: UMLS concept identifiers.
+    `aliases`: other names in label tables, compared without case and separators.
+    `largest_mm`: largest diameter by definition, None without a bound.
     """
 
     name: str
@@ -47,7 +49,7 @@ SUPPORT_DEVICES = "support_devices"
 
 
 def _key(name: str) -> str:
-    """Fold case and separators away: `Pleural Effusion`, `pleural_effusion` and `PleuralEffusion` agree."""
+    """Return a name without case and separators: `Pleural Effusion` and `pleural_effusion` agree."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
@@ -99,7 +101,7 @@ class Vocabulary:
         return next(f.parent for f in self.findings if f.name == name)
 
     def largest_mm(self, name: str | None) -> float | None:
-        """The diameter of the largest that is still `name`, None where nothing bounds it."""
+        """Return the largest diameter of `name` by definition, None without a bound."""
         return next((f.largest_mm for f in self.findings if f.name == name), None)
 
     def find(self, alias: str) -> str | None:
@@ -118,10 +120,10 @@ class Vocabulary:
         return name
 
     def spread(self, statuses: Statuses) -> Statuses:
-        """Carry statuses along the tree: present upwards, then absent downwards.
+        """Spread statuses along the tree: present upwards, then absent downwards.
 
-        What is said of a finding itself is kept: an absent parent with a present child becomes present, and
-        an absent parent does not overrule a child that is uncertain.
+        An absent parent with a present child becomes present. An absent parent does not overrule a child that
+        is uncertain.
         """
         spread = {n: s for n, s in statuses.items() if s is not Status.UNMENTIONED}
         for name in [n for n, s in spread.items() if s is Status.PRESENT]:
@@ -191,10 +193,10 @@ VOCABULARY = Vocabulary(
 )
 
 
-def from_sides(
+def make_statuses(
     present: Iterable[str] = (), absent: Iterable[str] = (), uncertain: Iterable[str] = ()
 ) -> Statuses:
-    """Build statuses from three lists of names or aliases, spread along the tree.
+    """Return statuses from three lists of names or aliases, spread along the tree.
 
     Raises:
         UsageError: a name is unknown, or one finding is given two statuses.
@@ -212,11 +214,11 @@ def from_sides(
     return VOCABULARY.spread(statuses)
 
 
-def sides(statuses: Statuses) -> dict[str, list[str]]:
-    """The contract's JSON form: `{"present": […], "absent": […], "uncertain": […]}`, vocabulary order."""
+def status_lists(statuses: Statuses) -> dict[str, list[str]]:
+    """Return the JSON form: `{"present": […], "absent": […], "uncertain": […]}`, in vocabulary order."""
     return {
-        side.value: [n for n in VOCABULARY.names if statuses.get(n) is side]
-        for side in (Status.PRESENT, Status.ABSENT, Status.UNCERTAIN)
+        status.value: [n for n in VOCABULARY.names if statuses.get(n) is status]
+        for status in (Status.PRESENT, Status.ABSENT, Status.UNCERTAIN)
     }
 
 
@@ -226,5 +228,5 @@ def present_leaves(statuses: Statuses) -> frozenset[str]:
 
 
 def is_normal(statuses: Statuses) -> bool:
-    """Whether the film was read as normal."""
+    """Return whether the image was read as normal."""
     return statuses.get(NO_FINDING) is Status.PRESENT

@@ -1,10 +1,11 @@
-"""How a picture of any shape is placed into the network's square, and how a place is found back.
+"""Image geometry: boxes, the letterbox of an encoder's square input, and the orientation of a stored image.
 
-Padding keeps the aspect (a stretched chest is another chest) and the whole film (a cropped one loses the
+Letterboxing keeps the aspect ratio (a stretched chest is another chest) and the whole image (a crop loses the
 costophrenic angles). The same arithmetic runs in decode processes, which must not pay for importing torch.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,33 @@ from PIL import Image
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a picture lies in the square: `top`, `left`, `height`, `width` in pixels of the square."""
+class Box:
+    """A rectangle in pixels of the image as read, columns `left` to `right`, rows `top` to `bottom`.
+
+    `right` and `bottom` are exclusive.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def area(self) -> int:
+        """The number of its pixels."""
+        return (self.right - self.left) * (self.bottom - self.top)
+
+    def as_json(self) -> dict[str, int]:
+        """Return the JSON of the contract."""
+        return {"left": self.left, "top": self.top, "right": self.right, "bottom": self.bottom}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The part of the square that the image covers.
+
+    `top`, `left`, `height`, `width`: pixels of the square.
+    """
 
     top: int
     left: int
@@ -23,19 +49,22 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """Fit a picture into `size` × `size` pixels: longest side to `size`, zeros around, centred."""
+    """The letterbox: an image in `size` × `size` pixels.
+
+    Its longer side is scaled to `size`, it is centred, and the rest is zero.
+    """
 
     size: int
 
-    def place(self, height: int, width: int) -> Place:
-        """Where a picture of `height` × `width` pixels lies in the square."""
+    def placement(self, height: int, width: int) -> Placement:
+        """Return the part of the square that an image of `height` × `width` pixels covers."""
         scale = self.size / max(height, width)
         new_height = max(1, round(height * scale))
         new_width = max(1, round(width * scale))
-        return Place((self.size - new_height) // 2, (self.size - new_width) // 2, new_height, new_width)
+        return Placement((self.size - new_height) // 2, (self.size - new_width) // 2, new_height, new_width)
 
     def apply(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the picture in its square.
+        """Return the image in its square.
 
         Args:
             image: (height, width) float32 grey in [0, 1].
@@ -44,43 +73,76 @@ class Framing:
             (size, size) float32 in [0, 1].
         """
         height, width = image.shape
-        place = self.place(height, width)
+        placement = self.placement(height, width)
         small = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32)).resize(
-            (place.width, place.height), Image.Resampling.BICUBIC
+            (placement.width, placement.height), Image.Resampling.BICUBIC
         )
         square = np.zeros((self.size, self.size), dtype=np.float32)
-        square[place.top : place.top + place.height, place.left : place.left + place.width] = np.clip(
-            np.asarray(small, dtype=np.float32), 0.0, 1.0
-        )
+        square[
+            placement.top : placement.top + placement.height,
+            placement.left : placement.left + placement.width,
+        ] = np.clip(np.asarray(small, dtype=np.float32), 0.0, 1.0)
         return square
 
     def undo(self, grid: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-        """Return a map over the square as a map over the picture: padding cut off, resizing undone.
+        """Return a map over the square as a map over the image, without the padding.
 
-        Each pixel of the picture takes the map's value at the very place of the square that `apply` puts its
-        centre at, interpolated between the centres of the map's cells and level beyond the outermost.
+        Each pixel of the image takes the map's value at the point of the square to which `apply` moves its
+        centre: interpolated linearly between the centres of the map's cells, constant beyond the outermost.
 
         Args:
-            grid: (…, rows, columns) float32; its cells cover the square evenly, so a map of any coarseness.
-            height: rows of the picture as read.
-            width: columns of the picture as read.
+            grid: (…, rows, columns) float32; its cells cover the square evenly, at any resolution.
+            height: rows of the image as read.
+            width: columns of the image as read.
 
         Returns:
             (…, height, width) float32.
         """
-        place = self.place(height, width)
-        rows = self._weights(grid.shape[-2], place.top, place.height, height)
-        columns = self._weights(grid.shape[-1], place.left, place.width, width)
+        placement = self.placement(height, width)
+        rows = self._weights(grid.shape[-2], placement.top, placement.height, height)
+        columns = self._weights(grid.shape[-1], placement.left, placement.width, width)
         undone: NDArray[np.float32] = rows @ grid.astype(np.float32, copy=False) @ columns.T
         return undone
 
     def _weights(self, cells: int, start: int, length: int, pixels: int) -> NDArray[np.float32]:
-        """(pixels, cells): how much of each cell the pixels along one side take."""
+        """Return (pixels, cells): the interpolation weight of each cell for the pixels along one side."""
         centres = start + (np.arange(pixels) + 0.5) * (length / pixels)
-        at = np.clip(centres * (cells / self.size) - 0.5, 0.0, cells - 1.0)
-        below = np.minimum(at.astype(np.intp), max(cells - 2, 0))
-        share = (at - below).astype(np.float32)
+        position = np.clip(centres * (cells / self.size) - 0.5, 0.0, cells - 1.0)
+        below = np.minimum(position.astype(np.intp), max(cells - 2, 0))
+        share = (position - below).astype(np.float32)
         weights = np.zeros((pixels, cells), np.float32)
         weights[np.arange(pixels), below] = 1 - share
         weights[np.arange(pixels), np.minimum(below + 1, cells - 1)] += share
         return weights
+
+
+_Value = TypeVar("_Value", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """One of the eight orientations (PS3.3 C.7.6.1.1.1) that lead from a stored image to its display.
+
+    `transposed`: rows become columns, before any reversal.
+    `up_down`: the order of the rows is reversed.
+    `left_right`: the order of the columns is reversed.
+    """
+
+    transposed: bool = False
+    up_down: bool = False
+    left_right: bool = False
+
+    def apply(self, plane: NDArray[_Value]) -> NDArray[_Value]:
+        """Return a stored (height, width) plane as it is displayed; a turn by 90° swaps the two."""
+        turned = plane.T if self.transposed else plane
+        turned = turned[::-1] if self.up_down else turned
+        return turned[:, ::-1] if self.left_right else turned
+
+    def undo(self, plane: NDArray[_Value]) -> NDArray[_Value]:
+        """Return a displayed (height, width) plane in the stored geometry: the inverse of `apply`."""
+        turned = plane[:, ::-1] if self.left_right else plane
+        turned = turned[::-1] if self.up_down else turned
+        return turned.T if self.transposed else turned
+
+
+AS_STORED = Orientation()

@@ -1,16 +1,17 @@
-"""What a source holds, counted: the body of `similarity corpus inspect`."""
+"""The counts of a source that `similarity corpus inspect` prints."""
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, get_args
 
 from corpus.errors import NotAdmitted, UnreadableImage
 from corpus.files import quoted
 from corpus.findings import VOCABULARY, Status
 from corpus.images.reader import load_image
-from corpus.language.labeler import labeled
-from corpus.language.report_languages import ReportLanguages
+from corpus.language.detection import ReportLanguages
+from corpus.language.labeler import label_study
+from corpus.progress import OnProgress, silent
 from corpus.records import ImageRef, ItemState, Problem, Source, Study
 from corpus.subjects import PATIENT_SOURCES, differ_by_zeros, near_equal_ids
 
@@ -18,29 +19,26 @@ _REASONS = 10
 _EXAMPLES = 3
 
 
-def inspect(
-    source: Source, *, read: bool = False, on_step: Callable[[str, int], None] | None = None
-) -> dict[str, Any]:
-    """Go through a source once and count what it holds.
+def inspect(source: Source, *, read: bool = False, on_progress: OnProgress = silent) -> dict[str, Any]:
+    """Read a source once and count its studies, items, findings and problems.
 
     Args:
         source: the source.
-        read: also decode every picture; what cannot be, or not as its header says, is added to the problems.
-        on_step: called with `studies` or `pictures` and how many of them are done.
+        read: also decode every image; what cannot be decoded, or not as its header says, is added to the
+            problems.
+        on_progress: called with `studies` or `images` and the number done.
 
     Returns:
-        What `docs/contracts/corpus-inspect.schema.json` describes, but for its `notices`, which went to
-        whoever opened the source. Findings are those of the tables and, where these are silent, of the
-        reports.
+        The form of `docs/contracts/corpus-inspect.schema.json`, without its `notices`, which the opener of
+        the source receives. Findings are those of the tables and, where these have none, of the reports.
     """
-    step = on_step or (lambda what, done: None)
     problems: list[Problem] = []
     studies: list[Study] = []
     for study in source.studies(problems.append):
-        studies.append(labeled(study))
-        step("studies", len(studies))
+        studies.append(label_study(study))
+        on_progress("studies", len(studies))
     images = [image for study in studies for image in study.images]
-    decoded = _decode(images, problems, step) if read else None
+    decoded = _decode(images, problems, on_progress) if read else None
     ages = sorted(study.age for study in studies if study.age is not None)
     days = sorted(study.date[:10] for study in studies if study.date is not None)
     return {
@@ -75,7 +73,7 @@ def inspect(
 
 
 def summarize(problems: Iterable[Problem]) -> dict[str, Any]:
-    """Count problems by state; list the commonest reasons of each with a few of the items."""
+    """Count problems by state, with the most frequent reasons of each and a few item ids."""
     by_state: dict[str, list[Problem]] = {state: [] for state in get_args(ItemState)}
     for problem in problems:
         by_state[problem.state].append(problem)
@@ -85,7 +83,7 @@ def summarize(problems: Iterable[Problem]) -> dict[str, Any]:
 def _reasons(problems: Iterable[Problem]) -> list[dict[str, Any]]:
     items: dict[str, list[str]] = {}
     for problem in problems:
-        # The name of the file that a reason begins with would make every file's reason its own.
+        # Reasons are grouped without the file name with which they begin.
         name = "" if problem.location is None else f"{quoted(problem.location)} "
         items.setdefault(problem.reason.removeprefix(name), []).append(problem.item_id)
     commonest = sorted(items.items(), key=lambda entry: -len(entry[1]))[:_REASONS]
@@ -93,15 +91,15 @@ def _reasons(problems: Iterable[Problem]) -> list[dict[str, Any]]:
 
 
 def _near_equal(studies: Iterable[Study]) -> dict[str, Any]:
-    """Patient ids that may be one patient's: how many groups of them, and a few."""
+    """Return the number of groups of patient ids that may be one patient's, and a few of them."""
     named = {s.subject_id for s in studies if s.source in PATIENT_SOURCES and s.subject_id != s.study_id}
     groups = near_equal_ids(named)
     padded = sum(map(differ_by_zeros, groups))
     return {"count": len(groups), "by_leading_zeros": padded, "examples": groups[:_EXAMPLES]}
 
 
-def _decode(images: list[ImageRef], problems: list[Problem], step: Callable[[str, int], None]) -> int:
-    """Decode every picture; return how many could be."""
+def _decode(images: list[ImageRef], problems: list[Problem], on_progress: OnProgress) -> int:
+    """Decode every image; return how many succeed."""
     refused = 0
     for done, image in enumerate(images, 1):
         try:
@@ -112,12 +110,12 @@ def _decode(images: list[ImageRef], problems: list[Problem], step: Callable[[str
         else:
             if read.notes:
                 problems.append(Problem(image.item_id, "noted", "; ".join(read.notes), image.location))
-        step("pictures", done)
+        on_progress("images", done)
     return len(images) - refused
 
 
 def _tally(values: Iterable[str | None]) -> dict[str, int]:
-    """How often each value occurs, the commonest first; what is not told is `unknown`."""
+    """Count each value, the most frequent first; a missing one is `unknown`."""
     return dict(Counter("unknown" if value is None else value for value in values).most_common())
 
 
@@ -130,9 +128,9 @@ def _count_languages(studies: Iterable[Study]) -> ReportLanguages:
 
 def _count_findings(studies: Iterable[Study]) -> dict[str, dict[str, int]]:
     counts = Counter((name, status) for study in studies for name, status in study.findings.items())
-    sides = (Status.PRESENT, Status.ABSENT, Status.UNCERTAIN)
+    mentioned = (Status.PRESENT, Status.ABSENT, Status.UNCERTAIN)
     return {
-        name: {side.value: counts[name, side] for side in sides}
+        name: {status.value: counts[name, status] for status in mentioned}
         for name in VOCABULARY.names
-        if any(counts[name, side] for side in sides)
+        if any(counts[name, status] for status in mentioned)
     }

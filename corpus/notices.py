@@ -1,4 +1,7 @@
-"""What a user should know of a source as a whole, though no item of it failed: how its tables were read."""
+"""Notices on how a source was read as a whole, and the formatting of texts and numbers for a terminal.
+
+Imports nothing heavy, so that the commands' help stays quick.
+"""
 
 import logging
 from collections.abc import Callable
@@ -17,9 +20,11 @@ NoticeKind = Literal["encoding", "column", "subject", "dates", "join"]
 class Notice:
     """One remark on how a source was read.
 
-    `table`: the file it speaks of, without its folder. `text`: one sentence without patient data.
-    `examples`: values from the tables that show it. They can be identifiers: a command shows them to the
-    person who runs it, and they never go to a log.
+    `kind`: what the remark concerns.
+    `table`: the file, without its folder.
+    `text`: one sentence without patient data.
+    `examples`: values from the tables. They can be identifiers: a command shows them to the local user, and
+    they never go to a log.
     """
 
     kind: NoticeKind
@@ -36,15 +41,15 @@ NoticeSink = Callable[[Notice], None]
 
 
 def log_notice(notice: Notice) -> None:
-    """Log a notice, without its examples: what happens to notices where nobody asked for them."""
+    """Log a notice without its examples; the default sink."""
     log.warning("%s: %s", notice.table, notice.text)
 
 
 class Notices:
-    """A sink that keeps each different notice once, however often a source is read.
+    """A sink that collects each different notice once, however often a source is read.
 
     Args:
-        on_new: called with each notice when it is first met.
+        on_new: called with each notice at its first occurrence.
     """
 
     def __init__(self, on_new: NoticeSink | None = None) -> None:
@@ -52,12 +57,33 @@ class Notices:
         self._notices: dict[Notice, None] = {}
 
     def __call__(self, notice: Notice) -> None:
-        """Keep a notice."""
+        """Add a notice."""
         if notice not in self._notices:
             self._notices[notice] = None
             if self._on_new is not None:
                 self._on_new(notice)
 
     def as_json(self) -> list[dict[str, Any]]:
-        """Return the notices in the order they were met."""
+        """Return the notices in the order of their first occurrence."""
         return [notice.as_json() for notice in self._notices]
+
+
+def one_line(text: object) -> str:
+    r"""Return the text with control characters, line breaks and undecodable bytes escaped (`a\\nb`)."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(text))
+
+
+def format_bytes(count: int) -> str:
+    """Return a number of bytes in decimal units: `999 B`, `5.3 MB`, `1.4 GB`."""
+    size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 999.5 and len(units) > 1:
+        size /= 1000
+        del units[0]
+    return f"{size:.{1 if size < 100 and units[0] != 'B' else 0}f} {units[0]}"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration in one unit: `40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

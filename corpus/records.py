@@ -1,11 +1,13 @@
-"""The records a corpus is made of: studies, their pictures and their reports.
+"""The records of a corpus: studies, their images and reports, and the ids of these items.
 
-A corpus is an iterable of studies. A set of pictures without text has `report=None`, a set of text without
-pictures has `images=()`: nothing downstream may assume a pair.
+A corpus is an iterable of studies. Image-only sets have `report=None`, text-only sets have `images=()`:
+nothing downstream may assume a pair.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal, Protocol
 
@@ -18,15 +20,95 @@ AttributeValue = str | float | int | bool
 ItemState = Literal["failed", "skipped", "missing", "noted"]
 
 
+class ItemKind(StrEnum):
+    """What an indexed vector stands for. The values are stored on disk and shown in JSON."""
+
+    IMAGE = "image"
+    REPORT = "report"
+    SENTENCE = "sentence"  # of a report, for embeddings
+    TERM = "term"  # the affirmed words of a report, for BM25
+    PATCH = "patch"  # the patch vectors of an image
+
+
+@redacted
+@dataclass(frozen=True, slots=True)
+class ItemId:
+    """The id of an image, a report or a sentence; `text` is its stored form, without any path.
+
+    `study_id`: the study's id, `<source>:<name in the set>`.
+    `kind`: `IMAGE`, `REPORT` or `SENTENCE`; terms and patches have the id of their report or image.
+    `name`: an image's file stem, unique in its study; empty for texts.
+    `position`: a sentence's index in `corpus.language.sections.sentences`; None for images and reports.
+
+    Example:
+        >>> ItemId.sentence("openi:1000", 2).text
+        'openi:1000#report.2'
+        >>> ItemId.parse("openi:1000#report.2").position
+        2
+    """
+
+    study_id: str
+    kind: ItemKind
+    name: str = ""
+    position: int | None = None
+
+    @classmethod
+    def image(cls, study_id: str, name: str) -> "ItemId":
+        """Return the id of an image, `<study_id>#<name>`."""
+        return cls(study_id, ItemKind.IMAGE, name)
+
+    @classmethod
+    def report(cls, study_id: str) -> "ItemId":
+        """Return the id of a study's report, `<study_id>#report`."""
+        return cls(study_id, ItemKind.REPORT)
+
+    @classmethod
+    def sentence(cls, study_id: str, position: int) -> "ItemId":
+        """Return the id of a sentence, `<study_id>#report.<position>`."""
+        return cls(study_id, ItemKind.SENTENCE, position=position)
+
+    @classmethod
+    def parse(cls, text: str) -> "ItemId":
+        """Read an id from its stored form, split at the last `#`; an image called `report` reads as a report.
+
+        Raises:
+            ValueError: the text has no `#`.
+        """
+        study_id, hash_sign, item = text.rpartition("#")
+        if not hash_sign:
+            raise ValueError(f"{text!r} is no item id: expected <study_id>#<item>")
+        if item == _REPORT:
+            return cls.report(study_id)
+        position = item.removeprefix(f"{_REPORT}.")
+        if _POSITION.fullmatch(position) and position != item:
+            return cls.sentence(study_id, int(position))
+        return cls.image(study_id, item)
+
+    @property
+    def text(self) -> str:
+        """The stored form, `<study_id>#<item>`."""
+        if self.kind is ItemKind.IMAGE:
+            return f"{self.study_id}#{self.name}"
+        position = "" if self.position is None else f".{self.position}"
+        return f"{self.study_id}#{_REPORT}{position}"
+
+
+_REPORT = "report"
+_POSITION = re.compile(r"0|[1-9][0-9]{0,8}")
+
+
 @redacted
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """One picture of a study, not yet read.
+    """One image of a study, not yet read.
 
-    `location` is where its pixels come from: an absolute file path, or `phantom://SEED/NUMBER` for a
-    picture that is drawn rather than stored. `corpus.images.reader.read_image(location)` gives the pixels.
-    `item_id` is `<study_id>#<image file stem>`: unique in its study, with no folder in it. `instance_uid`:
-    the SOPInstanceUID of a DICOM file, which one image bears; the index has `instance_key`, its keyed hash.
+    `item_id`: `<study_id>#<image file stem>`, unique in its study, without a folder.
+    `location`: absolute file path, or `phantom://SEED/NUMBER` for a phantom, which is drawn when it is read;
+    `corpus.images.reader.read_image(location)` returns the pixels.
+    `view`: projection, None where unknown.
+    `modality`: DICOM's (0008,0060), None where unknown.
+    `instance_uid`: SOPInstanceUID of a DICOM file.
+    `instance_key`: keyed hash of the SOPInstanceUID; the index stores this one only.
     """
 
     item_id: str
@@ -38,15 +120,16 @@ class ImageRef:
 
 
 DESCRIBING = ("findings", "impression", "body", "addendum")
-"""Names of the sections that say what the image shows."""
+"""Names of the sections that describe the image."""
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One part of a report.
+    """One section of a report.
 
-    `name` is lower case: findings, impression, indication, comparison, body, addendum, preliminary, …
+    `name`: lower case: findings, impression, indication, comparison, body, addendum, preliminary, ….
+    `text`: without its heading.
     """
 
     name: str
@@ -56,11 +139,12 @@ class Section:
 @redacted
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report, cut into sections. `item_id` is `<study_id>#report`.
+    """A report, split into sections.
 
-    `language`: ISO 639-1 code of what it is written in (`corpus.language.detection`); None where nobody
-    looked.
-    `findings_read`: False in a language that has no lexicon: it then says nothing of findings.
+    `item_id`: `<study_id>#report`.
+    `sections`: in the order of the text.
+    `language`: ISO 639-1 code (`corpus.language.detection`); None where it was not detected.
+    `findings_read`: False where the language has no lexicon, so that no findings are read from the report.
     """
 
     item_id: str
@@ -70,7 +154,7 @@ class Report:
 
     @property
     def text(self) -> str:
-        """The whole report as a person reads it, a heading before each named section."""
+        """The whole report for display, a heading before each named section."""
         return "\n".join(
             section.text if section.name == "body" else f"{section.name.upper()}: {section.text}"
             for section in self.sections
@@ -82,27 +166,34 @@ class Report:
 
     @property
     def described(self) -> str:
-        """What the report says of the film: findings, impression and addenda, or the unsectioned text.
+        """The text that describes the image: findings, impression and addenda, or the unsectioned body.
 
-        This is what is embedded. Indication, comparison and technique speak of something else.
+        This text is embedded. Indication, comparison and technique describe other things.
         """
-        told = [s.text for s in self.sections if s.name in DESCRIBING]
-        return " ".join(told)
+        return " ".join(section.text for section in self.sections if section.name in DESCRIBING)
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
 class Study:
-    """One examination of one person.
+    """One examination of one subject.
 
-    `findings` is what the film shows (present, absent, uncertain; what is not in it is unmentioned);
-    `diagnosis` is what it turned out to be, and stays apart. `age` in years; `date` is ISO 8601.
-    `attributes` are a table's own columns, kept for filters. `birth_date` (ISO 8601) stays
-    with the source: the index has `birth_key`, a keyed hash of it, to tell apart patients of one patient id.
-    `replaces`: ids that its report had as a study without images, while no image claimed it.
-    `shared_key`: the key of its patient id, where several patients have that id and nothing tells of which of
-    them the study is: it is then a subject of its own.
-    `identifiers`: further ids of its record that a report may repeat (de-identification takes them out).
+    `study_id`: `<source>:<name in the set>`.
+    `subject_id`: the subject's key (`corpus.subjects.subject_key`).
+    `source`: kind of source, `openi`, `dicom`, ….
+    `images`: in the order of the source; empty in text-only sets.
+    `report`: None in image-only sets.
+    `findings`: what the images show (present, absent, uncertain); a finding without an entry is unmentioned.
+    `diagnosis`: the confirmed disease, separate from the findings.
+    `age`: years. `date`: ISO 8601.
+    `accession`, `study_uid`: DICOM's (0008,0050) and (0020,000D).
+    `attributes`: a table's own columns, for filters.
+    `birth_date`: ISO 8601; it stays with the source.
+    `birth_key`: keyed hash of the birth date, by which the index separates patients of one patient id.
+    `shared_key`: key of a patient id that several patients have, where the study cannot be assigned to one of
+    them and is therefore a subject of its own.
+    `identifiers`: further ids of the record that a report may repeat; de-identification removes them.
+    `replaces`: ids that its report had as a study without images, before an image matched it.
     """
 
     study_id: str
@@ -128,12 +219,13 @@ class Study:
 @redacted
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An item that did not become part of a study, and why; or one that did, and not as its file says.
+    """Why an item is no part of a study, or in which respect a used item is doubtful.
 
-    `failed`: it is broken; `skipped`: it is whole but not admitted; `missing`: a table lists it and the
-    folder does not have it; `noted`: it is part of its study, but something of it is in doubt: whose it is,
-    what its header says.
-    `item_id` is the id it has, or would have had.
+    `item_id`: the id that the item has, or would have.
+    `state`: `failed`, it is broken; `skipped`, it is intact but not admitted; `missing`, a table lists it and
+    the folder lacks it; `noted`, it is used, but its subject or a value of its header is in doubt.
+    `reason`: a clause or sentence without patient data.
+    `location`: path of the file, for the local user only.
     """
 
     item_id: str
@@ -154,5 +246,5 @@ class Source(Protocol):
         ...
 
     def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
-        """Yield every study; hand what cannot be one to `on_problem`, and go on."""
+        """Yield every study; report each item that cannot be used to `on_problem` and continue."""
         ...

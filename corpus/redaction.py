@@ -1,7 +1,7 @@
-"""What a record of a patient shows of itself: its shape, never its contents.
+"""Redacted `repr`s: the shape of a patient's record, never its contents.
 
-Whatever is logged, raised or shown in a notebook goes through `repr`: report texts, ids and paths must not
-come out there. `as_json` and the fields themselves are how one reads them.
+Everything that is logged, raised or shown in a notebook goes through `repr`: report texts, ids and paths must
+not appear there. `as_json` and the fields themselves give the contents.
 """
 
 from collections.abc import Sized
@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 Record = TypeVar("Record", bound=type)
 
-_PERSONAL = frozenset({"age", "birth_year"})  # numbers that tell of a patient
+_PERSONAL = frozenset({"age", "birth_year"})  # numbers that describe a patient
 
 
 def redacted(record: Record) -> Record:
-    """Make the `repr` of a data class or named tuple say what it holds, and nothing of it.
+    """Replace the `repr` of a data class or named tuple by one that shows only kinds and sizes.
 
-    Texts, paths and bytes are told by their length, collections by the number of their entries, arrays by
+    Texts, paths and bytes appear as their length, collections as their number of entries, arrays as their
     shape; numbers and members of an `Enum` stand as they are.
     """
     type.__setattr__(record, "__repr__", _repr)
@@ -26,11 +26,11 @@ def redacted(record: Record) -> Record:
 
 def _repr(self: Any) -> str:
     names = [field.name for field in fields(self)] if is_dataclass(self) else self._fields
-    told = ", ".join(f"{name}={_told(name, getattr(self, name, None))}" for name in names)
-    return f"{type(self).__name__}({told})"
+    shown = ", ".join(f"{name}={_shown(name, getattr(self, name, None))}" for name in names)
+    return f"{type(self).__name__}({shown})"
 
 
-def _told(name: str, value: object) -> str:
+def _shown(name: str, value: object) -> str:
     if isinstance(value, Enum):
         return f"{type(value).__name__}.{value.name}"
     if value is None or isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What the surroundings decide: the one place that reads the environment (prefix `SIMILARITY_`)."""
+"""The settings of a process, from the environment (prefix `SIMILARITY_`); no other module reads it."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -38,20 +38,22 @@ class Settings(BaseSettings):
     )
     device: str = Field(default="auto", description="Where encoders run: auto, cpu, cuda, cuda:1, mps.")
     max_image_pixels: int = Field(
-        default=120_000_000, gt=0, description="Pictures with more pixels than this are refused unread."
+        default=120_000_000, gt=0, description="Images with more pixels than this are refused unread."
     )
     refine: str = Field(
         default="sam",
         pattern=r"^(sam(:.+)?|random-walker|none)$",
-        description="What follows the film's edges in masks: sam (a checkpoint that is here, else the random "
+        description="How masks are refined along image edges: sam (a local checkpoint, else the random "
         "walker), sam:NAME, sam:FILE, random-walker or none.",
     )
     sam_cache_mb: int = Field(
-        default=1024, ge=0, description="Most megabytes of SAM's image embeddings (2 MB a film) in the home."
+        default=1024,
+        ge=0,
+        description="Megabytes of SAM's image embeddings (2 MB an image) kept in the home.",
     )
     offline: bool = Field(
         default=False,
-        description="Download nothing: say which file is wanted, from where, and where to put it.",
+        description="Download nothing: state which file is needed, from where, and where to put it.",
     )
     hub: str = Field(
         default="https://huggingface.co",
@@ -81,13 +83,13 @@ class Settings(BaseSettings):
         default=100 << 20, gt=0, description="Largest request that the service reads, in bytes."
     )
     upload_pixels: int = Field(
-        default=60_000_000, gt=0, description="Largest picture that the service decodes for a request."
+        default=60_000_000, gt=0, description="Largest image that the service decodes for a request."
     )
     upload_seconds: float = Field(
         default=30.0, gt=0, description="How long a request may take to arrive at the service."
     )
     parse_seconds: float = Field(
-        default=20.0, gt=0, description="How long the service's decode process may take for one picture."
+        default=20.0, gt=0, description="How long the service's decode process may take for one image."
     )
     requests_per_minute: int = Field(
         default=1_200, gt=0, description="Requests the service answers to one user in a minute."
@@ -100,8 +102,8 @@ class Settings(BaseSettings):
     )
     trusted_proxies: str = Field(
         default="127.0.0.1, ::1",
-        description="Addresses and networks of the reverse proxies whose X-Forwarded-… and Forwarded headers "
-        "the service believes, separated by commas.",
+        description="Addresses and networks, separated by commas, of the reverse proxies that the service "
+        "trusts for X-Forwarded-… and Forwarded headers.",
     )
     root_path: str = Field(
         default="", description="Path below which a reverse proxy serves the page, such as /similarity."
@@ -116,7 +118,7 @@ class Settings(BaseSettings):
     )
     sources_folder: Path | None = Field(
         default=None,
-        description="Folder whose sources may be indexed over HTTP; without it only phantoms may.",
+        description="Folder of the sources that may be indexed over HTTP; without it only phantoms may.",
     )
 
     @property
@@ -127,17 +129,17 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """Return the settings of this process, read once (`settings.cache_clear()` reads them anew).
+    """Return the settings of this process, read once (`settings.cache_clear()` forces a new read).
 
     Raises:
-        UsageError: the surroundings hold a value that a setting cannot have; the value is not repeated.
+        UsageError: an environment variable has an invalid value; the value is not repeated.
     """
     try:
         return Settings()
     except ValidationError as error:
         wrong = {str(one["loc"][0]): one["msg"] for one in error.errors() if one["loc"]}
-        told = (f"SIMILARITY_{name.upper()} ({_meaning(name)}): {why}" for name, why in wrong.items())
-        raise UsageError(f"a setting cannot be used: {'; '.join(told)}") from None
+        reasons = (f"SIMILARITY_{name.upper()} ({_meaning(name)}): {why}" for name, why in wrong.items())
+        raise UsageError(f"a setting cannot be used: {'; '.join(reasons)}") from None
 
 
 def _meaning(name: str) -> str:

@@ -1,7 +1,8 @@
-"""Which subjects train, which tune, which are left out: decided by a hash of the subject, nowhere stored.
+"""Splits by subject: training, validation and held-out test, by a hash of the subject's id.
 
-All pictures and reports of one person fall on the same side, in every run and on every machine; so do films
-made of theirs (`corpus counterfactual`), which a manifest reads with its own name before the person's id.
+All images and reports of one subject fall into one split, in every run and on every machine. So do
+counterfactual radiographs made of them (`corpus counterfactual`): a manifest has them under its own name,
+followed by the subject's original id.
 """
 
 import hashlib
@@ -17,22 +18,22 @@ _TRAIN_SHARE, _VAL_SHARE = 70, 10  # per cent; the rest is test
 
 def split_of(subject_id: str) -> Split:
     """Return the split of a subject: 70 % train, 10 % val, 20 % test, by SHA-256 of its id."""
-    bucket = _bucket(_person(subject_id), 100)
+    bucket = _bucket(_original_subject(subject_id), 100)
     if bucket < _TRAIN_SHARE:
         return "train"
     return "val" if bucket < _TRAIN_SHARE + _VAL_SHARE else "test"
 
 
 def fold_of(subject_id: str, folds: int) -> int:
-    """Return which of `folds` parts (from 0) a subject is in, apart from its split."""
-    return _bucket(f"fold {_person(subject_id)}", folds)
+    """Return the fold, from 0 to `folds` − 1, of a subject; independent of its split."""
+    return _bucket(f"fold {_original_subject(subject_id)}", folds)
 
 
-def _person(subject_id: str) -> str:
-    """The id that a person has in its own source: a manifest's subject may be one of another source's.
+def _original_subject(subject_id: str) -> str:
+    """Return the id of a subject in its original source: a manifest's subject may be one of another source.
 
-    Subjects that are kept apart under one patient id share a side: an error of a header must not spread one
-    patient over two.
+    Separate subjects of one patient id share a split: an error of a header must not spread one patient over
+    two.
     """
     key = key_of(subject_id)
     of_manifest = key.removeprefix("manifest:")

@@ -8,6 +8,8 @@ from scipy.optimize import minimize
 
 Floats = NDArray[np.float64]
 
+BOOTSTRAP_DRAWS = 1000
+
 
 def draw_subjects(subjects: NDArray[Any], draws: int, seed: int) -> Floats:
     """Draw subjects with replacement, as many as there are: the bootstrap of clustered data.
@@ -29,7 +31,7 @@ def draw_subjects(subjects: NDArray[Any], draws: int, seed: int) -> Floats:
     return generator.multinomial(count, np.full(count, 1.0 / count), size=draws).astype(np.float64)
 
 
-def interval95(values: Floats) -> tuple[float, float] | None:
+def interval95(values: Floats) -> list[float] | None:
     """Return the 2.5th and 97.5th percentile of bootstrap draws; None if no draw is finite.
 
     Args:
@@ -38,8 +40,7 @@ def interval95(values: Floats) -> tuple[float, float] | None:
     measured = values[np.isfinite(values)]
     if not len(measured):
         return None
-    low, high = np.percentile(measured, [2.5, 97.5])
-    return float(low), float(high)
+    return [float(bound) for bound in np.percentile(measured, [2.5, 97.5])]
 
 
 def ridge_logistic_regression(
@@ -102,4 +103,5 @@ def unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
         rows: (..., dim) floats.
     """
     length = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return np.asarray(rows / np.where(length > 0, length, 1), dtype=rows.dtype)
+    units: NDArray[Any] = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    return units

@@ -1,4 +1,4 @@
-"""Processes of our own: each runs one function of this program and answers messages over its pipes.
+"""Worker processes: each runs one function of this program and answers messages over its pipes.
 
 They never import the caller's script. `multiprocessing` does, so that a script without a `__main__` guard, a
 notebook or `python -` would run again in every worker, or end it. Nothing is pickled here: a message is a
@@ -23,14 +23,14 @@ Message = tuple[dict[str, Any], bytearray]
 """Header and body."""
 
 START_SECONDS = 600.0
-"""How long a worker may take to import what it needs: half a second, on a machine that thrashes minutes."""
+"""Time limit of a worker's imports: they take half a second, on a thrashing machine minutes."""
 
 NICENESS = 5
-"""How far work in the background gives way. Beside a busy loop on its core a process of niceness 5 still gets
-a quarter of it (weights 335 to 1024); at 19 it gets a seventieth, and never answers on a shared machine."""
+"""Niceness of background work. Beside a busy loop on its core a process of niceness 5 still gets a quarter
+of it (weights 335 to 1024); at 19 it gets a seventieth, and never answers on a shared machine."""
 
-_MOST_HEADER = 1 << 20
-_MOST_BODY = 1 << 31
+_MAX_HEADER = 1 << 20
+_MAX_BODY = 1 << 31
 _LENGTHS = struct.Struct("<IQ")  # bytes of the header and of the body
 
 _BOOT = """
@@ -44,11 +44,11 @@ sys.exit(call(*sys.argv[1:]))
 
 
 def command(entry: str, *arguments: str) -> list[str]:
-    """The command line that calls one function in a Python of its own, which imports as this process does.
+    """Return the command line that calls one function in a new Python, with the import path of this process.
 
     Args:
         entry: `package.module:function`.
-        arguments: what it is called with; its result is the exit code.
+        arguments: of the function; its result is the exit code.
     """
     mode = ["-X", "utf8"] if sys.flags.utf8_mode else []
     # -P: the working directory is on the path only where it is on this process's own.
@@ -56,22 +56,22 @@ def command(entry: str, *arguments: str) -> list[str]:
 
 
 def call(entry: str, *arguments: str) -> Any:
-    """Import and call what `command` named."""
+    """Import and call the function of `command`."""
     return _named(entry)(*arguments)
 
 
-def give_way() -> None:
-    """Let this process go behind those of ordinary priority, as far as `NICENESS` and no further."""
+def lower_priority() -> None:
+    """Raise the niceness of this process to `NICENESS`."""
     with suppress(OSError, AttributeError):  # there is no niceness on Windows
         os.nice(max(0, NICENESS - os.getpriority(os.PRIO_PROCESS, 0)))
 
 
-class TookTooLong(Exception):
-    """A worker did not answer in time, and was ended."""
+class WorkerTimeout(Exception):
+    """A worker did not answer in time, and was killed."""
 
 
-class Line:
-    """A pipe in and a pipe out that carry messages."""
+class Channel:
+    """A pair of pipes, in and out, that carries messages."""
 
     def __init__(self, reading: BinaryIO, writing: BinaryIO) -> None:
         self._reading, self._writing = reading, writing
@@ -91,10 +91,10 @@ class Line:
         """Wait for one message.
 
         Raises:
-            EOFError: the other end is closed, or does not speak so.
+            EOFError: the other end is closed, or sends something else.
         """
         head, body = _LENGTHS.unpack(self._read(_LENGTHS.size))
-        if head > _MOST_HEADER or body > _MOST_BODY:
+        if head > _MAX_HEADER or body > _MAX_BODY:
             raise EOFError
         try:
             header = json.loads(self._read(head))
@@ -111,21 +111,21 @@ class Line:
                 pipe.close()
 
     def _read(self, size: int) -> bytearray:
-        held = bytearray(size)
-        view, done = memoryview(held), 0
+        buffer = bytearray(size)
+        view, done = memoryview(buffer), 0
         while done < size:
             count = self._reading.readinto(view[done:])  # type: ignore[attr-defined]
             if not count:
                 raise EOFError
             done += count
-        return held
+        return buffer
 
 
 class WorkerProcess:
-    """A process that answers messages, each by one. It ends with this process, however that ends."""
+    """A process that answers messages one by one. It ends with this process, however that ends."""
 
     def __init__(self, entry: str, setup: Mapping[str, Any], environment: Mapping[str, str] | None = None):
-        """Start it; what it imports is waited for by the first exchange.
+        """Start the process; the first exchange waits for its imports.
 
         Args:
             entry: `package.module:function`, called with the setup; it returns the function that answers.
@@ -147,62 +147,62 @@ class WorkerProcess:
             raise _not_started(entry, error.strerror or type(error).__name__) from None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._line = Line(self._process.stdout, self._process.stdin)  # type: ignore[arg-type]
+        self._channel = Channel(self._process.stdout, self._process.stdin)  # type: ignore[arg-type]
         self._entry, self._setup, self._ready = entry, setup, False
 
     @property
     def process_id(self) -> int:
-        """Of the process."""
+        """The process's id."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Whether the process runs."""
         return self._process.poll() is None
 
     def exchange(
         self, header: Mapping[str, Any], body: bytes | memoryview = b"", seconds: float | None = None
     ) -> Message:
-        """Send one message and wait for its answer, `seconds` at most once the process is ready.
+        """Send one message and return its answer, within `seconds` once the process is ready.
 
         Raises:
-            EOFError, OSError: the process ended over it.
-            TookTooLong: it took longer, and the process was ended.
+            EOFError, OSError: the process ended during the exchange.
+            WorkerTimeout: it took longer, and the process was killed.
             WorkerNotStarted: the process could not be started.
         """
         if not self._ready:
             self._get_ready()
         with self._within(seconds):
-            self._line.send(header, body)
-            return self._line.receive()
+            self._channel.send(header, body)
+            return self._channel.receive()
 
     def kill(self) -> None:
-        """Kill it; whoever waits for its answer finds the pipe closed."""
+        """Kill the process; a pending exchange finds the pipe closed."""
         self._process.kill()
 
     def end(self) -> int:
-        """Kill it and close the pipes; the exit code, that of the signal where it was one as a negative."""
+        """Kill the process and close the pipes; return its exit code, negative for a signal."""
         self._process.kill()
         code = self._process.wait()
-        self._line.close()
+        self._channel.close()
         return code
 
     def _get_ready(self) -> None:
         try:
             with self._within(START_SECONDS):
-                self._line.send(self._setup)
-                told, _ = self._line.receive()
-        except TookTooLong:
-            told = {"error": f"it was not ready after {START_SECONDS:g} s"}
+                self._channel.send(self._setup)
+                reply, _ = self._channel.receive()
+        except WorkerTimeout:
+            reply = {"error": f"it was not ready after {START_SECONDS:g} s"}
         except (EOFError, OSError):
-            told = {"error": f"it ended with exit code {self._process.wait()}"}
-        if "error" in told:
-            raise _not_started(self._entry, str(told["error"]))
+            reply = {"error": f"it ended with exit code {self._process.wait()}"}
+        if "error" in reply:
+            raise _not_started(self._entry, str(reply["error"]))
         self._ready = True
 
     @contextmanager
     def _within(self, seconds: float | None) -> Iterator[None]:
-        """End the process where what is done in here takes longer."""
+        """Kill the process when the body takes longer."""
         if seconds is None:
             yield
             return
@@ -222,14 +222,14 @@ class WorkerProcess:
             yield
         except (EOFError, OSError):
             if late:
-                raise TookTooLong from None
+                raise WorkerTimeout from None
             raise
         finally:
             with mutex:
                 done = True
             timer.cancel()
         if late:
-            raise TookTooLong
+            raise WorkerTimeout
 
 
 def _not_started(entry: str, reason: str) -> WorkerNotStarted:
@@ -240,42 +240,42 @@ def _not_started(entry: str, reason: str) -> WorkerNotStarted:
 
 
 Answer = Callable[[dict[str, Any], bytearray], tuple[Mapping[str, Any], bytes | memoryview]]
-"""Answers one message by another."""
+"""The function of a worker: header and body of a message to those of the answer."""
 
 
 def serve(entry: str) -> None:
-    """The life of a worker: messages in, answers out, until the process that started it is gone."""
-    line = Line(os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb"))
+    """Run a worker: read messages and write answers until the parent process is gone."""
+    channel = Channel(os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb"))
     _close_standard_pipes()
     try:
-        answering: Answer = _named(entry)(line.receive()[0])
+        answering: Answer = _named(entry)(channel.receive()[0])
     except Exception as error:
-        line.send({"error": f"{type(error).__name__}: {error}"})
+        channel.send({"error": f"{type(error).__name__}: {error}"})
         return
-    line.send({})
+    channel.send({})
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    # A thread reads, so that the end of the pipe ends this process amid a task, too.
-    threading.Thread(target=_listen, args=(line, messages), daemon=True).start()
+    # A thread reads, so that the end of the pipe ends this process during a task, too.
+    threading.Thread(target=_listen, args=(channel, messages), daemon=True).start()
     with suppress(OSError):
         while True:
-            line.send(*answering(*messages.get()))
+            channel.send(*answering(*messages.get()))
     os._exit(0)
 
 
-def _listen(line: Line, messages: "queue.SimpleQueue[Message]") -> None:
+def _listen(channel: Channel, messages: "queue.SimpleQueue[Message]") -> None:
     with suppress(EOFError, OSError, ValueError):
         while True:
-            messages.put(line.receive())
+            messages.put(channel.receive())
     os._exit(0)
 
 
 def _close_standard_pipes() -> None:
-    """Keep what a decoder prints out of the answers: it goes where errors go."""
+    """Redirect what a decoder prints to standard error, out of the answers."""
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     try:
         os.dup2(2, 1)
-    except OSError:  # started without a place for errors
+    except OSError:  # started without standard error
         os.dup2(nothing, 1)
         os.dup2(nothing, 2)
     os.close(nothing)

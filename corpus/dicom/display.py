@@ -1,11 +1,13 @@
-"""DICOM values to what a radiologist sees: one function for each step of the standard, the section cited.
+"""Display transforms of DICOM values: one function for each step of the standard, the section cited.
 
 The order is the standard's (PS3.4 N.2): modality transform, then value-of-interest transform, then the
-presentation's polarity. Every step works value by value, so a film of 16-bit values is rendered through one
-table of at most 65,536 entries rather than pixel by pixel.
+presentation's polarity. Every step works value by value, so an image of 16-bit values is rendered through one
+table of at most 65,536 entries rather than pixel by pixel. Look-up tables of a header: PS3.3 C.11.1.1.1,
+C.11.2.1.1.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import zip_longest
 from typing import Any
@@ -14,26 +16,108 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from corpus.dicom.elements import number_of, numbers_of, photometric_of, text_of
-from corpus.dicom.lookup_tables import MOST_ENTRIES, read_tables
+from corpus.dicom.elements import Undecodable, named, number_of, numbers_of, photometric_of, text_of
+
+MOST_ENTRIES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """A look-up table.
+
+    `first`: the value that maps to the first entry.
+    `entries`: float64, one axis.
+    """
+
+    first: float
+    entries: NDArray[np.float64]
+
+    @property
+    def level(self) -> bool:
+        """Whether it maps everything to one value."""
+        return bool(self.entries.min() == self.entries.max())
+
+    def look_up(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map values; values before or after the table take its first or last entry."""
+        indices = np.clip(np.rint(values - self.first), 0, self.entries.size - 1).astype(np.intp)
+        return self.entries[indices]
+
+
+def read_tables(dataset: Dataset, sequence: str, values: NDArray[np.float64]) -> list[Table]:
+    """Return the tables of a sequence, in its order.
+
+    Args:
+        dataset: the header.
+        sequence: `ModalityLUTSequence` or `VOILUTSequence`.
+        values: the values to be mapped; they decide whether a first mapped value is below zero.
+
+    Raises:
+        Undecodable: a table has no readable descriptor or data.
+    """
+    return [_read(dataset, sequence, item, values) for item in dataset.get(sequence) or ()]
+
+
+def _read(dataset: Dataset, sequence: str, item: Dataset, values: NDArray[np.float64]) -> Table:
+    descriptor = numbers_of(item, "LUTDescriptor")
+    if len(descriptor) != 3 or None in descriptor:
+        raise Undecodable(f"has a {named(sequence)} without a {named('LUTDescriptor')}: export it again")
+    count, first, bits = (int(number or 0) for number in descriptor)
+    # Each is written as US or SS, and often read as the other: counts and bits are never below zero.
+    entries = _entries(dataset, item, (count & 0xFFFF) or MOST_ENTRIES, bits & 0xFFFF)
+    if entries.size == 0:
+        raise Undecodable(f"has a {named(sequence)} without {named('LUTData')}: export it again")
+    return Table(_first(dataset, first, values), entries)
+
+
+def _first(dataset: Dataset, first: int, values: NDArray[np.float64]) -> float:
+    """Return the first mapped value; 0xF800 read as unsigned where values are signed is −2048."""
+    signed = number_of(dataset, "PixelRepresentation") == 1 or values.min() < 0
+    if first > 0x7FFF and (signed or values.max() < first):
+        first -= 0x10000
+    return float(first)
+
+
+def _entries(dataset: Dataset, item: Dataset, count: int, bits: int) -> NDArray[np.float64]:
+    """Return the entries present, `count` at most: bytes, words, or two bytes packed in each word."""
+    if "LUTData" not in item or item["LUTData"].value is None:
+        return np.empty(0)
+    data: Any = item["LUTData"].value
+    if isinstance(data, bytes):
+        little = dataset.original_encoding[1] is not False
+        # Data of one byte an entry can only be bytes, whatever the descriptor says of bits.
+        packed = len(data) in (count, count + count % 2) or (bits <= 8 and len(data) <= count + 1)
+        if item["LUTData"].VR == "OB" and packed:
+            return np.frombuffer(data, np.uint8)[:count].astype(np.float64)
+        words = np.frombuffer(data[: len(data) // 2 * 2], "<u2" if little else ">u2")
+    else:
+        words = np.asarray(list(data) if isinstance(data, Sequence) else [data]).astype(np.int64) & 0xFFFF
+        packed = 2 * words.size == count + count % 2 or (
+            bits <= 8 and words.size < count and 2 * words.size <= count + 1
+        )
+    if packed:  # the low byte comes first (PS3.3 C.11.1.1.1)
+        words = np.stack([words & 0xFF, words >> 8], axis=1).ravel()
+    return words[:count].astype(np.float64)
+
 
 Count = Callable[[], NDArray[Any]]
 Note = Callable[[str], None]
-"""Takes a clause that follows the image's name: what of its header was not followed, and what was done."""
+"""Receives a clause that follows the image's name: what of its header was not followed, and the
+replacement.
+"""
 
-_OUTLYING = 0.005  # share of pixels at either end left out where no window says what matters
-_DARKEST, _BRIGHTEST = 0.01, 0.99  # of the pixels: between them an image has to show some contrast
-_LEAST_CONTRAST = 32 / 256  # of the way from black to white; a 16-bit window on 12-bit values leaves 16
+_OUTLYING = 0.005  # share of pixels ignored at either end where the header has no window
+_DARKEST, _BRIGHTEST = 0.01, 0.99  # quantiles of the pixels between which contrast is required
+_MIN_CONTRAST = 32 / 256  # from black to white; a 16-bit window on 12-bit values leaves 16
 _LEVELS = 256
 
 
 def to_grey(stored: NDArray[Any], dataset: Dataset, note: Note = lambda clause: None) -> NDArray[np.float32]:
-    """Turn stored values into grey in [0, 1] by the header's transforms.
+    """Convert stored values to grey in [0, 1] by the header's transforms.
 
     Args:
         stored: (height, width) numbers, or (height, width, 3) red, green, blue.
         dataset: the header.
-        note: told where a window or table of the header is not followed.
+        note: called where a window or table of the header is not followed.
     """
     if stored.ndim == 3:
         return _luminance(stored, dataset)
@@ -65,12 +149,12 @@ def _render_floats(stored: NDArray[np.float64], dataset: Dataset, note: Note) ->
 def grey_of(
     values: NDArray[np.float64], dataset: Dataset, count: Count, note: Note = lambda clause: None
 ) -> NDArray[np.float32]:
-    """Run the whole chain (PS3.4 N.2) over stored values, whatever their shape.
+    """Apply the whole chain (PS3.4 N.2) to stored values of any shape.
 
     Args:
         values: stored values.
         dataset: the header.
-        count: tells how many pixels have each value, in the shape of `values`.
+        count: returns the number of pixels of each value, in the shape of `values`.
         note: as for `to_grey`.
 
     Returns:
@@ -79,12 +163,12 @@ def grey_of(
     padding = is_padding(values, dataset)
 
     @cache
-    def count_picture() -> NDArray[Any]:
+    def count_image() -> NDArray[Any]:
         every = count()
         seen = np.where(padding, 0, every)
         return seen if seen.any() else every
 
-    grey = apply_voi(apply_modality(values, dataset, note), dataset, count_picture, note)
+    grey = apply_voi(apply_modality(values, dataset, note), dataset, count_image, note)
     if is_inverse(dataset):
         grey = 1.0 - grey
     return np.where(padding, 0.0, np.clip(grey, 0.0, 1.0)).astype(np.float32)
@@ -106,11 +190,11 @@ def apply_modality(
 def apply_voi(
     values: NDArray[np.float64], dataset: Dataset, count: Count, note: Note = lambda clause: None
 ) -> NDArray[np.float64]:
-    """Apply the first VOI LUT or window that shows the image, else the range that occurs (PS3.3 C.11.2).
+    """Apply the first VOI LUT or window that leaves contrast, else the range of the values (PS3.3 C.11.2).
 
-    One that leaves next to no contrast (a window outside the values, one of 16 bits for values of 12, a table
-    of one entry) is passed over, and `note` is told. An image that has no contrast of its own, one value for
-    nearly all its pixels, is left to the first of them.
+    One that leaves almost no contrast (a window outside the values, one of 16 bits for values of 12, a table
+    of one entry) is skipped with a note. An image without contrast of its own, one value for nearly all its
+    pixels, is left to the first of them.
 
     Returns:
         Values that are 0 at the dark end and 1 at the bright end; beyond them where the range clips.
@@ -136,9 +220,9 @@ def apply_voi(
 def _chosen_by_header(
     values: NDArray[np.float64], dataset: Dataset
 ) -> Iterator[tuple[str, NDArray[np.float64] | None]]:
-    """Each VOI LUT, then each window: how a message names it, and its greys; None where it is none."""
+    """Yield each VOI LUT, then each window: its name in messages, and its greys, None where it is invalid."""
     for table in read_tables(dataset, "VOILUTSequence", values):
-        # Descriptors often promise 16 bits for tables of 12: the entries themselves say what white is.
+        # Descriptors often promise 16 bits for tables of 12: white is taken from the entries.
         white = float((1 << max(8, int(table.entries.max()).bit_length())) - 1)
         yield "its VOI table", None if table.level else table.look_up(values) / white
     function = text_of(dataset, "VOILUTFunction").upper() or "LINEAR"
@@ -156,11 +240,11 @@ def _useless(passed: list[str]) -> str:
 
 
 def _shows(grey: NDArray[np.float64], counts: NDArray[Any]) -> bool:
-    """Whether greys leave contrast between the darkest and the brightest hundredth of the pixels."""
+    """Return whether greys leave contrast between the darkest and the brightest hundredth of the pixels."""
     levels = (np.clip(grey, 0.0, 1.0) * (_LEVELS - 1)).astype(np.intp).ravel()
     below = np.cumsum(np.bincount(levels, weights=counts.ravel(), minlength=_LEVELS))
     low, high = np.searchsorted(below, [_DARKEST * below[-1], _BRIGHTEST * below[-1]])
-    return bool(high - low >= _LEAST_CONTRAST * _LEVELS)
+    return bool(high - low >= _MIN_CONTRAST * _LEVELS)
 
 
 def _is_level(grey: NDArray[np.float64], counts: NDArray[Any]) -> bool:
@@ -192,9 +276,9 @@ def apply_window(
 
 
 def is_inverse(dataset: Dataset) -> bool:
-    """Tell whether low values are bright (PS3.3 C.7.6.3.1.2 MONOCHROME1, C.8.11.3 PresentationLUTShape).
+    """Return whether low values are bright (PS3.3 C.7.6.3.1.2 MONOCHROME1, C.8.11.3 PresentationLUTShape).
 
-    The two say the same thing twice: either inverts, both together invert once.
+    The two elements are redundant: either inverts, both together invert once.
     """
     return (
         photometric_of(dataset) == "MONOCHROME1"
@@ -203,7 +287,7 @@ def is_inverse(dataset: Dataset) -> bool:
 
 
 def is_padding(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.bool_]:
-    """Tell which stored values mean "no picture here" (PS3.3 C.7.5.1.1.2, a value or a range)."""
+    """Return which stored values are padding without image (PS3.3 C.7.5.1.1.2, a value or a range)."""
     first = number_of(dataset, "PixelPaddingValue")
     if first is None:
         return np.zeros(values.shape, dtype=bool)
@@ -213,7 +297,7 @@ def is_padding(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.bool
 
 
 def _stretch(values: NDArray[np.float64], dataset: Dataset, count: Count) -> NDArray[np.float64]:
-    """Without a window: 8-bit values as they are, others over the range that all but 1 % of pixels have."""
+    """Return 8-bit values as they are, others over the range of all but 1 % of the pixels."""
     transformed = "ModalityLUTSequence" in dataset or number_of(dataset, "RescaleSlope") not in (None, 1.0)
     if number_of(dataset, "BitsStored") == 8 and not transformed and not dataset.get("PixelRepresentation"):
         return values / 255.0
@@ -221,7 +305,7 @@ def _stretch(values: NDArray[np.float64], dataset: Dataset, count: Count) -> NDA
 
 
 def _by_range(values: NDArray[np.float64], counts: NDArray[Any]) -> NDArray[np.float64]:
-    """The range that all but 1 % of the pixels have, from 0 to 1."""
+    """Return values over the range of all but 1 % of the pixels, from 0 to 1."""
     order = np.argsort(values, axis=None)
     ranked = values.ravel()[order]
     share = np.cumsum(counts.ravel()[order], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Single elements of a DICOM header: their text and numbers, their names, and those that pixels need."""
+"""Single elements of a DICOM header: their text and numbers, their names in messages, and required ones."""
 
 import re
 
@@ -16,11 +16,11 @@ _SAMPLES = {
 
 
 class Undecodable(Exception):
-    """Why a DICOM file has no picture to give, as a clause that follows its name."""
+    """Why a DICOM file has no usable image, as a clause that follows its name."""
 
 
 def named(keyword: str) -> str:
-    """Return an element as messages name it: "Rows (0028,0010)"."""
+    """Return an element in the form of messages: "Rows (0028,0010)"."""
     tag = tag_for_keyword(keyword) or 0
     return f"{keyword} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
@@ -47,7 +47,7 @@ def number_of(dataset: Dataset, keyword: str) -> float | None:
 
 
 def numbers_of(dataset: Dataset, keyword: str) -> tuple[float | None, ...]:
-    """Return an element's values, None for what is no finite number; none where it is absent."""
+    """Return an element's values, None for each that is no finite number; empty where it is absent."""
     texts = text_of(dataset, keyword)
     return tuple(_number(text) for text in texts.split("\\")) if texts else ()
 
@@ -67,13 +67,13 @@ def photometric_of(dataset: Dataset) -> str:
 
 
 def require_elements(dataset: Dataset) -> None:
-    """Check that the header says how to read its pixels (PS3.3 C.7.6.3), and spell it as the standard does.
+    """Check that the header determines how to read its pixels (PS3.3 C.7.6.3), and normalise its spelling.
 
-    `SamplesPerPixel` is filled in where the `PhotometricInterpretation` decides it. Neither the polarity of
-    grey values nor their sign or their bits can be known from anything else.
+    `SamplesPerPixel` is filled in where the `PhotometricInterpretation` determines it. Neither the polarity
+    of grey values nor their sign or their bits can be known from anything else.
 
     Raises:
-        Undecodable: naming each element that is missing, or that holds what cannot be.
+        Undecodable: with each element that is missing or has an impossible value.
     """
     photometric = photometric_of(dataset)
     needed = ["Rows", "Columns", "BitsAllocated"]

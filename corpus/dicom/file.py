@@ -1,11 +1,11 @@
-"""DICOM files: their bytes to elements, their elements to stored values, refused by name where that fails.
+"""DICOM files: parsing, header checks, decoding of the stored values, and rendering.
 
-What the stored values look like on a screen is in `corpus.dicom.display`, how they hang and how large they
-are in `corpus.dicom.spacing`.
+The display transforms are in `corpus.dicom.display`, orientation and pixel size in `corpus.dicom.spacing`.
 """
 
 import io
 import logging
+import struct
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -21,23 +21,21 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGExtended12Bit, RLELossless
 
-from corpus.dicom.codestream import frame_shape
 from corpus.dicom.display import Note, to_grey
-from corpus.dicom.elements import Undecodable as Undecodable  # what this module raises is named here, too
+from corpus.dicom.elements import Undecodable as Undecodable  # re-exported: this module raises it
 from corpus.dicom.elements import named, number_of, require_elements
-from corpus.dicom.spacing import Spacing, hanging_of, spacing_of
+from corpus.dicom.spacing import Spacing, orientation_of, spacing_of
 
 log = logging.getLogger(__name__)
 
-# pydicom logs each failed plugin with a traceback, and values of the header that it finds odd; we say what
-# matters in one line, and header values are not for logs.
+# pydicom logs each failed plugin with a traceback, and odd header values, which must not go to logs.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 ADMITTED = frozenset({"CR", "DX"})
 """Modalities (0008,0060) that are radiographs: computed radiography and digital radiography."""
 
 DISPLAY_VERSION = "2"
-"""Changes when files are shown in other pixels than before: an index then reads its DICOM files again."""
+"""Changes with the pixels of any file; an index then reads its DICOM files again."""
 
 _CHUNK = 1 << 20
 _DEFLATED = b"\x02\0\x10\0UI\x16\0" + DeflatedExplicitVRLittleEndian.encode()  # (0002,0010), 22 bytes
@@ -48,11 +46,12 @@ _FIRST_TYPES = (b"UL", b"OB", b"UI", b"CS", b"SH")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rendered:
-    """A DICOM image as it is shown.
+    """A DICOM image as it is displayed.
 
-    `pixels`: (height, width) float32 in [0, 1] in the standard hanging, white is dense tissue. `spacing`: of
-    these pixels, None where it is unknown. `notes`: what of the header could not be followed and what was
-    done instead, each a clause that follows the file's name.
+    `pixels`: (height, width) float32 in [0, 1] in the standard orientation, white is dense tissue.
+    `spacing`: of these pixels, None where it is unknown.
+    `notes`: parts of the header that were not followed, and the replacement; each a clause that follows the
+    file's name.
     """
 
     pixels: NDArray[np.float32]
@@ -65,7 +64,7 @@ class OtherModality(Exception):
 
 
 def is_dicom(head: bytes) -> bool:
-    """Tell whether a file's first bytes are DICOM's (PS3.10 7.1), also without preamble.
+    """Return whether a file's first bytes are DICOM's (PS3.10 7.1), also without preamble.
 
     Args:
         head: at least the first 132 bytes, or the whole of a shorter file.
@@ -80,37 +79,37 @@ def is_dicom(head: bytes) -> bool:
 
 
 def render(content: bytes, *, max_pixels: int = 120_000_000, admit: frozenset[str] | None = None) -> Rendered:
-    """Turn a DICOM file of one frame into grey as it is shown, in the standard hanging.
+    """Render a single-frame DICOM file as grey in the standard orientation.
 
     Args:
         content: the whole file.
-        max_pixels: the most pixels a picture may have; judged before anything is decoded.
-        admit: modalities to let through; None lets all through. A file that names none passes.
+        max_pixels: maximum number of pixels; checked before anything is decoded.
+        admit: admitted modalities; None admits all. A file without a modality passes.
 
     Returns:
-        Its pixels, colour as luminance, and what is known and to be told of them.
+        Its pixels, colour as luminance, with their spacing and notes.
 
     Raises:
         Undecodable: no pixels, several frames, too many pixels, an unsupported or broken encoding, or an
             element missing without which pixels mean nothing.
         OtherModality: the modality is not in `admit`.
     """
-    # pydicom warns of every oddity of a header; what matters of them is refused below.
+    # pydicom warns of every oddity of a header; those that matter are refused below.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             dataset = parse(content, max_bytes=8 * max_pixels)
             require_modality(dataset, admit)
-            require_one_picture(dataset, max_pixels)
+            require_single_image(dataset, max_pixels)
             notes: list[str] = []
-            hanging, unfollowed = hanging_of(dataset)
+            orientation, unfollowed = orientation_of(dataset)
             if unfollowed is not None:
                 notes.append(unfollowed)
             grey = to_grey(decode(dataset, notes.append), dataset, notes.append)
             spacing = spacing_of(dataset)
             return Rendered(
-                np.ascontiguousarray(hanging.apply(grey)),
-                None if spacing is None else spacing.hung(hanging),
+                np.ascontiguousarray(orientation.apply(grey)),
+                None if spacing is None else spacing.oriented(orientation),
                 tuple(notes),
             )
         except (Undecodable, OtherModality, MemoryError):
@@ -121,7 +120,7 @@ def render(content: bytes, *, max_pixels: int = 120_000_000, admit: frozenset[st
 
 
 def require_modality(dataset: Dataset, admit: frozenset[str] | None) -> None:
-    """Check the modality (0008,0060); a file that names none passes.
+    """Check the modality (0008,0060); a file without one passes.
 
     Raises:
         OtherModality: it is not in `admit`.
@@ -163,11 +162,11 @@ def _require_bounded(content: bytes, max_bytes: int) -> None:
             raise Undecodable(f"inflates to more than the {max_bytes:,} bytes that are read")
 
 
-def require_one_picture(dataset: Dataset, max_pixels: int) -> None:
-    """Check from the header alone that there is one frame of bearable size in a known encoding.
+def require_single_image(dataset: Dataset, max_pixels: int) -> None:
+    """Check from the header that there is one frame of admissible size in a known encoding.
 
     Raises:
-        Undecodable: naming what is not so.
+        Undecodable: with the element that violates this.
     """
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise Undecodable("is a DICOM file without pixels")
@@ -175,7 +174,7 @@ def require_one_picture(dataset: Dataset, max_pixels: int) -> None:
     frames = int(number_of(dataset, "NumberOfFrames") or 1)
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     if frames > 1:
-        raise Undecodable(f"holds {frames} frames, not one picture: export the frame that is meant")
+        raise Undecodable(f"holds {frames} frames, not one image: export the intended frame")
     if rows * columns > max_pixels:
         raise Undecodable(f"has {rows} x {columns} pixels, more than the {max_pixels:,} that are read")
     if rows * columns == 0:
@@ -203,21 +202,24 @@ def require_one_picture(dataset: Dataset, max_pixels: int) -> None:
 
 
 def _require_whole(dataset: Dataset, pixels: int) -> None:
-    """Refuse uncompressed pixels that are fewer than the header says."""
+    """Refuse uncompressed pixels that are fewer than the header states."""
     if "PixelData" not in dataset:
         return
     samples = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else int(dataset.SamplesPerPixel)
     needed = -(-pixels * samples * int(dataset.BitsAllocated) // 8)
-    held = len(dataset.PixelData or b"")
-    if held < needed:
+    present = len(dataset.PixelData or b"")
+    if present < needed:
         raise Undecodable(
-            f"is truncated: {named('PixelData')} holds {held:,} bytes of the {needed:,} that its "
+            f"is truncated: {named('PixelData')} holds {present:,} bytes of the {needed:,} that its "
             f"{named('Rows')} and {named('Columns')} promise: copy it again from where it came"
         )
 
 
 def _require_honest_codestream(dataset: Dataset, syntax: UID, pixels: int) -> None:
-    """Refuse a compressed frame that is larger than the header says, or of 12-bit JPEG (process 4)."""
+    """Refuse a compressed frame that is larger than the header states, or of 12-bit JPEG (process 4).
+
+    A header can promise a small image around a frame of a gigapixel: decoders believe the frame.
+    """
     try:
         shape = frame_shape(get_frame(dataset.PixelData, 0, number_of_frames=1))
     except Exception as error:  # a broken encapsulation (PS3.5 A.4)
@@ -233,7 +235,7 @@ def _require_honest_codestream(dataset: Dataset, syntax: UID, pixels: int) -> No
 
 
 def transfer_syntax(dataset: Dataset) -> UID | None:
-    """Return the encoding the file says it has (0002,0010), or None in a file without meta information."""
+    """Return the transfer syntax (0002,0010), or None in a file without meta information."""
     meta = getattr(dataset, "file_meta", None)
     syntax = None if meta is None else meta.get("TransferSyntaxUID")
     return None if syntax is None else UID(syntax)
@@ -243,11 +245,11 @@ def decode(dataset: Dataset, note: Note = lambda clause: None) -> NDArray[Any]:
     """Return stored values, (height, width), or (height, width, 3) where the one frame is in colour.
 
     Args:
-        dataset: a whole header with its pixels, as `require_one_picture` leaves it.
-        note: told where bits are not taken from where the header puts them.
+        dataset: a whole header with its pixels, as `require_single_image` leaves it.
+        note: called where the bits are not taken from their position in the header.
 
     Raises:
-        Undecodable: the pixels are truncated, broken, or in an encoding no decoder knows.
+        Undecodable: the pixels are truncated, broken, or in an unknown encoding.
     """
     if transfer_syntax(dataset) is None:
         _assume_syntax(dataset)
@@ -268,9 +270,9 @@ def decode(dataset: Dataset, note: Note = lambda clause: None) -> NDArray[Any]:
 
 
 def _stored_values(dataset: Dataset, note: Note) -> NDArray[Any]:
-    """The values of the pixels, whose bits begin below `HighBit` (PS3.5 8.1.1) where that is not as usual.
+    """Return the pixel values, shifted where their bits do not begin at bit 0 by `HighBit` (PS3.5 8.1.1).
 
-    Codestreams hold values, not bits, save run lengths: there `HighBit` means nothing.
+    Codestreams hold values, not bits, except run lengths: for them `HighBit` means nothing.
     """
     syntax = transfer_syntax(dataset)
     high, bits = number_of(dataset, "HighBit"), number_of(dataset, "BitsStored")
@@ -293,7 +295,7 @@ def _stored_values(dataset: Dataset, note: Note) -> NDArray[Any]:
 
 
 def _assume_syntax(dataset: Dataset) -> None:
-    """Give a file without meta information the encoding its elements were read in (PS3.5 10.1)."""
+    """Set the transfer syntax of a file without meta information to that of its elements (PS3.5 10.1)."""
     implicit, little = dataset.original_encoding
     dataset.ensure_file_meta()
     dataset.file_meta.TransferSyntaxUID = (
@@ -303,3 +305,57 @@ def _assume_syntax(dataset: Dataset) -> None:
         if little
         else pydicom.uid.ExplicitVRBigEndian
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FrameShape:
+    """A compressed frame's own size: rows and columns in pixels, and bits of one sample."""
+
+    rows: int
+    columns: int
+    bits: int
+
+
+# Start-of-frame markers: ITU-T T.81 table B.1 (C4, C8 and CC are not frames) and T.87 (F7, JPEG-LS).
+_FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC} | {0xF7})
+
+
+def frame_shape(frame: bytes) -> FrameShape | None:
+    """Return a compressed frame's own shape, by its first markers (JPEG, JPEG-LS, JPEG 2000).
+
+    None for another kind, or a frame that is too short.
+    """
+    try:
+        if frame[:4] == b"\xff\x4f\xff\x51":
+            return _jpeg_2000(frame)
+        if frame[:2] == b"\xff\xd8":
+            return _jpeg(frame)
+    except (struct.error, IndexError):
+        return None
+    return None
+
+
+def _jpeg_2000(frame: bytes) -> FrameShape:
+    """Read the SIZ marker segment (ITU-T T.800 A.5.1)."""
+    right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
+    return FrameShape(bottom - top, right - left, (frame[42] & 0x7F) + 1)
+
+
+def _jpeg(frame: bytes) -> FrameShape | None:
+    """Walk the marker segments to the frame header (ITU-T T.81 B.2.2)."""
+    position = 2
+    while position + 9 <= len(frame):
+        if frame[position] != 0xFF:
+            return None
+        marker = frame[position + 1]
+        if marker == 0xFF:  # fill byte (B.1.1.2)
+            position += 1
+            continue
+        if marker in _FRAME_MARKERS:
+            bits, rows, columns = struct.unpack_from(">BHH", frame, position + 4)
+            return FrameShape(rows, columns, bits)
+        if marker == 0xDA:  # scan data: the frame header must have come before
+            return None
+        (length,) = struct.unpack_from(">H", frame, position + 2)
+        position += 2 + length
+    return None

@@ -1,4 +1,4 @@
-"""What a DICOM header tells of a study: whose, when, of what, from where. The pixels are not read."""
+"""The header of a DICOM file: patient, study, dates, modality and view. The pixels are not read."""
 
 import io
 import re
@@ -13,9 +13,10 @@ from pydicom import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from corpus.demographics import parse_view
 from corpus.dicom.file import Undecodable, is_dicom, parse
-from corpus.dicom.view_codes import ViewCode
 from corpus.files import open_regular, read_bytes
+from corpus.records import View
 from corpus.redaction import redacted
 
 _TAGS = (
@@ -23,7 +24,7 @@ _TAGS = (
     "ViewPosition", "ViewCodeSequence", "StudyDate", "PatientAge", "PatientBirthDate", "PatientSex",
     "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "MediaStorageSOPClassUID",
 )  # fmt: skip
-# Those of them that have one value by the standard (PS3.6), and are texts that a backslash can cut in two.
+# Those with one value by the standard (PS3.6), as texts that a backslash can split in two.
 _SINGLE = (
     "PatientID", "Modality", "BodyPartExamined", "ViewPosition", "StudyDate", "PatientAge",
     "PatientBirthDate", "PatientSex", "IssuerOfPatientID",
@@ -31,8 +32,8 @@ _SINGLE = (
 _MAX_DEFLATED = 1 << 30
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
-# Defined terms of body parts (PS3.16 annex L) that no chest film is called by. The element is often empty or
-# too wide, so only a plain contradiction counts.
+# Defined terms of body parts (PS3.16 annex L) that no chest image has. The element is often empty or too
+# wide, so only a plain contradiction counts.
 _OTHER_PARTS = re.compile(
     r"HAND|FINGER|THUMB|WRIST|FOREARM|ELBOW|HUMERUS|UPPERARM|FOOT|TOE|HEEL|CALCANEUS|ANKLE|LOWERLEG|TIBIA"
     r"|KNEE|PATELLA|FEMUR|THIGH|HIP|PELVIS|SKULL|HEAD|BRAIN|FACE|JAW|MANDIBLE|TEETH|SINUS|ORBIT|BREAST|LSPINE"
@@ -41,15 +42,77 @@ _OTHER_PARTS = re.compile(
 _CHEST = re.compile(r"CHEST|THORAX|LUNG|RIB|HEART|STERN|CLAVICLE")
 
 
+# PS3.16 CID 4010, by SNOMED CT code and by the older SNOMED RT and SNOMED 3 code.
+_VIEWS: dict[str, View | None] = {
+    "272479007": "pa", "R-10214": "pa", "R-40888": "pa",
+    "399348003": "ap", "R-10206": "ap",
+    "399067008": "lateral", "R-102CD": "lateral",
+    "399198007": "lateral", "R-10232": "lateral",
+    "399173006": "lateral", "R-10236": "lateral",
+    "399033003": None, "R-10202": None,  # frontal, PA or AP unknown
+}  # fmt: skip
+_SNOMED = frozenset({"SCT", "SRT", "SNM3", "99SDM", ""})
+
+
+@dataclass(frozen=True, slots=True)
+class ViewCode:
+    """An item of ViewCodeSequence: CodeValue, CodingSchemeDesignator and CodeMeaning, empty where absent."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageView:
+    """The view of an image.
+
+    `view`: None where it is unknown.
+    `conflict`: two elements of its header name different views, as a clause.
+    """
+
+    view: View | None
+    conflict: str | None = None
+
+
+def view_of(position: str, codes: tuple[ViewCode, ...]) -> ImageView:
+    """Return the view by ViewPosition (0018,5101), else by ViewCodeSequence (0054,0220).
+
+    The second decides where the first is absent or in unknown words. Where both name a view and not the same
+    one, ViewPosition is taken: a technologist sees and corrects it. A code with a meaning of another view is
+    ignored (both spellings of PA and AP have been seen under the other's code).
+    """
+    written = parse_view(position)
+    coded: set[View | None] = set()
+    for code in codes:
+        known, spelled = _by_value(code), parse_view(code.meaning)
+        if known is not None and spelled not in (None, "other", known):
+            return ImageView(written, "its ViewCodeSequence has a code and a meaning of different views")
+        coded.add(known or spelled)
+    coded.discard(None)
+    found = coded.pop() if len(coded) == 1 else None
+    if written is None or (written == "other" and found is not None):
+        return ImageView(found)
+    same = found is None or found == written or (found, written) == ("ap", "ap_supine")
+    if same or found == "other":
+        return ImageView(written)
+    return ImageView(written, f"its ViewPosition says {written} and its ViewCodeSequence {found}")
+
+
+def _by_value(code: ViewCode) -> View | None:
+    return _VIEWS.get(code.value) if code.scheme.upper() in _SNOMED else None
+
+
 @redacted
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The elements that a study is made of, as written, empty where absent.
+    """The elements of a study, as written, empty where absent.
 
-    An element that the standard gives one value and the file several is its first value; `repeated` names
-    such elements. `accessions` are all values. `age` is `PatientAge`, or the years between `PatientBirthDate`
-    and `StudyDate` where it is absent. `issuer` is IssuerOfPatientID, else the universal entity id of its
-    qualifiers (PS3.3 10.14). The repr names nobody.
+    `patient_ids`, `accessions`: all values.
+    `issuer`: IssuerOfPatientID, else the universal entity id of its qualifiers (PS3.3 10.14).
+    `age`: `PatientAge`, or the years between `PatientBirthDate` and `StudyDate` where it is absent.
+    `repeated`: elements with one value by the standard and several in the file; the first is used.
+    The repr shows no patient data.
     """
 
     study_uid: str
@@ -69,7 +132,7 @@ class Header:
 
     @property
     def patient_id(self) -> str:
-        """The patient id: the first, where a file has several."""
+        """The patient id, the first of several."""
         return next(iter(self.patient_ids), "")
 
 
@@ -110,12 +173,12 @@ def parse_header(content: bytes) -> Header:
 
 def _checked(dataset: Dataset) -> Header:
     if _text(dataset.file_meta, "MediaStorageSOPClassUID") == _MEDIA_DIRECTORY:
-        raise Undecodable("is the directory of a DICOM medium, not a picture")
+        raise Undecodable("is the directory of a DICOM medium, not an image")
     return _header_of(dataset)
 
 
 def contradicts_chest(header: Header) -> str | None:
-    """Return the body part that the header names, where it is plainly not the chest."""
+    """Return the body part that the header names, where it is certainly not the chest."""
     part = re.sub(r"[^A-Z]", "", header.body_part.upper())
     return part if _OTHER_PARTS.search(part) and not _CHEST.search(part) else None
 
@@ -130,7 +193,7 @@ def _read_tags(file: BinaryIO) -> Dataset:
 def _header_of(dataset: Dataset) -> Header:
     study_date, born = _text(dataset, "StudyDate"), _text(dataset, "PatientBirthDate")
     return Header(
-        study_uid="\\".join(_values(dataset, "StudyInstanceUID")),  # two of them are none
+        study_uid="\\".join(_values(dataset, "StudyInstanceUID")),  # two of them are invalid
         instance_uid="\\".join(_values(dataset, "SOPInstanceUID")),
         patient_ids=_values(dataset, "PatientID"),
         issuer=_issuer(dataset),
@@ -157,12 +220,12 @@ def _issuer(dataset: Dataset) -> str:
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
-    """An element's first value without padding; empty where it is absent or cannot be read."""
+    """Return an element's first value without padding; empty where it is absent or cannot be read."""
     return next(iter(_values(dataset, keyword)), "")
 
 
 def _values(dataset: Dataset, keyword: str) -> tuple[str, ...]:
-    """An element's values (PS3.5 6.4) without padding, those that are empty left out."""
+    """Return an element's values (PS3.5 6.4) without padding and without empty ones."""
     try:
         value = dataset.get(keyword)
         values = value if isinstance(value, MultiValue) else () if value is None else (value,)
@@ -172,7 +235,7 @@ def _values(dataset: Dataset, keyword: str) -> tuple[str, ...]:
 
 
 def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """The items of a sequence; none where it is absent or cannot be read."""
+    """Return the items of a sequence; empty where it is absent or cannot be read."""
     try:
         return list(dataset.get(keyword) or ())
     except Exception:  # as above

@@ -1,12 +1,12 @@
-"""How a DICOM image lies and how large it is: its standard hanging, and the millimetres of its pixels.
+r"""The standard orientation of a DICOM image, and the millimetres of its pixels.
 
-A frontal radiograph hangs as if the patient faced the viewer: rows run towards the patient's left, columns
-towards the feet (`PatientOrientation` L\\F). Whatever it says is brought to that by mirroring and turning, so
-that a side is read off the shown image. A lateral hangs head up; whether it faces left or right stays as it
-was stored, for both are in use and no side is read off it.
+A frontal radiograph is displayed as if the patient faced the viewer: rows run towards the patient's left,
+columns towards the feet (`PatientOrientation` L\\F). Any other orientation is mirrored and turned to this
+one, so that laterality can be read off the displayed image. A lateral is displayed head up; whether it faces
+left or right stays as stored: both are in use, and no laterality is read off it.
 
-`FieldOfViewHorizontalFlip` (0018,7034) and `FieldOfViewRotation` (0018,7032) tell how the stored pixels lie
-on the detector, `ImageLaterality` which part of the body is shown: neither says how to hang the pixels.
+`FieldOfViewHorizontalFlip` (0018,7034) and `FieldOfViewRotation` (0018,7032) describe the stored pixels
+relative to the detector, `ImageLaterality` the part of the body: neither determines the display.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pydicom import Dataset
 
 from corpus.dicom.elements import named, number_of, numbers_of, text_of
-from corpus.orientation import AS_STORED, Hanging
+from corpus.geometry import AS_STORED, Orientation
 
 _AXES = {"L": "side", "R": "side", "A": "depth", "P": "depth", "H": "height", "F": "height"}
 _MOST_LETTERS = 3
@@ -23,10 +23,12 @@ _MAGNIFICATIONS = (1.0, 4.0)  # beyond these a factor is an error of the header
 
 @dataclass(frozen=True, slots=True)
 class Spacing:
-    """Millimetres between the centres of neighbouring pixels, `down` a column and `across` a row.
+    """Millimetres between the centres of neighbouring pixels.
 
-    `at_detector`: measured at the detector (or on the scanned film), not in the patient, who is nearer to
-    the tube and so enlarged. `element`: keyword of the element that it comes from.
+    `down`: along a column; `across`: along a row.
+    `at_detector`: measured at the detector (or on the scanned original), not in the patient, who is nearer
+    to the tube and so enlarged.
+    `element`: keyword of the element that it comes from.
     """
 
     down: float
@@ -39,19 +41,19 @@ class Spacing:
         """Square millimetres of a pixel."""
         return self.down * self.across
 
-    def hung(self, hanging: Hanging) -> "Spacing":
-        """The spacing of the image as it is shown: a turn by 90° swaps the two."""
-        return replace(self, down=self.across, across=self.down) if hanging.transposed else self
+    def oriented(self, orientation: Orientation) -> "Spacing":
+        """Return the spacing of the image as displayed: a turn by 90° swaps the two."""
+        return replace(self, down=self.across, across=self.down) if orientation.transposed else self
 
 
-def hanging_of(dataset: Dataset) -> tuple[Hanging, str | None]:
-    """Return how an image is to be shown by its PatientOrientation (PS3.3 C.7.6.1.1.1).
+def orientation_of(dataset: Dataset) -> tuple[Orientation, str | None]:
+    """Return the orientation that displays an image, by its PatientOrientation (PS3.3 C.7.6.1.1.1).
 
-    The first letter of a value is the principal direction. Without the element, or where neither direction
-    is along the body (a slice across it), the image is shown as it is stored.
+    The first letter of a value is the principal direction. Without the element, or where neither direction is
+    along the body (an axial slice), the image is displayed as stored.
 
     Returns:
-        The hanging, and a note where the element is there and cannot be followed.
+        The orientation, and a note where the element exists and cannot be followed.
     """
     text = text_of(dataset, "PatientOrientation").upper()
     if not text.strip("\\ "):
@@ -67,7 +69,7 @@ def hanging_of(dataset: Dataset) -> tuple[Hanging, str | None]:
         return AS_STORED, None
     transposed = _AXES[row] == "height"
     across, down = (column, row) if transposed else (row, column)
-    return Hanging(transposed, up_down=down == "H", left_right=across == "R"), None
+    return Orientation(transposed, up_down=down == "H", left_right=across == "R"), None
 
 
 _NOT_FOLLOWED = f"is shown as stored: its {named('PatientOrientation')} names no two directions of a body"
@@ -79,7 +81,7 @@ def _is_direction(value: str) -> bool:
 
 
 def spacing_of(dataset: Dataset) -> Spacing | None:
-    """Return the millimetres of a stored image's pixels, or None where the header does not say.
+    """Return the millimetres of a stored image's pixels, or None where the header has none.
 
     `PixelSpacing` comes first. Where it only repeats `ImagerPixelSpacing` and names no calibration, it is of
     the detector (PS3.3 10.7.1.1), as are `ImagerPixelSpacing` and `NominalScannedPixelSpacing`; these are

@@ -1,7 +1,7 @@
-"""Pictures: any file a radiograph comes in, to one plane of grey in [0, 1].
+"""The image reader: any file of a radiograph, to one plane of grey in [0, 1].
 
-A file is judged by its content, never by its extension; it is read once, checked from its header, and decoded
-from memory. What cannot be a radiograph's pixels is refused by name with one sentence.
+The format is determined by content, never by extension. A file is read once, checked by its header, and
+decoded from memory. What cannot be a radiograph is refused with one sentence that names the file.
 """
 
 import hashlib
@@ -22,65 +22,71 @@ from corpus.dicom.file import Rendered
 from corpus.dicom.spacing import Spacing
 from corpus.errors import NotAdmitted, UnreadableImage
 from corpus.files import UnreadableFile, quoted, read_bytes
-from corpus.orientation import AS_STORED, Hanging
+from corpus.geometry import AS_STORED, Orientation
 from corpus.settings import settings
 
 log = logging.getLogger(__name__)
 
 MIN_SIDE = 16
-"""Pictures with a side below this many pixels hold nothing to compare and are refused."""
+"""Images with a side below this many pixels are refused."""
 
-_MAX_BYTES_PER_PIXEL = 8  # four channels of 16 bits: a larger file is not a picture of the pixels allowed
+_MAX_BYTES_PER_PIXEL = 8  # four channels of 16 bits; a larger file has more pixels than are allowed
 
 _PHANTOM = re.compile(r"phantom://(-?\d+)/(\d+)")
 
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
-    (b"GIF8", "a GIF picture"),
-    (b"BM", "a BMP picture"),
-    (b"II*\0", "a TIFF picture"),
-    (b"MM\0*", "a TIFF picture"),
-    (b"RIFF", "a WebP picture"),
-    (b"\0\0\0\x0cjP  ", "a bare JPEG 2000 picture"),
-    (b"\xff\x4f\xff\x51", "a bare JPEG 2000 picture"),
+    (b"GIF8", "a GIF image"),
+    (b"BM", "a BMP image"),
+    (b"II*\0", "a TIFF image"),
+    (b"MM\0*", "a TIFF image"),
+    (b"RIFF", "a WebP image"),
+    (b"\0\0\0\x0cjP  ", "a bare JPEG 2000 image"),
+    (b"\xff\x4f\xff\x51", "a bare JPEG 2000 image"),
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a zip archive"),
     (b"\x1f\x8b", "a gzip archive"),
 )
 
-# EXIF 2.3, tag 0x0112: where row 0 and column 0 of the stored picture lie.
+# EXIF 2.3, tag 0x0112: where row 0 and column 0 of the stored image lie.
 _ORIENTATIONS = {
-    2: Hanging(left_right=True),
-    3: Hanging(up_down=True, left_right=True),
-    4: Hanging(up_down=True),
-    5: Hanging(transposed=True),
-    6: Hanging(transposed=True, left_right=True),
-    7: Hanging(transposed=True, up_down=True, left_right=True),
-    8: Hanging(transposed=True, up_down=True),
+    2: Orientation(left_right=True),
+    3: Orientation(up_down=True, left_right=True),
+    4: Orientation(up_down=True),
+    5: Orientation(transposed=True),
+    6: Orientation(transposed=True, left_right=True),
+    7: Orientation(transposed=True, up_down=True, left_right=True),
+    8: Orientation(transposed=True, up_down=True),
 }
 _ORIENTATION_TAG = 0x0112
 
 
-_Whole = NDArray[np.unsignedinteger[Any]]  # of 8 or 16 bits
+_Integers = NDArray[np.unsignedinteger[Any]]  # of 8 or 16 bits
 
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """Decoded pixels before they become floats: whole numbers, and the number that means white."""
+    """Decoded pixels before they become floats.
 
-    values: _Whole
+    `values`: whole numbers.
+    `white`: the number that stands for white.
+    """
+
+    values: _Integers
     white: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageRead:
-    """An image that was read, with all that the corpus room knows of its pixels.
+    """An image, with all that the corpus layer knows of its pixels.
 
-    `pixels`: (height, width) float32 in [0, 1] as shown, both sides at least `MIN_SIDE`, not all of one
-    value. `content`: their hash (64 hex), equal for equal pixels in any file format. `spacing`: millimetres
-    of a pixel, None where the file does not say (no PNG or JPEG does). `notes`: what of a DICOM header could
-    not be followed and what was done instead, each a sentence that begins with the file's name.
+    `pixels`: (height, width) float32 in [0, 1] as displayed, both sides at least `MIN_SIDE`, not all of one
+    value.
+    `content`: hash of the pixels (64 hex), equal for equal pixels in any file format.
+    `spacing`: millimetres of a pixel; None where the file has none (as every PNG and JPEG).
+    `notes`: parts of a DICOM header that were not followed, and the replacement; each a sentence that begins
+    with the file's name.
     """
 
     pixels: NDArray[np.float32]
@@ -90,17 +96,17 @@ class ImageRead:
 
 
 def read_image(location: str | Path, *, admit: frozenset[str] | None = None) -> NDArray[np.float32]:
-    """Read one picture as grey.
+    """Read one image as grey.
 
-    Grey and colour PNG of 1 to 16 bits, JPEG, and single-frame DICOM, told apart by content. Colour becomes
-    luminance (ITU-R BT.601); transparent parts become black; the EXIF orientation is applied. 8-bit values
-    are divided by 255. 16-bit values are divided by 65535, except where no value passes 4095 or 16383: such
-    files hold 12 or 14 bits of a detector (what DICOM converters write) and are divided by that. DICOM goes
-    through its own look-up tables and is brought to the standard hanging, see `corpus.dicom.file.render`.
+    Reads grey and colour PNG of 1 to 16 bits, JPEG, and single-frame DICOM. Colour becomes luminance (ITU-R
+    BT.601); transparent parts become black; the EXIF orientation is applied. 8-bit values are divided by 255.
+    16-bit values are divided by 65535, except where no value exceeds 4095 or 16383: such files have 12 or 14
+    bits of a detector (what DICOM converters write) and are divided by that. DICOM passes its own look-up
+    tables and is brought to the standard orientation, see `corpus.dicom.file.render`.
 
     Args:
-        location: a file, or `phantom://SEED/NUMBER` for a picture that is drawn.
-        admit: DICOM modalities to let through; None lets all through. Sources check this when they list.
+        location: a file, or `phantom://SEED/NUMBER` for a phantom, which is drawn.
+        admit: admitted DICOM modalities; None admits all. Sources check this when they list.
 
     Returns:
         (height, width) float32 in [0, 1], both sides at least `MIN_SIDE`, not all of one value.
@@ -122,29 +128,29 @@ def load_content(content: bytes, name: str, *, most: int, admit: frozenset[str] 
 
     Args:
         content: the whole file.
-        name: what messages call it, as it stands in a sentence.
-        most: pixels it may have.
+        name: its name in messages.
+        most: maximum number of pixels.
         admit: as in `read_image`.
     """
     return _loaded(_checked(content, name, most, admit), name)
 
 
 def content_hash(location: str | Path) -> str:
-    """Return the hash of a picture's pixels (64 hex), equal for equal pixels in any file format."""
+    """Return the hash of an image's pixels (64 hex), equal for equal pixels in any file format."""
     return _hashed(_read(location, None))
 
 
 def hash_pixels(image: NDArray[np.float32]) -> str:
-    """Return the SHA-256 (64 hex) of a picture's height, width and pixels.
+    """Return the SHA-256 (64 hex) of an image's height, width and pixels.
 
-    Pixels count in steps of 1/65535, or of 1/255 where all of them are such steps; so an 8-bit picture has
+    Pixels count in steps of 1/65535, or of 1/255 where all of them are such steps; so an 8-bit image has
     one hash as PNG, as 16-bit PNG and as DICOM.
 
     Args:
         image: (height, width) float32 in [0, 1].
     """
     steps = np.rint(image * np.float32(65535)).astype(np.uint16)
-    if not (steps[:1] % 257).any() and not (steps % 257).any():  # one row tells nearly always
+    if not (steps[:1] % 257).any() and not (steps % 257).any():  # one row nearly always decides
         return _digest((steps // 257).astype(np.uint8))
     return _digest(steps)
 
@@ -175,7 +181,7 @@ def _checked(content: bytes, name: str, most: int, admit: frozenset[str] | None)
     """Decode a whole file; errors begin with its name as it is given."""
     try:
         read = _decode(content, most, admit)
-        _require_picture(read.values if isinstance(read, _Stored) else read.pixels)
+        _require_contrast(read.values if isinstance(read, _Stored) else read.pixels)
     except (_Refused, dicom.Undecodable) as reason:
         raise UnreadableImage(f"{name} {reason}") from reason
     except dicom.OtherModality as reason:
@@ -186,7 +192,7 @@ def _checked(content: bytes, name: str, most: int, admit: frozenset[str] | None)
 
 
 class _Refused(Exception):
-    """Why a picture is refused, as a clause that follows its name."""
+    """Why an image is refused, as a clause that follows its name."""
 
 
 def _decode(content: bytes, most: int, admit: frozenset[str] | None) -> _Stored | Rendered:
@@ -198,13 +204,13 @@ def _decode(content: bytes, most: int, admit: frozenset[str] | None) -> _Stored 
             f"is {found or _guess(content)}, neither PNG, JPEG nor DICOM: convert it to one of them"
         )
     try:
-        # Warnings of bombs and of odd EXIF are not for the user: size is judged below, by our own limit.
+        # Warnings of bombs and of odd EXIF are not for the user: our own limit is checked below.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=(found,)) as picture:
-                return _decode_picture(picture, found, most)
+            with Image.open(io.BytesIO(content), formats=(found,)) as image:
+                return _decode_pillow(image, found, most)
     except Image.DecompressionBombError as error:
-        most = min(most, 2 * (Image.MAX_IMAGE_PIXELS or most))  # Pillow has a limit of its own
+        most = min(most, 2 * (Image.MAX_IMAGE_PIXELS or most))  # Pillow has its own limit
         raise _Refused(f"has more pixels than the {most:,} that are read") from error
     except (_Refused, MemoryError):
         raise
@@ -222,53 +228,51 @@ def _guess(content: bytes) -> str:
     return "of no known kind"
 
 
-def _decode_picture(picture: Image.Image, kind: str, most: int) -> _Stored:
-    width, height = picture.size
+def _decode_pillow(image: Image.Image, kind: str, most: int) -> _Stored:
+    width, height = image.size
     if width * height > most:
         raise _Refused(f"has {height} x {width} pixels, more than the {most:,} that are read")
     if min(width, height) < MIN_SIDE:
         raise _Refused(f"has {height} x {width} pixels: too small to show anything")
-    # Phones append a second picture to a JPEG (MPO): the first is the picture. An animated PNG has none.
-    frames = getattr(picture, "n_frames", 1)
+    # Phones append a second image to a JPEG (MPO): the first is the image. An animated PNG has none.
+    frames = getattr(image, "n_frames", 1)
     if kind == "PNG" and frames > 1:
-        raise _Refused(f"holds {frames} frames, not one picture")
-    orientation = _orientation(picture)
-    if kind == "JPEG" and picture.mode == "RGB":
-        picture.draft(
-            "L", picture.size
-        )  # the luminance plane alone: half the time, and no rounding through RGB
-    stored = _to_grey(picture)
-    hanging = _ORIENTATIONS.get(orientation, AS_STORED)
-    return _Stored(hanging.apply(stored.values), stored.white)
+        raise _Refused(f"holds {frames} frames, not one image")
+    orientation = _orientation(image)
+    if kind == "JPEG" and image.mode == "RGB":
+        image.draft("L", image.size)  # the luminance plane alone: half the time, and no rounding through RGB
+    stored = _to_grey(image)
+    to_display = _ORIENTATIONS.get(orientation, AS_STORED)
+    return _Stored(to_display.apply(stored.values), stored.white)
 
 
-def _to_grey(picture: Image.Image) -> _Stored:
-    if picture.mode.startswith("I"):  # 16 bits of grey, "I" in older Pillow
-        return _scale_16_bit(np.clip(np.asarray(picture), 0, 65535).astype(np.uint16))
-    if picture.has_transparency_data:
-        coloured = picture.convert("RGBA")
+def _to_grey(image: Image.Image) -> _Stored:
+    if image.mode.startswith("I"):  # 16 bits of grey, "I" in older Pillow
+        return _scale_16_bit(np.clip(np.asarray(image), 0, 65535).astype(np.uint16))
+    if image.has_transparency_data:
+        coloured = image.convert("RGBA")
         black = Image.new("RGBA", coloured.size, (0, 0, 0, 255))
         return _Stored(np.asarray(Image.alpha_composite(black, coloured).convert("L")), 255)
-    if picture.mode == "P":
-        picture = picture.convert("RGB")
-    return _Stored(np.asarray(picture if picture.mode == "L" else picture.convert("L")), 255)
+    if image.mode == "P":
+        image = image.convert("RGB")
+    return _Stored(np.asarray(image if image.mode == "L" else image.convert("L")), 255)
 
 
 def _scale_16_bit(values: NDArray[np.uint16]) -> _Stored:
-    """Tell how many bits of the 16 are in use: 12, 14 or all."""
+    """Return the values with the white of the bits in use: 12, 14 or all 16."""
     brightest = int(values.max())
     return _Stored(values, next(white for white in (4095, 16383, 65535) if brightest <= white))
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     try:
-        return int(picture.getexif().get(_ORIENTATION_TAG, 1))
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception as error:  # broken EXIF says nothing about the pixels
         log.debug("EXIF data cannot be read and are ignored: %s", error)
         return 1
 
 
-def _require_picture(pixels: _Whole | NDArray[np.float32]) -> None:
+def _require_contrast(pixels: _Integers | NDArray[np.float32]) -> None:
     height, width = pixels.shape
     if min(height, width) < MIN_SIDE:
         raise _Refused(f"has {height} x {width} pixels: too small to show anything")
@@ -286,11 +290,11 @@ def _as_grey(read: _Stored | Rendered) -> NDArray[np.float32]:
 
 def _hashed(read: _Stored | Rendered) -> str:
     if isinstance(read, _Stored) and read.white == 255:
-        return _digest(read.values)  # the same as by way of floats, in a tenth of the time
+        return _digest(read.values)  # equal to the hash of the floats, in a tenth of the time
     return hash_pixels(_as_grey(read))
 
 
-def _digest(values: _Whole) -> str:
+def _digest(values: _Integers) -> str:
     height, width = values.shape
     digest = hashlib.sha256(f"grey{8 * values.itemsize} {height}x{width}\n".encode())
     digest.update(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False)).data)

@@ -1,9 +1,9 @@
-"""What "cannot be assessed" and "incompletely evaluated" are said of, and whether the finding is there.
+"""Assessability: the scope of "cannot be assessed" and "incompletely evaluated", and what it implies.
 
 "Pneumothorax cannot be assessed" leaves the finding open. "Small effusion, right base not evaluated" is of
-the base: a stop is put before what was judged. "Right opacity is incompletely evaluated" is of an opacity
-that is there: the words then claim nothing. Nor does the sign of a question that takes the finding for
-granted: "Is the effusion larger?". Time grows with the number of phrases.
+the base: a termination is put before the unassessed part. "Right opacity is incompletely evaluated" is of a
+present opacity: the trigger then asserts nothing. Nor does the sign of a question that presupposes the
+finding: "Is the effusion larger?". Time is linear in the number of phrases.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from corpus.language.mentions import Mention
 from corpus.language.phrases import Match, words
 from corpus.language.statements import Meaning
-from corpus.language.triggers import Claim, Cue, Joint, Side
+from corpus.language.triggers import Assertion, Direction, Syntax, Trigger
 
 Found = list[Match[Meaning]]
 
@@ -21,78 +21,82 @@ PREPOSITIONS = frozenset(
         "involving throughout across around after following during for by per via adjacent"
     )
 )
-"""Before a noun phrase: it says where, and is no new subject."""
+"""Before a noun phrase: it is a location, and no new subject."""
 
-_MAKING = frozenset(words("make makes made making render renders rendered rendering"))
-"""Verbs whose object is judged: "atelectasis makes heart size difficult to assess"."""
+_CAUSING = frozenset(words("make makes made making render renders rendered rendering"))
+"""Verbs with an unassessed object: "atelectasis makes heart size difficult to assess"."""
 
-_ASKING = frozenset(words("is are was were has have had does did what why which how when where"))
+_QUESTION_WORDS = frozenset(words("is are was were has have had does did what why which how when where"))
 _DEFINITE = frozenset(words("the this these his her"))
 
-_MODIFIERS = (Joint.ARTICLE, Joint.DEGREE)
+_MODIFIERS = (Syntax.ARTICLE, Syntax.DEGREE)
 
 
 def stop_before(match: Match[Meaning]) -> Match[Meaning]:
-    """A stop of no words before a phrase."""
-    return Match(match.start, match.start, Joint.BREAK)
+    """Return a termination of no words before a phrase."""
+    return Match(match.start, match.start, Syntax.TERMINATION)
 
 
-def is_judgment(meaning: Meaning) -> bool:
-    """Whether a phrase says of what stands before it that it was not judged."""
-    return type(meaning) is Cue and meaning.claim is Claim.QUESTION and meaning.side is Side.BACKWARD
+def is_assessability(meaning: Meaning) -> bool:
+    """Return whether a phrase states that what stands before it was not assessed."""
+    return (
+        type(meaning) is Trigger
+        and meaning.assertion is Assertion.QUESTION
+        and meaning.direction is Direction.BACKWARD
+    )
 
 
-def part_judgments(tokens: Sequence[str], found: Found) -> Found:
-    """Return the phrases with a stop before what else was not judged, and without idle judgments."""
+def split_assessability(tokens: Sequence[str], found: Found) -> Found:
+    """Return the phrases with a termination before other unassessed parts, and without void triggers."""
     parted: Found = []
-    opening = 0  # of the words behind the judgment before
+    opening = 0  # of the words behind the previous such trigger
     for number, match in enumerate(found):
-        if isinstance(match.meaning, Cue) and is_judgment(match.meaning):
-            _part_subject(tokens, parted, opening, match)
+        if isinstance(match.meaning, Trigger) and is_assessability(match.meaning):
+            _split_subject(tokens, parted, opening, match)
             if match.meaning.partly and not _leaves_open(parted[opening:], found[number + 1 : number + 3]):
-                match = match._replace(meaning=Joint.VERB)
+                match = match._replace(meaning=Syntax.VERB)
             opening = len(parted) + 1
         parted.append(match)
     return parted
 
 
-def _part_subject(tokens: Sequence[str], parted: Found, opening: int, judgment: Match[Meaning]) -> None:
-    """Put a stop between the last finding and other words that the judgment is of."""
+def _split_subject(tokens: Sequence[str], parted: Found, opening: int, assessability: Match[Meaning]) -> None:
+    """Put a termination between the last finding and other words that were not assessed."""
     comma = joined = False
     for number in range(len(parted) - 1, opening - 1, -1):
         match = parted[number]
-        if isinstance(match.meaning, Mention) or match.meaning is Joint.BREAK:
+        if isinstance(match.meaning, Mention) or match.meaning is Syntax.TERMINATION:
             end = match.end
-            made = next((n for n in range(end, judgment.start) if tokens[n] in _MAKING), None)
+            made = next((n for n in range(end, assessability.start) if tokens[n] in _CAUSING), None)
             if made is not None:
-                parted.insert(number + 1, Match(made, made, Joint.BREAK))
+                parted.insert(number + 1, Match(made, made, Syntax.TERMINATION))
             return
-        if match.meaning is Joint.COMMA and not comma:
+        if match.meaning is Syntax.COMMA and not comma:
             comma = True
-            verbs = sum(m.end - m.start for m in parted[number + 1 :] if m.meaning is Joint.VERB)
-            if judgment.start - match.end > verbs:
-                parted[number] = match._replace(meaning=Joint.BREAK)
+            verbs = sum(m.end - m.start for m in parted[number + 1 :] if m.meaning is Syntax.VERB)
+            if assessability.start - match.end > verbs:
+                parted[number] = match._replace(meaning=Syntax.TERMINATION)
                 return
-        elif match.meaning is Joint.AND:
+        elif match.meaning is Syntax.AND:
             joined = True
-        elif match.meaning is Joint.VERB and joined:
+        elif match.meaning is Syntax.VERB and joined:
             # "An opacity is seen and cannot be evaluated": it is there.
-            parted.append(stop_before(judgment))
+            parted.append(stop_before(assessability))
             return
 
 
 def _leaves_open(parted: Found, following: Found) -> bool:
-    """Whether a judgment in part leaves open whether there is a finding.
+    """Return whether a partial assessability trigger leaves open whether the finding is present.
 
-    It does of a finding that is only named ("pneumothorax is not well assessed"), not of one that has a side,
-    a size or an article, that "there is", or of which more is said.
+    It does for a finding without attributes ("pneumothorax is not well assessed"), not for one with a side, a
+    size or an article, behind "there is", or with a further statement.
     """
     meanings = [match.meaning for match in following]
-    if meanings[:1] == [Joint.BREAK] and meanings[1:] and meanings[1] in (Joint.VERB, Joint.DEGREE):
+    if meanings[:1] == [Syntax.TERMINATION] and meanings[1:] and meanings[1] in (Syntax.VERB, Syntax.DEGREE):
         return False
     named = None
     for match in reversed(parted):
-        if match.meaning is Joint.COMMA or match.meaning is Joint.BREAK:
+        if match.meaning is Syntax.COMMA or match.meaning is Syntax.TERMINATION:
             return named is not None and match.end - match.start == 1
         if isinstance(match.meaning, Mention):
             named = match
@@ -102,22 +106,22 @@ def _leaves_open(parted: Found, following: Found) -> bool:
 
 
 def settle_question(tokens: Sequence[str], found: Found) -> Found:
-    """Let the last sign of a question claim nothing where it asks of a finding that is known.
+    """Return the phrases without the question mark where the question presupposes the finding.
 
-    "What is the cause of the effusion?" takes it for granted; "Is the opacity an effusion?" does not.
+    "What is the cause of the effusion?" presupposes it; "Is the opacity an effusion?" does not.
     """
-    if tokens[0] not in _ASKING:
+    if tokens[0] not in _QUESTION_WORDS:
         return found
     for number in range(len(found) - 2, -1, -1):
         meaning = found[number].meaning
         if isinstance(meaning, Mention):
             return found[:-1] if _is_definite(tokens, found[:number]) else found
-        if isinstance(meaning, Cue) and meaning.side is not Side.FORWARD:
+        if isinstance(meaning, Trigger) and meaning.direction is not Direction.FORWARD:
             break
     return found
 
 
 def _is_definite(tokens: Sequence[str], before: Found) -> bool:
     """Whether the noun phrase that these phrases lead to has a definite article."""
-    opening = next((match for match in reversed(before) if match.meaning is not Joint.DEGREE), None)
+    opening = next((match for match in reversed(before) if match.meaning is not Syntax.DEGREE), None)
     return opening is not None and tokens[opening.start] in _DEFINITE

@@ -1,9 +1,9 @@
-"""What a report says, as concepts: a finding, its status, and the place and degree that it has there.
+"""Concepts of a report: a finding, its status, laterality, zone and severity.
 
-"Small right effusion and large left pneumothorax" are two concepts, each with its own side and degree. The
-findings and their statuses are the labeler's (`corpus.language.assertion`), the words that go to each of them
-are dealt out by `corpus.language.modifier_scope`; here they become concepts, told once, and the impression
-has the last word.
+"Small right effusion and large left pneumothorax" are two concepts, each with its own attributes. The
+findings and their statuses are the labeler's (`corpus.language.assertion`); `corpus.language.modifier_scope`
+assigns the modifiers. Here they become concepts without repetition, in which the impression overrides the
+findings.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,33 +12,36 @@ from dataclasses import dataclass
 from corpus.findings import SUPPORT_DEVICES, Status
 from corpus.language.assertion import LocatedStatement, locate
 from corpus.language.detection import Reader, lexicon_of
-from corpus.language.labeler import film_sentences
+from corpus.language.labeler import descriptive_sentences
 from corpus.language.lexicon import ENGLISH, Lexicon
-from corpus.language.modifier_scope import Links, place_words
-from corpus.language.modifiers import TABLE, WITHIN, Degree, Modifier, Side, Zone
+from corpus.language.modifier_scope import Links, locate_modifiers
+from corpus.language.modifiers import MODIFIER_PHRASES, PARENT_ZONE, Laterality, Modifier, Severity, Zone
 from corpus.language.sections import parse_report
 from corpus.records import Report
 
 MIDLINE = frozenset({"cardiomegaly", "enlarged_cardiomediastinum", "hernia", "no_finding"})
-"""Findings that have no side and no zone."""
+"""Findings without laterality and zone."""
 
 UNGRADED = frozenset({SUPPORT_DEVICES, "fracture", "no_finding"})
-"""Findings that have no degree: a minimally displaced fracture is not a small one."""
+"""Findings without severity: a minimally displaced fracture is not a small one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """One finding as a text speaks of it.
+    """One finding as a text describes it.
 
-    `finding`: a name of the vocabulary. `status`: present, absent or uncertain. `side` (the patient's),
-    `zone` and `degree` are None where the text does not tell them.
+    `finding`: a name of the vocabulary.
+    `status`: present, absent or uncertain.
+    `side`: the patient's laterality, None where it is not stated.
+    `zone`: of the lung, None where it is not stated.
+    `degree`: severity, None where it is not stated.
     """
 
     finding: str
     status: Status
-    side: Side | None = None
+    side: Laterality | None = None
     zone: Zone | None = None
-    degree: Degree | None = None
+    degree: Severity | None = None
 
 
 def concepts(text: str) -> tuple[Concept, ...]:
@@ -47,12 +50,12 @@ def concepts(text: str) -> tuple[Concept, ...]:
 
 
 def report_concepts(report: Report) -> tuple[Concept, ...]:
-    """Return the concepts of what a report says of the film, finding by finding, none of them twice.
+    """Return the concepts of the text that describes the image, finding by finding, without repetition.
 
-    Where findings and impression differ on a finding in one place, the impression's word counts, and over
-    both an addendum's. A concept that tells no more than another is left out: "effusion" beside "small right
-    effusion", and "no right effusion" beside "no effusion". Time grows with the length of the text. Places
-    and degrees are read in English only; a report in a language that has no lexicon has no concepts.
+    Where findings and impression differ on a finding in one location, the impression decides, and an addendum
+    over both. A concept that is less specific than another is left out: "effusion" beside "small right
+    effusion", and "no right effusion" beside "no effusion". Time is linear in the length of the text.
+    Modifiers are read in English only; a report in a language without a lexicon has no concepts.
     """
     lexicon = lexicon_of(report.language)
     if lexicon is None:
@@ -62,90 +65,99 @@ def report_concepts(report: Report) -> tuple[Concept, ...]:
     concluded: list[Concept] = []
     addenda: list[list[Concept]] = []
     for section in report.sections:
-        told = concluded if section.name == "impression" else described
+        current = concluded if section.name == "impression" else described
         if section.name == "addendum":
-            addenda.append(told := [])
-        for sentence in film_sentences(section, lexicon):
-            told.extend(sentence_concepts(sentence, reader.of(sentence)))
-    kept: list[Concept] = []
-    for told in (described, concluded, *addenda):
-        final = _by_finding(told)
-        kept = [c for c in kept if not any(_overrules(said, c) for said in final.get(c.finding, ()))]
-        kept += dict.fromkeys(told)
-    distinct = _by_finding(kept)
+            addenda.append(current := [])
+        for sentence in descriptive_sentences(section, lexicon):
+            current.extend(sentence_concepts(sentence, reader.of(sentence)))
+    resolved: list[Concept] = []
+    for current in (described, concluded, *addenda):
+        final = _by_finding(current)
+        resolved = [
+            c
+            for c in resolved
+            if not any(_overrules(conclusion, c) for conclusion in final.get(c.finding, ()))
+        ]
+        resolved += dict.fromkeys(current)
+    distinct = _by_finding(resolved)
     return tuple(
-        c for same in distinct.values() for c in same if not any(_tells_more(other, c) for other in same)
+        c
+        for same in distinct.values()
+        for c in same
+        if not any(_is_more_specific(other, c) for other in same)
     )
 
 
-def _by_finding(told: Iterable[Concept]) -> dict[str, list[Concept]]:
-    """The different concepts of each finding: there are only so many, however long a text is."""
+def _by_finding(found: Iterable[Concept]) -> dict[str, list[Concept]]:
+    """Return the different concepts of each finding: few, however long the text is."""
     of: dict[str, list[Concept]] = {}
-    for concept in dict.fromkeys(told):
+    for concept in dict.fromkeys(found):
         of.setdefault(concept.finding, []).append(concept)
     return of
 
 
 def sentence_concepts(sentence: str, lexicon: Lexicon = ENGLISH) -> Iterator[Concept]:
-    """Yield the concepts of one sentence, statement by statement; what two statements say comes twice."""
+    """Yield the concepts of one sentence, statement by statement; a repeated one comes twice."""
     tokens = lexicon.tokens(sentence)
     statements = locate(tokens, lexicon)
     if not any(statement.findings for statement in statements):
         return
-    if (
-        lexicon.language != "en"
-    ):  # no place rather than a wrong one: `corpus.language.modifiers` holds English words
+    if lexicon.language != "en":  # `corpus.language.modifiers` has English words only
         for statement in statements:
             yield from _unite(Concept(claim.finding, claim.status) for claim in statement.findings)
         return
-    links = Links(TABLE.find(tokens))
-    for statement in _joined(statements, tokens):
+    links = Links(MODIFIER_PHRASES.find(tokens))
+    for statement in _merge_statements(statements, tokens):
         yield from _read_statement(statement, links)
 
 
-def _joined(statements: Iterable[LocatedStatement], tokens: Sequence[str]) -> Iterator[LocatedStatement]:
-    """Give the words of a statement that names nothing to the one before it, or to the one it introduces."""
-    held: LocatedStatement | None = None
+def _merge_statements(
+    statements: Iterable[LocatedStatement], tokens: Sequence[str]
+) -> Iterator[LocatedStatement]:
+    """Merge a statement that names nothing with the one before it, or with the one it introduces."""
+    pending: LocatedStatement | None = None
     for statement in statements:
-        if held is None:
-            held = statement
-        elif not statement.names_something and held.findings:  # "effusion, but it is small"
-            held = held._replace(end=statement.end)
-        elif not held.names_something and tokens[statement.start] == "there":  # "in the left base there is"
-            held = statement._replace(start=held.start)
+        if pending is None:
+            pending = statement
+        elif not statement.names_something and pending.findings:  # "effusion, but it is small"
+            pending = pending._replace(end=statement.end)
+        elif (
+            not pending.names_something and tokens[statement.start] == "there"
+        ):  # "in the left base there is"
+            pending = statement._replace(start=pending.start)
         else:
-            yield held
-            held = statement
-    if held is not None:
-        yield held
+            yield pending
+            pending = statement
+    if pending is not None:
+        yield pending
 
 
 def _read_statement(statement: LocatedStatement, links: Links) -> Iterator[Concept]:
     yield from _unite(
         Concept(claim.finding, claim.status, *_fit(claim.finding, modifier))
-        for claim, modifier in place_words(statement, links)
+        for claim, modifier in locate_modifiers(statement, links)
     )
 
 
-def _fit(finding: str, said: Modifier) -> Modifier:
-    """Leave out what a finding does not have."""
+def _fit(finding: str, modifier: Modifier) -> Modifier:
+    """Drop the attributes that a finding cannot have."""
     if finding in MIDLINE:
-        return Modifier(degree=said.degree)
-    return said._replace(degree=None) if finding in UNGRADED else said
+        return Modifier(degree=modifier.degree)
+    return modifier._replace(degree=None) if finding in UNGRADED else modifier
 
 
 def _unite(found: Iterable[Concept]) -> Iterator[Concept]:
-    """Make one of two phrases of a statement for one finding: "the right angle is blunted by an effusion"."""
+    """Merge two phrases of a statement for one finding: "the right angle is blunted by an effusion"."""
     united: dict[str, list[Concept]] = {}
     for concept in dict.fromkeys(found):
         same = united.setdefault(concept.finding, [])
-        place = next((n for n, other in enumerate(same) if _same_thing(other, concept)), None)
-        if place is None:
+        index = next((n for n, other in enumerate(same) if _is_compatible(other, concept)), None)
+        if index is None:
             same.append(concept)
             continue
-        other = same[place]
+        other = same[index]
         sure = Status.PRESENT in (other.status, concept.status)
-        same[place] = Concept(
+        same[index] = Concept(
             concept.finding,
             Status.PRESENT if sure else concept.status,
             other.side or concept.side,
@@ -156,7 +168,7 @@ def _unite(found: Iterable[Concept]) -> Iterator[Concept]:
         yield from same
 
 
-def _same_thing(one: Concept, other: Concept) -> bool:
+def _is_compatible(one: Concept, other: Concept) -> bool:
     return (
         one.finding == other.finding
         and (one.status is Status.ABSENT) == (other.status is Status.ABSENT)
@@ -167,21 +179,21 @@ def _same_thing(one: Concept, other: Concept) -> bool:
     )
 
 
-def _overrules(said: Concept, concept: Concept) -> bool:
-    """Whether a conclusion gives the finding another status in the same place."""
+def _overrules(conclusion: Concept, concept: Concept) -> bool:
+    """Return whether a conclusion gives the finding another status at the same location."""
     return (
-        said.finding == concept.finding
-        and said.status is not concept.status
+        conclusion.finding == concept.finding
+        and conclusion.status is not concept.status
         and (
-            said.side == concept.side
-            or None in (said.side, concept.side)
-            or "bilateral" in (said.side, concept.side)
+            conclusion.side == concept.side
+            or None in (conclusion.side, concept.side)
+            or "bilateral" in (conclusion.side, concept.side)
         )
     )
 
 
-def _tells_more(other: Concept, concept: Concept) -> bool:
-    """Whether another concept says all that this one does, and more."""
+def _is_more_specific(other: Concept, concept: Concept) -> bool:
+    """Return whether another concept implies this one."""
     if other == concept or (other.finding, other.status) != (concept.finding, concept.status):
         return False
     wide, narrow = (other, concept) if concept.status is Status.ABSENT else (concept, other)
@@ -193,7 +205,7 @@ def _covers(wide: Concept, narrow: Concept) -> bool:
         wide.side in (None, narrow.side)
         and (
             wide.zone in (None, narrow.zone)
-            or (narrow.zone is not None and WITHIN.get(narrow.zone) == wide.zone)
+            or (narrow.zone is not None and PARENT_ZONE.get(narrow.zone) == wide.zone)
         )
         and wide.degree in (None, narrow.degree)
     )

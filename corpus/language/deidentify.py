@@ -1,11 +1,11 @@
-"""Taking out of a report what tells who somebody is: names, dates, numbers, addresses; measurements stay.
+"""De-identification of reports: removes names, dates, numbers and addresses; measurements stay.
 
-By rule, not by a model: what is taken out can be explained, and listed for review (`similarity corpus
-deidentify`). The rules follow the identifiers that 45 CFR 164.514(b)(2) ("Safe Harbor") names, as far as
-radiology reports hold them. A rule wants a sign beside the words themselves: a title, a label, a degree, a
-month. A name that stands alone in the middle of a sentence is not found: the review is for those.
+By rule, not by a model: what is removed can be explained, and listed for review (`similarity corpus
+deidentify`). The rules follow the identifiers of 45 CFR 164.514(b)(2) ("Safe Harbor"), as far as radiology
+reports have them. A rule needs evidence beside the words themselves: a title, a label, a degree, a month. A
+name that stands alone in the middle of a sentence is not found: the review is for those.
 
-What is taken out becomes `XXXX`, as in Open-i, which everything that reads reports passes over.
+What is removed becomes `XXXX`, as in Open-i, which all readers of reports ignore.
 """
 
 import re
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from corpus.language.person_names import find_names
-from corpus.records import Section, Study
+from corpus.records import ItemId, Section, Study
 from corpus.redaction import redacted
 from corpus.subjects import patient_id_of
 
@@ -89,12 +89,12 @@ _RULES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ),
 )
 _LEADING = re.compile(r"(?i)(?:in|since|from|of|dated|until|on|early|late|at)\s+")
-_SHORTEST_KNOWN = 4
+_MIN_KNOWN_LENGTH = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What is taken out of a text: `text[start:end]`, and why."""
+    """A part of a text to remove: `text[start:end]`, and its kind."""
 
     start: int
     end: int
@@ -103,8 +103,8 @@ class Span:
 
 @redacted
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """One thing that was taken out of a report, with what stands around it: for review, never for a log."""
+class RemovedIdentifier:
+    """One removed identifier with the text around it: for review, never for a log."""
 
     report_id: str
     kind: Kind
@@ -113,7 +113,7 @@ class Taken:
     after: str
 
     def as_json(self) -> dict[str, str]:
-        """The form of `docs/contracts/corpus-deidentify.schema.json`."""
+        """Return the form of `docs/contracts/corpus-deidentify.schema.json`."""
         return {
             "report_id": self.report_id,
             "kind": self.kind,
@@ -124,15 +124,16 @@ class Taken:
 
 
 def find_identifiers(text: str, known: Collection[str] = ()) -> list[Span]:
-    """Find what tells who somebody is, in order, no two overlapping.
+    """Return the identifiers of a patient or of staff in a text, in order, without overlaps.
 
     Args:
         text: of a report, of any length.
-        known: what is known to name this person: their number, the accession. Found wherever it stands.
+        known: known identifiers of this patient, such as the number and the accession; found wherever they
+            stand.
     """
     spans: list[Span] = []
     for value in known:
-        if len(value) >= _SHORTEST_KNOWN:
+        if len(value) >= _MIN_KNOWN_LENGTH:
             spans += (
                 Span(match.start(), match.end(), "identifier")
                 for match in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text)
@@ -140,11 +141,11 @@ def find_identifiers(text: str, known: Collection[str] = ()) -> list[Span]:
     spans += (Span(start, end, "name") for start, end in find_names(text))
     for kind, pattern in _RULES:
         spans += (Span(_start(match, kind), match.end(), kind) for match in pattern.finditer(text))
-    return _apart(spans)
+    return _merge_overlaps(spans)
 
 
 def deidentify(text: str, known: Collection[str] = ()) -> str:
-    """The text with `XXXX` in place of what tells who somebody is; see `find_identifiers`."""
+    """Return the text with `XXXX` in place of its identifiers; see `find_identifiers`."""
     parts, done = [], 0
     for span in find_identifiers(text, known):
         parts += [text[done : span.start], BLANK]
@@ -152,8 +153,8 @@ def deidentify(text: str, known: Collection[str] = ()) -> str:
     return "".join([*parts, text[done:]])
 
 
-def deidentified(study: Study) -> Study:
-    """The study with its report deidentified; what its own record says of it counts as known."""
+def deidentify_study(study: Study) -> Study:
+    """Return the study with its report de-identified; the ids of its own record count as known."""
     report = study.report
     if report is None:
         return study
@@ -162,13 +163,18 @@ def deidentified(study: Study) -> Study:
     return study if sections == report.sections else replace(study, report=replace(report, sections=sections))
 
 
-def taken(study: Study, around: int = 40) -> Iterator[Taken]:
-    """Everything that `deidentified` takes out of a study's report, with so many signs around it."""
+def removed_identifiers(study: Study, around: int = 40) -> Iterator[RemovedIdentifier]:
+    """Yield everything that `deidentify_study` removes from a study's report.
+
+    Args:
+        study: the study.
+        around: characters of context on either side.
+    """
     report = study.report
     for section in report.sections if report is not None else ():
         for span in find_identifiers(section.text, _known(study)):
-            yield Taken(
-                f"{study.study_id}#report",
+            yield RemovedIdentifier(
+                ItemId.report(study.study_id).text,
                 span.kind,
                 section.text[span.start : span.end],
                 section.text[max(0, span.start - around) : span.start],
@@ -182,15 +188,15 @@ def _known(study: Study) -> list[str]:
 
 
 def _start(match: re.Match[str], kind: Kind) -> int:
-    """Where the thing itself begins: the word before a date stays."""
+    """Return where the identifier begins: the word before a date stays."""
     if kind != "date":
         return match.start()
     leading = _LEADING.match(match[0])
     return match.start() + (leading.end() if leading else 0)
 
 
-def _apart(spans: list[Span]) -> list[Span]:
-    """Of spans that overlap or touch, one that holds both."""
+def _merge_overlaps(spans: list[Span]) -> list[Span]:
+    """Merge spans that overlap or touch."""
     joined: list[Span] = []
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):
         if joined and span.start <= joined[-1].end:

@@ -1,15 +1,17 @@
-"""Which language a report is in, and the lexicons that are at hand.
+"""The language of a report, and the available lexicons.
 
-Telegraphic reports ("No acute disease.") are too short for any detector of letters, so the words come
-first: those of each lexicon and, of languages without one, those that deny or open a report
+Telegraphic reports ("No acute disease.") are too short for a detector of letters, so the words come first:
+those of each lexicon and, of languages without one, those that deny or open a report
 (`lexicons/unread.toml`). Where they do not decide, `py3langid` does (a naive Bayes model over byte n-grams,
-in the wheel, the same answer for the same text). What nothing tells to be in another language is read as
-English, or as the language that `SIMILARITY_REPORT_LANGUAGE` names.
+in the wheel, deterministic). Without evidence of another language a text is English, or in the language of
+`SIMILARITY_REPORT_LANGUAGE`.
 """
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -20,28 +22,30 @@ from corpus.files import quoted
 from corpus.language.lexicon import ENGLISH, Lexicon, plain
 from corpus.language.lexicon_table import read_lexicon
 from corpus.language.person_names import find_names
+from corpus.records import Report
 from corpus.settings import settings
 
 AUTO = "auto"
 
-_LONGEST = 4_000
-"""Characters that are looked at: a report says its language in its first lines."""
-_SURE = 0.3
-"""Of the words, those that English alone has: a report without a foreign word is then English."""
-_KNOWN = 0.5
-"""Of the words, those that a lexicon has: enough to take its language without asking the detector."""
-_LETTERS = 24
-"""Letters from which on the detector is asked: below, it names a language by chance."""
-_PROSE = 60
-"""Letters from which on the detector is believed about a text of which no word is known."""
+_MAX_LENGTH = 4_000
+"""Characters that are read: the first lines of a report show its language."""
+_MIN_ENGLISH_SHARE = 0.3
+"""Share of words that only English has; with no foreign word a report is then English."""
+_MIN_KNOWN_SHARE = 0.5
+"""Share of words in a lexicon from which its language is taken without the detector."""
+_MIN_LETTERS = 24
+"""Letters from which the detector is used: on fewer it names a language by chance."""
+_MIN_PROSE_LETTERS = 60
+"""Letters from which the detector is believed about a text without a known word."""
 
-_COMPOUND = 10
-"""Letters from which on a word may be a compound."""
+_MIN_COMPOUND_LENGTH = 10
+"""Letters from which a word may be a compound."""
 
 _WORD = re.compile(r"[^\W\d_]+")
-_SIGN = re.compile(r"[-+−–]ve\b")  # "-ve" is a sign, and no word of Turkish
+_SIGN = re.compile(r"[-+−–]ve\b")  # "-ve" is a sign, no Turkish word
 
-# Languages that the detector may name. Those of few speakers take the short texts of their neighbours.
+# Languages that the detector may return. Languages of few speakers attract the short texts of their
+# neighbours.
 _CANDIDATES = (
     "ar bg bn ca cs da de el en es et fa fi fr he hi hr hu hy id is it ja ka ko lt lv mk ms nl no pl pt ro "
     "ru sk sl sq sr sv ta th tr uk ur vi zh"
@@ -50,24 +54,24 @@ _CANDIDATES = (
 
 @lru_cache(maxsize=1)
 def lexicons() -> Mapping[str, Lexicon]:
-    """Language → lexicon: English, those that are shipped, and the tables of `SIMILARITY_LEXICONS`.
+    """Return language → lexicon: English, the shipped ones, and the tables of `SIMILARITY_LEXICONS`.
 
     Raises:
-        UsageError: the folder is not there, or a table of it cannot be used.
+        UsageError: the folder does not exist, or a table in it is invalid.
     """
     found = {"en": ENGLISH}
     for entry in sorted(resources.files("corpus.language.lexicons").iterdir(), key=lambda file: file.name):
         if entry.name.endswith(".toml") and entry.name != "unread.toml":
             with resources.as_file(entry) as path:
-                _take(found, read_lexicon(path))
+                _add_lexicon(found, read_lexicon(path))
     folder = settings().lexicons
     if folder is not None:
         for path in _tables(folder.expanduser()):
-            _take(found, read_lexicon(path))
+            _add_lexicon(found, read_lexicon(path))
     return found
 
 
-def _take(found: dict[str, Lexicon], lexicon: Lexicon) -> None:
+def _add_lexicon(found: dict[str, Lexicon], lexicon: Lexicon) -> None:
     known = found.get(lexicon.language)
     found[lexicon.language] = lexicon if known is None else known.extended(lexicon)
 
@@ -86,31 +90,30 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def lexicon_of(language: str | None) -> Lexicon | None:
-    """The lexicon of a language, None where there is none; of a report whose language nobody looked for,
-    English."""
+    """Return the lexicon of a language, None without one; English where the language was not detected."""
     return ENGLISH if language is None else lexicons().get(language)
 
 
 def forget() -> None:
-    """Read the lexicons anew when they are asked for next: another folder of tables is set."""
-    for cached in (lexicons, _weights, _marks, foreign_words):
+    """Clear the caches, so that a changed folder of lexicons is read."""
+    for cached in (lexicons, _weights, _distinctive_words, foreign_words):
         cached.cache_clear()
 
 
 def default_language() -> str:
-    """The language of a text that nothing tells to be in another."""
+    """Return the language of a text without evidence of another one."""
     named = settings().report_language
     return "en" if named == AUTO else named
 
 
 def report_language(text: str) -> str:
-    """The language of a report: the one that is set, else the one detected."""
+    """Return the language of a report: the configured one, else the detected one."""
     return detect(text) if settings().report_language == AUTO else settings().report_language
 
 
 def detect(text: str) -> str:
-    """The language of a text, as an ISO 639-1 code; the same for the same text, always."""
-    text = text[:_LONGEST]
+    """Return the language of a text as an ISO 639-1 code; deterministic."""
+    text = text[:_MAX_LENGTH]
     words = _words(text)
     if _is_plainly_english(words):
         return "en"
@@ -119,9 +122,9 @@ def detect(text: str) -> str:
         left = _words(nameless)
         if _is_plainly_english(left):
             return "en"
-        if 2 * len(left) >= len(words):  # else what looks like a name may be the report
+        if 2 * len(left) >= len(words):  # else the supposed names may be the report
             text, words = nameless, left
-    # A letter by itself is a label or a unit in any language.
+    # A single letter is a label or a unit in any language.
     words = [word for word in words if len(word) > 1 or not word.isascii()]
     default = default_language()
     if not words:
@@ -130,14 +133,16 @@ def detect(text: str) -> str:
     best, score, second = _leader(scores)
     decided = score > second or scores.get(default, 0.0) < score
     weights = _weights()
-    if sum(best in (weights.get(word) or _compounding(word)) for word in words) >= _KNOWN * len(words):
+    if sum(best in (weights.get(word) or _compounding(word)) for word in words) >= _MIN_KNOWN_SHARE * len(
+        words
+    ):
         return best if decided else default
     letters = sum(map(len, words))
     foreign_letters = sum(len(word) for word in words if not word.isascii())
     if 2 * foreign_letters > letters:  # another script
-        return _named(text)
-    named = _named(text) if letters >= _LETTERS else default
-    if letters < _PROSE and text.isascii() and not scores.get(named):
+        return _classified(text)
+    named = _classified(text) if letters >= _MIN_LETTERS else default
+    if letters < _MIN_PROSE_LETTERS and text.isascii() and not scores.get(named):
         named = default  # a few plain words: the detector names a language by chance
     # Words that decide by themselves outweigh the detector.
     return best if decided and score >= 2 and scores.get(named, 0.0) <= score / 2 else named
@@ -148,13 +153,15 @@ def _words(text: str) -> list[str]:
 
 
 def _is_plainly_english(words: list[str]) -> bool:
-    """Whether many words are English alone, and none is foreign."""
-    english, foreign = _marks()
-    return foreign.isdisjoint(words) and sum(map(english.__contains__, words)) > _SURE * len(words)
+    """Return whether many words exist in English alone, and none is foreign."""
+    english, foreign = _distinctive_words()
+    return foreign.isdisjoint(words) and sum(map(english.__contains__, words)) > _MIN_ENGLISH_SHARE * len(
+        words
+    )
 
 
 def _without_names(text: str) -> str:
-    """The text without the names in it: Łukasz or de la Cruz makes no report Polish or Spanish."""
+    """Return the text without names: Łukasz or de la Cruz makes no report Polish or Spanish."""
     parts, done = [], 0
     for start, end in sorted(find_names(text)):
         parts.append(text[done:start])
@@ -163,16 +170,19 @@ def _without_names(text: str) -> str:
 
 
 class Reader:
-    """Which lexicon each sentence of one report is read by: the report's own, but for sentences that are
-    decidedly in another language that has one ("FINDINGS: Kein Erguss. No pneumothorax.")."""
+    """Selects the lexicon of each sentence of one report.
+
+    It is the report's own, except for sentences that are clearly in another language with a lexicon
+    ("FINDINGS: Kein Erguss. No pneumothorax.").
+    """
 
     def __init__(self, lexicon: Lexicon, text: str) -> None:
-        """Read the sentences of `text` by `lexicon`; a look at its words tells whether one is foreign."""
+        """Prepare for the sentences of `text`; `lexicon` is that of the report."""
         self._lexicon = lexicon
         self._mixed = not foreign_words(lexicon.language).isdisjoint(plain(text).split())
 
     def of(self, sentence: str) -> Lexicon:
-        """The lexicon for a sentence."""
+        """Return the lexicon for a sentence."""
         if not self._mixed:
             return self._lexicon
         words = _WORD.findall(plain(sentence))
@@ -187,7 +197,7 @@ class Reader:
 
 @lru_cache(maxsize=8)
 def foreign_words(language: str) -> frozenset[str]:
-    """The marks of the other lexicons that are no words of this one."""
+    """Return the distinctive words of the other lexicons that are no words of this one."""
     own = lexicons()[language].vocabulary
     return frozenset(
         word for code, lexicon in lexicons().items() if code != language for word in lexicon.marks
@@ -195,7 +205,7 @@ def foreign_words(language: str) -> frozenset[str]:
 
 
 def _leader(scores: Mapping[str, float]) -> tuple[str, float, float]:
-    """The language of the highest score, that score, and the next; of equals the default comes first."""
+    """Return the language of the highest score, that score, and the next; of equals the default wins."""
     default = default_language()
     read = lexicons()
     ranked = sorted(scores.items(), key=lambda one: (-one[1], one[0] != default, one[0] not in read, one[0]))
@@ -206,7 +216,10 @@ def _leader(scores: Mapping[str, float]) -> tuple[str, float, float]:
 
 
 def _scores(words: Iterable[str]) -> dict[str, float]:
-    """Language → how many of the words are its own; one that several have counts for each in part."""
+    """Return language → number of the words that are its own.
+
+    A word of several languages counts in part for each.
+    """
     weights = _weights()
     scores: dict[str, float] = {}
     for word in words:
@@ -218,7 +231,7 @@ def _scores(words: Iterable[str]) -> dict[str, float]:
 
 @lru_cache(maxsize=1)
 def _weights() -> Mapping[str, tuple[str, ...]]:
-    """Word → the languages that have it."""
+    """Return word → the languages that have it."""
     having: dict[str, list[str]] = {}
     for language, lexicon in lexicons().items():
         for word in lexicon.vocabulary:
@@ -231,8 +244,8 @@ def _weights() -> Mapping[str, tuple[str, ...]]:
 
 
 def _compounding(word: str) -> tuple[str, ...]:
-    """The languages that have a word's last part, as a compound that no table lists."""
-    if len(word) < _COMPOUND:
+    """Return the languages that have a word's last part, as a compound in no table."""
+    if len(word) < _MIN_COMPOUND_LENGTH:
         return ()
     return tuple(
         code for code, lexicon in lexicons().items() if lexicon.heads and word.endswith(lexicon.heads)
@@ -240,8 +253,8 @@ def _compounding(word: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
-def _marks() -> tuple[frozenset[str], frozenset[str]]:
-    """The words that only English has, and those that English does not have."""
+def _distinctive_words() -> tuple[frozenset[str], frozenset[str]]:
+    """Return the words that only English has, and those that English does not have."""
     weights = _weights()
     english = frozenset(word for word, languages in weights.items() if languages == ("en",))
     foreign = frozenset(word for word, languages in weights.items() if "en" not in languages)
@@ -256,7 +269,7 @@ def _unread() -> Mapping[str, str]:
     return words
 
 
-def _named(text: str) -> str:
+def _classified(text: str) -> str:
     language: str = _identifier().classify(text)[0]
     return language
 
@@ -268,3 +281,36 @@ def _identifier() -> Any:
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
     identifier.set_languages(_CANDIDATES.split())
     return identifier
+
+
+@dataclass
+class ReportLanguages:
+    """A count of reports.
+
+    `by_language`: ISO 639-1 code → reports, `unknown` where it was not detected.
+    `findings_unread`: reports in a language without a lexicon, which have no findings.
+    """
+
+    by_language: Counter[str] = field(default_factory=Counter)
+    findings_unread: int = 0
+
+    def add(self, report: Report | None) -> None:
+        """Count one report; None is ignored."""
+        if report is not None:
+            self.by_language[report.language or "unknown"] += 1
+            self.findings_unread += not report.findings_read
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the form of the contract, the most frequent language first."""
+        ranked = sorted(self.by_language.items(), key=lambda entry: (-entry[1], entry[0]))
+        return {"by_language": dict(ranked), "findings_unread": self.findings_unread}
+
+    def warning(self) -> str | None:
+        """Return a warning for the user; None where the findings of all reports were read."""
+        if not self.findings_unread:
+            return None
+        reports = "1 report is" if self.findings_unread == 1 else f"{self.findings_unread:,} reports are"
+        return (
+            f"{reports} in a language without a lexicon, and no findings were read from there: name a folder "
+            "with a table of the language in SIMILARITY_LEXICONS"
+        )

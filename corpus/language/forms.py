@@ -1,15 +1,19 @@
-"""Ticks and signs of a form, as the sentence they stand for.
+"""Forms and lists: ticks and signs as the sentence that they stand for, and lines that are read as one.
 
 "Pleural effusion: [x] present [ ] absent" becomes "Pleural effusion: present", "Effusion (-)" becomes
-"Effusion: absent". What is ticked is said of the label before it. What has an empty box is not said; where it
-names a finding beside a ticked one ("[x] Effusion [ ] Pneumothorax") it is denied. A row whose boxes are all
-empty denies what they name too: whether anybody filled the form in is seen only in the whole of it
-(`is_blank`), and a form of empty boxes alone is not read at all.
+"Effusion: absent". A tick applies to the label before it. An empty box means nothing, except where it names a
+finding beside a ticked one ("[x] Effusion [ ] Pneumothorax"): that finding is denied. A row of empty boxes
+denies what they name too: whether a form was filled in is seen only in the whole of it (`is_blank`), and a
+form of empty boxes alone is not read at all.
 
-The text as written is what is stored and shown; only the labeler reads it so. Time grows with its length.
+A wrapped line continues, and a row of a form or list belongs to its head: "no:" above a list denies each of
+its rows, and "Pleural effusion:" above a box or a side is its label.
+
+The text is stored and shown as written; only the labeler reads it so. Time is linear in its length.
 """
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from corpus.redaction import redacted
@@ -24,30 +28,30 @@ _BARE_CROSS = re.compile(rf"(?<![\[(])(?<![\[(] )[{_CROSS}]")
 _BOXED_CROSS = re.compile(rf"[\[(] ?[{_CROSS}] ?[\])]")
 _CHECK = re.compile("[☑✓✔✅]")
 _RARE = re.compile(rf"[\[(=+☑☒✓✔✅■⬛◼☐□⬜◻●{_CROSS}]")
-"""One of these stands in nearly every form: looked for first, since most sentences have none."""
+"""One of these stands in nearly every form: tested first, since most sentences have none."""
 _OFFERED = re.compile(
     r"(?:[,(\[] ?| )(?:yes ?(?:/|or) ?no|y ?/ ?n) ?[)\]]? ?[:?=]{0,2} ?(?=(?:yes|no|none|y|n)\b)",
     re.IGNORECASE,
 )
-"""The answers that may be given, before the one that is: "Effusion (yes/no): no"."""
+"""The possible answers, before the given one: "Effusion (yes/no): no"."""
 _LETTER = re.compile(r"(?<=[^\W\d_]) ?[(\[] ?(?:(?P<no>[nN])|[yY]) ?[)\]]")
 _SIGNED_ITEM = re.compile(
     r"(?:^|(?<=[,;.])|(?<=[,;.] ))(?P<sign>[-−–+]) ?(?=[^\W\d_])(?!ve\b)"
     r"|(?<= )(?P<glued>[-−–+])(?=[^\W\d_])(?!ve\b)"
 )
-"""What opens an item of a list: a sign, which a blank may follow only behind a stop or a comma."""
+"""The sign of a list item; a blank may follow it only behind a stop or a comma."""
 
 _SIGN = re.compile(r"[(\[] ?(?P<sign>[-−–]|\+) ?[)\]]")
 _EITHER_SIGN = re.compile(r"[(\[] ?(?:\+ ?/ ?[-−–]|[-−–] ?/ ?\+) ?[)\]]")
 _LETTERED = ((re.compile(r"[-−–]ve\b"), "negative"), (re.compile(r"\+ve\b"), "positive"))
 _ALONE = re.compile(r"(?<=[:=]) ?(?P<sign>[-−–]{1,3}|\+{1,3})(?= ?(?:[,;.]|/ ?[^\W\d_]|$))")
-_SAID = {"-": "absent", "+": "present"}
+_SIGN_WORDS = {"-": "absent", "+": "present"}
 
 _FOREIGN_NO = re.compile(
     r"(?<=:) ?(?:[Nn]e|[Ee]i|(?i:non|nej|nei|nee|nein|nie|n[ãa]o|nem|nincs|ikke|inte|keiner?|geen|"
     r"aucune?|нет|не|ні|няма|нема|yok|hayır|όχι))(?= ?(?:[,;.\n]|$))"
 )
-"""The commonest words for no, behind a label that English has too: "Pneumothorax: non" is no finding."""
+"""The most frequent words for no behind a label that exists in English: "Pneumothorax: non" is no finding."""
 
 _WORD = re.compile(r"[^\W\d_]+")
 _VALUES = frozenset(
@@ -71,27 +75,27 @@ class _Option(NamedTuple):
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text has empty boxes and none that is ticked: a form that nobody filled in."""
+    """Return whether a text has empty boxes and none that is ticked: an empty form."""
     return _EMPTY_BOX.search(text) is not None and _TICKED_BOX.search(text) is None
 
 
 def opens_with_box(line: str) -> bool:
-    """Whether a line begins with a box, or with a cross."""
+    """Return whether a line begins with a box, or with a cross."""
     return _BOX.match(line) is not None or line[:1] in tuple(_CROSS)
 
 
 def has_signed_items(text: str) -> bool:
-    """Whether the items of a list have signs, and one of them a plus: "+ effusion, - pneumothorax"."""
+    """Return whether the items of a list have signs, and one of them a plus: "+ effusion, - pneumothorax"."""
     return "+" in text and any((m["sign"] or m["glued"]) == "+" for m in _SIGNED_ITEM.finditer(text))
 
 
 def has_box(text: str) -> bool:
-    """Whether a text has a box, ticked or empty."""
+    """Return whether a text has a box, ticked or empty."""
     return _BOX.search(text) is not None
 
 
 def fill_form(text: str) -> str:
-    """Return the text with the sentence that its ticks and signs stand for; without any, as it is."""
+    """Return the text with its ticks and signs replaced by words; without any, unchanged."""
     if ":" in text:
         text = _FOREIGN_NO.sub(" absent", text)
     if not _RARE.search(text) and "-ve" not in text and ": -" not in text and "es or no" not in text:
@@ -102,35 +106,35 @@ def fill_form(text: str) -> str:
     text = _EITHER_SIGN.sub(": possible.", text)
     for sign, word in _LETTERED:
         text = sign.sub(f" {word}", text)
-    text = _ALONE.sub(lambda m: f" {_said(m)}.", text.replace("=", ":"))
+    text = _ALONE.sub(lambda m: f" {_sign_word(m)}.", text.replace("=", ":"))
     return _fill_boxes(_empty_crosses(_spell_signs(text)))
 
 
 def _empty_crosses(text: str) -> str:
-    """Make empty boxes of crosses, which are a no by themselves, and of rings beside dots."""
+    """Replace crosses, which mean no by themselves, and rings beside dots by empty boxes."""
     if "●" in text and "○" in text:
         text = text.replace("●", "☑").replace("○", "☐")
     text = _BARE_CROSS.sub("☐", text)
     return _BOXED_CROSS.sub("☐", text) if _CHECK.search(text) else text
 
 
-def _said(sign: re.Match[str]) -> str:
-    return _SAID["+" if sign["sign"][0] == "+" else "-"]
+def _sign_word(sign: re.Match[str]) -> str:
+    return _SIGN_WORDS["+" if sign["sign"][0] == "+" else "-"]
 
 
 def _spell_signs(text: str) -> str:
-    """Write "(-)" and "(+)" out: before what they speak of where one opens the text, else behind it."""
+    """Replace "(-)" and "(+)" by words: before their term where one opens the text, else behind it."""
     first = _SIGN.search(text)
     if first is None:
         return text
     opening = text[: first.start()].rstrip()
     if opening and opening[-1] not in ":,;.":
-        return _SIGN.sub(lambda m: f": {_said(m)}.", text)
+        return _SIGN.sub(lambda m: f": {_sign_word(m)}.", text)
     return _SIGN.sub(lambda m: ". " if m["sign"] == "+" else ". no ", text)
 
 
 def _fill_boxes(text: str) -> str:
-    """Write out what is ticked, row by row of one text."""
+    """Replace the boxes of one text by words, row by row."""
     boxes = list(_BOX.finditer(text))
     boxes = [box for box in boxes if box[0] != "( )" or len(boxes) > 1 or not text[: box.start()].strip()]
     if not boxes:
@@ -142,13 +146,13 @@ def _fill_boxes(text: str) -> str:
     head, last = chunks[0], chunks[-1]
     trailing = bool(head.strip(_EDGE)) and not head.rstrip().endswith(":") and not last.strip(_EDGE)
     if trailing:
-        head, first = _part_label(head)
+        head, first = _split_label(head)
         return _write_rows(head, list(zip(ticked, [first, *chunks[1:-1]], strict=True)))
     return _write_rows(head, list(zip(ticked, chunks[1:], strict=True)))
 
 
-def _part_label(text: str) -> tuple[str, str]:
-    """Part "Effusion: present" or "Effusion yes", before its box, into label and answer."""
+def _split_label(text: str) -> tuple[str, str]:
+    """Split "Effusion: present" or "Effusion yes", before its box, into label and answer."""
     label, colon, answer = text.rpartition(":")
     if colon:
         return label + colon, answer
@@ -159,11 +163,11 @@ def _part_label(text: str) -> tuple[str, str]:
 
 
 def _write_rows(label: str, boxes: list[tuple[bool, str]]) -> str:
-    """Write the rows of a form: the words behind a box may hold the label of the next row."""
+    """Write the rows of a form: the words behind a box may contain the label of the next row."""
     rows: list[str] = []
     options: list[_Option] = []
     for ticked, chunk in boxes:
-        answer, next_label = _part_answer(chunk)
+        answer, next_label = _split_answer(chunk)
         options.append(_Option(ticked, answer.strip(_EDGE)))
         if next_label:
             rows.append(_write_row(label, options))
@@ -172,8 +176,8 @@ def _write_rows(label: str, boxes: list[tuple[bool, str]]) -> str:
     return " . ".join(row for row in rows if row)
 
 
-def _part_answer(chunk: str) -> tuple[str, str]:
-    """Part the words behind a box, "no, Pneumothorax:", into the answer and the next row's label."""
+def _split_answer(chunk: str) -> tuple[str, str]:
+    """Split the words behind a box, "no, Pneumothorax:", into the answer and the next row's label."""
     if not chunk.rstrip().endswith(":"):
         return chunk, ""
     words = list(_WORD.finditer(chunk))
@@ -186,16 +190,16 @@ def _part_answer(chunk: str) -> tuple[str, str]:
 
 
 def _write_row(label: str, options: list[_Option]) -> str:
-    """Write one row: the label with what is ticked, then what is denied by an empty box."""
-    said = [option.text for option in options if option.ticked and option.text]
+    """Write one row: the label with its ticked answers, then the findings denied by empty boxes."""
+    answers = [option.text for option in options if option.ticked and option.text]
     label = label.strip(_EDGE)
-    known = {_last_word(text) for text in (label, *said)}
+    known = {_last_word(text) for text in (label, *answers)}
     denied = [
         f"no {option.text}"
         for option in options
-        if not option.ticked and _names_something(option.text) and _last_word(option.text) not in known
+        if not option.ticked and _names_finding(option.text) and _last_word(option.text) not in known
     ]
-    asserted = [": ".join(part for part in (label, ", ".join(said)) if part)] if said else []
+    asserted = [": ".join(part for part in (label, ", ".join(answers)) if part)] if answers else []
     return " . ".join([*asserted, *denied])
 
 
@@ -204,7 +208,99 @@ def _last_word(text: str) -> str:
     return words[-1] if words else ""
 
 
-def _names_something(text: str) -> bool:
-    """Whether the words of an empty box are more than an answer or a denial."""
+def _names_finding(text: str) -> bool:
+    """Return whether the words of an empty box are more than an answer or a denial."""
     words = _WORD.findall(text.lower())
     return bool(words) and words[0] not in _DENIALS and not all(word in _VALUES for word in words)
+
+
+ANSWERS = r"(?:yes|no|none|nil|negative|positive|absent|present)"
+"""Words that answer a label, as a pattern."""
+VALUES = rf"(?:{ANSWERS}|true|false|[01yn])"
+"""The same, with the values of tables."""
+
+LIST_MARK = re.compile(r"\(?(?P<number>\d{1,2})[.)](?=\s|[A-Z])|[-*•‣▪]\s")
+_SHORT_LINE = 50
+_LONGEST_ITEM = 4
+_DENIED_LIST = re.compile(
+    r"(?:^|\s)(?:no|nil|without|negative for|free of|absence of|(?:evidence|signs?) of)\s?:$"
+    r"|^(?:there (?:is|are) )?(?:no|nil|without|negative for|no (?:evidence|signs?) of)$",
+    re.IGNORECASE,
+)
+_FORM_LINE = re.compile(rf"[^:]{{2,60}}: ?{VALUES}[.;,]?$", re.IGNORECASE)
+_ROW = re.compile(rf"(?:right|left|rt|lt|r|l)\b(?! \w+ \w+ )|{ANSWERS}[.;,]?$", re.IGNORECASE)
+
+
+def joined_lines(text: str) -> Iterator[str]:
+    """Yield runs of text: wrapped lines joined, and rows of a list or form joined to their head."""
+    lines = text.splitlines()
+    if len(lines) == 1:
+        yield lines[0].strip()
+        return
+    run = _Run()
+    for line in map(str.strip, lines):
+        if not run.takes(line):
+            if run.lines:
+                yield run.text()
+            run = _Run()
+        run.add(line)
+    if run.lines:
+        yield run.text()
+
+
+class _Run:
+    """Lines that are read as one."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._last = ""
+        self._denies = False  # its first line is "no:": a list follows
+        self._marked: bool | None = None  # whether the rows of that list have marks
+        self._labels = False  # its first line is a label: answers follow
+
+    def takes(self, line: str) -> bool:
+        """Return whether a line continues this run."""
+        if not self.lines:
+            return not line
+        if not line:
+            return False
+        mark = LIST_MARK.match(line)
+        if self._denies:
+            marked = mark is not None
+            return (self._marked in (None, marked)) and (marked or _is_item(line))
+        row = line[mark.end() :] if mark else line
+        if self._labels and (opens_with_box(row) or _ROW.match(row)):
+            return True
+        if mark or opens_with_box(line) or opens_with_box(self._last):
+            return False
+        if _FORM_LINE.match(line) or _FORM_LINE.match(self._last):
+            return False
+        return not (len(self._last) < _SHORT_LINE and line[:1].isupper())
+
+    def add(self, line: str) -> None:
+        """Add a line."""
+        self._last = line
+        if not line:
+            return
+        if not self.lines:
+            short = len(line) < _SHORT_LINE or line.endswith(":")
+            self._denies = short and _DENIED_LIST.search(line) is not None
+            self._labels = line.endswith(":")
+        elif self._denies:
+            mark = LIST_MARK.match(line)
+            self._marked = mark is not None
+            line = (line[mark.end() :] if mark else line).strip(" ,;.")
+        elif self._labels and (mark := LIST_MARK.match(line)):
+            line = line[mark.end() :].strip()
+        self.lines.append(line)
+
+    def text(self) -> str:
+        """Return the lines, separated by blanks; the rows below a denial by commas."""
+        if self._denies:
+            return f"{self.lines[0]} {', '.join(self.lines[1:])}".strip()
+        return " ".join(self.lines)
+
+
+def _is_item(line: str) -> bool:
+    """Return whether a line without a mark can be a row of a list: a few words, and no sentence."""
+    return line.count(" ") < _LONGEST_ITEM and line[-1] not in ".:"

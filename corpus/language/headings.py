@@ -1,4 +1,4 @@
-"""The headings of reports: which section each begins, which reading it opens, and how one is found.
+"""The headings of reports: the section that each begins, the version that it opens, and their pattern.
 
 Every pattern is anchored to a word or a line and has no nested repetition: a text is searched in linear time.
 """
@@ -16,7 +16,7 @@ _ORDERED = (
 
 
 def _cross(first: str, second: str, between: str = " ") -> tuple[str, ...]:
-    """Every pair of words of two lists."""
+    """Return every pair of words of two lists."""
     return tuple(f"{one}{between}{other}" for one in first.split("|") for other in second.split("|"))
 
 
@@ -51,7 +51,7 @@ _HEADINGS: dict[str, tuple[str, ...]] = {
         "history and indication", "history/indication", *_cross(_CLINICAL, "history|hx"),
         *_cross(_ORDERED, "diagnosis|diagnoses|dx"),
     ),
-    "diagnosis": ("diagnosis", "diagnoses", "dx"),  # whose it is, `corpus.language.report_versions` decides
+    "diagnosis": ("diagnosis", "diagnoses", "dx"),  # resolved by `corpus.language.report_versions`
     "comparison": ("comparison", "comparisons", "comparison study", "comparison studies", "prior studies"),
     "technique": ("technique", "techniques", "procedure", "protocol", "views", "procedure comments"),
     "examination": ("examination", "examinations", "exam", "study", "exam type", "type of examination"),
@@ -89,16 +89,16 @@ SECTION_OF = {
 
 
 def _either(headings: Iterable[str]) -> str:
-    """A pattern of any of them, the longest first."""
+    """Return a pattern of any of them, the longest first."""
     return "|".join(re.escape(heading) for heading in sorted(headings, key=len, reverse=True))
 
 
 _NO_CAPITALS = frozenset(
     ["result", "results", "description", "data", "context", "notes", "clinical", "query", "problem"]
 )
-"""Found in capitals only where they open a line or follow a full stop: "LAB RESULT:" is none."""
+"""In capitals these are headings only where they open a line or follow a full stop: "LAB RESULT:" is none."""
 _BRIEF = frozenset(["final", "corrected"])
-"""The same, and no suffix may follow: "Corrected age: …" opens nothing."""
+"""The same, and without a suffix: "Corrected age: …" opens nothing."""
 _EVERY_OPENING = frozenset(heading for headings in _OPENINGS.values() for heading in headings)
 _ANY_OPENING = _either(_EVERY_OPENING)
 _WITH_SUFFIX = _either(_EVERY_OPENING - _BRIEF)
@@ -106,12 +106,13 @@ _TITLES = frozenset(["examination", "technique"])
 
 
 def heading_pattern(headings: Iterable[str]) -> re.Pattern[str]:
-    """What finds any of these headings.
+    """Return the pattern of any of these headings.
 
     A heading opens a line or follows a full stop, in any case, and ends in a colon; in capitals it may stand
     anywhere ("… clear IMPRESSION: normal"); without a colon it must have the line to itself. Where it opens a
-    line, a dash between blanks stands for the colon, and a full stop does behind an addendum's. What opens a
-    reading may have a number, a name or a time before its colon, and signs around it on a line of its own.
+    line, a dash between blanks stands for the colon, and so does a full stop behind an addendum's. A heading
+    that opens a version may have a number, a name or a time before its colon, and signs around it on a line
+    of its own.
     """
     known = _either(headings)
     capitals = _either(frozenset(headings) - _NO_CAPITALS - _BRIEF).upper()
@@ -127,7 +128,7 @@ def heading_pattern(headings: Iterable[str]) -> re.Pattern[str]:
 
 
 def is_heading(match: re.Match[str], section_of: Mapping[str, str]) -> bool:
-    """Whether what the pattern found is a heading: not "Exam - chest" nor "Findings. The …"."""
+    """Return whether a match of the pattern is a heading: not "Exam - chest" nor "Findings. The …"."""
     heading = (match["alone"] or "").lower()
     if match["dash"]:
         return section_of[heading] not in _TITLES

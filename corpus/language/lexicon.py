@@ -1,7 +1,7 @@
-"""A language's words of radiology: what `corpus.language.assertion` reads a sentence by.
+"""The lexicon of a language: the words of radiology by which `corpus.language.assertion` reads a sentence.
 
-English is built of `corpus.language.triggers` and `corpus.language.mentions`; the others are tables
-(`corpus.language.lexicon_table`), to which a site can add. All are read by the same rules: a lexicon brings
+English is built from `corpus.language.triggers` and `corpus.language.mentions`; the others are tables
+(`corpus.language.lexicon_table`), to which a site can add. All languages share the same rules: a lexicon has
 words, and no rules of its own.
 """
 
@@ -12,24 +12,23 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from corpus.language import mentions, phrases
-from corpus.language import triggers as cues
+from corpus.language import mentions, phrases, triggers
 from corpus.language.forms import fill_form
 from corpus.language.phrases import PhraseTable
 from corpus.language.statements import Meaning
 
 _FORM_ANSWERS = frozenset((word,) for word in ("absent", "present", "negative", "positive", "possible", "no"))
-"""What `corpus.language.forms` writes for a tick, an empty box or a sign."""
+"""The words that `corpus.language.forms` writes for a tick, an empty box or a sign."""
 
 TOKEN = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)?|[,:./()&?]")
-"""A word, a number, or a sign that joins or parts; an apostrophe and a hyphen are blanks."""
+"""A word, a number, or a sign that joins or separates; an apostrophe and a hyphen are blanks."""
 _PLAIN = str.maketrans(
     {"ß": "ss", "œ": "oe", "æ": "ae", "ø": "o", "ł": "l", "ı": "i", "đ": "d", "’": "'", ";": "."}
 )
 
 
 def plain(text: str) -> str:
-    """Lower case without accents: `Épanchement`, also decomposed, becomes `epanchement`."""
+    """Return lower case without accents: `Épanchement`, also decomposed, becomes `epanchement`."""
     if text.isascii():
         return text.lower().replace(";", ".")
     text = unicodedata.normalize("NFKD", text.lower().translate(_PLAIN))
@@ -37,20 +36,26 @@ def plain(text: str) -> str:
 
 
 Entry = tuple[tuple[str, ...], Meaning]
-"""A phrase, word by word, and what it means."""
+"""A phrase, word by word, and its meaning."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
     """The words of one language.
 
-    `language`: ISO 639-1 code. `name`: the language in English. `entries`: phrases and what each means, later
-    ones overriding earlier ones. `headings`: heading in plain letters → section. `abbreviations`: words after
-    which a stop ends no sentence. `common`: function words. `denying`: words that lead to what is denied.
-    `heads`: endings of compounds that are read as the word by itself (`Unterlappenatelektase`). `letters`:
-    letters that are also written as two (`ü`, `ue`). `story` and `image`: words of a sentence that tells of
-    the patient, and of one that describes an image all the same. `version`: digest of the table, empty for
-    English, whose version is the labeler's.
+    `language`: ISO 639-1 code.
+    `name`: the language in English.
+    `entries`: phrases and their meanings, later ones overriding earlier ones.
+    `headings`: heading in plain letters → section.
+    `abbreviations`: words after which a stop ends no sentence.
+    `common`: function words.
+    `denying`: words between a denial and the denied finding.
+    `heads`: endings of compounds that are read as the word by itself (`Unterlappenatelektase`).
+    `letters`: letters that are also written as two (`ü`, `ue`).
+    `story`, `image`: words of a sentence on the patient's history, and of one that describes an image.
+    `ordinals`: whether a stop after a number ends no sentence.
+    `version`: digest of the table, empty for English, which has the version of the labeler.
+    `words`: tokenizer, None for the default one.
     """
 
     language: str
@@ -70,7 +75,7 @@ class Lexicon:
 
     @cached_property
     def table(self) -> PhraseTable[Meaning]:
-        """The phrases, compiled when a sentence is first read by them."""
+        """The phrases, compiled on first use."""
         table: PhraseTable[Meaning] = PhraseTable(())
         # The ticks of a form are read as these English words in every language.
         answers = (entry for entry in ENGLISH.entries if entry[0] in _FORM_ANSWERS)
@@ -86,14 +91,20 @@ class Lexicon:
 
     @cached_property
     def marks(self) -> frozenset[str]:
-        """Function words and words of triggers: what no sentence in another language has by chance."""
-        triggers = {
-            word for phrase, meaning in self.entries if isinstance(meaning, cues.Cue) for word in phrase
+        """The function words and words of triggers: sentences in other languages rarely have them."""
+        words = {
+            word
+            for phrase, meaning in self.entries
+            if isinstance(meaning, triggers.Trigger)
+            for word in phrase
         }
-        return frozenset(word for word in triggers | self.common if len(word) > 1 and word[0].isalpha())
+        return frozenset(word for word in words | self.common if len(word) > 1 and word[0].isalpha())
 
     def tokens(self, text: str) -> list[str]:
-        """The words, numbers and signs of a text as the phrases are written; a compound by its last part."""
+        """Return the words, numbers and signs of a text, in the form of the phrases.
+
+        A compound is replaced by its last part.
+        """
         if self.words is not None:
             return self.words(text)
         found = TOKEN.findall(plain(doubled(fill_form(text), self.letters)))
@@ -107,12 +118,12 @@ class Lexicon:
         return token
 
     def tells_story(self, sentence: str) -> bool:
-        """Whether a sentence tells of the patient and describes no image."""
-        said = self.tokens(sentence)
-        return not self.story.isdisjoint(said) and self.image.isdisjoint(said)
+        """Return whether a sentence is on the patient's history and describes no image."""
+        words = self.tokens(sentence)
+        return not self.story.isdisjoint(words) and self.image.isdisjoint(words)
 
     def extended(self, other: "Lexicon") -> "Lexicon":
-        """This lexicon with what a site adds to it; the site's phrases override equal ones."""
+        """Return this lexicon with a site's additions, which override equal phrases."""
         return Lexicon(
             self.language,
             self.name,
@@ -132,7 +143,7 @@ class Lexicon:
 
 
 def doubled(text: str, letters: Mapping[str, str]) -> str:
-    """Write letters as two where the language does: `ü` as `ue`, decomposed or not."""
+    """Return the text with letters written as two where the language does: `ü` as `ue`, decomposed or not."""
     if text.isascii() or not letters:
         return text
     text = unicodedata.normalize("NFC", text).lower()
@@ -142,7 +153,7 @@ def doubled(text: str, letters: Mapping[str, str]) -> str:
 
 
 def longest_first(words: Iterable[str]) -> tuple[str, ...]:
-    """The different words, longer ones first, so that the longest ending of a compound is found."""
+    """Return the different words, longer ones first, so that the longest ending of a compound is found."""
     return tuple(sorted(set(words), key=lambda word: (-len(word), word)))
 
 
@@ -162,7 +173,7 @@ ENGLISH = Lexicon(
     "English",
     tuple(
         (phrase, meaning)
-        for templates, meaning in (*cues.phrases(), *mentions.phrases())
+        for templates, meaning in (*triggers.phrases(), *mentions.phrases())
         for template in templates.split(";")
         for phrase in phrases.spell_out(template)
     ),
@@ -172,4 +183,4 @@ ENGLISH = Lexicon(
     ),
     words=phrases.words,
 )
-"""English: what every text is read as that nothing tells to be in another language."""
+"""English: the language of every text without evidence of another one."""

@@ -1,10 +1,10 @@
-"""The table of a language's lexicon: a TOML file named by the language, read and checked.
+"""The table of a lexicon: a TOML file named by its language, read and checked.
 
-It holds the phrases of findings, structures and normality, the triggers of negation, doubt, history and
-question, the words that join or part, headings, abbreviations and function words (`lexicons/de.toml` is an
-example). Phrases are written as `corpus.language.phrases` reads them, with three additions: `{seen}` stands
-for the words of the group of that name, `unauffällig*` for the word with each of the language's endings, and
-a word with an accent also for the one without.
+It has the phrases of findings, structures and normality, the triggers of negation, uncertainty, history and
+question, syntactic words, headings, abbreviations and function words (`lexicons/de.toml` is an example).
+Phrases have the syntax of `corpus.language.phrases`, with three additions: `{seen}` stands for the words of
+the group of that name, `unauffällig*` for the word with each of the language's endings, and a word with an
+accent also for the one without.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from corpus.findings import VOCABULARY
 from corpus.language.lexicon import TOKEN, Entry, Lexicon, doubled, longest_first, plain
 from corpus.language.mentions import STRUCTURES, Disease, Enlarged, Mention, Normal
 from corpus.language.statements import Meaning
-from corpus.language.triggers import Claim, Cue, Joint, Side
+from corpus.language.triggers import Assertion, Direction, Syntax, Trigger
 
 SECTIONS = (
     "findings", "impression", "indication", "history", "comparison", "technique", "examination",
@@ -30,21 +30,21 @@ SECTIONS = (
 )  # fmt: skip
 """Sections that a heading may open; only findings and impression describe the image."""
 
-_MOST_PHRASES = 50_000  # of one template: more is a template gone wrong
+_MOST_PHRASES = 50_000  # of one template; more are an error
 
 _DISEASES: Mapping[str, Disease] = {"any": Disease(), "bones": Disease(("fracture",))}
 _SIGNS: tuple[Entry, ...] = (
-    ((",",), Joint.COMMA), (("(",), Joint.COMMA), ((")",), Joint.COMMA), ((".",), Joint.BREAK),
-    ((":",), Joint.COLON), (("/",), Joint.AND), (("?",), Cue(Claim.UNCERTAIN, Side.EITHER)),
+    ((",",), Syntax.COMMA), (("(",), Syntax.COMMA), ((")",), Syntax.COMMA), ((".",), Syntax.TERMINATION),
+    ((":",), Syntax.COLON), (("/",), Syntax.AND), (("?",), Trigger(Assertion.UNCERTAIN, Direction.EITHER)),
 )  # fmt: skip
 
 
 def read_lexicon(path: Path) -> Lexicon:
-    """Read a lexicon's table.
+    """Read the table of a lexicon.
 
     Raises:
-        UsageError: the file cannot be read, is no TOML, or holds a key or phrase that means nothing; it names
-            the file, the line and the key, and says what is expected.
+        UsageError: the file cannot be read, is no TOML, or has an unknown key or phrase; the message names
+            the file, the line and the key, and what is expected.
     """
     try:
         text = path.read_text("utf-8")
@@ -64,14 +64,14 @@ _KEYS: Mapping[str, tuple[str, ...] | None] = {
     "letters": (), "groups": (),
     "findings": VOCABULARY.names, "doubtful": VOCABULARY.names,
     "structures": tuple(STRUCTURES), "diseases": tuple(_DISEASES),
-    "joints": tuple(joint.value for joint in Joint), "headings": SECTIONS,
-    **{claim.value: tuple(side.value for side in Side) for claim in Claim},
+    "joints": tuple(syntax.value for syntax in Syntax), "headings": SECTIONS,
+    **{assertion.value: tuple(direction.value for direction in Direction) for assertion in Assertion},
 }  # fmt: skip
-"""The keys of a table, and those below each: None where it holds values, () where any name may stand."""
+"""The keys of a table, and those below each: None for a list of values, () for any names."""
 
 
 class _Reader:
-    """One table under way."""
+    """The reading of one table."""
 
     def __init__(self, path: Path, text: str, table: Mapping[str, Any]) -> None:
         self._path, self._lines, self._table = path, text.splitlines(), table
@@ -119,14 +119,19 @@ class _Reader:
                     self._refuse(f"{key}.{name}", f"no such key; {_nearest(name, below)}")
 
     def _entries(self) -> Iterator[Entry]:
-        """Phrases and meanings, in the order in which English has them: later ones override."""
-        for joint in Joint:
-            yield from self._phrases(f"joints.{joint.value}", joint)
+        """Yield phrases and meanings, in the order of the English ones: later ones override."""
+        for syntax in Syntax:
+            yield from self._phrases(f"joints.{syntax.value}", syntax)
         yield from _SIGNS
-        for claim in (
-            Claim.ABSENT, Claim.UNCERTAIN, Claim.HISTORY, Claim.QUESTION, Claim.UNEXCLUDED, Claim.PRESENT,
-        ):  # fmt: skip
-            yield from self._triggers(claim)
+        for assertion in (
+            Assertion.ABSENT,
+            Assertion.UNCERTAIN,
+            Assertion.HISTORY,
+            Assertion.QUESTION,
+            Assertion.UNEXCLUDED,
+            Assertion.PRESENT,
+        ):
+            yield from self._triggers(assertion)
         for name, structure in STRUCTURES.items():
             yield from self._phrases(f"structures.{name}", structure)
         for name, disease in _DISEASES.items():
@@ -143,14 +148,14 @@ class _Reader:
         yield from self._phrases("not_findings", Mention(()))
         yield from self._phrases("idle", None)
 
-    def _triggers(self, claim: Claim) -> Iterator[Entry]:
-        """The triggers of a claim; one that is listed forward and backward works on either side."""
-        sides: dict[tuple[str, ...], Side] = {}
-        for side in Side:
-            for phrase in self._spelled(f"{claim.value}.{side.value}"):
-                both = sides.get(phrase, side) is not side
-                sides[phrase] = Side.EITHER if both else side
-        yield from ((phrase, Cue(claim, side)) for phrase, side in sides.items())
+    def _triggers(self, assertion: Assertion) -> Iterator[Entry]:
+        """Yield the triggers of an assertion; one listed forward and backward works in either direction."""
+        directions: dict[tuple[str, ...], Direction] = {}
+        for direction in Direction:
+            for phrase in self._spelled(f"{assertion.value}.{direction.value}"):
+                both = directions.get(phrase, direction) is not direction
+                directions[phrase] = Direction.EITHER if both else direction
+        yield from ((phrase, Trigger(assertion, direction)) for phrase, direction in directions.items())
 
     def _phrases(self, key: str, meaning: Meaning) -> Iterator[Entry]:
         yield from ((phrase, meaning) for phrase in self._spelled(key))
@@ -161,7 +166,7 @@ class _Reader:
                 yield from self._spell(key, part)
 
     def _spell(self, key: str, template: str) -> Iterator[tuple[str, ...]]:
-        """Every phrase that a template stands for, word by word, in plain letters."""
+        """Yield every phrase of a template, word by word, in plain letters."""
         choices: list[tuple[str, ...]] = []
         count = 1
         for part in template.split():
@@ -178,7 +183,7 @@ class _Reader:
                 yield phrase
 
     def _options(self, key: str, option: str) -> Iterator[str]:
-        """The words that one option of a template stands for."""
+        """Yield the words of one option of a template."""
         group = re.fullmatch(r"\{(\w+)\}", option)
         if group:
             if group[1] not in self._groups:
@@ -196,7 +201,7 @@ class _Reader:
                 yield word
 
     def _words(self, key: str) -> frozenset[str]:
-        """Single words, each as a text may spell it."""
+        """Return single words, each in all its spellings."""
         return frozenset(
             word
             for written in self._listed(key)
@@ -205,10 +210,10 @@ class _Reader:
         )
 
     def _denying(self) -> frozenset[str]:
-        """The words of triggers that deny what follows, and of what joins."""
+        """Return the words of denying triggers, and of conjunctions and articles."""
         keys = ("absent.forward", "joints.and", "joints.or", "joints.article")
-        said = {word for key in keys for phrase in self._spelled(key) for word in phrase}
-        return frozenset(said) | self._words("common")
+        words = {word for key in keys for phrase in self._spelled(key) for word in phrase}
+        return frozenset(words) | self._words("common")
 
     def _headings(self) -> Iterator[tuple[str, str]]:
         for name in SECTIONS:
@@ -217,7 +222,7 @@ class _Reader:
                     yield " ".join(written.split()), name
 
     def _listed(self, key: str) -> Sequence[str]:
-        """The texts at a key; one text counts as a list of it."""
+        """Return the texts at a key; one text counts as a list of it."""
         value: Any = self._table
         for part in key.split("."):
             value = value.get(part, []) if isinstance(value, dict) else []
@@ -230,7 +235,7 @@ class _Reader:
         raise UsageError(f"the lexicon {quoted(self._path)}, line {self._line(key)}, key {key}: {why}")
 
     def _line(self, key: str) -> int:
-        """Where a key stands; the first line where it is written in a way that is not found."""
+        """Return the line of a key; the first line where it is not found."""
         *above, last = key.split(".")
         section = ""
         for number, line in enumerate(self._lines, 1):

@@ -1,15 +1,15 @@
-"""What reports call things: the phrases of each finding, of structures, and of normality.
+"""Mentions: the phrases of each finding, of structures, and of normality.
 
-Templates are those of `corpus.language.phrases`. Decisions about meaning, made on what reporting radiologists
-and annotators of such reports do:
+Templates are those of `corpus.language.phrases`. Decisions on meaning, made after the usage of reporting
+radiologists and annotators of such reports:
 
-- A phrase names what the film shows. `infiltrate` is infiltration, `airspace disease` and `opacity` are only
-  lung_opacity, `consolidation` only where that word stands, `pneumonia` also as `pneumonitis`.
-- Scarring and granulomas are not fibrosis and not nodules. A granuloma, calcified or not, is a healed
-  lesion and has no entry of its own; a `calcified nodule` is a nodule. A `nodular opacity` is a lung_lesion.
+- A phrase names what the image shows. `infiltrate` is infiltration, `airspace disease` and `opacity` are only
+lung_opacity, `consolidation` only where that word stands, `pneumonia` also as `pneumonitis`.
+- Scarring and granulomas are not fibrosis and not nodules. A granuloma, calcified or not, is a healed lesion
+and has no entry of its own; a `calcified nodule` is a nodule. A `nodular opacity` is a lung_lesion.
 - Hyperinflation, COPD, bullae and blebs are not emphysema by themselves.
 - A blunted costophrenic angle may be an effusion or a scar: uncertain. Volume loss alone is not atelectasis.
-- Heart size at the upper limits of normal is not cardiomegaly; `borderline` is its least degree.
+- Heart size at the upper limits of normal is not cardiomegaly; `borderline` is its lowest degree.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,9 +19,10 @@ from corpus.findings import SUPPORT_DEVICES
 
 
 class Mention(NamedTuple):
-    """A finding is named. All of `findings` share the status; a `doubtful` sign is uncertain at most.
+    """A finding is named.
 
-    With no findings it names something outside the vocabulary, and still takes up its cues.
+    `findings`: share the status; empty for a term outside the vocabulary, which still takes up its triggers.
+    `doubtful`: the sign is uncertain at most.
     """
 
     findings: tuple[str, ...]
@@ -29,14 +30,18 @@ class Mention(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """Anatomy is named. Called normal, `normal` are absent; called enlarged, `enlarged` are present."""
+    """Anatomy is named.
+
+    `normal`: findings that are absent where it is called normal.
+    `enlarged`: findings that are present where it is called enlarged.
+    """
 
     normal: tuple[str, ...] = ()
     enlarged: tuple[str, ...] = ()
 
 
 class Disease(NamedTuple):
-    """Disease at large is named (`acute bony abnormality`); it says something only when negated."""
+    """Disease in general is named (`acute bony abnormality`); it has a meaning only when negated."""
 
     absent: tuple[str, ...] = ()
 
@@ -60,7 +65,7 @@ STRUCTURES: Mapping[str, Structure] = {
     "bones": _BONES,
     "other": _OTHER,
 }
-"""Every structure, by the name that a lexicon of another language has for it."""
+"""Every structure, by its name in the lexicons of other languages."""
 
 _FINDINGS: dict[str, str] = {
     "cardiomegaly": "cardiomegaly;cardiac|heart enlargement;enlargement of the? cardiac|heart silhouette?;"

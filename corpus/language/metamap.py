@@ -1,14 +1,14 @@
-"""MetaMap's reading of reports, in place of the rule labeler's.
+"""MetaMap's labels of reports, in place of the rule-based labeler's.
 
 MetaMap (Aronson, AMIA 2001) and MetaMapLite find UMLS concepts in text. They are licensed and run elsewhere;
 here their output is read: fielded MMI lines (`id|MMI|score|name|CUI|[types]|[triggers]|location|place|tree`)
 or MetaMapLite's JSON (a list of entities with `docid` and `evlist`). A concept counts as a finding by its
 identifier (`corpus.findings.VOCABULARY`) and where one of its semantic types is among `SEMANTIC_TYPES`.
 
-In MMI every trigger ends in a flag of negation; a concept whose triggers are all negated is absent, else
-present. MetaMapLite's JSON tells no negation: whether a finding that it names is denied or doubted is then
-read from the report by the labeler's rules. MetaMap knows no doubt, and reads all that it is given: give it
-what a report says of the film, not its indication.
+In MMI every trigger ends in a flag of negation; a concept is absent if all its triggers are negated, else
+present. MetaMapLite's JSON has no negation: the labeler's rules then decide from the report whether a finding
+is denied or uncertain. MetaMap has no uncertainty, and reads its whole input: give it the text that describes
+the image, not the indication.
 """
 
 import json
@@ -23,14 +23,14 @@ from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, quoted, walk
 from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses
 from corpus.language.labeler import conclude, label_report
-from corpus.records import Study
+from corpus.records import ItemId, Study
 from corpus.tables.reader import read_text
 
 SEMANTIC_TYPES = frozenset({"dsyn", "fndg", "sosy", "patf", "anab", "acab", "cgab", "neop", "inpo", "medd"})
 """Diseases, findings, symptoms, abnormalities, neoplasms, injuries and devices, by MetaMap's short names."""
 
 _SUFFIXES = (".mmi", ".json", ".txt", ".out")
-# What MetaMap calls a document that was given without a name of its own.
+# MetaMap's names of documents without a name.
 _NAMELESS = re.compile(r"(?:0+|USER)(?:\.tx)?")
 _LINE = re.compile(
     r"(?P<document>[^|]*)\|MMI\|[^|]*\|[^|]*\|(?P<cui>C\d{7})\|\[(?P<types>[a-z, ]*)\]\|(?P<triggers>.*)"
@@ -44,26 +44,28 @@ class _Concept(NamedTuple):
     document: str
     cui: str
     types: frozenset[str]
-    negated: bool | None  # None: not told
+    negated: bool | None  # None where the output has no negation
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What MetaMap found in one text. `told`: finding → present or absent, without parents.
+    """The findings of one text.
 
-    `unsigned`: the findings in it of which negation is not told (they stand as present). `normal`: something
-    was called normal.
+    `statuses`: finding → present or absent, without parents.
+    `unsigned`: findings without information on negation (their status is present).
+    `normal`: something was called normal.
     """
 
-    told: Statuses
+    statuses: Statuses
     unsigned: frozenset[str] = frozenset()
     normal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class MetaMapReading:
-    """What MetaMap read: document id → what it found there.
+    """MetaMap's output.
 
+    `documents`: document id → its findings.
     `bad_lines`: what could not be read, each in a sentence with its file and line.
     """
 
@@ -71,29 +73,29 @@ class MetaMapReading:
     bad_lines: tuple[str, ...] = ()
 
     def of(self, study: Study) -> Statuses:
-        """The statuses of a study's report, spread along the tree; none where MetaMap found nothing in it.
+        """Return the statuses of a study's report, spread along the tree; empty without a document.
 
-        A document is the study's that is called like its report (`openi:1000#report`), like the study
-        (`openi:1000`), or like the study without its source (`1000`).
+        The document of a study has the id of its report (`openi:1000#report`), of the study (`openi:1000`),
+        or of the study without its source (`1000`).
         """
-        names = (name for name in _names(study.study_id) if name in self.documents)
+        names = (name for name in _document_names(study.study_id) if name in self.documents)
         document = next((self.documents[name] for name in names), None)
         if document is None:
             return MappingProxyType({})
-        told = dict(document.told)
+        statuses = dict(document.statuses)
         if document.unsigned and study.report is not None:
             read = label_report(study.report)
-            told |= {f: read[f] for f in document.unsigned if f in read}
-        return conclude(told, normal=document.normal)
+            statuses |= {f: read[f] for f in document.unsigned if f in read}
+        return conclude(statuses, normal=document.normal)
 
     def require_named(self, study_ids: Iterable[str]) -> None:
-        """Check that the documents are those of these studies.
+        """Check that the documents belong to these studies.
 
         Raises:
-            CorpusError: none is. (That some studies have none is no error: MetaMap writes nothing of a
-                report in which it finds no concept.)
+            CorpusError: none does. (Single studies may lack one: MetaMap writes nothing for a report without
+                a concept.)
         """
-        if not any(name in self.documents for study_id in study_ids for name in _names(study_id)):
+        if not any(name in self.documents for study_id in study_ids for name in _document_names(study_id)):
             shown = ", ".join(repr(name[:40]) for name in list(self.documents)[:3]) or "none"
             raise CorpusError(
                 f"no document of MetaMap is called like a study of this source (its documents: {shown}): "
@@ -101,33 +103,33 @@ class MetaMapReading:
             )
 
 
-def read_metamap(place: Path, *, types: frozenset[str] = SEMANTIC_TYPES) -> MetaMapReading:
+def read_metamap(path: Path, *, types: frozenset[str] = SEMANTIC_TYPES) -> MetaMapReading:
     """Read MetaMap's output.
 
     Args:
-        place: a file of MMI lines or of MetaMapLite's JSON, with any number of documents; or a folder of such
-            files (.mmi, .json, .txt, .out). A document without a name of its own is called like its file.
+        path: a file of MMI lines or of MetaMapLite's JSON, with any number of documents; or a folder of such
+            files (.mmi, .json, .txt, .out). A document without a name is named by its file.
         types: semantic types that count.
 
     Raises:
-        CorpusError: the file cannot be read, or the folder holds no such file.
+        CorpusError: the file cannot be read, or the folder has no such file.
     """
-    files = [path for path in walk(place) if path.suffix in _SUFFIXES] if place.is_dir() else [place]
+    files = [file for file in walk(path) if file.suffix in _SUFFIXES] if path.is_dir() else [path]
     if not files:
-        raise CorpusError(f"the folder {quoted(place)} has no output of MetaMap: {', '.join(_SUFFIXES)}")
+        raise CorpusError(f"the folder {quoted(path)} has no output of MetaMap: {', '.join(_SUFFIXES)}")
     bad: list[str] = []
     found: dict[str, list[_Concept]] = {}
-    for path in files:
+    for file in files:
         try:
-            text = read_text(path)
+            text = read_text(file)
         except UnreadableFile as reason:
-            if not place.is_dir():
-                raise CorpusError(f"MetaMap's output {quoted(path)} {reason}") from reason
-            bad.append(f"{quoted(path)} {reason}")
+            if not path.is_dir():
+                raise CorpusError(f"MetaMap's output {quoted(file)} {reason}") from reason
+            bad.append(f"{quoted(file)} {reason}")
             continue
         read = _read_json if text.lstrip()[:1] in ("[", "{") else _read_lines
-        for concept in read(path, text, bad):
-            name = path.stem if _NAMELESS.fullmatch(concept.document) else concept.document
+        for concept in read(file, text, bad):
+            name = file.stem if _NAMELESS.fullmatch(concept.document) else concept.document
             found.setdefault(name, []).append(concept)
     return MetaMapReading(
         MappingProxyType({name: _document(concepts, types) for name, concepts in found.items()}), tuple(bad)
@@ -158,15 +160,15 @@ def _read_json(path: Path, text: str, bad: list[str]) -> Iterator[_Concept]:
         try:
             document = str(entity.get("docid") or "0")
             for candidate in entity["evlist"]:
-                told = candidate["conceptinfo"]
-                types = frozenset(str(kind) for kind in told["semantictypes"])
-                yield _Concept(document, str(told["cui"]), types, None)
+                concept = candidate["conceptinfo"]
+                types = frozenset(str(kind) for kind in concept["semantictypes"])
+                yield _Concept(document, str(concept["cui"]), types, None)
         except (AttributeError, KeyError, TypeError):
             bad.append(f"entity {number} of {quoted(path)} is none of MetaMapLite's")
 
 
 def _document(concepts: Iterable[_Concept], types: frozenset[str]) -> Document:
-    told: dict[str, Status] = {}
+    statuses: dict[str, Status] = {}
     unsigned: set[str] = set()
     normal = False
     for concept in concepts:
@@ -176,11 +178,11 @@ def _document(concepts: Iterable[_Concept], types: frozenset[str]) -> Document:
         elif finding is not None:
             if concept.negated is None:
                 unsigned.add(finding)
-            if told.get(finding) is not Status.PRESENT:
-                told[finding] = Status.ABSENT if concept.negated else Status.PRESENT
-    return Document(MappingProxyType(told), frozenset(unsigned), normal)
+            if statuses.get(finding) is not Status.PRESENT:
+                statuses[finding] = Status.ABSENT if concept.negated else Status.PRESENT
+    return Document(MappingProxyType(statuses), frozenset(unsigned), normal)
 
 
-def _names(study_id: str) -> tuple[str, str, str]:
-    """What a document of this study can be called."""
-    return (f"{study_id}#report", study_id, study_id.partition(":")[2])
+def _document_names(study_id: str) -> tuple[str, str, str]:
+    """Return the possible document names of a study."""
+    return (ItemId.report(study_id).text, study_id, study_id.partition(":")[2])

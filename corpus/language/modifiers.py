@@ -1,8 +1,8 @@
-"""Words that say where a finding lies and how much of it there is, and the words between which they count.
+"""Modifiers: the words for the laterality, zone and severity of a finding, and the words between them.
 
-Templates are those of `corpus.language.phrases`. Sides are the patient's. A word of degree is read as one of
-three: `small` (also minimal, trace, mild, slight), `moderate`, `large` (also severe, marked, extensive); a
-range counts as its upper end.
+Templates are those of `corpus.language.phrases`. Laterality is the patient's. A word of severity has one of
+three levels: `small` (also minimal, trace, mild, slight), `moderate`, `large` (also severe, marked,
+extensive); a range counts as its upper end.
 """
 
 from enum import Enum
@@ -10,32 +10,37 @@ from typing import Literal, NamedTuple
 
 from corpus.language.phrases import PhraseTable
 
-Side = Literal["right", "left", "bilateral"]
+Laterality = Literal["right", "left", "bilateral"]
 Zone = Literal["upper", "mid", "lower", "apical", "basilar", "perihilar", "retrocardiac"]
-Degree = Literal["small", "moderate", "large"]
+Severity = Literal["small", "moderate", "large"]
 
 
 class Modifier(NamedTuple):
-    """What a phrase says of place and degree."""
+    """The attributes that a phrase states.
 
-    side: Side | None = None
+    `side`: laterality.
+    `zone`: of the lung.
+    `degree`: severity.
+    """
+
+    side: Laterality | None = None
     zone: Zone | None = None
-    degree: Degree | None = None
+    degree: Severity | None = None
 
 
 class Link(Enum):
-    """What stands between two findings' own words."""
+    """The function of the words between two findings."""
 
-    PART = "part"  # one thing ends, another begins: "and", a comma, "with"
+    PART = "part"  # one phrase ends, another begins: "and", a comma, "with"
     BRIDGE = "bridge"  # the second is what the first may be: "suspicious for", "due to"
-    FILL = "fill"  # words that carry a place or degree to its finding: "in the … lung"
-    LOCATE = "locate"  # the same, and a place follows: "in", "at", "on"
+    FILL = "fill"  # words between a modifier and its finding: "in the … lung"
+    LOCATE = "locate"  # the same, and a location follows: "in", "at", "on"
 
 
 Meaning = Modifier | Link | None
 
 _LOBE = "lobe|lobes|lobar|lung|lungs|zone|zones|field|fields|hemithorax"
-_DEGREES: dict[Degree, str] = {
+_SEVERITIES: dict[Severity, str] = {
     "small": "small|tiny|trace|minimal|minimally|mild|mildly|slight|slightly|minor|minute|little;"
     "trace amount;minimal|slight to mild",
     "moderate": "moderate|moderately|medium;moderate sized;small|mild|minimal|trace to? moderate;"
@@ -44,7 +49,7 @@ _DEGREES: dict[Degree, str] = {
     "moderate / large|severe;moderately to? severely|markedly",
 }
 
-TABLE: PhraseTable[Meaning] = PhraseTable(
+MODIFIER_PHRASES: PhraseTable[Meaning] = PhraseTable(
     [
         ("right|rt|r sided?", Modifier("right")),
         ("left|lt|l sided?", Modifier("left")),
@@ -71,7 +76,7 @@ TABLE: PhraseTable[Meaning] = PhraseTable(
         ("perihilar|parahilar|hilar|hilum|suprahilar|infrahilar", Modifier(None, "perihilar")),
         ("bilateral hila;both hila;hila", Modifier("bilateral", "perihilar")),
         ("retrocardiac", Modifier(None, "retrocardiac")),
-        *((templates, Modifier(degree=degree)) for degree, templates in _DEGREES.items()),
+        *((templates, Modifier(degree=degree)) for degree, templates in _SEVERITIES.items()),
         (
             "suspicious|concerning|worrisome for|of;consistent|compatible with;in keeping with;"
             "due|secondary to;related to;because of;suggesting|suggests|suggestive of?;"
@@ -93,13 +98,13 @@ TABLE: PhraseTable[Meaning] = PhraseTable(
             "especially|mainly|primarily|greatest|worst|xxxx",
             Link.FILL,
         ),
-        # Of a change, and not of how much there is.
+        # Of a change, and not of severity.
         (
             "mildly|slightly|minimally|moderately|markedly? increased|decreased|improved|worsened|increasing|"
             "decreasing|improving|worsening|larger|smaller|more|less|worse",
             Link.FILL,
         ),
-        # Words that name no place of a finding: the longer phrase hides them.
+        # Words that are no location of a finding: the longer phrase hides them.
         (
             "upper|mid|middle|lower thoracic|lumbar|cervical|abdomen|abdominal|quadrant|extremity|"
             "extremities|esophagus|trachea|back|limits|limit|mediastinum|mediastinal|svc|spine|neck|pole|poles;"
@@ -110,7 +115,7 @@ TABLE: PhraseTable[Meaning] = PhraseTable(
         ),
     ]
 )
-"""Every phrase of place, degree and between; None hides the words of a longer phrase."""
+"""Every phrase of laterality, zone, severity and between; None hides the words of a longer phrase."""
 
-WITHIN: dict[Zone, Zone] = {"apical": "upper", "basilar": "lower", "retrocardiac": "lower"}
-"""The third of the lung that a narrower zone lies in."""
+PARENT_ZONE: dict[Zone, Zone] = {"apical": "upper", "basilar": "lower", "retrocardiac": "lower"}
+"""The third of the lung that contains a narrower zone."""

@@ -1,11 +1,11 @@
-"""Where a text names somebody: behind a title, a label or a verb of reporting, or before a degree.
+"""Names of patients and staff in a text: behind a title, a label or a verb of reporting, or before a degree.
 
-A name is made of words that begin with a capital, in any script that has them, and of whole words in scripts
-that have none; of initials ("J.", "A.-M."), and of particles before them ("van den", "de la", "al-"). Words
-that no name holds end it, and so do the labeler's; those of them that are surnames too ("Small", "He") end it
-only where a report goes on behind them. In lower case a name is known behind an abbreviated title, as one
-word that no report uses, and behind the label of who signs, where it fills the line. Every pattern is
-bounded, so that time grows with the length of the text.
+A name consists of words that begin with a capital, in any script with capitals, and of whole words in scripts
+without; of initials ("J.", "A.-M."), and of particles before them ("van den", "de la", "al-"). Words that no
+name has end it, and so do the labeler's; those of them that are surnames too ("Small", "He") end it only
+where a report continues behind them. In lower case a name is recognised behind an abbreviated title, as one
+word that no report uses, and behind a signature label, where it fills the line. Every pattern is bounded, so
+that time is linear in the length of the text.
 """
 
 import re
@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import chain
 
-from corpus.language import mentions
-from corpus.language import triggers as cues
+from corpus.language import mentions, triggers
 from corpus.language.phrases import spell_out, words
 
 
 def _class(*categories: str) -> str:
-    """The characters of some Unicode categories (`Lu`; `L` for all letters), as the inside of a class."""
+    """Return the characters of some Unicode categories (`Lu`; `L`), as the inside of a class."""
     ranges: list[list[int]] = []
     for code in range(0x80, 0x10000):
         if unicodedata.category(chr(code)).startswith(categories):
@@ -36,7 +35,7 @@ _LETTER = "A-Za-z" + _class("L", "M")
 _CASELESS = _class("Lo")
 _HAN = r"\u4e00-\u9fff\u3005"
 _START = rf"(?<![{_LETTER}\d])"
-# A name goes on behind a line end in a wrapped line only, or where a particle opens the next one.
+# A name continues behind a line end in a wrapped line only, or where a particle opens the next one.
 _GAP = (
     r"(?:[^\S\n]{1,3}|(?<=[^\n]{50})\n[^\S\n]?|\n[^\S\n]?(?=(?:von|van|de|der|den|da|di|bin|ten|ter|zu)\s))"
 )
@@ -90,7 +89,7 @@ _LABEL = re.compile(
     rf"|(?i:patient(?:'s)?\s+name)(?:\s?(?::|[-–](?=\s))|\t)|(?i:{_SIGNING})\s[-–](?=\s))\s{{0,3}}(?P<all>{_LISTED})"
 )
 # "CC: Cough" is a complaint and "Read: Kerley lines" a finding: a name has more to it than words.
-_WEAK_LABEL = re.compile(
+_AMBIGUOUS_LABEL = re.compile(
     r"\b(?i:(?<!\d )cc|reported|read|interpreted|reviewed|verified|approved|finalized|ordered|requested|"
     rf"referred|performed)\s?:\s{{0,3}}(?P<all>{_LISTED})"
 )
@@ -171,21 +170,21 @@ _BEHIND_NAMES = frozenset(
         "requested ordered recommends recommended reported stated dictated signed discussed about regarding"
     )
 )
-"""Words that go on behind a name, and not behind a finding's first word."""
+"""Words that continue behind a name, and not behind a finding's first word."""
 
 
 def find_names(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where each name begins and ends (exclusive); two of them may overlap."""
+    """Yield the start and end (exclusive) of each name; two of them may overlap."""
     for title in _TITLE.finditer(text):
         yield from _titled(text, title)
     for pattern in (_LABEL, _DEGREED, _CARETS):
         for match in pattern.finditer(text):
-            yield from _cut(text, *match.span("all"))
-    for pattern in (_WEAK_LABEL, _REPORTING):
+            yield from _trimmed(text, *match.span("all"))
+    for pattern in (_AMBIGUOUS_LABEL, _REPORTING):
         for match in pattern.finditer(text):
-            for start, end in _cut(text, *match.span("all")):
+            for start, end in _trimmed(text, *match.span("all")):
                 # Words alone may be anything: "discussed with Radiology", "CC: Cough".
-                if (_MARKED if pattern is _WEAK_LABEL else _NOT_ALONE).search(text[start:end]):
+                if (_MARKED if pattern is _AMBIGUOUS_LABEL else _NOT_ALONE).search(text[start:end]):
                     yield start, end
     for match in _ASSISTING.finditer(text):
         start, end = match.span("all")
@@ -199,7 +198,7 @@ def find_names(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _titled(text: str, title: re.Match[str]) -> Iterator[tuple[int, int]]:
-    """The name behind a title; behind the title of several, all of theirs."""
+    """Yield the name behind a title; behind a plural title, all its names."""
     titled, start = title["title"], title.end()
     if titled.islower() and not re.fullmatch(rf"{_LOWER_TITLES}|{_PLURAL}|{_CYRILLIC_TITLES}|δρ|د", titled):
         return
@@ -216,7 +215,7 @@ def _titled(text: str, title: re.Match[str]) -> Iterator[tuple[int, int]]:
     several = re.fullmatch(_PLURAL, titled, re.IGNORECASE) is not None
     sure = not re.fullmatch(_BESIDES, titled, re.IGNORECASE) and "\n" not in text[title.start() : start]
     while name is not None:
-        span = next(_cut(text, *name.span(), titled=sure), None)
+        span = next(_trimmed(text, *name.span(), titled=sure), None)
         if span is None:
             return
         initials = _INITIALS_BEHIND.match(text, span[1])
@@ -226,7 +225,7 @@ def _titled(text: str, title: re.Match[str]) -> Iterator[tuple[int, int]]:
 
 
 def _lower_case(text: str, title: re.Match[str]) -> Iterator[tuple[int, int]]:
-    """The name behind a title where both are in lower case, if no report uses the word."""
+    """Yield the name behind a title where both are in lower case, if no report uses the word."""
     titled = title["title"]
     if not re.fullmatch(_LOWER_TITLES, titled) or (titled in ("mr", "ms") and not title["stop"]):
         return
@@ -239,8 +238,8 @@ def _lower_case(text: str, title: re.Match[str]) -> Iterator[tuple[int, int]]:
         yield name.span()
 
 
-def _cut(text: str, start: int, end: int, titled: bool = False) -> Iterator[tuple[int, int]]:
-    """The words of a name up to the first that no name holds; nothing where it is blanked already.
+def _trimmed(text: str, start: int, end: int, titled: bool = False) -> Iterator[tuple[int, int]]:
+    """Yield the words of a name up to the first that no name has; nothing where it is already removed.
 
     Args:
         text: all of it.
@@ -258,7 +257,7 @@ def _cut(text: str, start: int, end: int, titled: bool = False) -> Iterator[tupl
 
 
 def _ends_name(text: str, word: re.Match[str], titled: bool) -> bool:
-    """Whether a word is none of a name; `titled`: it stands right behind a title."""
+    """Return whether a word is not part of a name; `titled`: it stands right behind a title."""
     plain = word[0].lower()
     if word[0].islower():
         return False  # a particle: "in 't Veld"
@@ -273,7 +272,7 @@ def _ends_name(text: str, word: re.Match[str], titled: bool) -> bool:
 
 
 def _is_initial(text: str, end: int) -> bool:
-    """Whether a capital alone that ends here is an initial, and no article or side."""
+    """Return whether a single capital that ends here is an initial, and no article or side."""
     if _ENDED.match(text, end):
         return True
     word = _NEXT_WORD.match(text, end)
@@ -288,7 +287,7 @@ def _is_initial(text: str, end: int) -> bool:
 
 
 def _is_surname(text: str, end: int) -> bool:
-    """Whether a word that ends here, of reports and of names, is a name by what follows it."""
+    """Return whether a word of reports and of names is a name by the text behind it."""
     if _ENDED.match(text, end):
         return True
     word = _NEXT_WORD.match(text, end)
@@ -299,12 +298,14 @@ def _is_surname(text: str, end: int) -> bool:
 
 
 def _is_of_reports(word: str) -> bool:
-    """Whether reports use a word (in lower case), so that it is no name as a rule."""
+    """Return whether reports use a word (in lower case), so that it is usually no name."""
     return word in _NO_NAME or word in _report_words()
 
 
 @cache
 def _report_words() -> frozenset[str]:
-    """Every word in a phrase of the labeler."""
-    templates = (t for phrases, _ in chain(mentions.phrases(), cues.phrases()) for t in phrases.split(";"))
+    """Return every word in a phrase of the labeler."""
+    templates = (
+        t for phrases, _ in chain(mentions.phrases(), triggers.phrases()) for t in phrases.split(";")
+    )
     return frozenset(word for template in templates for phrase in spell_out(template) for word in phrase)

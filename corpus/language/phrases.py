@@ -1,7 +1,7 @@
 """Phrases in a sentence, found in one pass: a trie over words, longest match first.
 
-One walk over the words of a sentence finds every finding, structure and cue at once, in time linear in the
-sentence; a pattern per phrase would read the sentence hundreds of times.
+One pass over the words of a sentence finds every finding, structure and trigger at once, in time linear in
+the sentence; a pattern per phrase would read the sentence hundreds of times.
 """
 
 import re
@@ -14,27 +14,27 @@ from corpus.language.forms import fill_form
 Meaning = TypeVar("Meaning")
 
 _TOKEN = re.compile(r"[a-z]+|\d+(?:\.\d+)?|[,:./()&?¿]")
-_ASKING = re.compile(r"(?<![^\s(])\?+(?=\s?[^\W\d_])")  # "?pneumonia", "base ? pneumonia"
+_LEADING_QUESTION = re.compile(r"(?<![^\s(])\?+(?=\s?[^\W\d_])")  # "?pneumonia", "base ? pneumonia"
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words, numbers, joining and parting signs; a hyphen is a blank, a semicolon a stop.
+    """Return the lower-case words, numbers, and signs; a hyphen is a blank, a semicolon a full stop.
 
-    The ticks and signs of a form are read before (`corpus.language.forms`); a question mark that stands
-    before what it asks becomes `¿`.
+    Ticks and signs of a form are resolved first (`corpus.language.forms`); a question mark before a word
+    becomes `¿`.
     """
     text = fill_form(text)
     if "?" in text:
-        text = _ASKING.sub("¿", text)
+        text = _LEADING_QUESTION.sub("¿", text)
     text = text.lower().replace("’", "'").replace("can't", "cannot").replace("n't", " not").replace(";", ".")
     return _TOKEN.findall(text)
 
 
 def spell_out(template: str) -> Iterable[tuple[str, ...]]:
-    """Yield the phrases a template stands for.
+    """Yield the phrases of a template.
 
-    Words are parted by blanks; `a|b` is either word, a trailing `?` makes a word optional:
-    `pleural? effusion|effusions` stands for four phrases. A `?` alone is the sign itself.
+    Words are separated by blanks; `a|b` is either word, a trailing `?` makes a word optional: `pleural?
+    effusion|effusions` stands for four phrases. A `?` alone is the sign itself.
     """
     choices: list[tuple[str, ...]] = []
     for part in template.split():
@@ -48,7 +48,7 @@ def spell_out(template: str) -> Iterable[tuple[str, ...]]:
 
 
 class Match(NamedTuple, Generic[Meaning]):
-    """A phrase found: words `start` to `end` (exclusive) and what it means."""
+    """A phrase in a sentence: words `start` to `end` (exclusive) and their meaning."""
 
     start: int
     end: int
@@ -66,7 +66,7 @@ class PhraseTable(Generic[Meaning]):
                     self.add(phrase, meaning)
 
     def add(self, phrase: Iterable[str], meaning: Meaning) -> None:
-        """Enter one phrase, word by word; an equal one is overridden."""
+        """Add one phrase, word by word; an equal one is overridden."""
         node = self._root
         for word in phrase:
             node = node.setdefault(word, {})
@@ -76,13 +76,13 @@ class PhraseTable(Generic[Meaning]):
         """Return the matches from left to right, longest first, none overlapping."""
         matches: list[Match[Meaning]] = []
         root = self._root
-        place, count = 0, len(tokens)
-        while place < count:
-            node = root.get(tokens[place])
+        position, count = 0, len(tokens)
+        while position < count:
+            node = root.get(tokens[position])
             if node is None:
-                place += 1
+                position += 1
                 continue
-            end, found_end = place + 1, 0
+            end, found_end = position + 1, 0
             while True:
                 if None in node:
                     found_end, found = end, node[None]
@@ -93,8 +93,8 @@ class PhraseTable(Generic[Meaning]):
                     break
                 end += 1
             if not found_end:
-                place += 1
+                position += 1
             else:
-                matches.append(Match(place, found_end, found))
-                place = found_end
+                matches.append(Match(position, found_end, found))
+                position = found_end
         return matches

@@ -1,7 +1,7 @@
-"""Reports as text: cut into sections by their headings, and into sentences.
+"""Reports as text: split into sections by their headings, and into sentences.
 
-Headings differ from department to department; the names of sections do not (`corpus.records.Report` embeds
-and labels `findings`, `impression` and `body`). Every step runs in time linear in the text, whatever the
+Headings differ between departments; the names of sections do not (`findings`, `impression` and `body` are
+embedded and labelled, see `corpus.records.Report`). Every step takes time linear in the text, whatever the
 text: the patterns have no nested repetition, and each is anchored to a word or a line.
 """
 
@@ -13,15 +13,14 @@ from dataclasses import replace
 from functools import lru_cache
 
 from corpus.language.detection import lexicon_of, report_language
-from corpus.language.forms import has_signed_items
+from corpus.language.forms import ANSWERS, LIST_MARK, VALUES, has_signed_items, joined_lines
 from corpus.language.headings import OPENING_OF, SECTION_OF, heading_pattern, is_heading
 from corpus.language.lexicon import ENGLISH, Lexicon, plain
-from corpus.language.lines import ANSWERS, LIST_MARK, VALUES, joined_lines
-from corpus.language.report_versions import Part, settle_readings
-from corpus.records import DESCRIBING, Report, Section
+from corpus.language.report_versions import Part, resolve_versions
+from corpus.records import DESCRIBING, ItemId, Report, Section
 
 _HEADING = heading_pattern(SECTION_OF)
-_NOT_OF_THE_FILM = frozenset({"indication", "history", "diagnosis", "comparison", "technique", "examination"})
+_NOT_DESCRIBING = frozenset({"indication", "history", "diagnosis", "comparison", "technique", "examination"})
 _LETTERHEAD = re.compile(
     r"^[ ]?(?:(?:final|preliminary|radiology|addended|chest) (?:radiology )?report:?|[_=*-]+)[ ]?$",
     re.IGNORECASE | re.MULTILINE,
@@ -30,23 +29,23 @@ _LETTERHEAD = re.compile(
 _LINE_TAG = re.compile(r"<(?:br|/?p|/?div|/?li|/?tr|/?h\d)\b[^<>]{0,200}>", re.IGNORECASE)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
 _LINE_END = re.compile(r"\r\n?|[\u2028\u2029\f\v\x85]")
-# Zero-width signs and the byte-order mark carry nothing; other control signs part words.
+# Zero-width characters and the byte-order mark mean nothing; other control characters separate words.
 _INVISIBLE = re.compile(r"[\u200b-\u200f\u2060\ufeff\u00ad]")
 _BLANKS = re.compile(r"[^\S\n]+|[\x00-\x08\x0e-\x1f\x7f]+")
 _LEADERS = re.compile(
     rf"(?<=[^\W_])[ ]?(?:\t+|\.{{3,}}|_{{2,}}|…+)\s?(?={ANSWERS}\b[ ]?(?:[.;,\t\n]|$))", re.IGNORECASE
 )
 _CELLS = re.compile(rf"[;,\t][ ]?(?={VALUES}[ ]?(?:[\t\n]|$))", re.IGNORECASE | re.MULTILINE)
-"""What parts a label from its value where a row of a table is a line: "Pneumothorax;No"."""
+"""Separates a label from its value where a row of a table is a line: "Pneumothorax;No"."""
 _LABEL = re.compile(r"[^\t:;,.]{2,60}")
 _PARAGRAPH = re.compile(r"\n ?(?:\n ?)+")
 
 
 def clean_text(text: str) -> str:
-    """Return the text with one kind of line end and of blank, without mark-up and invisible signs.
+    """Return the text with uniform line ends and blanks, without mark-up and invisible characters.
 
-    A tab or dots that lead to an answer ("Pneumothorax ..... No") become a colon, and so does what parts the
-    cells of a line that is no more than a label and its answer ("Pneumothorax;No").
+    A tab or dots before an answer ("Pneumothorax ..... No") become a colon, and so does the separator in a
+    line of a label and its answer ("Pneumothorax;No").
     """
     text = _LINE_END.sub("\n", text)
     if "<" in text:
@@ -54,12 +53,12 @@ def clean_text(text: str) -> str:
     if "&" in text:
         text = html.unescape(text)
     text = _LEADERS.sub(": ", _INVISIBLE.sub("", text))
-    text = _CELLS.sub(_part_cells, text)
+    text = _CELLS.sub(_join_cells, text)
     return _BLANKS.sub(" ", text).strip()
 
 
-def _part_cells(match: re.Match[str]) -> str:
-    """A colon for what parts two cells; commas and semicolons part them only behind a bare label."""
+def _join_cells(match: re.Match[str]) -> str:
+    """Return a colon for the separator of two cells; for commas and semicolons only behind a bare label."""
     before = match.string[max(0, match.start() - 61) : match.start()].rpartition("\n")[2]
     if match[0][0] == "\t":
         return ": " if before.rstrip()[-1:].isalnum() else match[0]
@@ -67,41 +66,41 @@ def _part_cells(match: re.Match[str]) -> str:
 
 
 def parse_report(study_id: str, text: str, language: str | None = None) -> Report:
-    """Cut a report into sections.
+    """Split a report into sections.
 
-    Headings are known in capitals or mixed case, with a colon in a line or alone on theirs. A text without
-    any becomes one `body`; what stands before the first heading too. A letterhead is left out. Many
-    reports write the description under no heading, as a paragraph of its own below the comparison: where
-    no `findings` heading exists, such paragraphs are `body`. An empty text gives a report with no sections.
-    English headings are known in every language, those of a lexicon in its own.
+    Headings are recognised in capitals or mixed case, with a colon in a line or alone on theirs. A text
+    without any becomes one `body`, as does the text before the first heading. A letterhead is left out. Many
+    reports have the description under no heading, as a separate paragraph below the comparison: where no
+    `findings` heading exists, such paragraphs are `body`. An empty text gives a report without sections.
+    English headings are recognised in every language, those of a lexicon in its own.
 
     Args:
         study_id: the study's id; the report's becomes `<study_id>#report`.
         text: the report as written, of any length.
-        language: ISO 639-1 code; None: the one that is set, else the one that its words are in.
+        language: ISO 639-1 code; None takes the configured one, else the detected one.
     """
     text = clean_text(text)
-    found = _cut(text, _HEADING, SECTION_OF)
+    found = _split_sections(text, _HEADING, SECTION_OF)
     if language is None:
         language = report_language("\n".join(part.text for part in found))
     lexicon = lexicon_of(language)
     if lexicon is not None and lexicon.headings:
-        found = _cut(unicodedata.normalize("NFC", text), *_headings_of(lexicon))
+        found = _split_sections(unicodedata.normalize("NFC", text), *_headings_of(lexicon))
     if not any(part.name == "findings" for part in found):
         found = [piece for part in found for piece in _free_paragraphs(part)]
-    sections = tuple(Section(name, kept) for name, part in settle_readings(found) if (kept := part.strip()))
-    return Report(f"{study_id}#report", sections, language, lexicon is not None)
+    sections = tuple(Section(name, body) for name, part in resolve_versions(found) if (body := part.strip()))
+    return Report(ItemId.report(study_id).text, sections, language, lexicon is not None)
 
 
 @lru_cache(maxsize=16)
 def _headings_of(lexicon: Lexicon) -> tuple[re.Pattern[str], dict[str, str]]:
-    """What finds a heading of a language, and the section that each opens."""
+    """Return the pattern of the headings of a language, and the section that each opens."""
     section_of = {**SECTION_OF, **lexicon.headings}
     return heading_pattern(section_of), section_of
 
 
-def _cut(text: str, headings: re.Pattern[str], section_of: Mapping[str, str]) -> list[Part]:
-    """The sections of a text in order, what stands before the first heading as `body`."""
+def _split_sections(text: str, headings: re.Pattern[str], section_of: Mapping[str, str]) -> list[Part]:
+    """Return the sections of a text in order, the text before the first heading as `body`."""
     matches = [match for match in headings.finditer(text) if is_heading(match, section_of)]
     opening = text[: matches[0].start()] if matches else text
     ends = [*(m.start() for m in matches[1:]), len(text)][: len(matches)]
@@ -113,7 +112,7 @@ def _cut(text: str, headings: re.Pattern[str], section_of: Mapping[str, str]) ->
 
 
 def _is_inline(match: re.Match[str], text: str) -> bool:
-    """Whether a heading in small letters stands within a line."""
+    """Return whether a heading in lower case stands within a line."""
     heading = match["any"]
     return (
         heading is not None and not heading.isupper() and "\n" not in text[match.start() - 2 : match.start()]
@@ -121,7 +120,7 @@ def _is_inline(match: re.Match[str], text: str) -> bool:
 
 
 def _part(match: re.Match[str], text: str, section_of: Mapping[str, str]) -> Part:
-    """The heading that was found, and its text."""
+    """Return the part of a heading and its text."""
     heading = next(word for group in _GROUPS if (word := match[group])).lower()
     opening = OPENING_OF.get(heading)
     if opening is not None:
@@ -134,7 +133,7 @@ _SENTENCE_END = re.compile(r"[.!?](?=\s)")
 
 
 def _resume(parts: Sequence[Part], inline: Sequence[bool]) -> Iterator[Part]:
-    """Let a question or history within a line of the reading end with its sentence: the reading goes on.
+    """End a question or history within a line of the reading with its sentence; the reading then continues.
 
     "FINDINGS: Right opacity. Background: emphysema. No effusion." denies the effusion.
     """
@@ -150,8 +149,8 @@ def _resume(parts: Sequence[Part], inline: Sequence[bool]) -> Iterator[Part]:
 
 
 def _free_paragraphs(part: Part) -> Iterator[Part]:
-    """Set apart the paragraphs below an indication or comparison: they are the description."""
-    if part.name not in _NOT_OF_THE_FILM and part.opening != "preliminary":
+    """Separate the paragraphs below an indication or comparison: they are the description."""
+    if part.name not in _NOT_DESCRIBING and part.opening != "preliminary":
         yield part
         return
     first, *others = _PARAGRAPH.split(part.text.strip())
@@ -192,11 +191,11 @@ _SPACES = re.compile(r"\s+")
 
 
 def split_sentences(text: str, lexicon: Lexicon = ENGLISH) -> list[str]:
-    """Cut a text into sentences, in order, none of them empty.
+    """Split a text into sentences, in order, none of them empty.
 
-    Full stops in decimals (1.5 cm), abbreviations (Dr., e.g.) and initials do not end a sentence; one whose
-    blank was forgotten (`lung.There`) does. Marks of numbered or bulleted lists begin a sentence and are
-    dropped. A line end is a blank in a wrapped line, and an end after a short line or before a list mark.
+    Full stops in decimals (1.5 cm), abbreviations (Dr., e.g.) and initials do not end a sentence; one with a
+    missing blank (`lung.There`) does. Marks of numbered or bulleted lists begin a sentence and are dropped. A
+    line end is a blank in a wrapped line, and an end after a short line or before a list mark.
     """
     sentences: list[str] = []
     for block in joined_lines(text):
@@ -228,7 +227,7 @@ def _split_block(block: str, lexicon: Lexicon) -> Iterator[str]:
 
 
 def _without_mark(sentence: str) -> str:
-    """Drop blanks around a sentence and the list mark before it; nothing but signs is no sentence."""
+    """Return a sentence without blanks around it and the list mark before it; empty if it has only signs."""
     sentence = _SPACES.sub(" ", sentence).strip()
     mark = LIST_MARK.match(sentence)
     if mark and not has_signed_items(sentence):
@@ -237,7 +236,7 @@ def _without_mark(sentence: str) -> str:
 
 
 def _ends_sentence(block: str, stop: re.Match[str], lexicon: Lexicon) -> bool:
-    """Whether a stop ends a sentence."""
+    """Return whether a stop ends a sentence."""
     if stop[0][0] in _WIDE_STOPS:
         return True
     after = block[stop.end() : stop.end() + 24]
@@ -272,9 +271,9 @@ def _ends_sentence(block: str, stop: re.Match[str], lexicon: Lexicon) -> bool:
 
 
 def _joins_answer(block: str, stop: re.Match[str], after: str) -> bool:
-    """Whether a mark stands before what it asks ("? effusion"), or before its answer ("Effusion? No.").
+    """Return whether a mark stands before its word ("? effusion"), or before its answer ("Effusion? No.").
 
-    A full stop does between the answers for two sides: "Pneumothorax: Right: No. Left: Yes."
+    So does a full stop between the answers for two sides: "Pneumothorax: Right: No. Left: Yes."
     """
     if stop[0] == ".":
         if _SIDE_AFTER.match(after) is None:
@@ -295,18 +294,16 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _BLANKED = re.compile(r"[xX]+")
 
 
-def says_something(text: str) -> bool:
-    """Whether a text has a word in it other than the `XXXX` that de-identification leaves."""
+def has_words(text: str) -> bool:
+    """Return whether a text has a word other than the `XXXX` of de-identification."""
     return any(not _BLANKED.fullmatch(m[0]) for m in _WORD.finditer(text))
 
 
 def sentences(report: Report) -> list[str]:
-    """The sentences of what a report says of the film, in order; those of nothing but `XXXX` left out.
+    """Return the sentences that describe the image, in order, without those of nothing but `XXXX`.
 
-    The place in this list is the sentence's number in its id, `<study_id>#report.<number>`.
+    The index in this list is the sentence's position in its id, `<study_id>#report.<position>`.
     """
-    told = [s.text for s in report.sections if s.name in DESCRIBING]
+    texts = [s.text for s in report.sections if s.name in DESCRIBING]
     lexicon = lexicon_of(report.language) or ENGLISH
-    return [
-        sentence for text in told for sentence in split_sentences(text, lexicon) if says_something(sentence)
-    ]
+    return [sentence for text in texts for sentence in split_sentences(text, lexicon) if has_words(sentence)]

@@ -1,13 +1,13 @@
-"""The table sentence × finding: what every different sentence of a corpus says of every finding.
+"""The table sentence × finding: the status of every finding in every different sentence of a corpus.
 
-MedCLIP (Wang et al., EMNLP 2022) learns from such a table, which it did not publish; there a label that is
-uncertain or missing is 0, here the four statuses stay four.
+MedCLIP (Wang et al., EMNLP 2022) is trained on such an unpublished table; there an uncertain or missing label
+is 0, here the four statuses stay four.
 """
 
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -19,21 +19,23 @@ from corpus.files import quoted
 from corpus.findings import VOCABULARY, Status
 from corpus.language.labeler import label_sentence
 from corpus.language.sections import sentences
+from corpus.progress import OnProgress, silent
 from corpus.records import Study
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
-"""The kinds of table that are written."""
+"""The supported extensions."""
 
 _STATUS = pl.Enum([status.value for status in Status])
 
 
 @dataclass(frozen=True, slots=True)
 class SentenceTable:
-    """The table, and what it was made from.
+    """The table, and its origin.
 
-    `frame`: `sentence` (text), `studies` (in how many reports it stands) and a column for each finding of the
+    `frame`: `sentence` (text), `studies` (number of reports with it) and a column for each finding of the
     vocabulary, each cell `present`, `absent`, `uncertain` or `unmentioned`; the most frequent sentence first.
-    `reports`: how many were read. `occurrences`: how often any sentence stands in them.
+    `reports`: number of reports read.
+    `occurrences`: number of sentences in them.
     """
 
     frame: pl.DataFrame
@@ -41,51 +43,48 @@ class SentenceTable:
     occurrences: int
 
 
-def tabulate_sentences(
-    studies: Iterable[Study], *, on_step: Callable[[str, int], None] | None = None
-) -> SentenceTable:
+def tabulate_sentences(studies: Iterable[Study], *, on_progress: OnProgress = silent) -> SentenceTable:
     """Label every different sentence of the studies' reports.
 
-    Only sentences that speak of the film are taken (`corpus.language.sections.sentences`). Two are the same
-    where their text is. Labels are those of `corpus.language.labeler.label_sentence`, spread along the tree
-    of findings.
+    Only sentences that describe the image are included (`corpus.language.sections.sentences`); two are the
+    same where their text is. Labels are those of `corpus.language.labeler.label_sentence`, spread along the
+    tree of findings.
 
     Args:
-        studies: read once; those without a report count for nothing.
-        on_step: called with `reports` and how many of them are done.
+        studies: read once; those without a report are ignored.
+        on_progress: called with `reports` and the number done.
     """
-    holding: Counter[str] = Counter()
+    study_counts: Counter[str] = Counter()
     languages: dict[str, str | None] = {}
     reports = occurrences = 0
     for study in studies:
         if study.report is None:
             continue
-        told = sentences(study.report)
-        holding.update(set(told))
-        languages |= dict.fromkeys(told, study.report.language)
-        occurrences += len(told)
+        listed = sentences(study.report)
+        study_counts.update(set(listed))
+        languages |= dict.fromkeys(listed, study.report.language)
+        occurrences += len(listed)
         reports += 1
-        if on_step is not None:
-            on_step("reports", reports)
-    # Equally frequent ones in the order of their text: the same table from the same corpus, always.
-    ranked = sorted(holding.items(), key=lambda entry: (-entry[1], entry[0]))
+        on_progress("reports", reports)
+    # Equally frequent ones in the order of their text, so that a corpus always gives the same table.
+    ranked = sorted(study_counts.items(), key=lambda entry: (-entry[1], entry[0]))
     labels = [label_sentence(sentence, languages[sentence]) for sentence, _ in ranked]
     columns = [
         pl.Series("sentence", [sentence for sentence, _ in ranked], dtype=pl.String),
         pl.Series("studies", [count for _, count in ranked], dtype=pl.Int64),
     ]
     for name in VOCABULARY.names:
-        words = [said.get(name, Status.UNMENTIONED).value for said in labels]
-        columns.append(pl.Series(name, words, dtype=_STATUS))
+        values = [statuses.get(name, Status.UNMENTIONED).value for statuses in labels]
+        columns.append(pl.Series(name, values, dtype=_STATUS))
     return SentenceTable(pl.DataFrame(columns), reports, occurrences)
 
 
 def require_writable(path: Path) -> None:
-    """Check that a table can be written there, before the work for it is done.
+    """Check that a table can be written to a path, before the work for it is done.
 
     Raises:
         UsageError: its extension is none of `SUFFIXES`.
-        CorpusError: its folder is not there.
+        CorpusError: its folder does not exist.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"the table {quoted(path)} is of no kind that is written: {', '.join(SUFFIXES)}")
@@ -94,14 +93,14 @@ def require_writable(path: Path) -> None:
 
 
 def write_table(frame: pl.DataFrame, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a table whole or not at all; one that was there before is replaced.
+    """Write a table atomically; an existing one is replaced.
 
-    It is readable by its owner alone: sentences are the words of patients' reports.
+    The file is readable by its owner only: sentences are the words of patients' reports.
 
     Args:
         frame: the rows.
-        path: where to; its extension, one of `SUFFIXES`, says how.
-        metadata: kept in the file where its kind can (Parquet).
+        path: the file; its extension, one of `SUFFIXES`, determines the format.
+        metadata: stored in the file where the format can (Parquet).
 
     Raises:
         UsageError, CorpusError: as `require_writable`, or the disk refuses.

@@ -1,7 +1,9 @@
-"""Words that decide what a report claims of a finding: negation, doubt, history, change, recommendation.
+"""Triggers: the words that decide what a report asserts of a finding, as in NegEx and ConText.
 
-A cue works forward on what follows it ("no effusion"), backward on what stands before it ("effusion is not
-seen"), or on either side, as the sentence has it ("resolved effusion", "effusion resolved").
+NegEx: Chapman et al., J Biomed Inform 34, 2001; ConText: Harkema et al., J Biomed Inform 42, 2009. They stand
+for negation, uncertainty, history, change or a recommendation. A forward trigger has the words behind it in
+its scope ("no effusion"), a backward one those before it ("effusion is not seen"); some work in either
+direction ("resolved effusion", "effusion resolved").
 """
 
 from collections.abc import Iterator
@@ -9,54 +11,56 @@ from enum import Enum
 from typing import NamedTuple
 
 
-class Claim(Enum):
-    """What a cue makes of the findings in its scope."""
+class Assertion(Enum):
+    """What a trigger asserts of the findings in its scope."""
 
     ABSENT = "absent"
     PRESENT = "present"
     UNCERTAIN = "uncertain"
     UNEXCLUDED = "unexcluded"  # "cannot exclude": doubt that contains a negation and so beats one
     HISTORY = "history"
-    QUESTION = "question"  # asked, advised or imagined: "rule out", "if clinically suspected"
+    QUESTION = "question"  # asked, recommended or hypothetical: "rule out", "if clinically suspected"
 
 
-class Side(Enum):
-    """Where the findings of a cue stand."""
+class Direction(Enum):
+    """Where the findings in the scope of a trigger stand."""
 
     FORWARD = "forward"
     BACKWARD = "backward"
     EITHER = "either"
 
 
-class Cue(NamedTuple):
-    """One cue: what it claims and of which side.
+class Trigger(NamedTuple):
+    """One trigger phrase.
 
-    `lists`: its list may go on behind a semicolon. `partly`: it claims so only of a finding that is named and
-    no more ("not well assessed").
+    `assertion`: what it asserts.
+    `direction`: of its scope.
+    `lists`: its list may continue behind a semicolon.
+    `partly`: it asserts this only of a finding without further attributes ("not well assessed").
     """
 
-    claim: Claim
-    side: Side
+    assertion: Assertion
+    direction: Direction
     lists: bool = False
     partly: bool = False
 
 
-class Joint(Enum):
-    """Words that hold a sentence together or part it."""
+class Syntax(Enum):
+    """Words that structure a sentence."""
 
-    BREAK = "break"  # a new clause begins: "but", ";"
+    TERMINATION = "break"  # ends every scope, a new clause begins: "but", ";"
     COMMA = "comma"
     COLON = "colon"
     AND = "and"
     OR = "or"
     VERSUS = "versus"
-    VERB = "verb"  # a finite verb or participle: the clause says something of its own
+    VERB = "verb"  # a finite verb or participle: the clause makes a statement
     SHIFT = "shift"  # what follows is not in the list before it: "with", "which"
     CAUSE = "cause"  # the same, but doubt goes on: "may be due to"
     ARTICLE = "article"
-    DEGREE = "degree"  # small, mild, stable: said of what is there
-    ASPECT = "aspect"  # "size of": what follows is there, whatever is said of its size
-    CHOICE = "choice"  # "either": one of the list that follows is there
+    DEGREE = "degree"  # small, mild, stable: attributes of a present finding
+    ASPECT = "aspect"  # "size of": what follows is present, whatever its size
+    CHOICE = "choice"  # "either": one of the list that follows is present
 
 
 _SEEN = (
@@ -229,7 +233,7 @@ _HISTORY_BACKWARD = (
 _WELL = (
     "well|adequately|fully|reliably|optimally|properly|accurately|completely|entirely|specifically|further"
 )
-_JUDGED = "assessed|evaluated|judged|assessable|evaluable"
+_ASSESSED = "assessed|evaluated|judged|assessable|evaluable"
 _QUESTION_FORWARD = (
     "rule out;for exclusion of;to rule out;r / o;"
     "evaluate|evaluation|evaluated|evaluating for|of;assess|assessment for|of;"
@@ -257,8 +261,8 @@ _QUESTION_FORWARD = (
 )
 _QUESTION_BACKWARD = (
     "is clinically suspected;clinically suspected;if clinically? indicated|warranted;protocol;"
-    f"cannot be {_WELL}? {_JUDGED};can|could not be {_WELL}? {_JUDGED};cannot {_WELL} be {_JUDGED};"
-    f"not {_BE}? {_JUDGED};{_BE}? difficult|hard|impossible to assess|evaluate|judge;"
+    f"cannot be {_WELL}? {_ASSESSED};can|could not be {_WELL}? {_ASSESSED};cannot {_WELL} be {_ASSESSED};"
+    f"not {_BE}? {_ASSESSED};{_BE}? difficult|hard|impossible to assess|evaluate|judge;"
     "may|might|could|can be obscured by?;"
     "not included in|within|on the? field|image|film|study?;outside|out of? the field of? view?;"
     f"{_BE} excluded|cut from|off the? field|view|image|film;: n / a;: y / n;: yes / no;: no / yes;"
@@ -266,60 +270,62 @@ _QUESTION_BACKWARD = (
 )
 _PARTLY = "partially|partly|largely|completely|incompletely"
 _QUESTION_PARTLY = (
-    f"not {_BE}? {_WELL} {_JUDGED};poorly|suboptimally|inadequately|{_PARTLY} assessed|evaluated;"
+    f"not {_BE}? {_WELL} {_ASSESSED};poorly|suboptimally|inadequately|{_PARTLY} assessed|evaluated;"
     f"{_BE}? {_PARTLY}? obscured"
 )
 
-_JOINTS = (
-    ("but;however;although|though;except|excepting;except for;whereas;while;yet", "BREAK"),
-    ("other than;aside|apart from", "BREAK"),
-    ("there is|are|was|were|has|have;there;despite;notwithstanding;save for;besides", "BREAK"),
-    ("and;and / or;/;plus;as well as;along with", "AND"),
-    ("or", "OR"),
-    ("versus|vs;vs .", "VERSUS"),
-    (f"{_BE};{_SEEN};does|do|did;appears|appear|appeared;remains|remain|remained;persists|persist;;", "VERB"),
+_SYNTAX = (
+    ("but;however;although|though;except|excepting;except for;whereas;while;yet", Syntax.TERMINATION),
+    ("other than;aside|apart from", Syntax.TERMINATION),
+    ("there is|are|was|were|has|have;there;despite;notwithstanding;save for;besides", Syntax.TERMINATION),
+    ("and;and / or;/;plus;as well as;along with", Syntax.AND),
+    ("or", Syntax.OR),
+    ("versus|vs;vs .", Syntax.VERSUS),
+    (f"{_BE};{_SEEN};does|do|did;appears|appear|appeared;remains|remain|remained;"
+        "persists|persist;;", Syntax.VERB),
     ("increased|decreased|worsened|improved|developed|develops|progressed;shows|show|reveals|"
-        "demonstrates;measures", "VERB"),
-    ("stable|unchanged in|since|from|compared?;again|still|now seen|noted?;redemonstrated", "VERB"),
-    ("with;that|who|which;since;as;in a patient;given", "SHIFT"),
-    ("due to;secondary to;because of?;related to;caused by;from;attributable to;accounted for by", "CAUSE"),
-    ("consistent|compatible with;in keeping with", "VERB"),
-    (f"{_BE}? {_PARTLY}? obscured by", "VERB"),
-    ("size|extent|amount|volume|severity|etiology|aetiology|cause|nature|age|stability|acuity of", "ASPECT"),
-    ("either", "CHOICE"),
-    ("a|an|the|his|her|this|these|another|some", "ARTICLE"),
+        "demonstrates;measures", Syntax.VERB),
+    ("stable|unchanged in|since|from|compared?;again|still|now seen|noted?;redemonstrated", Syntax.VERB),
+    ("with;that|who|which;since;as;in a patient;given", Syntax.SHIFT),
+    ("due to;secondary to;because of?;related to;caused by;from;attributable to;"
+        "accounted for by", Syntax.CAUSE),
+    ("consistent|compatible with;in keeping with", Syntax.VERB),
+    (f"{_BE}? {_PARTLY}? obscured by", Syntax.VERB),
+    ("size|extent|amount|volume|severity|etiology|aetiology|cause|"
+        "nature|age|stability|acuity of", Syntax.ASPECT),
+    ("either", Syntax.CHOICE),
+    ("a|an|the|his|her|this|these|another|some", Syntax.ARTICLE),
     ("small|mild|minimal|tiny|trace|moderate|stable|unchanged|persistent|slight|chronic|bilateral|left|"
-        "right|rt|lt|r|l|old", "DEGREE"),
+        "right|rt|lt|r|l|old", Syntax.DEGREE),
     ("resolving|mildly|minimally|moderately|severe|extensive|marked|increasing|decreasing|worsening|"
-        "improving|subtle", "DEGREE"),
+        "improving|subtle", Syntax.DEGREE),
 )  # fmt: skip
 
 
-def phrases() -> Iterator[tuple[str, Cue | Joint]]:
-    """Yield every template with what it is. Later ones override earlier ones."""
-    for templates, joint in _JOINTS:
-        yield templates, Joint[joint]
-    yield ";".join(sign for sign in (",", "(", ")")), Joint.COMMA
-    yield ".", Joint.BREAK
-    yield ":", Joint.COLON
-    yield _ABSENT_LISTING, Cue(Claim.ABSENT, Side.FORWARD, lists=True)
-    yield _QUESTION_PARTLY, Cue(Claim.QUESTION, Side.BACKWARD, partly=True)
-    for templates, claim, side in (
-        (_ABSENT_FORWARD, Claim.ABSENT, Side.FORWARD),
-        (_ABSENT_BACKWARD, Claim.ABSENT, Side.BACKWARD),
-        (_ABSENT_EITHER, Claim.ABSENT, Side.EITHER),
-        (_PRESENT_EITHER, Claim.PRESENT, Side.EITHER),
-        (_UNCERTAIN_FORWARD, Claim.UNCERTAIN, Side.FORWARD),
-        (_UNCERTAIN_BACKWARD, Claim.UNCERTAIN, Side.BACKWARD),
-        (_UNCERTAIN_EITHER, Claim.UNCERTAIN, Side.EITHER),
-        (_HISTORY_FORWARD, Claim.HISTORY, Side.FORWARD),
-        (_HISTORY_BACKWARD, Claim.HISTORY, Side.BACKWARD),
-        (_QUESTION_FORWARD, Claim.QUESTION, Side.FORWARD),
-        (_QUESTION_BACKWARD, Claim.QUESTION, Side.BACKWARD),
-        (_UNEXCLUDED_FORWARD, Claim.UNEXCLUDED, Side.FORWARD),
-        (_UNEXCLUDED_BACKWARD, Claim.UNEXCLUDED, Side.BACKWARD),
-        (_UNEXCLUDED_EITHER, Claim.UNEXCLUDED, Side.EITHER),
-        (_PRESENT_FORWARD, Claim.PRESENT, Side.FORWARD),
-        (_PRESENT_BACKWARD, Claim.PRESENT, Side.BACKWARD),
+def phrases() -> Iterator[tuple[str, Trigger | Syntax]]:
+    """Yield every template with its meaning. Later ones override earlier ones."""
+    yield from _SYNTAX
+    yield ";".join(sign for sign in (",", "(", ")")), Syntax.COMMA
+    yield ".", Syntax.TERMINATION
+    yield ":", Syntax.COLON
+    yield _ABSENT_LISTING, Trigger(Assertion.ABSENT, Direction.FORWARD, lists=True)
+    yield _QUESTION_PARTLY, Trigger(Assertion.QUESTION, Direction.BACKWARD, partly=True)
+    for templates, assertion, direction in (
+        (_ABSENT_FORWARD, Assertion.ABSENT, Direction.FORWARD),
+        (_ABSENT_BACKWARD, Assertion.ABSENT, Direction.BACKWARD),
+        (_ABSENT_EITHER, Assertion.ABSENT, Direction.EITHER),
+        (_PRESENT_EITHER, Assertion.PRESENT, Direction.EITHER),
+        (_UNCERTAIN_FORWARD, Assertion.UNCERTAIN, Direction.FORWARD),
+        (_UNCERTAIN_BACKWARD, Assertion.UNCERTAIN, Direction.BACKWARD),
+        (_UNCERTAIN_EITHER, Assertion.UNCERTAIN, Direction.EITHER),
+        (_HISTORY_FORWARD, Assertion.HISTORY, Direction.FORWARD),
+        (_HISTORY_BACKWARD, Assertion.HISTORY, Direction.BACKWARD),
+        (_QUESTION_FORWARD, Assertion.QUESTION, Direction.FORWARD),
+        (_QUESTION_BACKWARD, Assertion.QUESTION, Direction.BACKWARD),
+        (_UNEXCLUDED_FORWARD, Assertion.UNEXCLUDED, Direction.FORWARD),
+        (_UNEXCLUDED_BACKWARD, Assertion.UNEXCLUDED, Direction.BACKWARD),
+        (_UNEXCLUDED_EITHER, Assertion.UNEXCLUDED, Direction.EITHER),
+        (_PRESENT_FORWARD, Assertion.PRESENT, Direction.FORWARD),
+        (_PRESENT_BACKWARD, Assertion.PRESENT, Direction.BACKWARD),
     ):
-        yield templates, Cue(claim, side)
+        yield templates, Trigger(assertion, direction)

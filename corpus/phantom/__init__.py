@@ -1,7 +1,8 @@
-"""Phantoms: examinations whose truth is known to the pixel.
+"""Phantoms: drawn examinations with a ground truth that is exact to the pixel.
 
-One scene gives the film (projected attenuation), the report that describes it, and the exact mask of each
-finding, all decided by (seed, number). For demonstrations, for tests, and for measuring localization.
+One scene gives the image (projected attenuation), the report that describes it, and the exact mask of each
+finding, all determined by (seed, number). For demonstrations, for tests, and for the evaluation of
+localization.
 """
 
 from corpus.phantom.render import SIZE, masks, organs, render

@@ -1,8 +1,9 @@
-"""The body of a phantom: who stands in front of the detector, and how much each ray is weakened on its way.
+"""The body of a phantom: its anatomy, and the attenuation of each ray that passes through it.
 
-Lengths are millimetres on the film, which is `FILM_MM` wide and high. Body coordinates: u runs across from
-the midline (negative: the patient's right, which a film shows on its left), v runs down from the film's top.
-Attenuation is the line integral of the Beer–Lambert law (dimensionless): transmitted = exp(-attenuation).
+Lengths are millimetres on the image, which is `IMAGE_MM` wide and high. Body coordinates: u runs across from
+the midline (negative: the patient's right, which an image shows on its left), v runs down from the image's
+top. Attenuation is the line integral of the Beer–Lambert law (dimensionless): transmitted =
+exp(-attenuation).
 """
 
 import math
@@ -11,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
 
-from corpus.phantom.frame import FILM_MM, Map, Stance, body_coordinates
+from corpus.phantom.frame import IMAGE_MM, Map, Positioning, body_coordinates, to_pixels
 from corpus.phantom.lesions import Lung
-from corpus.phantom.markings import draw_markings
 
 Mask = NDArray[np.bool_]
 
@@ -31,13 +32,20 @@ _APEX_RISE = 165.0  # height over which a lung reaches its full width, mm
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
-    """What differs from one subject to the next and stays the same between two films. Lengths in mm.
+    """What differs between subjects and stays the same between two images of one. Lengths in mm.
 
-    `thorax_half_width` 118–146, `chest_depth` 185–245 (front to back), `apex` 34–54 (lung tips below the
-    film's upper edge), `dome_right` 268–296 and `dome_left` 3–18 lower, `rib_spacing` 21–26, `rib_bow`
-    0.8–1.2 (1 is average), `clavicle_height` 62–84, `clavicle_slope` 0.05–0.28, `spine_bend` ±5,
-    `knob` 11–19 (radius of the aortic knob), `breast` 0 or 0.15–0.4 (attenuation), `stomach_bubble`
-    0 or 0.5–1.1 (attenuation missing), `ctr` see `NORMAL_CTR`, `markings_seed` names the vessel trees.
+    `thorax_half_width`: 118–146.
+    `chest_depth`: 185–245, front to back.
+    `apex`: 34–54, the lung tips below the image's upper edge.
+    `dome_right`: 268–296; `dome_left`: 3–18 lower.
+    `rib_spacing`: 21–26; `rib_bow`: 0.8–1.2, 1 is average.
+    `clavicle_height`: 62–84; `clavicle_slope`: 0.05–0.28.
+    `spine_bend`: ±5.
+    `knob`: 11–19, radius of the aortic knob.
+    `breast`: 0 or 0.15–0.4, attenuation.
+    `stomach_bubble`: 0 or 0.5–1.1, attenuation missing.
+    `ctr`: heart width over inner thoracic width, see `NORMAL_CTR`.
+    `markings_seed`: seed of the vessel trees.
     """
 
     thorax_half_width: float
@@ -61,8 +69,10 @@ class Anatomy:
 class Body:
     """The projected body: (size, size) maps.
 
-    `attenuation` (float32) holds everything but the lungs' fine markings, `markings` (float32) those.
-    `right` and `left` are the visible lung fields, heart left out; `heart` is the heart's silhouette.
+    `attenuation`: float32, everything but the lungs' fine markings.
+    `markings`: float32, the fine markings.
+    `right`, `left`: the visible lung fields without the heart.
+    `heart`: the heart's silhouette.
     """
 
     attenuation: Map
@@ -95,13 +105,13 @@ def draw_anatomy(random: np.random.Generator, sex: Literal["F", "M"], age: float
     )
 
 
-def project(anatomy: Anatomy, stance: Stance, ctr: float, size: int) -> Body:
-    """Project the body onto a film of `size` × `size` pixels.
+def project(anatomy: Anatomy, positioning: Positioning, ctr: float, size: int) -> Body:
+    """Project the body onto an image of `size` × `size` pixels.
 
     Args:
-        ctr: heart width over inner thoracic width on this film (the anatomy's own, or an enlarged one).
+        ctr: heart width over inner thoracic width on this image (the anatomy's own, or an enlarged one).
     """
-    u, v = body_coordinates(stance, size)
+    u, v = body_coordinates(positioning, size)
     a = np.abs(u)
     right_side = u < 0
     outer, inner = _lung_borders(anatomy, v)
@@ -124,19 +134,19 @@ def project(anatomy: Anatomy, stance: Stance, ctr: float, size: int) -> Body:
     soft_mm *= 1.0 + 0.10 * _smooth((v - diaphragm) / 30.0)
     attenuation = SOFT_PER_MM * soft_mm - (SOFT_PER_MM - LUNG_PER_MM) * np.minimum(lung_mm, 0.85 * soft_mm)
     attenuation += _ribs(anatomy, a, v, outer)
-    # These reach no further than the film's upper half and its middle third: no need to compute the rest.
+    # Clavicles and windpipe lie in the upper half, the spine in the middle third: the rest is not computed.
     upper, middle = np.s_[: size * 55 // 100], np.s_[:, size // 3 : size - size // 3]
-    attenuation[upper] += _clavicles(anatomy, stance, u[upper], v[upper])
-    attenuation[upper] -= _windpipe(stance, u[upper], v[upper])
+    attenuation[upper] += _clavicles(anatomy, positioning, u[upper], v[upper])
+    attenuation[upper] -= _windpipe(positioning, u[upper], v[upper])
     attenuation[middle] += _spine(anatomy, u[middle], v[middle])
     if anatomy.breast:
         attenuation += anatomy.breast * _breasts(anatomy, a, v)
     if anatomy.stomach_bubble:
         attenuation -= anatomy.stomach_bubble * _bubble(anatomy, u, v)
 
-    markings = draw_markings(anatomy.markings_seed, stance, u, v) * np.sqrt(fullness) * (1.0 - hidden)
+    markings = draw_markings(anatomy.markings_seed, positioning, u, v) * np.sqrt(fullness) * (1.0 - hidden)
     fields = inside & ~heart & (knob <= 0)
-    mm = FILM_MM / size
+    mm = IMAGE_MM / size
     return Body(
         attenuation=np.maximum(attenuation, 0.0, dtype=np.float32),
         markings=markings.astype(np.float32, copy=False),
@@ -190,7 +200,7 @@ def _diaphragm(anatomy: Anatomy, a: Map, dome: Map) -> Map:
 def _heart(anatomy: Anatomy, ctr: float, u: Map, v: Map) -> Map:
     """Depth of the heart, 0 outside its silhouette to 1 at its centre.
 
-    A slanted ellipse whose exact width is `ctr` × inner thoracic width; two thirds lie left of the midline.
+    A slanted ellipse of the exact width `ctr` × inner thoracic width; two thirds lie left of the midline.
     """
     width = ctr * 2.0 * anatomy.thorax_half_width
     half_height = 0.30 * width + 15.0
@@ -203,13 +213,13 @@ def _heart(anatomy: Anatomy, ctr: float, u: Map, v: Map) -> Map:
 
 
 def _chest_wall(anatomy: Anatomy, a: Map, v: Map) -> Map:
-    """Thickness of the whole trunk as if it were soft tissue, mm."""
+    """Thickness of the whole torso as if it were soft tissue, mm."""
     half_width = anatomy.thorax_half_width + 27.0 + 90.0 * _smooth((125.0 - v) / 70.0)
     across = np.minimum(a / half_width, 1.0)
     across *= across
-    trunk = anatomy.chest_depth * np.sqrt(1.0 - across * across)
+    torso = anatomy.chest_depth * np.sqrt(1.0 - across * across)
     shoulder = 14.0 + 0.40 * np.maximum(a - 52.0, 0.0)
-    return trunk * _bulge((v - shoulder) / 75.0) * (0.72 + 0.28 * _smooth(v / 110.0))
+    return torso * _bulge((v - shoulder) / 75.0) * (0.72 + 0.28 * _smooth(v / 110.0))
 
 
 def _ribs(anatomy: Anatomy, a: Map, v: Map, outer: Map) -> Map:
@@ -235,8 +245,8 @@ def _to_nearest(phase: Map) -> Map:
     return phase - np.rint(phase)
 
 
-def _clavicles(anatomy: Anatomy, stance: Stance, u: Map, v: Map) -> Map:
-    a = np.abs(u - np.float32(stance.turn))
+def _clavicles(anatomy: Anatomy, positioning: Positioning, u: Map, v: Map) -> Map:
+    a = np.abs(u - np.float32(positioning.turn))
     along = (a - 12.0) / 135.0
     axis = anatomy.clavicle_height - 135.0 * anatomy.clavicle_slope * along - 7.0 * np.sin(5.2 * along)
     ends = _smooth(along * 16.0) * _smooth((1.12 - along) * 12.0)
@@ -251,9 +261,9 @@ def _spine(anatomy: Anatomy, u: Map, v: Map) -> Map:
     return drawn
 
 
-def _windpipe(stance: Stance, u: Map, v: Map) -> Map:
+def _windpipe(positioning: Positioning, u: Map, v: Map) -> Map:
     """Attenuation that the air of trachea and main bronchi takes away."""
-    centre = np.float32(stance.turn) * 0.6
+    centre = np.float32(positioning.turn) * 0.6
     fork = np.maximum(v - 118.0, 0.0)
     off_axis = np.abs(u - centre)
     distance = np.where(v < 118.0, off_axis, off_axis - 0.8 * fork)
@@ -272,3 +282,60 @@ def _bubble(anatomy: Anatomy, u: Map, v: Map) -> Map:
     across = (u - 66.0) / 27.0
     down = (v - anatomy.dome_left - 25.0) / 14.0
     return np.sqrt(np.maximum(1.0 - across * across - down * down, 0.0))
+
+
+_LEVELS = 3  # stems, their branches, and the branches of those
+_POINTS = 5  # points along one vessel
+_STEM_RADIUS = 2.7  # mm
+_HILUM = (34.0, 148.0)  # distance from the midline and height v, mm
+
+
+def draw_markings(seed: int, positioning: Positioning, u: Map, v: Map) -> Map:
+    """Return the attenuation of the lungs' markings, before the lungs' outline is applied.
+
+    The markings are the hila, vessels that branch outwards from them, and a fine mottle.
+
+    Args:
+        seed: seed of the vessel tree.
+        positioning: of the body in the image.
+        u, v: (size, size) body coordinates, mm.
+    """
+    size = u.shape[0]
+    random = np.random.Generator(np.random.PCG64(seed))
+    canvas = Image.new("L", (size, size))
+    pen = ImageDraw.Draw(canvas)
+    grown = _grow(random)
+    for level in reversed(range(_LEVELS)):  # thick vessels are drawn over thin ones
+        points = to_pixels(*grown[level], positioning, size)
+        width = max(1, round(2.0 * _STEM_RADIUS * 0.62**level * size / IMAGE_MM))
+        for line in points.reshape(len(points), -1).tolist():
+            pen.line(line, fill=205 - 55 * level, width=width)
+    vessels = np.asarray(canvas.filter(ImageFilter.GaussianBlur(1.1 * size / 256)), dtype=np.float32)
+    mottle = Image.fromarray(random.standard_normal((96, 96), dtype=np.float32))
+    grain = np.asarray(mottle.resize((size, size), Image.Resampling.BICUBIC))
+    hila = np.square((np.abs(u) - 36.0) / 15.0) + np.square((v - _HILUM[1]) / 30.0)
+    drawn: Map = vessels * np.float32(0.55 / 255.0) + 0.035 * grain + 0.42 / (1.0 + hila * hila)
+    return drawn
+
+
+def _grow(random: np.random.Generator) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return the vessel trees of both lungs: for each level, u and v (vessels, points) in mm."""
+    angle = (np.linspace(-1.25, 1.35, 8) + random.uniform(-0.14, 0.14, (2, 8))).ravel()
+    sign = np.repeat([-1.0, 1.0], 8)
+    start_u, start_v = sign * _HILUM[0], _HILUM[1] + 14.0 * angle
+    grown = []
+    for level in range(_LEVELS):
+        count = len(angle)
+        bends = angle[:, None] + np.cumsum(random.uniform(-0.16, 0.16, (count, _POINTS - 1)), axis=1)
+        steps = random.uniform(0.75, 1.2, bends.shape) * (15.0 - 2.0 * level)
+        first = np.zeros((count, 1))
+        u = start_u[:, None] + sign[:, None] * np.hstack([first, np.cumsum(steps * np.cos(bends), axis=1)])
+        v = start_v[:, None] + np.hstack([first, np.cumsum(steps * np.sin(bends), axis=1)])
+        grown.append((u, v))
+        # Each vessel forks at its middle and at its end, to either side.
+        fork = np.repeat([[2, _POINTS - 1]], count, axis=0)
+        turn = random.uniform(0.2, 0.75, (count, 2)) * np.where(random.random((count, 2)) < 0.5, 1.0, -1.0)
+        angle = (np.take_along_axis(bends, fork - 1, axis=1) + turn).ravel()
+        start_u, start_v = np.take_along_axis(u, fork, 1).ravel(), np.take_along_axis(v, fork, 1).ravel()
+        sign = np.repeat(sign, 2)
+    return grown

@@ -1,9 +1,9 @@
 """Lesions as fields of added attenuation, independent of the body they are drawn into.
 
 A lesion is placed by fractions of the lung it lies in and sized in millimetres, so the same one can be drawn
-into a phantom or, given the masks of its lungs, into a real radiograph: add `Field.attenuation` to the film's
-line integral and fade the lung's own markings by `Field.clears`. An enlarged heart is not such a field: it is
-another body (`corpus.phantom.anatomy.project` with a larger `ctr`).
+into a phantom or, given the masks of its lungs, into a real radiograph: add `Field.attenuation` to the
+image's line integral and fade the lung's own markings by `Field.clears`. An enlarged heart is not such a
+field: it is another body (`corpus.phantom.anatomy.project` with a larger `ctr`).
 """
 
 import math
@@ -18,8 +18,8 @@ from PIL import Image, ImageFilter
 
 from corpus.errors import CorpusError
 
-Side = Literal["right", "left"]
-Zone = Literal["upper", "mid", "lower"]
+Hemithorax = Literal["right", "left"]
+LungZone = Literal["upper", "mid", "lower"]
 Mask = NDArray[np.bool_]
 
 EFFUSION, CONSOLIDATION, NODULE = "pleural_effusion", "consolidation", "nodule"
@@ -36,9 +36,9 @@ SIZES: Mapping[str, tuple[float, float]] = MappingProxyType(
         CARDIOMEGALY: (0.505, 0.64),
     }
 )
-"""Range of `Lesion.size`: mm of fluid above the costophrenic angle at the chest wall; mm mean radius of the
-patch; mm radius of the nodule (diameter 10–30 mm, what the word means); mm of air above the lung's tip; heart
-width over inner thoracic width (a number)."""
+"""Range of `Lesion.size`: mm of fluid above the costophrenic angle at the chest wall; mm mean radius of
+the patch; mm radius of the nodule (diameter 10–30 mm, the definition of a nodule); mm of air above the
+lung's tip; heart width over inner thoracic width (a ratio)."""
 
 CONTRASTS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
@@ -49,7 +49,7 @@ CONTRASTS: Mapping[str, tuple[float, float]] = MappingProxyType(
         CARDIOMEGALY: (1.0, 1.0),
     }
 )
-"""Range of `Lesion.contrast`, the largest change of attenuation, in lesions one can be sure of."""
+"""Range of `Lesion.contrast`, the largest change of attenuation, in certain lesions."""
 
 FAINT_CONTRASTS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
@@ -60,7 +60,7 @@ FAINT_CONTRASTS: Mapping[str, tuple[float, float]] = MappingProxyType(
         CARDIOMEGALY: (1.0, 1.0),
     }
 )
-"""The same in lesions that a reader is unsure of. An enlarged heart is doubtful by size: `FAINT_SIZES`."""
+"""The same in doubtful lesions. An enlarged heart is doubtful by its size: `FAINT_SIZES`."""
 
 FAINT_SIZES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
@@ -73,27 +73,31 @@ FAINT_SIZES: Mapping[str, tuple[float, float]] = MappingProxyType(
 )
 """Range of `Lesion.size` in doubtful lesions: all are small."""
 
-ZONES: Mapping[Zone, tuple[float, float]] = MappingProxyType(
+ZONES: Mapping[LungZone, tuple[float, float]] = MappingProxyType(
     {"upper": (0.16, 0.30), "mid": (0.40, 0.58), "lower": (0.68, 0.82)}
 )
-"""Where a lesion's centre lies, as a fraction of the lung's height from its tip (each within its third)."""
+"""Range of a lesion's centre, as a fraction of the lung's height from its tip (each within its third)."""
 
-_RIM_MM = 7.0  # over so much a lung reaches most of its depth, mm
+_RIM_MM = 7.0  # width of the border over which a lung reaches most of its depth
 
 
 @dataclass(frozen=True, slots=True)
 class Lesion:
-    """One abnormality: what, where, how large, how dense.
+    """One abnormality: finding, position, size and density.
 
-    `finding`: one of `FINDINGS`. `side`: the patient's side, None for the heart. `zone`: the third of the
-    lung, None where the finding has its own place. `size`: see `SIZES`. `contrast`: see `CONTRASTS`.
-    `faint`: too weak for a reader to be sure. `across`: 0 at the lung's inner, 1 at its outer border, on the
-    row given by `down`: 0 at the lung's tip, 1 at its lowest point. `seed` names its texture.
+    `finding`: one of `FINDINGS`.
+    `side`: the patient's side, None for the heart.
+    `zone`: the third of the lung, None where the finding determines its own position.
+    `size`: see `SIZES`. `contrast`: see `CONTRASTS`.
+    `faint`: doubtful, too weak for a reader to be sure.
+    `across`: 0 at the lung's inner, 1 at its outer border, in the row of `down`.
+    `down`: 0 at the lung's tip, 1 at its lowest point.
+    `seed`: of its texture.
     """
 
     finding: str
-    side: Side | None
-    zone: Zone | None
+    side: Hemithorax | None
+    zone: LungZone | None
     size: float
     contrast: float
     faint: bool
@@ -104,10 +108,15 @@ class Lesion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lung:
-    """One lung on a film: `mask` (H, W) bool, the patient's `side`, and the size of a pixel in mm."""
+    """One lung on an image.
+
+    `mask`: (H, W) bool.
+    `side`: the patient's.
+    `mm_per_pixel`: size of a pixel.
+    """
 
     mask: Mask
-    side: Side
+    side: Hemithorax
     mm_per_pixel: float
 
     @property
@@ -124,9 +133,9 @@ class Lung:
 
     @property
     def fullness(self) -> NDArray[np.float32]:
-        """How much of the lung's depth lies on each ray, (H, W): 1 inside, falling to 0.3 at its border.
+        """Share of the lung's depth on each ray, (H, W): 1 inside, falling to 0.3 at its border.
 
-        What replaces lung replaces little where there is little of it; estimated from the outline alone.
+        Estimated from the outline alone: a lesion replaces little lung where there is little.
         """
         outline = Image.fromarray(self.mask.astype(np.uint8) * np.uint8(255))
         spread = outline.filter(ImageFilter.BoxBlur(_RIM_MM / self.mm_per_pixel))
@@ -135,7 +144,7 @@ class Lung:
         return full
 
     def point(self, across: float, down: float) -> tuple[float, float]:
-        """(x, y) in pixels of a place given as in `Lesion`: always between the lung's borders."""
+        """Return (x, y) in pixels of a position given as in `Lesion`: always between the lung's borders."""
         top, bottom, _, _ = self.box
         y = top + down * (bottom - 1 - top)
         columns = np.flatnonzero(self.mask[round(y)])
@@ -143,17 +152,18 @@ class Lung:
             filled = np.flatnonzero(self.mask.any(axis=1))
             columns = np.flatnonzero(self.mask[filled[np.argmin(np.abs(filled - y))]])
         first, last = float(columns[0]), float(columns[-1])
-        # The patient's right lung lies left on the film: its inner border is the larger x.
+        # The patient's right lung lies left on the image: its inner border is the larger x.
         x = last - across * (last - first) if self.side == "right" else first + across * (last - first)
         return x, y
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """What a lesion does to the film, (H, W) maps.
+    """The effect of a lesion on the image, (H, W) maps.
 
-    `attenuation` float32 is added to the line integral; `clears` float32 in [0, 1] is the share of the lung's
-    own markings that vanish; `mask` is where either is not zero.
+    `attenuation`: float32, added to the line integral.
+    `clears`: float32 in [0, 1], the share of the lung's own markings that vanish.
+    `mask`: where either is not zero.
     """
 
     attenuation: NDArray[np.float32]
@@ -260,8 +270,8 @@ def _paint_pneumothorax(lesion: Lesion, lung: Lung) -> Field:
     source_x = hilum_x + (x - hilum_x) * stretch
     rows = np.rint(source_y).astype(np.intp)
     columns = np.rint(source_x).astype(np.intp)
-    on_film = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    shrunk = lung.mask[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)] & on_film & lung.mask
+    on_image = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    shrunk = lung.mask[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)] & on_image & lung.mask
     outer_half = (
         (x - left) / (right - left) > 0.3 if lung.side == "left" else (right - x) / (right - left) > 0.3
     )

@@ -1,7 +1,7 @@
-"""The report of a scene: what a radiologist could have said of its film, in varied words.
+"""The report of a scene, in varied wordings.
 
-Every statement has several wordings; the scene's own seed chooses among them. The words stay within what
-findings are called in reports, so that a rule labeler reads back exactly `Scene.statuses`.
+Every statement has several wordings; the scene's own seed chooses among them. The words stay within the
+common names of the findings, so that a rule-based labeler reads back exactly `Scene.statuses`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from corpus.phantom.lesions import (
     Lesion,
 )
 from corpus.phantom.scene import CLEAR_LUNGS, Scene
-from corpus.records import Report, Section
+from corpus.records import ItemId, Report, Section
 
 _INDICATIONS = (
     "Cough and fever.", "Shortness of breath.", "Chest pain.", "Dyspnea on exertion.", "Fall.",
@@ -193,7 +193,7 @@ _SHORT: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-_PLACES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+_LOCATIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "upper": ("{side} upper zone", "{side} upper lung", "{side} upper lung zone"),
         "mid": ("{side} mid zone", "{side} mid lung", "{side} middle lung zone"),
@@ -203,20 +203,20 @@ _PLACES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def describe(scene: Scene) -> Report:
-    """Write the report of a scene: indication, comparison (on a second film), findings, impression."""
+    """Write the report of a scene: indication, comparison (on a second image), findings, impression."""
     random = np.random.Generator(np.random.PCG64(scene.words_seed))
     sections = [Section("indication", _pick(random, _INDICATIONS))]
     if scene.previous_date is not None:
         sections.append(Section("comparison", f"{scene.previous_date}."))
     statements = _statements(scene)
-    told = [_tell(random, group, _DOUBTED if group[0].faint else _AFFIRMED) for group in statements]
+    affirmed = [_tell(random, group, _DOUBTED if group[0].faint else _AFFIRMED) for group in statements]
     denials = _deny(random, scene.negated)
     random.shuffle(denials)
-    # Some readers begin with what they see, some with what they do not.
-    findings = told + denials if random.random() < 0.65 else denials + told
+    # Some reports begin with the positive findings, some with the negative ones.
+    findings = affirmed + denials if random.random() < 0.65 else denials + affirmed
     sections.append(Section("findings", " ".join(findings)))
     sections.append(Section("impression", _conclude(random, statements)))
-    return Report(f"{scene.study_id}#report", tuple(sections))
+    return Report(ItemId.report(scene.study_id).text, tuple(sections))
 
 
 def _statements(scene: Scene) -> list[tuple[Lesion, ...]]:
@@ -243,12 +243,12 @@ def _tell(
             return _pick(random, ("Possible {}.", "Questionable {}.", "There may be {}.")).format(phrase)
         return _pick(random, ("There are {}.", "{}.", "{} are present.")).format(phrase).capitalize()
     side = lesion.side or ""
-    place = _pick(random, _PLACES[lesion.zone]).format(side=side) if lesion.zone else ""
+    location = _pick(random, _LOCATIONS[lesion.zone]).format(side=side) if lesion.zone else ""
     size = size_word(lesion)
     grade = {"mildly": "mild", "moderately": "moderate", "markedly": "marked"}.get(size, size)
     sentence = _pick(random, wordings[lesion.finding]).format(
-        size=size, Size=size.capitalize(), side=side, Side=side.capitalize(), place=place,
-        Place=place.capitalize(), grade=grade, Grade=grade.capitalize(),
+        size=size, Size=size.capitalize(), side=side, Side=side.capitalize(), place=location,
+        Place=location.capitalize(), grade=grade, Grade=grade.capitalize(),
     )  # fmt: skip
     return sentence[0].upper() + sentence[1:]
 

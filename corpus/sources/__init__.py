@@ -1,4 +1,4 @@
-"""Readers of the sets a corpus can come from: `open_source("openi:/data/openi")`."""
+"""Sources: readers of published sets, DICOM folders and manifests. `open_source("openi:/data/openi")`."""
 
 from corpus.sources.common import ADMITTED
 from corpus.sources.registry import KINDS, open_source

@@ -1,7 +1,7 @@
-"""covid-chestxray-dataset (Cohen et al., arXiv 2006.11988): films and clinical notes gathered from articles.
+"""covid-chestxray-dataset (Cohen et al., arXiv 2006.11988): images and clinical notes gathered from articles.
 
-Layout as published: `metadata.csv`, and pictures in the folder that each row names. Its `finding` column is
-what the illness turned out to be (a diagnosis), not what the film shows.
+Layout as published: `metadata.csv`, and images in the folder that each row names. Its `finding` column is the
+confirmed disease (a diagnosis), not what the image shows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,15 +13,17 @@ from corpus.demographics import parse_age, parse_modality, parse_sex, parse_view
 from corpus.language.sections import parse_report
 from corpus.records import AttributeValue, ImageRef, Problem, ProblemSink, Report, Study
 from corpus.sources.common import (
+    LISTED_TWICE,
+    MISSING,
     ListedFiles,
     image_ids,
-    keep_worded,
     parsed,
     refuse_modality,
     report_bad_rows,
+    require_words,
 )
+from corpus.tables import DEFAULT, TableOptions
 from corpus.tables.dates import parse_date, year_of
-from corpus.tables.options import DEFAULT, TableOptions
 from corpus.tables.reader import Table, read_table
 
 NAME = "covid-chestxray"
@@ -38,10 +40,10 @@ _YES_NO = {"y": True, "n": False}
 
 @dataclass(frozen=True, slots=True)
 class CovidChestXraySource:
-    """Rows of one patient and offset (days since the illness began) are one study.
+    """Rows of one patient and offset (days since onset) are one study.
 
-    A row without an offset is a study of its own, named by its file. Rows that are not films (the set holds
-    CT slices) are recorded as skipped, unless `admit` lets their modality in.
+    A row without an offset is a study of its own, named by its file. Rows of other modalities (the set has CT
+    slices) are recorded as skipped, unless `admit` has their modality.
     """
 
     folder: Path
@@ -69,7 +71,7 @@ class CovidChestXraySource:
         studies: dict[str, list[dict[str, Any]]] = {}
         for number, row in enumerate(table.frame.iter_rows(named=True), 1):
             if not row["patientid"] or not row["filename"]:
-                reason = f"row {number} names no {'patient' if not row['patientid'] else 'picture'}"
+                reason = f"row {number} names no {'patient' if not row['patientid'] else 'image'}"
                 on_problem(Problem(f"{NAME}:row{number}", "failed", reason))
                 continue
             name = (row.get("offset") or "").strip() or row["filename"]
@@ -82,11 +84,11 @@ class CovidChestXraySource:
     def _study(
         self, study_id: str, rows: Sequence[dict[str, Any]], files: ListedFiles, on_problem: ProblemSink
     ) -> Study | None:
-        films = list(self._films(study_id, rows, on_problem))
-        if not films:
+        admitted = list(self._admitted(study_id, rows, on_problem))
+        if not admitted:
             return None
-        images = tuple(self._images(films, files, on_problem))
-        report = _report(study_id, [row for _, row in films], on_problem)
+        images = tuple(self._images(admitted, files, on_problem))
+        report = _report(study_id, [row for _, row in admitted], on_problem)
         if not images and report is None:
             return None
         date = _first(rows, "date")
@@ -96,17 +98,17 @@ class CovidChestXraySource:
             source=NAME,
             images=images,
             report=report,
-            diagnosis=next((d for _, row in films if (d := _diagnosis(row)) is not None), None),
+            diagnosis=next((d for _, row in admitted if (d := _diagnosis(row)) is not None), None),
             age=parsed(parse_age, _first(rows, "age"), f"{study_id}#age", on_problem),
             sex=parsed(parse_sex, _first(rows, "sex"), f"{study_id}#sex", on_problem),
             date=parsed(_parse_date, date, f"{study_id}#date", on_problem),
             attributes=_attributes(rows, date),
         )
 
-    def _films(
+    def _admitted(
         self, study_id: str, rows: Sequence[dict[str, Any]], on_problem: ProblemSink
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield item id and row of each admitted picture, each once."""
+        """Yield item id and row of each admitted image, each once."""
         ids = image_ids(study_id, [row["filename"] for row in rows])
         seen: set[str] = set()
         for item_id, row in zip(ids, rows, strict=True):
@@ -114,30 +116,29 @@ class CovidChestXraySource:
             if reason is not None:
                 on_problem(Problem(item_id, "skipped", reason, row["filename"]))
             elif item_id in seen:
-                on_problem(Problem(f"{item_id}~again", "skipped", "the table lists this picture twice"))
+                on_problem(Problem(f"{item_id}~again", "skipped", LISTED_TWICE))
             else:
                 seen.add(item_id)
                 yield item_id, row
 
     def _images(
-        self, films: Sequence[tuple[str, dict[str, Any]]], files: ListedFiles, on_problem: ProblemSink
+        self, admitted: Sequence[tuple[str, dict[str, Any]]], files: ListedFiles, on_problem: ProblemSink
     ) -> Iterator[ImageRef]:
-        for item_id, row in films:
-            place = files.find(row["filename"])
-            if place is None:
-                reason = "the table lists it, the folder lacks it"
-                on_problem(Problem(item_id, "missing", reason, row["filename"]))
+        for item_id, row in admitted:
+            path = files.find(row["filename"])
+            if path is None:
+                on_problem(Problem(item_id, "missing", MISSING, row["filename"]))
             else:
                 yield ImageRef(
-                    item_id, str(place), parse_view(row.get("view")), parse_modality(row["modality"])
+                    item_id, str(path), parse_view(row.get("view")), parse_modality(row["modality"])
                 )
 
 
 def _report(study_id: str, rows: Sequence[dict[str, Any]], on_problem: ProblemSink) -> Report | None:
-    """The clinical notes of a study's rows, each different one once, as one report."""
+    """Return the different clinical notes of a study's rows as one report."""
     notes = list(dict.fromkeys((row.get("clinical_notes") or "").strip() for row in rows))
     text = "\n\n".join(note for note in notes if note)
-    return keep_worded(parse_report(study_id, text), on_problem) if text else None
+    return require_words(parse_report(study_id, text), on_problem) if text else None
 
 
 def _diagnosis(row: dict[str, Any]) -> str | None:
@@ -146,21 +147,21 @@ def _diagnosis(row: dict[str, Any]) -> str | None:
 
 
 def _parse_date(written: str | None) -> str | None:
-    return parse_date(written, "month_first")  # as the set writes its dates of numbers
+    return parse_date(written, "month_first")  # the order of the set's numeric dates
 
 
 def _first(rows: Sequence[dict[str, Any]], column: str) -> str | None:
-    """The first value that the study's rows have in a column."""
+    """Return the first value of the study's rows in a column."""
     return next((row[column] for row in rows if row.get(column)), None)
 
 
 def _attributes(rows: Sequence[dict[str, Any]], date: str | None) -> dict[str, AttributeValue]:
-    """What the set says of the course of the illness, and the year where the day is not told."""
+    """Return the course of the illness, and the year where the day is unknown."""
     attributes: dict[str, AttributeValue] = {}
     for column in ("survival", "intubated", "went_icu"):
-        told = _YES_NO.get((_first(rows, column) or "").strip().lower())
-        if told is not None:
-            attributes[column] = told
+        outcome = _YES_NO.get((_first(rows, column) or "").strip().lower())
+        if outcome is not None:
+            attributes[column] = outcome
     year = year_of(date)
     if year is not None:
         attributes["year"] = year

@@ -1,4 +1,4 @@
-"""A manifest: a table of one's own, one row an image or a report (CSV, Parquet or JSON lines)."""
+"""A manifest: a user's table with one row an image or a report (CSV, Parquet or JSON lines)."""
 
 import json
 from collections import defaultdict
@@ -15,15 +15,22 @@ from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, quoted, read_bytes
 from corpus.findings import VOCABULARY, Status, Statuses
 from corpus.notices import Notice, NoticeSink
-from corpus.records import AttributeValue, ImageRef, Problem, ProblemSink, Sex, Study
-from corpus.sources.common import cell, image_ids, parsed, refuse_modality, report_bad_rows
+from corpus.records import AttributeValue, ImageRef, ItemId, Problem, ProblemSink, Sex, Study
+from corpus.sources.common import (
+    LISTED_TWICE,
+    cell,
+    find_listed,
+    image_ids,
+    parsed,
+    refuse_modality,
+    report_bad_rows,
+)
 from corpus.sources.dicom import refuse_header
-from corpus.sources.listed_paths import find_listed
 from corpus.sources.reports_table import one_report, report_text
-from corpus.subjects import Patient, Subject, assign_subjects, matched_id, names_nobody
-from corpus.tables.columns import fold, name_columns
+from corpus.subjects import Patient, Subject, assign_subjects, is_placeholder, matched_id
+from corpus.tables import DEFAULT, TableOptions
+from corpus.tables.columns import name_columns, normalise_name
 from corpus.tables.dates import order_of_column, parse_date
-from corpus.tables.options import DEFAULT, TableOptions
 from corpus.tables.reader import Table, nearest, read_table, require_columns
 from corpus.tables.spreadsheet_damage import is_rounded
 
@@ -33,10 +40,10 @@ COLUMNS = (
     "study_id", "subject_id", "image", "report", "report_file", "view", "modality", "date", "age", "sex",
     "study_uid", "accession", "diagnosis", "present", "absent", "uncertain",
 )  # fmt: skip
-"""The columns that mean something; all others become attributes. Only `study_id` and an item are required."""
+"""The columns with a meaning; all others become attributes. Only `study_id` and an item are required."""
 
 _ITEMS = ("image", "report", "report_file")
-_SECTIONS = ("findings", "impression")  # columns of other tables, that are no report here
+_SECTIONS = ("findings", "impression")  # columns of other tables that are not read as reports
 _STATUSES = (Status.PRESENT, Status.ABSENT, Status.UNCERTAIN)
 
 _Row = Mapping[str, Any]
@@ -44,7 +51,7 @@ _Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ManifestSource:
-    """Studies are `manifest:<study_id>`, subjects `manifest:<subject_id>` (the study, if it names none)."""
+    """Studies are `manifest:<study_id>`, subjects `manifest:<subject_id>`, without one the study itself."""
 
     table: Path
     admit: frozenset[str]
@@ -56,11 +63,11 @@ class ManifestSource:
         return NAME
 
     def read(self) -> Table:
-        """Read the table, its columns under the names of `COLUMNS`, and tell what is to be known of it.
+        """Read the table, its columns under the names of `COLUMNS`, and send notices on the reading.
 
         Raises:
             CorpusError: it cannot be read, has two columns for one of `COLUMNS`, lacks `study_id` or all of
-                image, report and report_file, or has dates that can be read in more than one way.
+                image, report and report_file, or has ambiguous dates.
         """
         return self._read(self.options)
 
@@ -68,18 +75,18 @@ class ManifestSource:
         table = name_columns(read_table(self.table, options=options), COLUMNS, options.on_notice)
         require_columns(table, ("study_id",))
         known = table.frame.columns
-        self._tell_of_sections(table, options.on_notice)
+        self._notify_section_columns(table, options.on_notice)
         if not set(_ITEMS) & set(known):
             raise CorpusError(
                 f"the table {quoted(self.table)} has no column 'image', 'report' or 'report_file'"
                 f"{nearest('image', known) or nearest('report', known)}; it has {table.shown_columns()}"
             )
         self._date_form(table)
-        self._tell_of_subjects(table, options.on_notice)
+        self._notify_missing_subjects(table, options.on_notice)
         return table
 
     def _date_form(self, table: Table) -> str | None:
-        """How the dates are written: as was said, or as their column decides."""
+        """Return the format of the dates: the option, or what their column determines."""
         if self.options.dates is not None or "date" not in table.frame.columns:
             return self.options.dates
         try:
@@ -90,8 +97,8 @@ class ManifestSource:
                 "say --day-first, --month-first or --date-format"
             ) from reason
 
-    def _tell_of_subjects(self, table: Table, on_notice: NoticeSink) -> None:
-        """Tell what is lost where a table has no subjects."""
+    def _notify_missing_subjects(self, table: Table, on_notice: NoticeSink) -> None:
+        """Notify of the consequence of a table without subjects."""
         known = table.frame.columns
         if "subject_id" not in known and table.frame["study_id"].n_unique() > 1:
             text = (
@@ -100,17 +107,17 @@ class ManifestSource:
             )
             on_notice(Notice("subject", self.table.name, text))
 
-    def _tell_of_sections(self, table: Table, on_notice: NoticeSink) -> None:
-        """Tell where a table keeps its reports in columns of their own."""
+    def _notify_section_columns(self, table: Table, on_notice: NoticeSink) -> None:
+        """Notify of reports in separate section columns."""
         known = table.frame.columns
-        sections = [name for name in known if fold(name) in _SECTIONS]
+        sections = [name for name in known if normalise_name(name) in _SECTIONS]
         if sections and not {"report", "report_file"} & set(known):
             text = f"the column {sections[0]!r} is not read as a report: name one column report"
             on_notice(Notice("column", self.table.name, text))
 
     def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
         """Yield the studies in the order of their first rows."""
-        table = self._read(replace(self.options, on_notice=lambda _: None))  # told at the opening
+        table = self._read(replace(self.options, on_notice=lambda _: None))  # sent at the opening
         report_bad_rows(table, NAME, on_problem)
         dates = self._date_form(table)
         attributes = _attribute_columns(table)
@@ -118,7 +125,7 @@ class ManifestSource:
         for number, row in enumerate(table.frame.iter_rows(named=True), 1):
             name = cell(row["study_id"])
             rounded = next((c for c in ("study_id", "subject_id") if is_rounded(cell(row.get(c)))), None)
-            if rounded is not None:  # different ones become the same: nobody can say whose the row is
+            if rounded is not None:  # different ids become equal: the subject is unknown
                 reason = f"row {number} has a {rounded} that a spreadsheet rounded: export it as text"
                 on_problem(Problem(f"{NAME}:row{number}", "failed", reason))
             elif name:
@@ -150,7 +157,7 @@ class ManifestSource:
             return None
         images = tuple(self._images(study_id, rows, on_problem))
         texts = [
-            report_text(row, self.table.parent, f"{study_id}#report", on_problem, self.options)
+            report_text(row, self.table.parent, ItemId.report(study_id).text, on_problem, self.options)
             for row in rows
         ]
         report = one_report(study_id, texts, on_problem)
@@ -201,7 +208,7 @@ class ManifestSource:
             path = str(file.path)
             modality = parse_modality(cell(row.get("modality")))
             if item_id in seen:
-                reason = "the table lists this picture twice"
+                reason = LISTED_TWICE
                 on_problem(Problem(f"{item_id}@row{row['']}", "skipped", reason, path))
                 continue
             seen.add(item_id)
@@ -216,9 +223,9 @@ class ManifestSource:
 
 
 def _subjects(studies: Mapping[str, Sequence[_Row]]) -> dict[str, Subject]:
-    """The subject of each study: `manifest:<subject_id>`, those of one id and other sexes kept apart.
+    """Return the subject of each study: `manifest:<subject_id>`; one id with two sexes is two subjects.
 
-    Placeholders name nobody, but for the 0 of a table that counts its subjects from there.
+    Placeholders identify nothing, except the 0 of a table that counts its subjects from 0.
     """
     named = {
         study_id: next((name for row in rows if (name := cell(row.get("subject_id")))), "")
@@ -228,7 +235,7 @@ def _subjects(studies: Mapping[str, Sequence[_Row]]) -> dict[str, Subject]:
     return assign_subjects(
         {
             study_id: Patient(
-                f"{NAME}:{matched_id(name)}" if not names_nobody(name) or (counted and name == "0") else "",
+                f"{NAME}:{matched_id(name)}" if not is_placeholder(name) or (counted and name == "0") else "",
                 _sex(studies[study_id]),
             )
             for study_id, name in named.items()
@@ -245,15 +252,15 @@ def _sex(rows: Sequence[_Row]) -> Sex | None:
 
 
 def _refused_by_header(path: Path, admit: frozenset[str]) -> str | None:
-    """Why a DICOM file's own header speaks against it; files of other kinds have none to ask."""
+    """Return why a DICOM file's header refuses it, else None; other files have no header."""
     try:
         return refuse_header(read_header(path), admit) if is_dicom(read_bytes(path, head=132)) else None
     except (UnreadableFile, Undecodable):
-        return None  # whoever reads the pixels will say what is wrong with it
+        return None  # reading the pixels reports the error
 
 
 def _shared_accessions(studies: Mapping[str, Sequence[_Row]]) -> frozenset[str]:
-    """The accessions that stand beside more than one subject."""
+    """Return the accessions of more than one subject."""
     subjects: dict[str, set[str]] = defaultdict(set)
     for study_id, rows in studies.items():
         for row in rows:
@@ -262,16 +269,16 @@ def _shared_accessions(studies: Mapping[str, Sequence[_Row]]) -> frozenset[str]:
 
 
 def _agreed(study_id: str, rows: Sequence[_Row], column: str, on_problem: ProblemSink) -> str | None:
-    """The first value of a study's rows; that others differ is recorded."""
+    """Return the first value of a study's rows; record that others differ."""
     values = dict.fromkeys(text for row in rows if (text := cell(row.get(column))))
-    if len(values) > 1 and column != "date":  # each row's date is its own picture's
+    if len(values) > 1 and column != "date":  # each row's date is its own image's
         reason = f"its rows disagree on {column}: the first is kept"
         on_problem(Problem(f"{study_id}#{column}", "skipped", reason))
     return next(iter(values), None)
 
 
 def _findings(study_id: str, rows: Sequence[_Row], on_problem: ProblemSink) -> Statuses:
-    """The statuses of all rows together; names that are unknown or contradict each other are left out."""
+    """Return the statuses of all rows together, without names that are unknown or contradictory."""
     statuses: dict[str, Status] = {}
     contradicted: set[str] = set()
     for row in rows:
@@ -292,7 +299,7 @@ def _findings(study_id: str, rows: Sequence[_Row], on_problem: ProblemSink) -> S
 
 
 def _names(value: Any) -> list[str]:
-    """The names in a cell: joined by `|`, or a list (of Parquet, or of JSON)."""
+    """Return the names in a cell: joined by `|`, or a list (of Parquet, or of JSON)."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
@@ -303,17 +310,18 @@ def _names(value: Any) -> list[str]:
 
 
 def _attribute_columns(table: Table) -> dict[str, dict[int, AttributeValue]]:
-    """The other columns, as row number → value: numbers, or yes and no, where all of a column are."""
+    """Return the other columns as row number → value: numbers or booleans where all of a column are."""
     columns: dict[str, dict[int, AttributeValue]] = {}
     for name in table.frame.columns:
         if name in COLUMNS:
             continue
-        told = {number: v for number, v in enumerate(table.frame[name].to_list(), 1) if v is not None}
+        present = {number: v for number, v in enumerate(table.frame[name].to_list(), 1) if v is not None}
         readers: tuple[Callable[[Any], AttributeValue], ...] = (int, float, _read_bool, _read_text)
         for read in readers:
             try:
                 columns[name] = {
-                    number: v if isinstance(v, (bool, int, float)) else read(v) for number, v in told.items()
+                    number: v if isinstance(v, (bool, int, float)) else read(v)
+                    for number, v in present.items()
                 }
                 break
             except (TypeError, ValueError):

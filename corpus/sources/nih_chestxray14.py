@@ -1,7 +1,7 @@
-"""NIH ChestX-ray14 (Wang et al., CVPR 2017): frontal films with fourteen findings mined from their reports.
+"""NIH ChestX-ray14 (Wang et al., CVPR 2017): frontal images with fourteen findings mined from their reports.
 
-Layout as published: `Data_Entry_2017*.csv`, and the pictures in any folders below (`images/`, or
-`images_001/images/` to `images_012/images/`). It holds labels and no text.
+Layout as published: `Data_Entry_2017*.csv`, and the images in any folders below (`images/`, or
+`images_001/images/` to `images_012/images/`). The set has labels and no text.
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from typing import Any
 
 from corpus.demographics import parse_age, parse_sex, parse_view
 from corpus.errors import CorpusError, UsageError
-from corpus.findings import NO_FINDING, Status, Statuses, from_sides
+from corpus.findings import NO_FINDING, Status, Statuses, make_statuses
 from corpus.records import ImageRef, Problem, ProblemSink, Study
-from corpus.sources.common import ListedFiles, image_ids, parsed, report_bad_rows
-from corpus.tables.options import DEFAULT, TableOptions
+from corpus.sources.common import LISTED_TWICE, MISSING, ListedFiles, image_ids, parsed, report_bad_rows
+from corpus.tables import DEFAULT, TableOptions
 from corpus.tables.reader import Table, read_table
 
 NAME = "nih-chestxray14"
@@ -24,7 +24,7 @@ LISTED = (
     "atelectasis", "cardiomegaly", "pleural_effusion", "infiltration", "mass", "nodule", "pneumonia",
     "pneumothorax", "consolidation", "edema", "emphysema", "fibrosis", "pleural_thickening", "hernia",
 )  # fmt: skip
-"""What the set can list: a "No Finding" row calls these absent, and says nothing of devices or fractures."""
+"""The set's findings: a "No Finding" row makes these absent; devices and fractures stay unmentioned."""
 
 _REQUIRED = ("Image Index", "Finding Labels", "Patient ID")
 _WANTED = (*_REQUIRED, "Follow-up #", "Patient Age", "Patient Gender", "View Position")
@@ -32,7 +32,7 @@ _WANTED = (*_REQUIRED, "Follow-up #", "Patient Age", "Patient Gender", "View Pos
 
 @dataclass(frozen=True, slots=True)
 class NihChestXray14Source:
-    """One study a picture: `nih-chestxray14:<file stem>`, subject `nih-chestxray14:<Patient ID>`."""
+    """One study an image: `nih-chestxray14:<file stem>`, subject `nih-chestxray14:<Patient ID>`."""
 
     folder: Path
     options: TableOptions = DEFAULT
@@ -54,28 +54,28 @@ class NihChestXray14Source:
         return read_table(tables[-1], required=_REQUIRED, wanted=_WANTED, options=self.options)
 
     def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
-        """Yield one study for each row whose picture is there."""
+        """Yield one study for each row with an image file."""
         table = self.read()
         report_bad_rows(table, NAME, on_problem)
         files = ListedFiles.below(self.folder)
         seen: set[str] = set()
         for number, row in enumerate(table.frame.iter_rows(named=True), 1):
-            picture, subject = row["Image Index"], row["Patient ID"]
-            if not picture or not subject:
-                reason = f"row {number} names no {'picture' if not picture else 'patient'}"
+            image_name, subject = row["Image Index"], row["Patient ID"]
+            if not image_name or not subject:
+                reason = f"row {number} names no {'image' if not image_name else 'patient'}"
                 on_problem(Problem(f"{NAME}:row{number}", "failed", reason))
                 continue
-            study_id = f"{NAME}:{Path(picture).stem}"
-            (item_id,) = image_ids(study_id, [picture])
+            study_id = f"{NAME}:{Path(image_name).stem}"
+            (item_id,) = image_ids(study_id, [image_name])
             if item_id in seen:
-                on_problem(Problem(f"{item_id}@row{number}", "skipped", "the table lists this picture twice"))
+                on_problem(Problem(f"{item_id}@row{number}", "skipped", LISTED_TWICE))
                 continue
             seen.add(item_id)
-            place = files.find(picture)
-            if place is None:
-                on_problem(Problem(item_id, "missing", "the table lists it, the folder lacks it", picture))
+            path = files.find(image_name)
+            if path is None:
+                on_problem(Problem(item_id, "missing", MISSING, image_name))
                 continue
-            image = ImageRef(item_id, str(place), parse_view(row.get("View Position")))
+            image = ImageRef(item_id, str(path), parse_view(row.get("View Position")))
             yield _study(study_id, image, row, on_problem)
 
 
@@ -101,8 +101,8 @@ def read_labels(written: str | None) -> Statuses:
     """
     names = [name.strip() for name in (written or "").split("|") if name.strip()]
     if [name.lower() for name in names] == ["no finding"]:
-        return {NO_FINDING: Status.PRESENT, **from_sides(absent=LISTED)}
-    return from_sides(present=names)
+        return {NO_FINDING: Status.PRESENT, **make_statuses(absent=LISTED)}
+    return make_statuses(present=names)
 
 
 def _findings(study_id: str, written: str | None, on_problem: ProblemSink) -> Statuses:

@@ -1,19 +1,19 @@
-"""The phantom source: `COUNT` drawn studies, one frontal film and one report each."""
+"""The phantom source: `COUNT` drawn studies, one frontal image and one report each."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from corpus.errors import UsageError
 from corpus.phantom import Scene, describe, scene
-from corpus.records import ImageRef, ProblemSink, Study
+from corpus.records import ImageRef, ItemId, ProblemSink, Study
 
 
 @dataclass(frozen=True, slots=True)
 class PhantomSource:
     """Studies 0 to `count` − 1 of the cohort `seed`, byte-identical whenever they are read.
 
-    One film in three is normal; pneumothorax, pleural effusion, consolidation, nodule and cardiomegaly are
-    each on 20 % of films (see `corpus.phantom.scene`). Every seventh study is a subject's second.
+    One image in three is normal; pneumothorax, pleural effusion, consolidation, nodule and cardiomegaly are
+    each on 20 % of images (see `corpus.phantom.scene`). Every seventh study is a subject's second.
 
     Raises:
         UsageError: `count` is below 1 or `seed` below 0.
@@ -32,15 +32,15 @@ class PhantomSource:
         return "phantom"
 
     def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
-        """Yield every study in order; nothing can go wrong with a drawn one."""
+        """Yield every study in order; drawing never fails."""
         for number in range(self.count):
             yield study_of(scene(self.seed, number))
 
 
 def study_of(drawn: Scene) -> Study:
-    """Return the study of a scene; the film itself is drawn when `phantom://SEED/NUMBER` is read."""
+    """Return the study of a scene; the image is drawn when `phantom://SEED/NUMBER` is read."""
     frontal = ImageRef(
-        item_id=f"{drawn.study_id}#frontal",
+        item_id=ItemId.image(drawn.study_id, "frontal").text,
         location=f"phantom://{drawn.seed}/{drawn.number}",
         view=drawn.view,
         modality="DX",

@@ -1,4 +1,4 @@
-"""From what stands on a command line (`openi:/data/openi`) to the source it names."""
+"""The registry of sources: opens the source of a `KIND:PATH` such as `openi:/data/openi`."""
 
 import re
 from pathlib import Path
@@ -10,13 +10,13 @@ from corpus.files import UnreadableFile, quoted, read_bytes, walk
 from corpus.records import Source
 from corpus.sources import chexpert, covid_chestxray, mimic_cxr, nih_chestxray14, openi
 from corpus.sources.common import ADMITTED
-from corpus.tables.options import DEFAULT, TableOptions
+from corpus.tables import DEFAULT, TableOptions
 from corpus.tables.reader import nearest
 
 KINDS: Final = (
     "covid-chestxray", "nih-chestxray14", "openi", "chexpert", "mimic-cxr", "dicom", "manifest", "phantom",
 )  # fmt: skip
-"""The sources that are read, as they are named before the colon."""
+"""The kinds of sources, as they stand before the colon."""
 
 _FILES_LOOKED_AT = 20
 _TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
@@ -33,19 +33,19 @@ def open_source(
 
     Args:
         spec: `KIND:PATH`, or `phantom:COUNT` or `phantom:COUNT@SEED`.
-        reports: a table of reports to join to the films of a `dicom` source.
-        admit: modalities to let in besides those of radiographs (`ADMITTED`).
-        tables: how its tables and report files are read, and who is told of it. Dates are a manifest's: the
-            published sets have their own way of writing them.
+        reports: a table of reports to join to the images of a `dicom` source.
+        admit: modalities to admit besides those of radiographs (`ADMITTED`).
+        tables: how its tables and report files are read. Date formats apply to manifests: the published sets
+            have fixed ones.
 
     Raises:
-        UsageError: the text names no kind, an unknown one, or a number that is none.
-        CorpusError: the place is not there, or is laid out like something else.
+        UsageError: the kind is missing or unknown, or a number is malformed.
+        CorpusError: the path does not exist, or has another layout.
     """
     kind, colon, rest = spec.partition(":")
     if not colon or not rest:
-        looks = _recognise(Path(spec)) if not colon else None
-        meant = f" (did you mean {looks}:{spec}?)" if looks else ""
+        recognised = _recognise(Path(spec)) if not colon else None
+        meant = f" (did you mean {recognised}:{spec}?)" if recognised else ""
         raise UsageError(f"{spec!r} is no source: write KIND:PATH, KIND one of {', '.join(KINDS)}{meant}")
     if kind not in KINDS:
         raise UsageError(f"unknown source {kind!r}{nearest(kind, KINDS)}: known are {', '.join(KINDS)}")
@@ -56,29 +56,29 @@ def open_source(
     if kind == "phantom":
         return _open_phantom(rest)
     admitted = ADMITTED | {modality.upper() for modality in admit}
-    place = Path(rest).expanduser().absolute()
+    path = Path(rest).expanduser().absolute()
     if kind == "manifest":
-        return _open_manifest(place, admitted, tables)
-    _require_layout(kind, place)
+        return _open_manifest(path, admitted, tables)
+    _require_layout(kind, path)
     if kind == "dicom":
         from corpus.sources.dicom import DicomSource
 
-        return DicomSource(place, admitted, reports, tables)
+        return DicomSource(path, admitted, reports, tables)
     if kind == "covid-chestxray":
-        covid = covid_chestxray.CovidChestXraySource(place, admitted, tables)
+        covid = covid_chestxray.CovidChestXraySource(path, admitted, tables)
         covid.read()
         return covid
     if kind == "nih-chestxray14":
-        nih = nih_chestxray14.NihChestXray14Source(place, tables)
+        nih = nih_chestxray14.NihChestXray14Source(path, tables)
         nih.read()
         return nih
     if kind == "chexpert":
-        return chexpert.open_root(place, tables)
+        return chexpert.open_root(path, tables)
     if kind == "mimic-cxr":
-        mimic = mimic_cxr.MimicCxrSource(place, tables)
+        mimic = mimic_cxr.MimicCxrSource(path, tables)
         mimic.read()
         return mimic
-    return openi.OpenISource(place, tables)
+    return openi.OpenISource(path, tables)
 
 
 def _open_phantom(rest: str) -> Source:
@@ -90,29 +90,29 @@ def _open_phantom(rest: str) -> Source:
     return PhantomSource(int(match[1]), int(match[2] or 0))
 
 
-def _open_manifest(place: Path, admitted: frozenset[str], tables: TableOptions) -> Source:
+def _open_manifest(path: Path, admitted: frozenset[str], tables: TableOptions) -> Source:
     from corpus.sources.manifest import ManifestSource
 
-    if place.is_dir():
-        looks = _recognise(place)
-        meant = f": it looks like {looks}:{place.name}" if looks else ""
-        raise CorpusError(f"manifest wants a table, and {place.name!r} is a folder{meant}")
-    source = ManifestSource(place, admitted, tables)
+    if path.is_dir():
+        recognised = _recognise(path)
+        meant = f": it looks like {recognised}:{path.name}" if recognised else ""
+        raise CorpusError(f"manifest wants a table, and {path.name!r} is a folder{meant}")
+    source = ManifestSource(path, admitted, tables)
     source.read()
     return source
 
 
 def _require_layout(kind: str, folder: Path) -> None:
-    """Check that a folder is laid out like the set it is said to be."""
+    """Check that a folder has the layout of its kind."""
     if not folder.exists():
         raise CorpusError(f"the folder {folder.name!r} is not there: check the path after {kind}:")
     if not folder.is_dir():
         raise CorpusError(f"{kind} wants a folder, and {folder.name!r} is a file")
     try:
-        looks = _recognise(folder)
+        recognised = _recognise(folder)
     except PermissionError as error:
         raise CorpusError(f"the folder {folder.name!r} may not be read by this user") from error
-    if kind == looks or (kind == "dicom" and looks is None):
+    if kind == recognised or (kind == "dicom" and recognised is None):
         return
     needs = {
         "covid-chestxray": covid_chestxray.TABLE,
@@ -122,29 +122,29 @@ def _require_layout(kind: str, folder: Path) -> None:
         "mimic-cxr": f"{mimic_cxr.METADATA} or reports at files/p10/p10000032/s50414267.txt",
         "dicom": "DICOM files",
     }[kind]
-    seen = f": it looks like {looks}" if looks else ""
+    seen = f": it looks like {recognised}" if recognised else ""
     raise CorpusError(f"{folder.name!r} is not {kind}, which has {needs}{seen}")
 
 
-def _recognise(place: Path) -> str | None:
-    """Tell which set a place looks like, from its tables and then from its first files."""
-    if place.is_file():
-        return "manifest" if place.suffix.lower() in _TABLES else None
-    if not place.is_dir():
+def _recognise(path: Path) -> str | None:
+    """Return the set that a path looks like, by its tables and then by its first files."""
+    if path.is_file():
+        return "manifest" if path.suffix.lower() in _TABLES else None
+    if not path.is_dir():
         return None
-    if (place / openi.REPORTS).exists():
+    if (path / openi.REPORTS).exists():
         return openi.NAME
-    if any(place.glob(nih_chestxray14.TABLES)):
+    if any(path.glob(nih_chestxray14.TABLES)):
         return nih_chestxray14.NAME
-    if (place / covid_chestxray.TABLE).exists():
+    if (path / covid_chestxray.TABLE).exists():
         return covid_chestxray.NAME
-    if chexpert.find_roots(place):
+    if chexpert.find_roots(path):
         return chexpert.NAME
-    if mimic_cxr.looks_like(place):
+    if mimic_cxr.is_mimic_cxr(path):
         return mimic_cxr.NAME
-    if (place / "masks.csv").exists():
-        return "a folder of pictures with masks, which is for --masks"
-    return "dicom" if any(_has_dicom(path) for path in _first_files(place)) else None
+    if (path / "masks.csv").exists():
+        return "a folder of images with masks, which is for --masks"
+    return "dicom" if any(_has_dicom(file) for file in _first_files(path)) else None
 
 
 def _first_files(folder: Path) -> list[Path]:

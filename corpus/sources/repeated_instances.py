@@ -1,4 +1,4 @@
-"""Files of one SOPInstanceUID: copies of one image, or two images of which one bears the other's name."""
+"""Files of one SOPInstanceUID: copies of one image, or different images with a repeated UID."""
 
 import hashlib
 from collections import defaultdict
@@ -17,14 +17,15 @@ OTHER_PIXELS = (
     "its SOPInstanceUID is that of another image with other pixels: both are kept; give one a UID of its own"
 )
 OTHER_PATIENT = (
-    "its SOPInstanceUID is that of an image of another patient: it is left out; find out whose it is"
+    "its SOPInstanceUID is that of an image of another patient: it is left out; find out which patient it "
+    "shows"
 )
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A file that says which image it is. `subject_id`: None where its study names nobody."""
+    """A file with its SOPInstanceUID. `subject_id`: None where its study has no patient id."""
 
     item_id: str
     study_id: str
@@ -34,10 +35,10 @@ class Instance:
 
 
 def repeated_instances(instances: Iterable[Instance]) -> dict[str, Problem]:
-    """Return what is to be recorded of files whose UID an earlier one has, by item id.
+    """Return the problems of files with the UID of an earlier one, by item id.
 
-    Left out are copies and what bears the UID of another patient's image: their problems are of the item
-    itself. What has other pixels is kept, and recorded as `<item_id>@uid`. Only files whose UID repeats are
+    Copies, and images with the UID of another patient's image, are left out: their problems are of the item
+    itself. An image with other pixels stays, recorded as `<item_id>@uid`. Only files with repeated UIDs are
     read. One image in two studies of a patient stays in both.
     """
     named: dict[str, list[Instance]] = defaultdict(list)
@@ -46,23 +47,23 @@ def repeated_instances(instances: Iterable[Instance]) -> dict[str, Problem]:
             named[instance.instance_uid].append(instance)
     found: dict[str, Problem] = {}
     for same in named.values():
-        kept: list[Instance] = []
+        distinct: list[Instance] = []
         contents: dict[Path, str] = {}
         for instance in same if len(same) > 1 else ():
-            problems = filter(None, (_conflict(instance, other, contents) for other in kept))
-            # What leaves a file out comes before what is only recorded.
+            problems = filter(None, (_conflict(instance, other, contents) for other in distinct))
+            # A problem that leaves the file out comes before one that is only recorded.
             problem = min(problems, key=lambda problem: problem.item_id != instance.item_id, default=None)
             if problem is not None:
                 found[instance.item_id] = problem
             if problem is None or problem.item_id != instance.item_id:
-                kept.append(instance)
+                distinct.append(instance)
     return found
 
 
 def _conflict(instance: Instance, other: Instance, contents: dict[Path, str]) -> Problem | None:
-    whose = (instance.subject_id, other.subject_id)
+    subjects = (instance.subject_id, other.subject_id)
     location = str(instance.path)
-    if None not in whose and whose[0] != whose[1]:
+    if None not in subjects and subjects[0] != subjects[1]:
         return Problem(instance.item_id, "failed", OTHER_PATIENT, location)
     if not _same_pixels(instance.path, other.path, contents):
         return Problem(f"{instance.item_id}@uid", "noted", OTHER_PIXELS, location)
@@ -71,7 +72,7 @@ def _conflict(instance: Instance, other: Instance, contents: dict[Path, str]) ->
 
 
 def _same_pixels(one: Path, other: Path, contents: dict[Path, str]) -> bool:
-    """Equal files have equal pixels; others are decoded, and what cannot be is another image."""
+    """Return whether two files have equal pixels; a file that cannot be decoded differs."""
     if _file_hash(one) == _file_hash(other):
         return True
     for path in (one, other):

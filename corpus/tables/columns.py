@@ -17,7 +17,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "subject_id": (
         "subject", "subject number", "subject no", "patient", "patient id", "patient number", "patient no",
         "patient nr", "patient identifier", "pat id", "mrn", "medical record number", "participant id",
-        "pid", "person id",
+        "pid", "person_id",
     ),
     "image": (
         "image path", "image file", "image file name", "image name", "file", "file name", "file path", "path",
@@ -42,39 +42,43 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "absent": ("absent findings", "findings absent"),
     "uncertain": ("uncertain findings", "findings uncertain"),
 }  # fmt: skip
-"""The other names of each known column, in words: case and what separates the words do not count."""
+"""Further names of each known column, in words; case and separators do not count."""
 
-_SHORT = 5  # letters below which one letter makes another word
+_SHORT = 5  # letters; in shorter names one different letter makes another word
 
 
-def fold(name: str) -> str:
-    """Return a column's name without case, separators and accents of typing: `Subject_ID` is `subjectid`."""
+def normalise_name(name: str) -> str:
+    """Return a column's name without case, separators and typed accents: `Subject_ID` is `subjectid`."""
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name).casefold())
 
 
-_KNOWN = {fold(alias): name for name, others in ALIASES.items() for alias in (name, *others)}
+_KNOWN = {normalise_name(alias): name for name, others in ALIASES.items() for alias in (name, *others)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Matched:
-    """The column of a table that is read as each known one, and those that are read as none."""
+    """The columns of a table.
+
+    `columns`: known name → column.
+    `others`: columns without a known name.
+    """
 
     columns: Mapping[str, str]
     others: Sequence[str]
 
 
 def name_columns(table: Table, known: Sequence[str], on_notice: NoticeSink) -> Table:
-    """Return the table with its columns under their known names; what was renamed is told.
+    """Return the table with its columns under their known names, and report the renamed ones.
 
-    A column that has the known name itself is that column; another by an alias beside it stays what it is.
+    A column with the known name itself takes precedence; an alias beside it keeps its name.
 
     Args:
         table: as it was read.
-        known: the names that mean something in it, of `ALIASES`.
-        on_notice: told of each column that is read under another name, and of each that is nearly one.
+        known: the known names for this table, of `ALIASES`.
+        on_notice: receives each column that is read under another name, and each that nearly has a known one.
 
     Raises:
-        CorpusError: two columns could be one known column; the message names both.
+        CorpusError: two columns match one known name; the message names both.
     """
     matched = _match(table, known)
     for name, column in matched.columns.items():
@@ -82,12 +86,12 @@ def name_columns(table: Table, known: Sequence[str], on_notice: NoticeSink) -> T
             text = f"the column {column!r} is read as {name}"
             on_notice(Notice("column", table.path.name, text))
     for column in matched.others:
-        alias = _KNOWN.get(fold(column))
+        alias = _KNOWN.get(normalise_name(column))
         if alias in known:
             text = f"the column {column!r} is another name of {alias}, which the table has: it stays as it is"
             on_notice(Notice("column", table.path.name, text))
-        elif near := _near(column, [name for name in known if name not in matched.columns]):
-            text = f"the column {column!r} is not read as {near}: if it is meant, name it so"
+        elif similar := _nearly_named(column, [name for name in known if name not in matched.columns]):
+            text = f"the column {column!r} is not read as {similar}: if it is meant, name it so"
             on_notice(Notice("column", table.path.name, text))
     renamed = {column: name for name, column in matched.columns.items() if name != column}
     own_names = {name: column for column, name in renamed.items()}
@@ -97,17 +101,17 @@ def name_columns(table: Table, known: Sequence[str], on_notice: NoticeSink) -> T
 def _match(table: Table, known: Sequence[str]) -> _Matched:
     candidates: dict[str, list[str]] = defaultdict(list)
     for column in table.frame.columns:
-        name = _KNOWN.get(fold(column))
+        name = _KNOWN.get(normalise_name(column))
         if name is not None and name in known:
             candidates[name].append(column)
     columns = {name: _choose(table.path, name, found) for name, found in candidates.items()}
-    taken = set(columns.values())
-    return _Matched(columns, [column for column in table.frame.columns if column not in taken])
+    used = set(columns.values())
+    return _Matched(columns, [column for column in table.frame.columns if column not in used])
 
 
 def _choose(path: Path, name: str, found: Sequence[str]) -> str:
-    """The one column that is the known one: the only one, or the one of that very name."""
-    same = [column for column in found if fold(column) == fold(name)]
+    """Return the column of a known name: the only candidate, or the one with that very name."""
+    same = [column for column in found if normalise_name(column) == normalise_name(name)]
     candidates = same or found
     if len(candidates) > 1:
         one, other = candidates[:2]
@@ -118,19 +122,19 @@ def _choose(path: Path, name: str, found: Sequence[str]) -> str:
     return candidates[0]
 
 
-def _near(column: str, names: Sequence[str]) -> str | None:
-    """The known name that a column's is nearly, by itself or by an alias."""
-    folded = fold(column)
+def _nearly_named(column: str, names: Sequence[str]) -> str | None:
+    """Return the known name that a column nearly has, by itself or by an alias."""
+    normalised = normalise_name(column)
     for spelling, name in _KNOWN.items():
         if name in names and (
-            (_is_one_edit(folded, spelling) and len(spelling) >= _SHORT) or folded == f"{spelling}s"
+            (_is_one_edit(normalised, spelling) and len(spelling) >= _SHORT) or normalised == f"{spelling}s"
         ):
             return name
     return None
 
 
 def _is_one_edit(one: str, other: str) -> bool:
-    """Whether one letter lost, added, exchanged or swapped with its neighbour makes one of the other."""
+    """Return whether one insertion, deletion, substitution or transposition makes one of the other."""
     while one and other and one[0] == other[0]:
         one, other = one[1:], other[1:]
     while one and other and one[-1] == other[-1]:

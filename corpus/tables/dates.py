@@ -1,7 +1,7 @@
-"""Dates as tables write them: read one way for a whole column, and never by a guess.
+"""Dates in tables, interpreted in one way for a whole column, and never by a guess.
 
-`5/6/2019` is a day in May or in June. What the other rows of its column can only be decides: `25/6/2019`
-makes it day first. Where every row can be read both ways, whoever knows the table has to say.
+`5/6/2019` is a day in May or in June. The other rows of the column decide: `25/6/2019` makes it day first.
+Where every row is ambiguous, the user has to state the format.
 """
 
 import re
@@ -14,7 +14,7 @@ from corpus.errors import UsageError
 DateOrder = Literal["day_first", "month_first", "year_first"]
 
 EXCEL: Final = "excel"
-"""A format of its own: the serial numbers of a spreadsheet, days since 30 December 1899."""
+"""A separate format: the serial numbers of a spreadsheet, days since 30 December 1899."""
 
 _ORDERS: tuple[DateOrder, ...] = get_args(DateOrder)
 _EARLIEST_YEAR = 1895  # the first radiograph
@@ -23,7 +23,7 @@ _UNKNOWN = frozenset(
     {"", "u", "unknown", "na", "nan", "nat", "none", "null", "n/a", "?", "00000000", "0000-00-00"}
 )
 
-# January to December in English, German, French, Spanish and Dutch, whole and cut; accents are not looked at.
+# January to December in English, German, French, Spanish and Dutch, whole and abbreviated, without accents.
 _MONTH_NAMES = (
     "january januar janvier enero januari jan janv ene",
     "february februar fevrier febrero februari feb fev fevr",
@@ -61,8 +61,8 @@ _INVISIBLE = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _SERIAL = re.compile(r"[1-9]\d{4}(?:[.,]\d+)?")
 
 
-def known_date_format(text: str) -> str:
-    """Return a date format that can be used: `excel`, an order, or a pattern of `strptime` with a whole day.
+def parse_date_format(text: str) -> str:
+    """Return a valid date format: `excel`, an order, or a pattern of `strptime` with a whole day.
 
     Raises:
         UsageError: it is none.
@@ -79,14 +79,14 @@ def known_date_format(text: str) -> str:
 
 
 def order_of_column(column: Iterable[str | date | None]) -> DateOrder | None:
-    """Return the order of day, month and year that a whole column is written in.
+    """Return the order of day, month and year of a whole column.
 
     Returns:
-        The one order that fits every numeric date; None where there is nothing to decide.
+        The one order that fits every numeric date; None where there is none.
 
     Raises:
-        ValueError: several orders fit all of them and say different days, or none fits all; the message
-            quotes one, or two that contradict each other.
+        ValueError: several orders fit all of them with different days, or none fits all; the message quotes
+            one, or two that contradict each other.
     """
     numeric = [read for value in column if (read := _orders_of(value))]
     fitting = [order for order in _ORDERS if all(order in readings for _, readings in numeric)]
@@ -102,7 +102,7 @@ def order_of_column(column: Iterable[str | date | None]) -> DateOrder | None:
 
 
 def _contradicting(numeric: Sequence[tuple[str, Mapping[DateOrder, date]]]) -> tuple[str, str]:
-    """The first date that rules out what fitted all before it, and one of those that it contradicts."""
+    """Return the first date that rules out all remaining orders, and an earlier one that it contradicts."""
     fitting = set(_ORDERS)
     for text, readings in numeric:
         left = fitting & set(readings)
@@ -115,7 +115,7 @@ def _contradicting(numeric: Sequence[tuple[str, Mapping[DateOrder, date]]]) -> t
 
 
 def _orders_of(value: str | date | None) -> tuple[str, Mapping[DateOrder, date]] | None:
-    """The text and its readings, where it is a date of three numbers whose order it does not say itself."""
+    """Return the text and its readings, for a date of three numbers in an unknown order; else None."""
     if value is None or isinstance(value, date):
         return None
     day, _ = _split_time(_tidied(value))
@@ -129,18 +129,16 @@ def parse_date(
 ) -> str | None:
     """Return a day (and its time, where written) in ISO 8601, or None where none is written.
 
-    A time keeps the day it has where it was written: its zone is left out. A year or a month alone is no day
-    and gives None: `year_of` keeps what it says. A year of two digits is the last one that is not ahead.
+    A time stays local: its zone is dropped. A year or a month alone is no day and gives None; `year_of` reads
+    it. A year of two digits is the latest that is not in the future.
 
     Args:
         written: the date.
-        form: an order (of `DateOrder`), `EXCEL` or a pattern of `strptime`; None reads what can be read in
-            one way.
-        today: the day of reading, of years of two digits.
+        form: an order (of `DateOrder`), `EXCEL` or a pattern of `strptime`; None reads what is unambiguous.
+        today: the day of reading, for years of two digits.
 
     Raises:
-        ValueError: it is no date, can be read in more than one way, or is one before radiography; the message
-            quotes it.
+        ValueError: it is no date, is ambiguous, or is before radiography; the message quotes it.
     """
     if isinstance(written, datetime):
         return written.replace(tzinfo=None).isoformat()
@@ -162,19 +160,19 @@ def parse_date(
 
 
 def _tidied(text: str) -> str:
-    """A date without what stands around it unseen, a spreadsheet's apostrophe and a closing full stop."""
+    """Return a date without invisible characters, a spreadsheet's apostrophe and a closing full stop."""
     text = _EAST_ASIAN.sub(r"\1-\2-\3", _INVISIBLE.sub("", text)).strip().removeprefix("'")
     return text.removesuffix(".") if re.search(r"[\d.]\d{2}\.$", text) else text
 
 
 def year_of(written: str | None) -> int | None:
-    """Return the year a date names, also where it names no day (`2020`, `March 2003`, `2003-03`)."""
+    """Return the year of a date, also where it has no day (`2020`, `March 2003`, `2003-03`)."""
     match = re.search(r"(?<!\d)(?:18[99]\d|19\d\d|20\d\d)(?!\d)", written or "")
     return int(match[0]) if match else None
 
 
 def _moment(text: str, form: str | None, today: date) -> date | None:
-    """The day, or the day and time, of a text; None where it is no date of that form."""
+    """Return the day, or the day and time, of a text; None where it is no date of that form."""
     if form == EXCEL and _SERIAL.fullmatch(text):
         moment = _EXCEL_ORIGIN + timedelta(days=float(text.replace(",", ".")))
         return moment.replace(microsecond=0) if moment.time() != time.min else moment.date()
@@ -202,7 +200,7 @@ def _by_pattern(text: str, pattern: str) -> date | None:
 
 
 def _split_time(text: str) -> tuple[str, time | None]:
-    """The part of a text that is the day, and the time of day where one follows."""
+    """Return the day part of a text, and the time of day where one follows."""
     match = _WITH_TIME.fullmatch(text)
     if match is None:
         return text, None
@@ -240,9 +238,9 @@ def _day(text: str, form: str | None, today: date) -> date | None:
 
 
 def _numeric(match: re.Match[str], today: date) -> dict[DateOrder, date]:
-    """What three numbers can be, by the order they can be read in.
+    """Return the days that three numbers can stand for, by order.
 
-    A year of two digits up to 31 that lies ahead is no year, and stands for a day.
+    A year of two digits up to 31 in the future is no year, but a day.
     """
     one, _, two, three = match.groups()
     read: dict[DateOrder, date | None] = {

@@ -1,9 +1,9 @@
-"""Text of any usual encoding: by its name, by a byte-order mark, as UTF-8, or found by its bytes.
+"""Text encodings: given by name, by a byte-order mark, UTF-8, or detected from the bytes.
 
-What is no UTF-8 is told apart in two ways. East Asian and Cyrillic encodings by how likely each would make
-the text: their everyday characters lie in blocks of their own, so that a few letters decide, where
-charset-normalizer takes Korean for Chinese. Latin, Greek and Turkish ones by the languages that
-charset-normalizer finds. Windows-1252 is what remains.
+Bytes that are no UTF-8 are classified in two ways. East Asian and Cyrillic encodings by the likelihood of the
+text: their everyday characters lie in separate blocks, so that a few letters decide, where charset-normalizer
+takes Korean for Chinese. Latin, Greek and Turkish ones by the languages that charset-normalizer finds.
+Windows-1252 is the default.
 """
 
 import codecs
@@ -20,7 +20,7 @@ from corpus.redaction import redacted
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16: its mark begins with that of UTF-16
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -32,10 +32,10 @@ _ISO_2022 = {
     b"\x1b$)C": "iso2022_kr",
 }
 _FALLBACK = "cp1252"
-_SAMPLE = 16_384  # bytes of the lines that are not ASCII: they decide, and a larger table says no more
+_SAMPLE = 16_384  # bytes of the lines that are not ASCII; more do not change the result
 _HEAD = 4_096
 
-_ASCII_COST = 3.3  # nats: what a letter of a text says
+_ASCII_COST = 3.3  # nats: information of a letter of a text
 _MARK_COST = 6.0
 _LONE_COST = 2.3  # one word in ten of a Cyrillic text is a letter alone
 _LONE_CYRILLIC = re.compile(r"(?<!\w)[\u0400-\u045f](?!\w)")
@@ -59,7 +59,7 @@ _BY_LANGUAGE: Mapping[str, Mapping[str, tuple[frozenset[str], float]]] = {
     },
 }  # fmt: skip
 
-# What is written under the name of a standard is as a rule its extension by Windows.
+# Files under the name of a standard are as a rule in its extension by Windows.
 _LARGER = {"shift_jis": "cp932", "euc_kr": "cp949", "gb2312": "gb18030", "gbk": "gb18030"}
 _NAMES = {
     "cp932": "Shift-JIS (cp932)", "euc_jp": "EUC-JP", "iso2022_jp": "ISO-2022-JP", "gb18030": "GB18030 (GBK)",
@@ -74,10 +74,11 @@ _NAMES = {
 @redacted
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A file's text, the encoding it was taken for, and the lines (from 1) with bytes that do not fit it.
+    """A file's text.
 
-    Bytes that do not fit are read as Windows-1252, each for itself: two names that differ in such a byte
-    stay two.
+    `encoding`: Python's name of the encoding used.
+    `stray_lines`: lines (from 1) with bytes that do not fit it. Each such byte is read as Windows-1252: two
+    names that differ in one stay different.
     """
 
     text: str
@@ -86,7 +87,7 @@ class Decoded:
 
     @property
     def encoding_name(self) -> str:
-        """The encoding's name as people write it."""
+        """The encoding's customary name, for messages."""
         return _NAMES.get(self.encoding, self.encoding)
 
 
@@ -95,7 +96,7 @@ def decode(content: bytes, encoding: str | None = None) -> Decoded:
 
     Args:
         content: the bytes, with or without a byte-order mark.
-        encoding: what to take them for, as `known_encoding` returns it; None finds it.
+        encoding: as `parse_encoding` returns it; None detects it.
     """
     if encoding is not None:
         return _decode_as(content, encoding)
@@ -115,11 +116,11 @@ def decode(content: bytes, encoding: str | None = None) -> Decoded:
     return _decode_as(content, "utf-8" if _is_mostly_utf8(content) else _detect(content))
 
 
-def known_encoding(name: str) -> str:
-    """Return Python's name of an encoding.
+def parse_encoding(name: str) -> str:
+    """Return Python's name of an encoding; for a standard's name that of its Windows extension.
 
     Raises:
-        UsageError: there is none of that name; the nearest is named.
+        UsageError: there is none of that name; the message names the nearest.
     """
     try:
         "a".encode(name)
@@ -138,9 +139,9 @@ def known_encoding(name: str) -> str:
 
 
 def _wide(content: bytes) -> str | None:
-    """UTF-16 without a mark: known by the zero bytes of its ASCII.
+    """Return the byte order of UTF-16 without a mark, detected by the zero bytes of its ASCII, else None.
 
-    A zero byte here and there is none of it: read as UTF-16, such a text has no line ends.
+    A few zero bytes are not enough: read as UTF-16, such a text has no line ends.
     """
     head = content[:_HEAD]
     zeros = head.count(0)
@@ -155,7 +156,7 @@ def _wide(content: bytes) -> str | None:
 
 
 def _decode_as(content: bytes, encoding: str) -> Decoded:
-    """Decode; bytes that do not fit are read as Windows-1252, and their lines are noted."""
+    """Decode; bytes that do not fit are read as Windows-1252, and their lines are recorded."""
     try:
         return Decoded(content.decode(encoding).removeprefix("\ufeff"), encoding)
     except UnicodeDecodeError:
@@ -180,7 +181,7 @@ _STRAY = "similarity-stray-bytes"
 
 
 def _read_stray(error: UnicodeError) -> tuple[str, int]:
-    """The bytes that do not fit, as Windows-1252, or as Latin-1 where that has no letter for them."""
+    """Decode bytes that do not fit as Windows-1252, or as Latin-1 where that has no letter for them."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     bad = error.object[error.start : error.end]
@@ -194,14 +195,14 @@ codecs.register_error(_STRAY, _read_stray)
 
 
 def _is_mostly_utf8(content: bytes) -> bool:
-    """Whether more characters beyond ASCII are sound UTF-8 than bytes are not."""
+    """Return whether the characters beyond ASCII that are sound UTF-8 outnumber the other bytes."""
     sound = content.decode("utf-8", "ignore").encode()
     characters = len(sound) - len(sound.translate(None, _UTF8_LEADS))
     return characters > len(content) - len(sound)
 
 
 def _detect(content: bytes) -> str:
-    """The likeliest encoding of bytes that are no UTF-8."""
+    """Return the most likely encoding of bytes that are no UTF-8."""
     lines = (line for line in content.split(b"\n") if not line.isascii())
     sample = b"\n".join(_first(lines, _SAMPLE))
     readings = {encoding: text for encoding in _COSTS if (text := _read(sample, encoding)) is not None}
@@ -217,7 +218,7 @@ def _detect(content: bytes) -> str:
 
 
 def _is_credible(encoding: str, text: str) -> bool:
-    """Whether a reading has words of its script: a sign or two among ASCII (`£5`, `2ª`) are none."""
+    """Return whether a reading has words of its script: a sign or two among ASCII (`£5`, `2ª`) are none."""
     if encoding == _FALLBACK:
         return True
     if encoding in _SCRIPTS:
@@ -252,7 +253,7 @@ _SCRIPTS = {
 
 
 def _first(lines: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """The lines until so many bytes of them are there; the last is whole."""
+    """Yield lines up to a total of `size` bytes; the last is whole."""
     for line in lines:
         yield line
         size -= len(line)
@@ -268,7 +269,7 @@ def _read(sample: bytes, encoding: str) -> str | None:
 
 
 def _by_language(sample: bytes, default: str) -> str:
-    """The single-byte code page whose language charset-normalizer finds in the sample, else the default."""
+    """Return the single-byte code page of the language that charset-normalizer finds, else the default."""
     others = _BY_LANGUAGE[default]
     matches = charset_normalizer.from_bytes(sample, cp_isolation=[default, *others])
     coherence = {match.encoding: match.coherence for match in matches}
@@ -282,7 +283,7 @@ def _by_language(sample: bytes, default: str) -> str:
 
 
 def _cost(text: str, letter_cost: Callable[[str], float]) -> float:
-    """How unlikely an encoding would make a text, in nats; the texts compared are of the same bytes."""
+    """Return the negative log likelihood of a text in nats; the texts compared are of the same bytes."""
     total, run, before = 0.0, 0, ""
     for letter in text:
         if letter.isascii():
@@ -307,12 +308,13 @@ def _cost(text: str, letter_cost: Callable[[str], float]) -> float:
 def _east_asian(
     sets: Sequence[tuple[str, range, float]], kana: float = _ODD_COST, hangul: float = _ODD_COST
 ) -> Callable[[str], float]:
-    """The cost of a letter of one East Asian language.
+    """Return the cost function of the letters of one East Asian language.
 
     Args:
-        sets: (legacy character set, its first bytes, cost) of the everyday characters, the commonest first.
-        kana: what a Japanese syllable sign costs.
-        hangul: what a Korean syllable costs that is in none of the sets.
+        sets: (legacy character set, its first bytes, cost) of the everyday characters, the most frequent
+            first.
+        kana: cost of a Japanese syllable.
+        hangul: cost of a Korean syllable in none of the sets.
     """
 
     @lru_cache(maxsize=65_536)
@@ -362,7 +364,7 @@ _THAI_RARE = frozenset("ฃฅฆฌญฎฏฐฑฒณฦฬฮฤฯ฿")
 
 
 def _script(first: str, last: str, cost: float) -> Callable[[str], float]:
-    """The cost of a letter of a script that is one block."""
+    """Return the cost function of the letters of a script in one Unicode block."""
 
     def letter_cost(letter: str) -> float:
         if first <= letter <= last:

@@ -1,10 +1,10 @@
-"""Whether the quotes of a CSV table are sound, as RFC 4180 has them: so that no two rows are ever joined.
+"""The quotes of a CSV table, checked against RFC 4180, so that no two rows are ever joined.
 
 A quoted cell begins with a quote right after a separator or a line's beginning and ends with a quote right
 before a separator, a line's end or the end of the file; each quote inside it is doubled. A cell that begins
-with anything else may hold quotes as they are, provided that their number is even (`the "so-called" nodule`):
-an odd one is what a lost quote leaves behind. So a table from which a single quote was lost is never sound,
-because the number of its quotes is odd.
+with anything else may have quotes as they are, provided that their number is even (`the "so-called" nodule`):
+an odd one means that a quote was lost. So a table from which a single quote was lost is never sound, because
+the number of its quotes is odd.
 """
 
 import re
@@ -18,7 +18,11 @@ _QUOTED = re.compile(r'"(?:[^"]++|"")*+"')
 
 @dataclass(frozen=True, slots=True)
 class BrokenQuote:
-    """The first fault of a table's quotes. `at`: the character where the faulty cell begins or goes wrong."""
+    """The first fault of a table's quotes.
+
+    `at`: index of the character where the faulty cell begins or goes wrong.
+    `reason`: a clause for the message.
+    """
 
     at: int
     reason: str
@@ -75,7 +79,7 @@ def find_broken_quote(text: str, separator: str) -> BrokenQuote | None:
 
 
 def _why_open(text: str, start: int, end: int) -> str:
-    """Say what a quoted cell that closes in the middle of something most likely is."""
+    """Return the most likely reason why a quoted cell ends inside a cell, as a clause."""
     if text[end - 2] == "\\" and end - 2 > start:
         return "has a quote escaped by a backslash"
     if "\n" in text[start:end]:
@@ -84,5 +88,5 @@ def _why_open(text: str, start: int, end: int) -> str:
 
 
 def line_of(text: str, at: int) -> int:
-    """Return the number of the line that holds the character `at`; the first line is 1."""
+    """Return the number of the line with the character `at`; the first line is 1."""
     return text.count("\n", 0, at) + 1

@@ -1,8 +1,8 @@
-"""Tables as people save them: CSV in any usual encoding and separator, Parquet, JSON lines, also gzipped.
+"""Tables: CSV in any usual encoding and separator, Parquet, JSON lines, also gzipped.
 
 Everything from a CSV is text; empty cells are null. A row that does not fit its header is set aside with its
-reason, and the rest of the table is read. A table whose quotes are broken is refused: its rows could be
-joined. All text is in Unicode's composed form (NFC), so that a name is equal to itself however it was typed.
+reason, and the rest of the table is read. A table with broken quotes is refused: its rows could be joined.
+All text is in Unicode's composed form (NFC), so that equal names compare equal however they were typed.
 """
 
 import csv
@@ -25,21 +25,21 @@ from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, quoted, read_bytes
 from corpus.notices import Notice
 from corpus.redaction import redacted
+from corpus.tables import DEFAULT, TableOptions
 from corpus.tables.encodings import decode
-from corpus.tables.options import DEFAULT, TableOptions
 from corpus.tables.quotes import find_broken_quote, is_strict, line_of
 
 _NAMELESS = "\0nameless "
 _SEPARATORS = ",;\t|"
 _HEADER_SHOWN = 12  # columns of an unfamiliar table that a message lists
 _LARGEST_UNPACKED = 2 << 30  # bytes; the largest published table has a tenth of it
-_LARGEST_CELL = (1 << 31) - 1  # characters; the csv module's own bound of 131,072 is below a long report
+_LARGEST_CELL = (1 << 31) - 1  # characters; the csv module's default of 131,072 is below a long report
 _SEPARATOR_LINE = re.compile(r'"?sep=([\t !#-/:-@\[-`{-~])\1*"?\r?(?:\n|$)', re.IGNORECASE)  # of Excel
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that was set aside: its number (the first row below the header is 1) and why."""
+    """A row that was set aside: its number (the first row below the header is 1) and the reason."""
 
     number: int
     reason: str
@@ -48,10 +48,14 @@ class BadRow:
 @redacted
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table's rows and those that were set aside. `path` is where it was read.
+    """A table's rows and those that were set aside.
 
-    `stray_lines`: the lines (from 1) with bytes that do not fit the table's encoding; they are in the rows,
-    with each such byte read as Windows-1252. `own_names`: the file's name of each column renamed since.
+    `path`: the file.
+    `frame`: the rows.
+    `bad_rows`: the rows set aside.
+    `stray_lines`: lines (from 1) with bytes that do not fit the table's encoding; they are in the rows, with
+    each such byte read as Windows-1252.
+    `own_names`: the file's name of each renamed column.
     """
 
     path: Path
@@ -61,7 +65,7 @@ class Table:
     own_names: Mapping[str, str] = field(default_factory=dict)
 
     def shown_columns(self) -> str:
-        """The first columns under the file's own names, for a message."""
+        """Return the first columns under the file's own names, for a message."""
         names = [self.own_names.get(name, name) for name in self.frame.columns]
         return ", ".join(names[:_HEADER_SHOWN]) + (", …" if len(names) > _HEADER_SHOWN else "")
 
@@ -80,8 +84,8 @@ def read_table(
     Args:
         path: the table.
         required: columns it must have.
-        wanted: keep only these columns (those of them that there are); None keeps all.
-        options: its encoding, where that is known, and who is told which was found.
+        wanted: return only these columns, as far as they exist; None returns all.
+        options: its encoding where it is known, and the receiver of notices.
 
     Raises:
         CorpusError: it cannot be read, is empty, has broken quotes (the message names the line), a column
@@ -110,8 +114,8 @@ def read_table(
     require_columns(table, required)
     if wanted is None:
         return table
-    kept = [name for name in wanted if name in table.frame.columns]
-    return replace(table, frame=table.frame.select(kept))
+    present = [name for name in wanted if name in table.frame.columns]
+    return replace(table, frame=table.frame.select(present))
 
 
 def _read_text_table(path: Path, content: bytes, suffix: str, options: TableOptions) -> Table:
@@ -150,14 +154,14 @@ def _unpack(path: Path, content: bytes) -> bytes:
 
 
 def read_text(path: Path, options: TableOptions = DEFAULT) -> str:
-    """Read a text file in whatever usual encoding it has; see `corpus.tables.encodings.decode`.
+    """Read a text file in any usual encoding; see `corpus.tables.encodings.decode`.
 
     Raises:
-        UnreadableFile: it is not there, empty, not a file, not permitted, …
+        UnreadableFile: it does not exist, is empty, not a file, not permitted, …
     """
     decoded = decode(read_bytes(path), options.encoding)
     if decoded.encoding != "utf-8" and options.encoding is None:
-        # Not one notice a file: a folder can hold a hundred thousand reports.
+        # One notice for all files: a folder can have a hundred thousand reports.
         reason = f"some are read as {decoded.encoding_name}, found by their bytes: --encoding names another"
         options.on_notice(Notice("encoding", "text files", reason))
     return decoded.text
@@ -188,8 +192,8 @@ def _read_csv(path: Path, text: str) -> Table:
     twice = next((name for name in header if name and header.count(name) > 1), None)
     if twice is not None:
         raise CorpusError(f"the table {quoted(path)} has the column {twice!r} twice: rename one")
-    # What stands under no name is not read: many tables end their header with a separator.
-    names = [name or f"{_NAMELESS}{place}" for place, name in enumerate(header, 1)]
+    # Columns without a name are not read: many tables end their header with a separator.
+    names = [name or f"{_NAMELESS}{number}" for number, name in enumerate(header, 1)]
     frame = _read_at_once(content, separator, names) if sound else None
     return _read_rows_one_by_one(path, body, separator, names) if frame is None else Table(path, frame)
 
@@ -205,7 +209,7 @@ def _refuse_broken_quotes(path: Path, text: str, separator: str, lines_above: in
 
 
 def _read_at_once(content: bytes, separator: str, names: list[str]) -> pl.DataFrame | None:
-    """The fast way, for tables whose rows all have the header's width; None where some may not."""
+    """Read a table quickly if all its rows certainly have the header's width, else return None."""
     try:
         frame = pl.read_csv(content, separator=separator, has_header=False, infer_schema=False)
     except (pl.exceptions.PolarsError, ValueError):
@@ -215,13 +219,13 @@ def _read_at_once(content: bytes, separator: str, names: list[str]) -> pl.DataFr
         return None
     frame = frame[1:, : len(names)]
     frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
-    if _may_be_joined(frame) or _holds_lines(frame, separator):
+    if _may_be_joined(frame) or _contains_row(frame, separator):
         return None
     return _named(frame)
 
 
 def _may_be_joined(frame: pl.DataFrame) -> bool:
-    """Whether a row with an empty end, which can be a short one, stands below a cell of several lines."""
+    """Return whether a row with an empty end, which can be a short one, follows a cell of several lines."""
     if frame.width < 2 or not frame.height:
         return False
     many_lined = frame.select(pl.any_horizontal(pl.all().str.contains("\n", literal=True))).to_series()
@@ -229,18 +233,18 @@ def _may_be_joined(frame: pl.DataFrame) -> bool:
     return bool((many_lined.shift(1, fill_value=False).fill_null(False) & short).any())
 
 
-def _holds_lines(frame: pl.DataFrame, separator: str) -> bool:
-    """Whether a cell may hold a whole row; see `_row_inside`."""
-    pattern = _row_inside(separator, frame.width)
+def _contains_row(frame: pl.DataFrame, separator: str) -> bool:
+    """Return whether a cell may contain a whole row; see `_row_pattern`."""
+    pattern = _row_pattern(separator, frame.width)
     return pattern is not None and bool(
         frame.select(pl.any_horizontal(pl.all().str.contains(pattern)).any()).item()
     )
 
 
-def _row_inside(separator: str, width: int) -> str | None:
-    """A pattern of a line in a cell that is as wide as the table: two lost quotes made one row of several.
+def _row_pattern(separator: str, width: int) -> str | None:
+    """Return a pattern of a line in a cell that is as wide as the table: two lost quotes joined several rows.
 
-    Tabs hardly stand in a text; any other separator does, and so does one tab a line.
+    Tabs are rare in a text; any other separator is common, and so is one tab a line.
     """
     if separator != "\t" or width < 3:
         return None
@@ -248,11 +252,11 @@ def _row_inside(separator: str, width: int) -> str | None:
 
 
 def _read_rows_one_by_one(path: Path, text: str, separator: str, names: list[str]) -> Table:
-    """The slow way, for tables with rows of a wrong width: each is judged by itself."""
+    """Read a table with rows of a wrong width, and check each row by itself."""
     good: dict[int, list[str | None]] = {}
     bad: dict[int, str] = {}
     rows = csv.reader(io.StringIO(text), delimiter=separator)
-    row_inside = _row_inside(separator, len(names))
+    row_pattern = _row_pattern(separator, len(names))
     many_lined = 0  # the last row that has a line break in a cell
     for number, row in enumerate(itertools.islice(rows, 1, None), 1):
         cells = [cell if cell.strip() else None for cell in row]
@@ -260,8 +264,8 @@ def _read_rows_one_by_one(path: Path, text: str, separator: str, names: list[str
             cells.pop()
         if len(cells) > len(names):
             bad[number] = f"has {len(cells)} cells under {len(names)} columns"
-        elif row_inside is not None and any(re.search(row_inside, cell) for cell in row):
-            bad[number] = _HOLDS_ROWS
+        elif row_pattern is not None and any(re.search(row_pattern, cell) for cell in row):
+            bad[number] = _CONTAINS_ROW
         elif any(cells):
             good[number] = cells + [None] * (len(names) - len(cells))
         if (number in bad or (number in good and len(row) < len(names))) and many_lined == number - 1 > 0:
@@ -275,7 +279,7 @@ def _read_rows_one_by_one(path: Path, text: str, separator: str, names: list[str
     return Table(path, _named(frame), tuple(BadRow(number, bad[number]) for number in sorted(bad)))
 
 
-_HOLDS_ROWS = (
+_CONTAINS_ROW = (
     "may hold other rows by lost quotes: a line in one of its cells has as many tabs as the header; "
     "check its quotes"
 )
@@ -286,7 +290,7 @@ _JOINED = (
 
 
 def _named(frame: pl.DataFrame) -> pl.DataFrame:
-    """Keep the columns that have a name, and the rows that have anything in them; empty cells are null."""
+    """Return the columns with a name and the rows with content; empty cells are null."""
     frame = frame.select(name for name in frame.columns if not name.startswith(_NAMELESS))
     return frame.with_columns(pl.all().replace("", None)).filter(pl.any_horizontal(pl.all().is_not_null()))
 
@@ -315,7 +319,7 @@ def _read_json_lines(path: Path, text: str) -> Table:
 
 
 def _series(name: str, values: list[Any]) -> pl.Series:
-    """A column of one type where its values agree, else of text."""
+    """Return a column of one type where its values agree, else of text."""
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float} or kinds in ({str}, {bool}):
         return pl.Series(name, values, strict=False)
@@ -323,19 +327,19 @@ def _series(name: str, values: list[Any]) -> pl.Series:
 
 
 def _separator(text: str) -> str:
-    """The separator the header line uses most, outside quotes."""
+    """Return the most frequent separator of the header line, outside quotes."""
     return max(_SEPARATORS, key=_header_signs(text).count)
 
 
 def _named_separator(text: str, named: str) -> str:
-    """The separator that the line above the header names, if the header uses it; else the one it uses."""
+    """Return the separator of the line above the header if the header uses it, else its own."""
     header = _header_signs(text)
     found = _separator(text)
     return found if named not in header and found in header else named
 
 
 def _header_signs(text: str) -> str:
-    """The header line without what it quotes."""
+    """Return the header line without its quoted parts."""
     quote_free = "".join(itertools.islice(text, 65536)).split('"')[::2]
     return "".join(quote_free).split("\n", 1)[0]
 
@@ -344,7 +348,7 @@ def require_columns(table: Table, required: Iterable[str]) -> None:
     """Refuse a table that lacks one of these columns.
 
     Raises:
-        CorpusError: it does; the message gives the nearest that it has.
+        CorpusError: a column is missing; the message gives the nearest that it has.
     """
     known = table.frame.columns
     for name in required:

@@ -1,4 +1,4 @@
-"""Numbers that a spreadsheet spoiled on their way: seen, named, and never mended by a guess."""
+"""Numbers that a spreadsheet damaged: detected and reported, never repaired by a guess."""
 
 import re
 from collections import defaultdict
@@ -8,12 +8,17 @@ from dataclasses import dataclass
 _SCIENTIFIC = re.compile(r"(\d)(?:[.,](\d+)E\+?|E\+)(\d{2,3})", re.IGNORECASE)
 _WRAPPED = re.compile(r"""\s*=?["']?(.*?)["']?\s*""")
 _FORMATTED = re.compile(r"(\d{1,3}(?:[.,'’\s]\d{3})+|\d+)(?:[.,]0{1,2})?\s*")
-_PRECISION = 15  # digits that a spreadsheet keeps of a number
+_PRECISION = 15  # digits of a number in a spreadsheet
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
-    """A number of a report, the one of a study it most likely was, and what happened to it."""
+class DamagedNumber:
+    """A number of a report that a spreadsheet most likely damaged.
+
+    `written`: as it is in the table.
+    `meant`: the number of a study that it most likely was.
+    `cause`: the damage, as a clause.
+    """
 
     written: str
     meant: str
@@ -21,16 +26,16 @@ class Twin:
 
 
 def is_rounded(name: str) -> bool:
-    """Return whether an id was rounded to a number with an exponent (`2.02001E+13`): it names nothing."""
+    """Return whether an id was rounded to a number with an exponent (`2.02001E+13`)."""
     return _SCIENTIFIC.fullmatch(name) is not None
 
 
-def find_twin(written: Iterable[str], known: Collection[str]) -> Twin | None:
-    """Return the first number that differs from a known one by what spreadsheets do, or None.
+def find_damaged_number(written: Iterable[str], known: Collection[str]) -> DamagedNumber | None:
+    """Return the first number that differs from a known one as a spreadsheet would change it, or None.
 
     Args:
         written: numbers that are not among the known.
-        known: numbers as they should be.
+        known: correct numbers.
     """
     unpadded: dict[str, str] = {}
     plain: dict[str, str] = {}
@@ -58,23 +63,23 @@ def find_twin(written: Iterable[str], known: Collection[str]) -> Twin | None:
         elif name:
             other, cause = plain.get(_plain(name)), "they differ in case, spaces or signs around them"
         if other is not None:
-            return Twin(name, other, cause)
+            return DamagedNumber(name, other, cause)
     return None
 
 
 def _digits(number: str) -> str:
-    """The digits of a formatted number without leading zeros."""
+    """Return the digits of a formatted number without leading zeros."""
     return re.sub(r"\D", "", number).lstrip("0")
 
 
 def _plain(name: str) -> str:
-    """The letters and digits of a name, out of what protects it from a spreadsheet (`="0012"`)."""
+    """Return the letters and digits of a name, without its protection from a spreadsheet (`="0012"`)."""
     match = _WRAPPED.fullmatch(name)
     return re.sub(r"[\W_]+", "", (match[1] if match else name).casefold())
 
 
 def _rounds_to(name: str, digits: int, shown: str) -> bool:
-    """Whether a number, cut or rounded to so many digits, shows these."""
+    """Return whether a number, truncated or rounded to so many digits, shows these."""
     number = name.lstrip("0")
-    kept, rest = number[:digits], number[digits : digits + 1]
-    return shown in (kept, str(int(kept) + (rest >= "5")))
+    shortened, rest = number[:digits], number[digits : digits + 1]
+    return shown in (shortened, str(int(shortened) + (rest >= "5")))

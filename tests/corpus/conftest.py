@@ -67,7 +67,7 @@ def make_dataset() -> Callable[..., Dataset]:
 
 
 @pytest.fixture(scope="session")
-def film_bytes() -> bytes:
+def png_bytes() -> bytes:
     """A small PNG that reads."""
     buffer = io.BytesIO()
     Image.fromarray(np.arange(32 * 32, dtype=np.uint16).reshape(32, 32).astype(np.uint8)).save(buffer, "PNG")

@@ -4,14 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.language.affirmed import affirmed_text
-from corpus.language.labeler import label_text
+from corpus.language.labeler import affirmed_text, label_text
 from corpus.language.phrases import words
 from corpus.language.sections import parse_report
 
 
 @pytest.mark.parametrize(
-    ("report", "kept"),
+    ("report", "left"),
     [
         ("No effusion.", ""),
         ("Small right effusion.", "small right effusion"),
@@ -25,8 +24,8 @@ from corpus.language.sections import parse_report
         ("", ""),
     ],
 )
-def test_what_is_denied_is_left_out(report: str, kept: str) -> None:
-    assert affirmed_text(parse_report("r", report)) == kept
+def test_what_is_denied_is_left_out(report: str, left: str) -> None:
+    assert affirmed_text(parse_report("r", report)) == left
 
 
 SENTENCES = st.sampled_from(
@@ -35,9 +34,9 @@ SENTENCES = st.sampled_from(
 
 
 @given(st.lists(SENTENCES, max_size=8))
-def test_the_words_are_the_reports_own_in_their_order(told: list[str]) -> None:
-    text = " ".join(told)
-    kept = affirmed_text(parse_report("r", text)).split()
+def test_the_words_are_the_reports_own_in_their_order(result: list[str]) -> None:
+    text = " ".join(result)
+    left = affirmed_text(parse_report("r", text)).split()
     remaining = iter(words(text))
-    assert all(word in remaining for word in kept)
-    assert label_text(" ".join(kept)).get("pleural_effusion") is None
+    assert all(word in remaining for word in left)
+    assert label_text(" ".join(left)).get("pleural_effusion") is None

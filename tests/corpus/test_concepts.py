@@ -13,7 +13,7 @@ from benchmarks.labeler import half, read_reports
 from corpus.findings import NO_FINDING, VOCABULARY, Status
 from corpus.language.concepts import MIDLINE, UNGRADED, Concept, concepts, report_concepts, sentence_concepts
 from corpus.language.labeler import label_report
-from corpus.language.modifiers import WITHIN, Degree, Side, Zone
+from corpus.language.modifiers import PARENT_ZONE, Laterality, Severity, Zone
 from corpus.language.sections import sentences
 from corpus.phantom import Scene, describe, scene
 from corpus.phantom.report import size_word
@@ -95,7 +95,7 @@ EFFUSION, ATELECTASIS, OPACITY = "pleural_effusion", "atelectasis", "lung_opacit
         ("", set()),
     ],
 )
-def test_a_finding_has_the_place_and_degree_of_its_own_words(
+def test_a_finding_has_the_zone_and_severity_of_its_own_words(
     text: str, expected: set[tuple[str | None, ...]]
 ) -> None:
     assert {(c.finding, c.status, c.side, c.zone, c.degree) for c in concepts(text)} == expected
@@ -109,8 +109,8 @@ NAMES = {
     "atelectasis": "atelectasis",
     "mass": "mass",
 }
-SIDES: tuple[Side, ...] = get_args(Side)
-PLACES: dict[Zone, tuple[str, str]] = {
+SIDES: tuple[Laterality, ...] = get_args(Laterality)
+LOCATIONS: dict[Zone, tuple[str, str]] = {
     "upper": ("upper lobe", "upper lobe"),
     "mid": ("mid lung", "mid lung"),
     "lower": ("lower zone", "lower lung zone"),
@@ -118,56 +118,58 @@ PLACES: dict[Zone, tuple[str, str]] = {
     "basilar": ("basilar", "base"),
     "perihilar": ("perihilar", "perihilar region"),
 }
-WORDS: dict[Degree, tuple[str, ...]] = {
+WORDS: dict[Severity, tuple[str, ...]] = {
     "small": ("small", "tiny", "mild", "minimal", "small-sized"),
     "moderate": ("moderate", "small to moderate", "moderate-sized"),
     "large": ("large", "severe", "moderate-to-large", "extensive"),
 }
 phrases = st.tuples(
     st.sampled_from(SIDES),
-    st.sampled_from([None, *PLACES]),
+    st.sampled_from([None, *LOCATIONS]),
     st.sampled_from([None, *WORDS]),
     st.integers(0, 9),
 )
-Spoken = tuple[Side, Zone | None, Degree | None, int]
+Spoken = tuple[Laterality, Zone | None, Severity | None, int]
 
 
-def _noun_last(finding: str, said: Spoken) -> str:
+def _noun_last(finding: str, stated: Spoken) -> str:
     """`moderate right lower zone effusion`."""
-    side, zone, degree, number = said
+    side, zone, degree, number = stated
     words = [WORDS[degree][number % len(WORDS[degree])]] if degree else []
-    words += [side, PLACES[zone][0] if zone else "", NAMES[finding]]
+    words += [side, LOCATIONS[zone][0] if zone else "", NAMES[finding]]
     return " ".join(word for word in words if word)
 
 
-def _noun_first(finding: str, said: Spoken) -> str:
+def _noun_first(finding: str, stated: Spoken) -> str:
     """`effusion in the right lower lung zone, moderate,`."""
-    side, zone, degree, number = said
-    place = f"on the {side} side" if zone is None else f"in the {side} {PLACES[zone][1]}"
+    side, zone, degree, number = stated
+    location = f"on the {side} side" if zone is None else f"in the {side} {LOCATIONS[zone][1]}"
     if side == "bilateral":
-        place = "bilaterally" if zone is None else f"in both {PLACES[zone][1]}s".replace("apexs", "apices")
-    return f"{NAMES[finding]} {place}" + (
+        location = (
+            "bilaterally" if zone is None else f"in both {LOCATIONS[zone][1]}s".replace("apexs", "apices")
+        )
+    return f"{NAMES[finding]} {location}" + (
         f", {WORDS[degree][number % len(WORDS[degree])]}," if degree else ""
     )
 
 
 @given(
     findings=st.lists(st.sampled_from(sorted(NAMES)), min_size=2, max_size=3, unique=True),
-    said=st.lists(phrases, min_size=3, max_size=3),
+    stated=st.lists(phrases, min_size=3, max_size=3),
     orders=st.lists(st.sampled_from([_noun_last, _noun_first]), min_size=3, max_size=3),
     joint=st.sampled_from([" and ", ", ", ", and ", "; ", ". ", " with "]),
     opening=st.sampled_from(["There is ", "", "Findings include "]),
 )
 def test_no_finding_takes_the_words_of_another(
     findings: list[str],
-    said: list[Spoken],
+    stated: list[Spoken],
     orders: list[Callable[[str, Spoken], str]],
     joint: str,
     opening: str,
 ) -> None:
-    spoken = [order(f, s) for f, s, order in zip(findings, said, orders, strict=False)]
+    spoken = [order(f, s) for f, s, order in zip(findings, stated, orders, strict=False)]
     found = concepts(f"{opening}{joint.join(spoken)}.".replace(",,", ",").replace(",.", "."))
-    expected = {Concept(f, P, *s[:3]) for f, s in zip(findings, said, strict=False)}
+    expected = {Concept(f, P, *s[:3]) for f, s in zip(findings, stated, strict=False)}
     assert set(found) == expected
 
 
@@ -177,18 +179,18 @@ BEHIND = [("{x} is not seen.", A), ("{x} has resolved.", A), ("{x} is suspected.
 
 @given(
     finding=st.sampled_from(sorted(NAMES)),
-    said=phrases,
+    stated=phrases,
     spoken=st.one_of(
         st.tuples(st.just(_noun_first), st.sampled_from(BEFORE)),
         st.tuples(st.just(_noun_last), st.sampled_from(BEFORE + BEHIND)),
     ),
 )
-def test_place_and_degree_do_not_depend_on_the_status(
-    finding: str, said: Spoken, spoken: tuple[Callable[[str, Spoken], str], tuple[str, Status]]
+def test_zone_and_severity_do_not_depend_on_the_status(
+    finding: str, stated: Spoken, spoken: tuple[Callable[[str, Spoken], str], tuple[str, Status]]
 ) -> None:
     order, (template, status) = spoken
-    text = template.format(x=order(finding, said)).replace(",.", ".")
-    assert concepts(text) == (Concept(finding, status, *said[:3]),)
+    text = template.format(x=order(finding, stated)).replace(",.", ".")
+    assert concepts(text) == (Concept(finding, status, *stated[:3]),)
 
 
 ANY_WORDS = (
@@ -198,8 +200,8 @@ ANY_WORDS = (
 
 
 @given(st.lists(st.sampled_from(ANY_WORDS.split()), max_size=40))
-def test_any_words_give_the_findings_and_statuses_of_the_labeler_and_never_fail(said: list[str]) -> None:
-    text = " ".join(said)
+def test_any_words_give_the_findings_and_statuses_of_the_labeler_and_never_fail(stated: list[str]) -> None:
+    text = " ".join(stated)
     strongest: dict[str, Status] = {}
     rank = {A: 0, U: 1, P: 2}
     for sentence in sentences(Report("a#report", (Section("findings", text),))):
@@ -218,28 +220,28 @@ def _report(**sections: str) -> Report:
 
 
 def test_a_concept_that_tells_no_more_than_another_is_left_out() -> None:
-    said = report_concepts(
+    stated = report_concepts(
         _report(findings="Right effusion. Basilar effusion on the right.", impression="Effusion.")
     )
-    assert said == (Concept(EFFUSION, P, "right", "basilar"),)
+    assert stated == (Concept(EFFUSION, P, "right", "basilar"),)
     denied = report_concepts(_report(findings="No right effusion.", impression="No effusion."))
     assert denied == (Concept(EFFUSION, A),), "a wide denial says more than a narrow one"
 
 
 def test_the_impression_decides_what_both_speak_of_and_only_that() -> None:
-    said = report_concepts(
+    stated = report_concepts(
         _report(findings="Possible right effusion. Left effusion.", impression="No right effusion.")
     )
-    assert set(said) == {Concept(EFFUSION, P, "left"), Concept(EFFUSION, A, "right")}
+    assert set(stated) == {Concept(EFFUSION, P, "left"), Concept(EFFUSION, A, "right")}
 
 
-def test_what_does_not_describe_the_film_is_no_concept() -> None:
+def test_text_that_does_not_describe_the_image_gives_no_concept() -> None:
     assert concepts("INDICATION: Right effusion.\nFINDINGS: Left nodule.") == (Concept("nodule", P, "left"),)
 
 
 # phantoms: the truth is known
 
-DEGREES: dict[str, Degree] = {
+DEGREES: dict[str, Severity] = {
     "small": "small", "mildly": "small", "moderate": "moderate", "moderately": "moderate",
     "large": "large", "markedly": "large",
 }  # fmt: skip
@@ -255,12 +257,17 @@ def _truth(drawn: Scene, finding: str) -> tuple[object, ...]:
 def test_side_zone_degree_and_status_of_drawn_lesions_are_read_back_from_their_reports() -> None:
     right = total = 0
     for drawn in (scene(21, number) for number in range(500)):
-        told = report_concepts(describe(drawn))
+        result = report_concepts(describe(drawn))
         for finding in {lesion.finding for lesion in drawn.lesions}:
             truth = _truth(drawn, finding)
             read = {
-                (c.status, c.side, WITHIN.get(c.zone, c.zone) if c.zone and truth[2] else None, c.degree)
-                for c in told
+                (
+                    c.status,
+                    c.side,
+                    PARENT_ZONE.get(c.zone, c.zone) if c.zone and truth[2] else None,
+                    c.degree,
+                )
+                for c in result
                 if c.finding == finding
             }
             right += read == {truth}
@@ -273,19 +280,19 @@ def test_side_zone_degree_and_status_of_drawn_lesions_are_read_back_from_their_r
 
 
 @pytest.mark.real_data
-def test_real_reports_are_read_fast_and_most_lung_findings_have_a_place(data: Path) -> None:
+def test_real_reports_are_read_fast_and_most_lung_findings_have_a_zone(data: Path) -> None:
     reports = [
         r for key, r in read_reports(data / "openi").items() if half(key.partition(":")[2]) == "tuning"
     ]
     began = time.process_time()
-    told = [concept for report in reports for concept in report_concepts(report)]
+    result = [concept for report in reports for concept in report_concepts(report)]
     assert len(reports) / (time.process_time() - began) > 1000 / 2  # half: other programs run, too
     placed = [
-        c for c in told if c.status is P and c.finding in ("nodule", ATELECTASIS, EFFUSION, "consolidation")
+        c for c in result if c.status is P and c.finding in ("nodule", ATELECTASIS, EFFUSION, "consolidation")
     ]
     assert len(placed) > 200
     assert sum(c.side is not None for c in placed) / len(placed) > 0.75
-    assert NO_FINDING not in {c.finding for c in told}
+    assert NO_FINDING not in {c.finding for c in result}
 
 
 HOSTILE = (

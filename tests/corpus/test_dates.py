@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from corpus.errors import CorpusError, UsageError
 from corpus.records import Problem, Study
 from corpus.sources import open_source
-from corpus.tables.dates import known_date_format, order_of_column, parse_date
-from corpus.tables.options import TableOptions
+from corpus.tables import TableOptions
+from corpus.tables.dates import order_of_column, parse_date, parse_date_format
 
 TODAY = date(2026, 7, 1)
 
@@ -84,7 +84,7 @@ def test_whoever_knows_the_table_says_the_order(tmp_path: Path, form: str, first
     assert read(tmp_path, ["5/6/2019"], form) == ([first], [])
 
 
-def test_a_date_that_does_not_fit_what_was_said_is_recorded_and_not_turned(tmp_path: Path) -> None:
+def test_a_date_outside_the_stated_format_is_recorded_and_not_turned(tmp_path: Path) -> None:
     days, problems = read(tmp_path, ["5/6/2019", "5/25/2019"], "day_first")
     assert days == ["2019-06-05", None]
     assert [problem.item_id for problem in problems] == ["manifest:S1#date"]
@@ -108,7 +108,7 @@ def test_a_column_that_contradicts_itself_is_refused_naming_two_of_its_dates(
     assert days.count(None) == len(problems) == 1
 
 
-def test_serial_numbers_of_a_spreadsheet_are_read_where_that_is_said(tmp_path: Path) -> None:
+def test_serial_numbers_of_a_spreadsheet_are_read_where_the_format_is_stated(tmp_path: Path) -> None:
     days, problems = read(tmp_path, ["43621", "31-Dec-19"])
     assert days == [None, "2019-12-31"]
     assert "--date-format excel" in problems[0].reason
@@ -144,10 +144,10 @@ def test_a_day_is_read_back_in_the_order_it_was_written_in(day: date, sign: str)
 
 @pytest.mark.parametrize("form", ["excel", "day_first", "%d.%m.%Y", "%Y%m%d", "%d %b %y"])
 def test_a_format_with_a_whole_day_is_known(form: str) -> None:
-    assert known_date_format(form) == form
+    assert parse_date_format(form) == form
 
 
 @pytest.mark.parametrize("form", ["", "dd/mm/yyyy", "%m/%Y", "%Q"])
 def test_a_format_without_a_whole_day_is_refused(form: str) -> None:
     with pytest.raises(UsageError, match="no date format"):
-        known_date_format(form)
+        parse_date_format(form)

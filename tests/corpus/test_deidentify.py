@@ -1,4 +1,4 @@
-"""What tells who somebody is leaves the text; what is told of the film stays."""
+"""Identifiers are removed from a text; the description of the image stays."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.language.deidentify import BLANK, deidentified, deidentify, find_identifiers
+from corpus.language.deidentify import BLANK, deidentify, deidentify_study, find_identifiers
 from corpus.records import Report, Section, Study
 from corpus.sources import open_source
 from similarity.cli.corpus import corpus
@@ -37,7 +37,7 @@ SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "contracts" / "corpus-de
         ("92-year-old woman", "XXXX-year-old woman"),
     ],
 )
-def test_who_somebody_is_is_taken_out(text: str, left: str) -> None:
+def test_identifiers_are_removed(text: str, left: str) -> None:
     assert deidentify(text) == left
 
 
@@ -52,14 +52,14 @@ def test_who_somebody_is_is_taken_out(text: str, left: str) -> None:
         "Right upper lobe. LEFT LOWER LOBE. Dr. XXXX at XXXX hours on XXXX.",
     ],
 )
-def test_what_is_told_of_the_film_stays(text: str) -> None:
+def test_the_description_of_the_image_stays(text: str) -> None:
     assert deidentify(text) == text
 
 
 def test_what_the_record_itself_says_is_known_and_found_anywhere() -> None:
     report = Report("dicom:1.2#report", (Section("findings", "Film of PAT77, order ACC-9: clear lungs."),))
     study = Study("dicom:1.2", "dicom:PAT77", "dicom", report=report, accession="ACC-9")
-    left = deidentified(study).report
+    left = deidentify_study(study).report
     assert left is not None
     assert left.sections[0].text == f"Film of {BLANK}, order {BLANK}: clear lungs."
 
@@ -79,7 +79,7 @@ def test_a_hostile_text_takes_no_more_than_a_moment() -> None:
 @pytest.mark.real_data
 def test_reports_that_were_deidentified_already_lose_next_to_nothing(data: Path) -> None:
     studies = [s for s in open_source(f"openi:{data}/openi").studies(lambda _: None) if s.report]
-    touched = sum(deidentified(study) is not study for study in studies)
+    touched = sum(deidentify_study(study) is not study for study in studies)
     assert len(studies) > 3_000
     assert touched <= 3
 
@@ -88,8 +88,8 @@ def test_the_listing_names_kind_text_and_surroundings(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text('study_id,report\n1,"Discussed with Dr. Smith. Clear lungs."\n2,Normal heart.\n')
     ran = CliRunner().invoke(corpus, ["deidentify", f"manifest:{table}", "--json"])
-    told = json.loads(ran.stdout)
-    jsonschema.validate(told, json.loads(SCHEMA.read_text()))
-    assert (told["reports"], told["touched"]) == (2, 1)
-    assert told["taken"][0]["text"] == "Smith"
+    result = json.loads(ran.stdout)
+    jsonschema.validate(result, json.loads(SCHEMA.read_text()))
+    assert (result["reports"], result["touched"]) == (2, 1)
+    assert result["taken"][0]["text"] == "Smith"
     assert "[Smith]" in CliRunner().invoke(corpus, ["deidentify", f"manifest:{table}"]).stdout

@@ -251,7 +251,7 @@ def test_what_stands_behind_a_name_stays(text: str, left: str) -> None:
         "担当先生, 患者様",
     ],
 )
-def test_what_names_nobody_stays(text: str) -> None:
+def test_words_that_are_no_name_stay(text: str) -> None:
     assert deidentify(text) == text
 
 

@@ -32,7 +32,9 @@ from corpus.errors import UnreadableImage
 from corpus.images.reader import read_image
 
 RAMP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
-ANY_FILM = hnp.arrays(np.uint16, (16, 16), elements=st.integers(0, 4095)).filter(lambda a: a.min() < a.max())
+ANY_RADIOGRAPH = hnp.arrays(np.uint16, (16, 16), elements=st.integers(0, 4095)).filter(
+    lambda a: a.min() < a.max()
+)
 
 
 def table(first: int, entries: list[int], bits: int = 16) -> list[Dataset]:
@@ -42,19 +44,21 @@ def table(first: int, entries: list[int], bits: int = 16) -> list[Dataset]:
     return [item]
 
 
-@given(ANY_FILM)
-def test_monochrome1_is_the_photographic_negative(make_dataset, film: np.ndarray) -> None:
+@given(ANY_RADIOGRAPH)
+def test_monochrome1_is_the_photographic_negative(make_dataset, radiograph: np.ndarray) -> None:
     window = {"WindowCenter": 2000, "WindowWidth": 3000, "BitsStored": 12, "HighBit": 11}
-    positive = to_grey(film, make_dataset(film, **window))
-    negative = to_grey(film, make_dataset(film, PhotometricInterpretation="MONOCHROME1", **window))
+    positive = to_grey(radiograph, make_dataset(radiograph, **window))
+    negative = to_grey(
+        radiograph, make_dataset(radiograph, PhotometricInterpretation="MONOCHROME1", **window)
+    )
     np.testing.assert_allclose(negative, 1 - positive, atol=1e-6)
 
 
-@given(ANY_FILM)
-def test_the_two_ways_of_saying_inverse_invert_once_together(make_dataset, film: np.ndarray) -> None:
-    one = make_dataset(film, PresentationLUTShape="INVERSE")
-    both = make_dataset(film, PresentationLUTShape="INVERSE", PhotometricInterpretation="MONOCHROME1")
-    np.testing.assert_array_equal(to_grey(film, one), to_grey(film, both))
+@given(ANY_RADIOGRAPH)
+def test_the_two_ways_of_saying_inverse_invert_once_together(make_dataset, radiograph: np.ndarray) -> None:
+    one = make_dataset(radiograph, PresentationLUTShape="INVERSE")
+    both = make_dataset(radiograph, PresentationLUTShape="INVERSE", PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_array_equal(to_grey(radiograph, one), to_grey(radiograph, both))
 
 
 @given(
@@ -128,14 +132,14 @@ def test_a_window_that_is_none_gives_way_to_the_range_that_occurs(make_dataset, 
 
 
 def test_without_a_window_8_bits_are_as_they_are(make_dataset) -> None:
-    film = (RAMP % 200).astype(np.uint8)
-    np.testing.assert_allclose(to_grey(film, make_dataset(film)), film / 255, atol=1e-6)
+    radiograph = (RAMP % 200).astype(np.uint8)
+    np.testing.assert_allclose(to_grey(radiograph, make_dataset(radiograph)), radiograph / 255, atol=1e-6)
 
 
-def test_a_stray_bright_marker_does_not_darken_the_film(make_dataset) -> None:
-    film = np.random.default_rng(0).integers(1000, 1200, (64, 64)).astype(np.uint16)
-    film[:2, :2] = 65535
-    assert 0.4 < np.median(to_grey(film, make_dataset(film))) < 0.6
+def test_a_stray_bright_marker_does_not_darken_the_image(make_dataset) -> None:
+    radiograph = np.random.default_rng(0).integers(1000, 1200, (64, 64)).astype(np.uint16)
+    radiograph[:2, :2] = 65535
+    assert 0.4 < np.median(to_grey(radiograph, make_dataset(radiograph))) < 0.6
 
 
 def test_voi_table_is_that_of_pydicom_and_wins_over_a_window(make_dataset) -> None:
@@ -166,25 +170,25 @@ def test_modality_table_is_that_of_pydicom(make_dataset) -> None:
 
 
 def test_padding_is_black_and_does_not_stretch_the_range(make_dataset) -> None:
-    film = np.random.default_rng(0).integers(1000, 2000, (64, 64)).astype(np.int16)
-    film[:10] = -2000
+    radiograph = np.random.default_rng(0).integers(1000, 2000, (64, 64)).astype(np.int16)
+    radiograph[:10] = -2000
     for photometric in ("MONOCHROME1", "MONOCHROME2"):
-        header = make_dataset(film, PixelPaddingValue=-2000, PhotometricInterpretation=photometric)
-        grey = to_grey(film, header)
+        header = make_dataset(radiograph, PixelPaddingValue=-2000, PhotometricInterpretation=photometric)
+        grey = to_grey(radiograph, header)
         assert (grey[:10] == 0).all()
         assert 0.4 < np.median(grey[10:]) < 0.6
 
 
 def test_a_range_of_padding_is_padding(make_dataset) -> None:
-    film = RAMP.copy()
-    grey = to_grey(film, make_dataset(film, PixelPaddingValue=4000, PixelPaddingRangeLimit=4095))
-    assert (grey[film >= 4000] == 0).all()
+    radiograph = RAMP.copy()
+    grey = to_grey(radiograph, make_dataset(radiograph, PixelPaddingValue=4000, PixelPaddingRangeLimit=4095))
+    assert (grey[radiograph >= 4000] == 0).all()
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float32])
 def test_every_kind_of_number_renders_in_range(make_dataset, kind: type) -> None:
-    film = np.random.default_rng(0).integers(0, 120, (32, 32)).astype(kind) * kind(1)
-    grey = to_grey(film, make_dataset(film, BitsStored=min(16, 8 * film.dtype.itemsize)))
+    radiograph = np.random.default_rng(0).integers(0, 120, (32, 32)).astype(kind) * kind(1)
+    grey = to_grey(radiograph, make_dataset(radiograph, BitsStored=min(16, 8 * radiograph.dtype.itemsize)))
     assert grey.dtype == np.float32
     assert 0 <= grey.min() <= grey.max() <= 1
 
@@ -197,9 +201,9 @@ def test_wide_numbers_render_like_narrow_ones(make_dataset) -> None:
 
 
 def test_pixels_that_are_no_number_are_black(make_dataset) -> None:
-    film = RAMP.astype(np.float32)
-    film[0, :5] = [np.nan, np.inf, -np.inf, np.nan, 3]
-    grey = to_grey(film, make_dataset(RAMP))
+    radiograph = RAMP.astype(np.float32)
+    radiograph[0, :5] = [np.nan, np.inf, -np.inf, np.nan, 3]
+    grey = to_grey(radiograph, make_dataset(RAMP))
     assert (grey[0, :4] == 0).all()
     assert np.isfinite(grey).all()
 
@@ -228,7 +232,7 @@ def test_lossless_compression_changes_no_pixel(tmp_path: Path, make_dicom, synta
 @pytest.mark.parametrize(
     "syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
 )
-def test_every_uncompressed_encoding_gives_the_same_picture(
+def test_every_uncompressed_encoding_gives_the_same_pixels(
     tmp_path: Path, make_dicom, make_dataset, syntax: pydicom.uid.UID
 ) -> None:
     dataset = make_dataset(RAMP.byteswap() if syntax == ExplicitVRBigEndian else RAMP)
@@ -256,7 +260,7 @@ def test_a_file_without_preamble_is_known_by_its_first_element(tmp_path: Path, m
 
 
 REFUSALS = [
-    ({"NumberOfFrames": 3}, "holds 3 frames, not one picture"),
+    ({"NumberOfFrames": 3}, "holds 3 frames, not one image"),
     ({"Rows": 20000, "Columns": 20000}, "more than the 120,000,000"),
     ({"Rows": 60, "Columns": None}, r"has no Columns \(0028,0011\)"),
     ({"Rows": 128, "Columns": 64}, r"is truncated: PixelData \(7FE0,0010\) holds 8,192 bytes of the 16,384"),
@@ -270,10 +274,10 @@ REFUSALS = [
 def test_a_header_that_cannot_be_is_refused_by_name(
     tmp_path: Path, make_dicom, elements: dict, reason: str
 ) -> None:
-    path = make_dicom(tmp_path / "film.dcm", RAMP, **elements)
+    path = make_dicom(tmp_path / "image.dcm", RAMP, **elements)
     with pytest.raises(UnreadableImage, match=reason) as refused:
         read_image(path)
-    assert str(refused.value).startswith("'film.dcm' ")
+    assert str(refused.value).startswith("'image.dcm' ")
     assert "P1" not in str(refused.value)
 
 
@@ -346,8 +350,8 @@ def whole_file(make_dataset) -> bytes:
 @given(st.data())
 def test_damaged_files_are_read_or_refused_and_never_crash(whole_file: bytes, data: st.DataObject) -> None:
     damaged = bytearray(whole_file)
-    for place in data.draw(st.lists(st.integers(0, len(damaged) - 1), min_size=1, max_size=5)):
-        damaged[place] = data.draw(st.integers(0, 255))
+    for index in data.draw(st.lists(st.integers(0, len(damaged) - 1), min_size=1, max_size=5)):
+        damaged[index] = data.draw(st.integers(0, 255))
     content = bytes(damaged[: data.draw(st.integers(140, len(damaged)))])
     try:
         grey = render(content, max_pixels=1_000_000).pixels
@@ -405,18 +409,20 @@ def test_pydicoms_own_files_are_read_or_refused_by_name() -> None:
 
 
 def test_the_range_that_occurs_is_found_from_a_histogram(make_dataset) -> None:
-    film = np.random.default_rng(1).normal(30000, 4000, (200, 200)).astype(np.uint16)
-    low, high = np.quantile(film, [0.005, 0.995])
-    expected = np.clip((film - low) / (high - low), 0, 1)
-    np.testing.assert_allclose(to_grey(film, make_dataset(film)), expected, atol=0.01)
-    counts = np.ones(film.shape)
+    radiograph = np.random.default_rng(1).normal(30000, 4000, (200, 200)).astype(np.uint16)
+    low, high = np.quantile(radiograph, [0.005, 0.995])
+    expected = np.clip((radiograph - low) / (high - low), 0, 1)
+    np.testing.assert_allclose(to_grey(radiograph, make_dataset(radiograph)), expected, atol=0.01)
+    counts = np.ones(radiograph.shape)
     np.testing.assert_allclose(
-        apply_voi(film.astype(float), make_dataset(film), lambda: counts).clip(0, 1), expected, atol=0.01
+        apply_voi(radiograph.astype(float), make_dataset(radiograph), lambda: counts).clip(0, 1),
+        expected,
+        atol=0.01,
     )
 
 
 @pytest.mark.real_data
-def test_the_two_real_films_are_each_others_negative(data: Path) -> None:
+def test_the_two_real_images_are_each_others_negative(data: Path) -> None:
     positive = read_image(data / "dicom" / "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm")
     negative = read_image(data / "dicom" / "Fake_MONOHR1.dcm")
     assert positive.shape == (1024, 1024)

@@ -10,21 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from corpus.dicom.spacing import Spacing, hanging_of, spacing_of
+from corpus.dicom.spacing import Spacing, orientation_of, spacing_of
+from corpus.geometry import AS_STORED, Orientation
 from corpus.images.reader import load_content, load_image, read_image
-from corpus.orientation import AS_STORED, Hanging
 
-FILM = (np.arange(40 * 24).reshape(40, 24) * 4).astype(np.uint16)
+RADIOGRAPH = (np.arange(40 * 24).reshape(40, 24) * 4).astype(np.uint16)
 SHOWN = {"WindowCenter": 2000, "WindowWidth": 4000}
 FRONTAL = [
     f"{one}\\{other}" for pair in (("LR", "HF"), ("HF", "LR")) for one, other in itertools.product(*pair)
 ]
 LATERAL = ["A\\F", "P\\F", "A\\H", "P\\H", "F\\A", "F\\P", "H\\A", "H\\P"]
-HANGINGS = st.builds(Hanging, st.booleans(), st.booleans(), st.booleans())
+HANGINGS = st.builds(Orientation, st.booleans(), st.booleans(), st.booleans())
 
 
 def stored_as(shown: np.ndarray, orientation: str) -> np.ndarray:
-    """Pixels as a device stores them whose rows and columns run in these directions, from L\\F or A\\F.
+    """Pixels as a device stores them with rows and columns in these directions, from L\\F or A\\F.
 
     Written from the definition (PS3.3 C.7.6.1.1.1), pixel by pixel, apart from the code under test.
     """
@@ -43,7 +43,7 @@ def stored_as(shown: np.ndarray, orientation: str) -> np.ndarray:
 
 
 @given(hnp.arrays(np.int16, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6)), HANGINGS)
-def test_what_is_hung_and_taken_down_is_as_it_was(plane: np.ndarray, hanging: Hanging) -> None:
+def test_what_is_hung_and_taken_down_is_as_it_was(plane: np.ndarray, hanging: Orientation) -> None:
     np.testing.assert_array_equal(hanging.undo(hanging.apply(plane)), plane)
     np.testing.assert_array_equal(hanging.apply(hanging.undo(plane)), plane)
 
@@ -54,16 +54,16 @@ def test_there_are_eight_hangings() -> None:
     assert len(every) == 8
 
 
-def hanging_of_bits(bits: int) -> Hanging:
-    return Hanging(bool(bits & 1), bool(bits & 2), bool(bits & 4))
+def hanging_of_bits(bits: int) -> Orientation:
+    return Orientation(bool(bits & 1), bool(bits & 2), bool(bits & 4))
 
 
 @pytest.mark.parametrize("orientation", FRONTAL)
-def test_a_frontal_film_is_shown_the_same_in_whichever_of_eight_ways_it_is_stored(
+def test_a_frontal_image_is_shown_the_same_in_whichever_of_eight_ways_it_is_stored(
     tmp_path: Path, make_dicom, orientation: str
 ) -> None:
-    plain = read_image(make_dicom(tmp_path / "plain.dcm", FILM, **SHOWN))
-    stored = stored_as(FILM, orientation)
+    plain = read_image(make_dicom(tmp_path / "plain.dcm", RADIOGRAPH, **SHOWN))
+    stored = stored_as(RADIOGRAPH, orientation)
     path = make_dicom(tmp_path / "a.dcm", stored, PatientOrientation=orientation.split("\\"), **SHOWN)
     image = load_image(path)
     np.testing.assert_allclose(image.pixels, plain, atol=1e-6)
@@ -74,10 +74,13 @@ def test_a_frontal_film_is_shown_the_same_in_whichever_of_eight_ways_it_is_store
 @pytest.mark.parametrize("orientation", LATERAL)
 def test_a_lateral_is_shown_head_up_and_faces_as_it_is_stored(make_dataset, orientation: str) -> None:
     facing = "A\\F" if "A" in orientation else "P\\F"
-    hanging, note = hanging_of(make_dataset(FILM, PatientOrientation=orientation.split("\\")))
-    np.testing.assert_array_equal(hanging.apply(stored_as(FILM, orientation)), FILM)
+    hanging, note = orientation_of(make_dataset(RADIOGRAPH, PatientOrientation=orientation.split("\\")))
+    np.testing.assert_array_equal(hanging.apply(stored_as(RADIOGRAPH, orientation)), RADIOGRAPH)
     assert note is None
-    assert hanging_of(make_dataset(FILM, PatientOrientation=facing.split("\\"))) == (AS_STORED, None)
+    assert orientation_of(make_dataset(RADIOGRAPH, PatientOrientation=facing.split("\\"))) == (
+        AS_STORED,
+        None,
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
@@ -96,40 +99,44 @@ def test_a_lateral_is_shown_head_up_and_faces_as_it_is_stored(make_dataset, orie
 def test_the_first_letter_of_a_direction_is_the_one_that_counts(
     make_dataset, written: list[str], meant: str
 ) -> None:
-    said = hanging_of(make_dataset(FILM, PatientOrientation=written))
-    assert said == hanging_of(make_dataset(FILM, PatientOrientation=meant.split("\\")))
-    assert said != (AS_STORED, None)
+    stated = orientation_of(make_dataset(RADIOGRAPH, PatientOrientation=written))
+    assert stated == orientation_of(make_dataset(RADIOGRAPH, PatientOrientation=meant.split("\\")))
+    assert stated != (AS_STORED, None)
 
 
 @pytest.mark.parametrize("orientation", [None, "", ["", ""], ["L", "P"], ["R", "A"], ["L", "PF"]])
-def test_without_a_direction_along_the_body_a_film_is_shown_as_stored(make_dataset, orientation) -> None:
-    assert hanging_of(make_dataset(FILM, PatientOrientation=orientation)) == (AS_STORED, None)
+def test_without_a_direction_along_the_body_an_image_is_shown_as_stored(make_dataset, orientation) -> None:
+    assert orientation_of(make_dataset(RADIOGRAPH, PatientOrientation=orientation)) == (AS_STORED, None)
 
 
 @pytest.mark.parametrize(
     "orientation",
     [["L", "R"], ["F", "H"], ["R"], ["R", "F", "H"], ["LR", "F"], ["LL", "F"], ["X", "F"], ["R", ""]],
 )
-def test_a_direction_that_is_none_is_told_and_not_followed(
+def test_an_invalid_direction_is_noted_and_not_followed(
     tmp_path: Path, make_dicom, orientation: list[str]
 ) -> None:
-    image = load_image(make_dicom(tmp_path / "film.dcm", FILM, PatientOrientation=orientation, **SHOWN))
-    np.testing.assert_array_equal(image.pixels, read_image(make_dicom(tmp_path / "b.dcm", FILM, **SHOWN)))
+    image = load_image(
+        make_dicom(tmp_path / "image.dcm", RADIOGRAPH, PatientOrientation=orientation, **SHOWN)
+    )
+    np.testing.assert_array_equal(
+        image.pixels, read_image(make_dicom(tmp_path / "b.dcm", RADIOGRAPH, **SHOWN))
+    )
     [note] = image.notes
-    assert note.startswith("'film.dcm' is shown as stored: its PatientOrientation (0020,0020)")
+    assert note.startswith("'image.dcm' is shown as stored: its PatientOrientation (0020,0020)")
 
 
-def test_an_animals_directions_are_not_a_persons(make_dataset) -> None:
-    header = make_dataset(FILM, PatientOrientation=["R", "F"], AnatomicalOrientationType="QUADRUPED")
-    assert hanging_of(header)[0] == AS_STORED
+def test_directions_of_an_animal_are_not_followed(make_dataset) -> None:
+    header = make_dataset(RADIOGRAPH, PatientOrientation=["R", "F"], AnatomicalOrientationType="QUADRUPED")
+    assert orientation_of(header)[0] == AS_STORED
 
 
 def test_a_flip_of_the_detectors_field_of_view_is_not_applied_to_the_pixels_again(make_dataset) -> None:
     header = make_dataset(
-        FILM, PatientOrientation=["L", "F"], FieldOfViewHorizontalFlip="YES", FieldOfViewRotation=180,
+        RADIOGRAPH, PatientOrientation=["L", "F"], FieldOfViewHorizontalFlip="YES", FieldOfViewRotation=180,
         ImageLaterality="R",
     )  # fmt: skip
-    assert hanging_of(header) == (AS_STORED, None)
+    assert orientation_of(header) == (AS_STORED, None)
 
 
 SPACINGS = [
@@ -175,7 +182,7 @@ SPACINGS = [
 def test_the_best_that_the_header_says_of_millimetres_is_taken(
     make_dataset, elements: dict, expected: Spacing | None
 ) -> None:
-    found = spacing_of(make_dataset(FILM, **elements))
+    found = spacing_of(make_dataset(RADIOGRAPH, **elements))
     assert (found is None) == (expected is None)
     if found is not None and expected is not None:
         assert (found.down, found.across) == pytest.approx((expected.down, expected.across))
@@ -183,30 +190,30 @@ def test_the_best_that_the_header_says_of_millimetres_is_taken(
 
 
 @pytest.mark.parametrize(("orientation", "expected"), [(["L", "F"], (0.2, 0.4)), (["F", "L"], (0.4, 0.2))])
-def test_a_turned_films_spacing_is_turned_with_it(
+def test_a_turned_images_spacing_is_turned_with_it(
     tmp_path: Path, make_dicom, orientation: list[str], expected: tuple[float, float]
 ) -> None:
-    path = make_dicom(tmp_path / "a.dcm", FILM, PatientOrientation=orientation, PixelSpacing=[0.2, 0.4])
+    path = make_dicom(tmp_path / "a.dcm", RADIOGRAPH, PatientOrientation=orientation, PixelSpacing=[0.2, 0.4])
     spacing = load_image(path).spacing
     assert spacing is not None
     assert (spacing.down, spacing.across) == expected
 
 
 @pytest.mark.real_data
-def test_a_real_film_stored_from_left_to_right_is_mirrored_once(data: Path) -> None:
+def test_a_real_image_stored_from_left_to_right_is_mirrored_once(data: Path) -> None:
     path = data / "dicom-varied" / "RG3_RLE.dcm"
     header = pydicom.dcmread(path)
     assert list(header.PatientOrientation) == ["R", "F"]
     unturned = path.read_bytes().replace(b"R\\F ", b"L\\F ", 1)
     assert unturned != path.read_bytes()
-    mirrored = load_content(unturned, "the film", most=10**8).pixels
+    mirrored = load_content(unturned, "the image", most=10**8).pixels
     np.testing.assert_array_equal(read_image(path), mirrored[:, ::-1])
 
 
 @pytest.mark.real_data
-def test_real_films_in_the_standard_hanging_are_left_as_they_are(data: Path) -> None:
+def test_real_images_in_the_standard_hanging_are_left_as_they_are(data: Path) -> None:
     for folder in ("dicom", "dicom-varied"):
         for path in sorted((data / folder).glob("*.dcm")):
             header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
             turned = list(header.get("PatientOrientation") or []) == ["R", "F"]
-            assert (hanging_of(header) != (AS_STORED, None)) == turned, path.name
+            assert (orientation_of(header) != (AS_STORED, None)) == turned, path.name

@@ -26,7 +26,7 @@ from corpus.images.reader import load_content, load_image, read_image
 
 RAMP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
 BYTES = (RAMP % 256).astype(np.uint16)
-NEGATIVE = np.arange(255, -1, -1, dtype=np.uint8)  # a table of 8 bits that has no two alike
+NEGATIVE = np.arange(255, -1, -1, dtype=np.uint8)  # a table of 8 bits with 256 different entries
 
 
 def table_of(descriptor: list[int], data: Any, vr: str) -> list[Dataset]:
@@ -70,7 +70,7 @@ def test_a_table_of_bytes_maps_every_value_however_it_is_written(
     header = make_dataset(BYTES, BitsStored=8, HighBit=7, **{sequence: table_of([256, 0, 8], data, vr)})
     if sequence == "ModalityLUTSequence":
         header.WindowCenter, header.WindowWidth = 128, 256
-    image = load_content(written(header, syntax), "the film", most=10**6)
+    image = load_content(written(header, syntax), "the image", most=10**6)
     assert image.notes == ()
     np.testing.assert_allclose(image.pixels, 1 - BYTES / 255, atol=3e-3)
 
@@ -94,28 +94,28 @@ def test_a_table_of_any_bits_reaches_from_black_to_white(make_dataset, bits: int
 
 
 def test_a_descriptor_of_no_entries_means_as_many_as_fit(make_dataset) -> None:
-    film = RAMP * 16
+    radiograph = RAMP * 16
     data = np.arange(65535, -1, -1, dtype="<u2").tobytes()
-    header = make_dataset(film, VOILUTSequence=table_of([0, 0, 16], data, "OW"))
-    np.testing.assert_allclose(to_grey(film, header), 1 - film / 65535, atol=1e-6)
+    header = make_dataset(radiograph, VOILUTSequence=table_of([0, 0, 16], data, "OW"))
+    np.testing.assert_allclose(to_grey(radiograph, header), 1 - radiograph / 65535, atol=1e-6)
 
 
 @pytest.mark.parametrize("first", [-2048, 0xF800])
 def test_the_first_value_of_a_table_may_lie_below_zero(make_dataset, first: int) -> None:
-    film = RAMP.astype(np.int16) - 2048
+    radiograph = RAMP.astype(np.int16) - 2048
     data = np.arange(4095, -1, -1, dtype="<u2").tobytes()
-    header = make_dataset(film, VOILUTSequence=table_of([4096, first, 12], data, "OW"))
-    np.testing.assert_allclose(to_grey(film, header), 1 - RAMP / 4095, atol=1e-6)
-    above = np.clip(film, 0, None).astype(np.int16)  # signed, but this film has no value below zero
+    header = make_dataset(radiograph, VOILUTSequence=table_of([4096, first, 12], data, "OW"))
+    np.testing.assert_allclose(to_grey(radiograph, header), 1 - RAMP / 4095, atol=1e-6)
+    above = np.clip(radiograph, 0, None).astype(np.int16)  # signed, but this image has no value below zero
     np.testing.assert_allclose(to_grey(above, header), 1 - (above + 2048) / 4095, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value")
 def test_a_count_that_was_read_as_signed_is_a_count(make_dataset) -> None:
-    film = RAMP * 9
+    radiograph = RAMP * 9
     data = np.linspace(65535, 0, 40_000).astype("<u2").tobytes()
-    header = make_dataset(film, VOILUTSequence=table_of([40_000 - 65536, 0, 16], data, "OW"))
-    np.testing.assert_allclose(to_grey(film, header), 1 - film / 39_999, atol=1e-4)
+    header = make_dataset(radiograph, VOILUTSequence=table_of([40_000 - 65536, 0, 16], data, "OW"))
+    np.testing.assert_allclose(to_grey(radiograph, header), 1 - radiograph / 39_999, atol=1e-4)
 
 
 def test_a_table_with_fewer_entries_than_it_tells_ends_with_its_last(make_dataset) -> None:
@@ -132,7 +132,7 @@ def test_a_table_without_its_descriptor_or_data_is_refused_by_name(
     [item] = table_of([4096, 0, 12], np.arange(4096, dtype="<u2").tobytes(), "OW")
     del item[left_out]
     with pytest.raises(UnreadableImage, match=rf"has a VOILUTSequence \(0028,3010\) without a? ?{left_out}"):
-        read_image(make_dicom(tmp_path / "film.dcm", RAMP, VOILUTSequence=[item]))
+        read_image(make_dicom(tmp_path / "image.dcm", RAMP, VOILUTSequence=[item]))
 
 
 @given(
@@ -141,9 +141,9 @@ def test_a_table_without_its_descriptor_or_data_is_refused_by_name(
     st.integers(0, 2**32 - 1),
 )
 def test_a_value_is_read_from_where_its_high_bit_is(
-    make_dataset, place: tuple[int, int], signed: bool, seed: int
+    make_dataset, bits: tuple[int, int], signed: bool, seed: int
 ) -> None:
-    stored, high = place
+    stored, high = bits
     random = np.random.default_rng(seed)
     values = random.integers(0, 1 << stored, (16, 16))
     if signed:
@@ -168,7 +168,7 @@ def test_a_value_is_read_from_where_its_high_bit_is(
         DeflatedExplicitVRLittleEndian,
     ],
 )
-def test_a_film_in_the_upper_bits_is_the_film_in_the_lower_ones(
+def test_an_image_in_the_upper_bits_is_the_image_in_the_lower_ones(
     tmp_path: Path, make_dicom, make_dataset, syntax: pydicom.uid.UID
 ) -> None:
     window = {"WindowCenter": 2048, "WindowWidth": 4096, "BitsStored": 12}
@@ -192,21 +192,21 @@ def test_a_codestream_holds_values_whatever_the_high_bit(tmp_path: Path, make_di
     np.testing.assert_array_equal(read_image(tmp_path / "b.dcm"), plain)
 
 
-def test_a_high_bit_that_the_pixels_contradict_is_told_and_not_followed(tmp_path: Path, make_dicom) -> None:
-    image = load_image(make_dicom(tmp_path / "film.dcm", RAMP, BitsStored=12, HighBit=15))
+def test_a_high_bit_that_the_pixels_contradict_is_noted_and_not_followed(tmp_path: Path, make_dicom) -> None:
+    image = load_image(make_dicom(tmp_path / "image.dcm", RAMP, BitsStored=12, HighBit=15))
     plain = make_dicom(tmp_path / "b.dcm", RAMP, BitsStored=12, HighBit=11)
     np.testing.assert_array_equal(image.pixels, read_image(plain))
     [note] = image.notes
-    assert note.startswith("'film.dcm' is read from its 12 lowest bits: its HighBit (0028,0102) is 15")
+    assert note.startswith("'image.dcm' is read from its 12 lowest bits: its HighBit (0028,0102) is 15")
 
 
-def test_a_high_bit_that_cannot_be_is_told_and_not_followed(tmp_path: Path, make_dicom) -> None:
-    image = load_image(make_dicom(tmp_path / "film.dcm", RAMP, BitsStored=12, HighBit=3))
+def test_an_impossible_high_bit_is_noted_and_not_followed(tmp_path: Path, make_dicom) -> None:
+    image = load_image(make_dicom(tmp_path / "image.dcm", RAMP, BitsStored=12, HighBit=3))
     np.testing.assert_array_equal(
         image.pixels, read_image(make_dicom(tmp_path / "b.dcm", RAMP, BitsStored=12, HighBit=11))
     )
     [note] = image.notes
-    assert note.startswith("'film.dcm' is read from its 12 lowest bits: its HighBit (0028,0102) is 3")
+    assert note.startswith("'image.dcm' is read from its 12 lowest bits: its HighBit (0028,0102) is 3")
 
 
 USELESS = [
@@ -224,16 +224,16 @@ USELESS = [
 
 
 @pytest.mark.parametrize("elements", USELESS)
-def test_a_window_that_shows_nothing_gives_way_to_the_range_that_occurs_and_that_is_told(
+def test_a_window_without_contrast_gives_way_to_the_range_of_the_values_with_a_note(
     tmp_path: Path, make_dicom, elements: dict
 ) -> None:
-    film = {"BitsStored": 12, "HighBit": 11}
-    image = load_image(make_dicom(tmp_path / "film.dcm", RAMP, **film, **elements))
+    radiograph = {"BitsStored": 12, "HighBit": 11}
+    image = load_image(make_dicom(tmp_path / "image.dcm", RAMP, **radiograph, **elements))
     photometric = {k: v for k, v in elements.items() if k == "PhotometricInterpretation"}
-    plain = load_image(make_dicom(tmp_path / "plain.dcm", RAMP, **film, **photometric))
+    plain = load_image(make_dicom(tmp_path / "plain.dcm", RAMP, **radiograph, **photometric))
     np.testing.assert_array_equal(image.pixels, plain.pixels)
     [note] = image.notes
-    assert note.startswith("'film.dcm' is shown by the range of its values: its ")
+    assert note.startswith("'image.dcm' is shown by the range of its values: its ")
     assert note.endswith(" would show next to nothing")
     assert plain.notes == ()
 
@@ -264,27 +264,27 @@ def test_a_table_that_shows_nothing_gives_way_to_a_window_that_does(make_dataset
     "window",
     [(2048, 4096), (1000, 500), (2000, 200), (2048, 2), (3000, 8000), (0, 4096)],
 )
-def test_a_window_that_shows_a_part_of_the_film_is_followed(make_dataset, window: tuple[int, int]) -> None:
+def test_a_window_that_shows_a_part_of_the_image_is_followed(make_dataset, window: tuple[int, int]) -> None:
     notes: list[str] = []
     to_grey(RAMP, make_dataset(RAMP, WindowCenter=window[0], WindowWidth=window[1]), notes.append)
     assert notes == []
 
 
 def test_padding_does_not_count_as_what_a_window_shows(make_dataset) -> None:
-    film = RAMP.astype(np.int16)
-    film[:60] = -2000
-    header = make_dataset(film, PixelPaddingValue=-2000, WindowCenter=4000, WindowWidth=250)
+    radiograph = RAMP.astype(np.int16)
+    radiograph[:60] = -2000
+    header = make_dataset(radiograph, PixelPaddingValue=-2000, WindowCenter=4000, WindowWidth=250)
     notes: list[str] = []
-    grey = to_grey(film, header, notes.append)
+    grey = to_grey(radiograph, header, notes.append)
     assert notes == []
     assert (grey[60:].min(), grey[60:].max()) < (0.1, 1.0)
 
 
-def test_a_film_of_nearly_one_value_is_left_to_its_window(make_dataset) -> None:
-    film = np.full((64, 64), 1000, np.uint16)
-    film[0, :9] = 1800
+def test_an_image_of_nearly_one_value_is_left_to_its_window(make_dataset) -> None:
+    radiograph = np.full((64, 64), 1000, np.uint16)
+    radiograph[0, :9] = 1800
     notes: list[str] = []
-    grey = to_grey(film, make_dataset(film, WindowCenter=1000, WindowWidth=4000), notes.append)
+    grey = to_grey(radiograph, make_dataset(radiograph, WindowCenter=1000, WindowWidth=4000), notes.append)
     assert notes == []
     assert grey.max() - grey.min() == pytest.approx(0.2, abs=0.01)
 
@@ -301,20 +301,20 @@ NEEDED = {
 
 @pytest.mark.parametrize(("keyword", "tag"), NEEDED.items())
 def test_a_missing_element_is_named(tmp_path: Path, make_dicom, keyword: str, tag: str) -> None:
-    path = make_dicom(tmp_path / "film.dcm", RAMP, **{keyword: None})
+    path = make_dicom(tmp_path / "image.dcm", RAMP, **{keyword: None})
     with pytest.raises(UnreadableImage) as refused:
         read_image(path)
-    assert str(refused.value).startswith(f"'film.dcm' has no {keyword} {tag}, without which")
+    assert str(refused.value).startswith(f"'image.dcm' has no {keyword} {tag}, without which")
 
 
 def test_every_missing_element_is_named_at_once(tmp_path: Path, make_dicom) -> None:
-    path = make_dicom(tmp_path / "film.dcm", RAMP, Rows=None, BitsStored=None)
+    path = make_dicom(tmp_path / "image.dcm", RAMP, Rows=None, BitsStored=None)
     with pytest.raises(UnreadableImage, match=r"has no Rows \(0028,0010\) and no BitsStored \(0028,0101\)"):
         read_image(path)
 
 
 def test_samples_per_pixel_follow_from_the_photometric_interpretation(tmp_path: Path, make_dicom) -> None:
-    path = make_dicom(tmp_path / "film.dcm", RAMP, SamplesPerPixel=None)
+    path = make_dicom(tmp_path / "image.dcm", RAMP, SamplesPerPixel=None)
     np.testing.assert_array_equal(read_image(path), read_image(make_dicom(tmp_path / "b.dcm", RAMP)))
 
 
@@ -329,7 +329,7 @@ def test_compressed_pixels_without_a_transfer_syntax_are_refused_by_its_name(mak
     length = int.from_bytes(content[140:144], "little") - len(syntax)
     without = content[:140] + length.to_bytes(4, "little") + content[144:start] + content[start + 30 :]
     with pytest.raises(UnreadableImage, match=r"has no TransferSyntaxUID \(0002,0010\)"):
-        load_content(without, "the film", most=10**6)
+        load_content(without, "the image", most=10**6)
 
 
 @pytest.mark.parametrize("spelling", ["monochrome1", " MONOCHROME1 ", "Monochrome1", "MONOCHROME 1"])
@@ -343,6 +343,6 @@ def test_a_photometric_interpretation_is_read_however_it_is_spelt(
 
 
 def test_a_photometric_interpretation_that_is_none_is_refused_by_name(tmp_path: Path, make_dicom) -> None:
-    path = make_dicom(tmp_path / "film.dcm", RAMP, PhotometricInterpretation="GREYISH")
+    path = make_dicom(tmp_path / "image.dcm", RAMP, PhotometricInterpretation="GREYISH")
     with pytest.raises(UnreadableImage, match=r"PhotometricInterpretation \(0028,0004\) GREYISH"):
         read_image(path)

@@ -1,4 +1,6 @@
-"""Text is read in the encoding it was written in, one stray byte spoils one byte, and the user is told."""
+"""Text is decoded in its own encoding, one stray byte damages one byte, and a detected encoding is
+reported.
+"""
 
 import unicodedata
 from pathlib import Path
@@ -11,8 +13,8 @@ from corpus.errors import UsageError
 from corpus.notices import Notice
 from corpus.records import Problem, Study
 from corpus.sources import open_source
-from corpus.tables.encodings import decode, known_encoding
-from corpus.tables.options import TableOptions
+from corpus.tables import TableOptions
+from corpus.tables.encodings import decode, parse_encoding
 from corpus.tables.reader import read_table, read_text
 
 SENTENCES = {
@@ -108,7 +110,7 @@ def test_names_that_differ_in_a_stray_byte_stay_two(tmp_path: Path) -> None:
     assert len(problems) == 2
 
 
-def test_the_encoding_taken_is_told_where_it_is_not_utf_8(tmp_path: Path) -> None:
+def test_a_detected_encoding_other_than_utf_8_is_reported(tmp_path: Path) -> None:
     rows = "study_id,subject_id,report\n1,1,右下肺野に浸潤影を認める。\n"
     _, _, notices = read(write(tmp_path, rows.encode("cp932")))
     assert [(notice.kind, notice.table) for notice in notices] == [("encoding", "m.csv")]
@@ -118,7 +120,7 @@ def test_the_encoding_taken_is_told_where_it_is_not_utf_8(tmp_path: Path) -> Non
 
 def test_an_encoding_that_is_named_is_taken(tmp_path: Path) -> None:
     path = write(tmp_path, "study_id,subject_id,report\n1,1,Größe\n".encode("cp850"))
-    studies, problems, notices = read(path, known_encoding("cp850"))
+    studies, problems, notices = read(path, parse_encoding("cp850"))
     assert studies[0].report is not None
     assert studies[0].report.text == "Größe"
     assert not problems
@@ -139,7 +141,7 @@ def test_report_files_are_read_in_the_encoding_that_is_named(tmp_path: Path) -> 
      ("UTF-8", "utf-8"), ("utf-16", "utf-16"), ("latin1", "iso8859-1")],
 )  # fmt: skip
 def test_encodings_are_known_by_their_usual_names(name: str, python: str) -> None:
-    assert known_encoding(name) == python
+    assert parse_encoding(name) == python
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_encodings_are_known_by_their_usual_names(name: str, python: str) -> Non
 )
 def test_an_unknown_encoding_is_refused_naming_near_ones(name: str, near: str) -> None:
     with pytest.raises(UsageError, match=near):
-        known_encoding(name)
+        parse_encoding(name)
 
 
 @given(st.binary(max_size=200), st.sampled_from([None, "cp932", "cp1252", "utf-16", "ascii"]))

@@ -1,4 +1,4 @@
-"""Pictures: what the pixels are, whatever file they come in."""
+"""Images: what the pixels are, whatever file they come in."""
 
 import io
 import json
@@ -18,8 +18,8 @@ from corpus.images.reader import content_hash, hash_pixels, load_image, read_ima
 SIDES = st.integers(16, 40)
 
 
-def save(folder: Path, picture: Image.Image, name: str = "a.png", **options: object) -> Path:
-    picture.save(folder / name, **options)
+def save(folder: Path, file_image: Image.Image, name: str = "a.png", **options: object) -> Path:
+    file_image.save(folder / name, **options)
     return folder / name
 
 
@@ -64,10 +64,10 @@ def test_grey_saved_in_colour_reads_as_the_same_grey(tmp_path: Path, mode: str) 
 
 
 def test_colour_becomes_luminance(tmp_path: Path) -> None:
-    picture = Image.new("RGB", (32, 32), (0, 255, 0))
-    picture.paste((255, 0, 0), (0, 0, 16, 32))
+    file_image = Image.new("RGB", (32, 32), (0, 255, 0))
+    file_image.paste((255, 0, 0), (0, 0, 16, 32))
     for name, tolerance in (("a.png", 0.003), ("a.jpg", 0.02)):
-        image = read_image(save(tmp_path, picture, name))
+        image = read_image(save(tmp_path, file_image, name))
         assert image[16, 4] == pytest.approx(0.299, abs=tolerance)
         assert image[16, 28] == pytest.approx(0.587, abs=tolerance)
 
@@ -82,18 +82,18 @@ def test_transparent_parts_are_black_whatever_colour_they_hide(tmp_path: Path) -
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
-def test_a_turned_picture_is_set_upright(tmp_path: Path, orientation: int, name: str) -> None:
+def test_a_turned_image_is_set_upright(tmp_path: Path, orientation: int, name: str) -> None:
     from PIL import ImageOps
 
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = save(tmp_path, Image.fromarray(gradient()), name, exif=exif)
-    with Image.open(path) as picture:
-        upright = np.asarray(ImageOps.exif_transpose(picture))
+    with Image.open(path) as file_image:
+        upright = np.asarray(ImageOps.exif_transpose(file_image))
     np.testing.assert_array_equal(np.rint(read_image(path) * 255), upright)
 
 
-def test_broken_exif_does_not_cost_the_picture(tmp_path: Path) -> None:
+def test_broken_exif_does_not_cost_the_image(tmp_path: Path) -> None:
     path = save(tmp_path, Image.fromarray(gradient()), "a.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
     assert read_image(path).shape == (32, 48)
 
@@ -112,7 +112,7 @@ def test_any_name_a_file_can_have_is_read(tmp_path: Path, name: str) -> None:
     assert read_image(str(tmp_path / name)).shape == (32, 48)
 
 
-def test_a_link_to_a_picture_is_followed(tmp_path: Path) -> None:
+def test_a_link_to_an_image_is_followed(tmp_path: Path) -> None:
     (tmp_path / "link.png").symlink_to(save(tmp_path, Image.fromarray(gradient())))
     assert read_image(tmp_path / "link.png").shape == (32, 48)
 
@@ -153,7 +153,7 @@ def test_a_phantom_is_drawn_where_a_file_is_read() -> None:
     assert content_hash("phantom://0/3") != content_hash("phantom://0/4")
 
 
-def test_reading_pictures_and_sources_imports_no_model_and_no_database() -> None:
+def test_reading_images_and_sources_imports_no_model_and_no_database() -> None:
     code = (
         "import sys, json, corpus.images.reader, corpus.sources.dicom, corpus.sources.manifest;"
         "print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
@@ -177,7 +177,7 @@ def test_reading_pictures_and_sources_imports_no_model_and_no_database() -> None
         ("dicom", 2),
     ],
 )
-def test_every_real_picture_decodes(data: Path, folder: str, count: int) -> None:
+def test_every_real_image_decodes(data: Path, folder: str, count: int) -> None:
     files = sorted(path for path in (data / folder).iterdir() if path.is_file())
     assert len(files) == count
     for path in files:

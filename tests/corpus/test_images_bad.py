@@ -1,4 +1,4 @@
-"""Pictures that are none: each is refused by name, in one line, and nothing hangs."""
+"""Images that are none: each is refused by name, in one line, and nothing hangs."""
 
 import contextlib
 import io
@@ -25,9 +25,9 @@ from corpus.settings import settings as corpus_settings
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
 
 
-def encoded(kind: str, picture: Image.Image | None = None, **options: object) -> bytes:
+def encoded(kind: str, file_image: Image.Image | None = None, **options: object) -> bytes:
     buffer = io.BytesIO()
-    (picture or Image.fromarray(NOISE)).save(buffer, kind, **options)
+    (file_image or Image.fromarray(NOISE)).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -49,7 +49,7 @@ def refusal(path: Path) -> str:
         (encoded("PNG")[:20], "broken or truncated PNG"),
         (b"\xff\xd8\xff\xe0", "broken or truncated JPEG"),
         (b"<!DOCTYPE html><html>404</html>", "a web page"),
-        (b"No such picture.\r\n", "is text"),
+        (b"No such image.\r\n", "is text"),
         (bytes(range(256)) * 4, "of no known kind"),
         (encoded("GIF"), "a GIF"),
         (encoded("TIFF"), "a TIFF"),
@@ -64,17 +64,15 @@ def refusal(path: Path) -> str:
         (encoded("PNG", Image.new("RGBA", (64, 64), (200, 9, 9, 0))), "blank"),
     ],
 )
-def test_a_file_that_is_no_picture_is_refused_by_its_kind(
-    tmp_path: Path, content: bytes, reason: str
-) -> None:
-    path = tmp_path / "film.png"
+def test_a_file_that_is_no_image_is_refused_by_its_kind(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "image.png"
     path.write_bytes(content)
     message = refusal(path)
-    assert message.startswith("'film.png' ")
+    assert message.startswith("'image.png' ")
     assert reason in message
 
 
-def test_an_animated_png_is_not_one_picture(tmp_path: Path) -> None:
+def test_an_animated_png_is_not_one_image(tmp_path: Path) -> None:
     frames = [Image.fromarray(np.roll(NOISE, n)) for n in range(3)]
     (tmp_path / "a.png").write_bytes(encoded("PNG", frames[0], save_all=True, append_images=frames[1:]))
     assert "holds 3 frames" in refusal(tmp_path / "a.png")
@@ -135,11 +133,11 @@ def test_a_bomb_in_a_png_text_or_profile_costs_no_memory(tmp_path: Path, chunk: 
 
 
 def test_a_pipe_without_a_writer_is_refused_at_once(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "film.png")
-    assert "is a named pipe" in refusal(tmp_path / "film.png")
+    os.mkfifo(tmp_path / "image.png")
+    assert "is a named pipe" in refusal(tmp_path / "image.png")
 
 
-def test_sockets_devices_and_folders_are_no_pictures(tmp_path: Path) -> None:
+def test_sockets_devices_and_folders_are_no_images(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     assert "is a folder" in refusal(tmp_path / "folder.png")
     (tmp_path / "zero.png").symlink_to("/dev/zero")
@@ -166,7 +164,7 @@ def test_links_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def unprivileged() -> Iterator[None]:
-    """Root may read everything: be nobody for the time of a test."""
+    """Root may read everything: run a test as an unprivileged user."""
     if os.geteuid() != 0:
         yield
         return
@@ -176,18 +174,18 @@ def unprivileged() -> Iterator[None]:
 
 
 def test_a_file_without_permission_is_refused(tmp_path: Path, unprivileged: None) -> None:
-    path = tmp_path / "film.png"
+    path = tmp_path / "image.png"
     if os.geteuid() != 65534:
         path.write_bytes(encoded("PNG"))
         path.chmod(0)
-    # As nobody, the folder itself is closed: the same refusal.
+    # For that user the folder itself is closed: the same refusal.
     assert "may not be read by this user" in refusal(path)
 
 
 def test_a_file_that_grows_while_it_is_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "film.png"
+    path = tmp_path / "image.png"
     path.write_bytes(encoded("PNG"))
     real_fdopen = os.fdopen
 
@@ -237,8 +235,8 @@ def test_damaged_bytes_are_read_or_refused_and_never_crash(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, data: st.DataObject
 ) -> None:
     damaged = bytearray(content)
-    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=6)):
-        damaged[place] = data.draw(st.integers(0, 255))
+    for position in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=6)):
+        damaged[position] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.mktemp("damaged") / "a.png"
     path.write_bytes(bytes(damaged[: data.draw(st.integers(1, len(damaged)))]))
     try:
@@ -249,7 +247,7 @@ def test_damaged_bytes_are_read_or_refused_and_never_crash(
     assert 0 <= image.min() < image.max() <= 1
 
 
-def test_a_modality_that_is_not_admitted_is_told_apart_from_a_broken_file(tmp_path: Path, make_dicom) -> None:
+def test_a_modality_that_is_not_admitted_differs_from_a_broken_file(tmp_path: Path, make_dicom) -> None:
     path = make_dicom(tmp_path / "a.dcm", Modality="MR")
     assert read_image(path).shape == (32, 32)
     with pytest.raises(NotAdmitted, match=r"'a\.dcm' is of modality MR"):

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from corpus.errors import CorpusError
-from corpus.findings import Status, from_sides
-from corpus.language.label_scores import score_labels
-from corpus.truth import Truth, read_truth
+from corpus.findings import Status, make_statuses
+from corpus.truth import Truth, read_truth, score_labels
 
 
 def _write(path: Path, text: str) -> Truth:
@@ -16,11 +15,11 @@ def _write(path: Path, text: str) -> Truth:
 
 
 LABELS = {
-    "openi:1": from_sides(present=["nodule"], absent=["edema"]),
-    "openi:2": from_sides(present=["nodule", "edema"]),
-    "openi:3": from_sides(uncertain=["nodule"], present=["edema"]),
-    "openi:4": from_sides(),
-    "openi:99": from_sides(present=["nodule"]),
+    "openi:1": make_statuses(present=["nodule"], absent=["edema"]),
+    "openi:2": make_statuses(present=["nodule", "edema"]),
+    "openi:3": make_statuses(uncertain=["nodule"], present=["edema"]),
+    "openi:4": make_statuses(),
+    "openi:99": make_statuses(present=["nodule"]),
 }
 TABLE = "filename,Nodule,Edema,normal,remark\nCXR1,1,0,0,x\nCXR2,0,1,0,\nCXR3,1,1,0,\nCXR4,0,0,1,\n"
 

@@ -1,4 +1,4 @@
-"""The labeler's promises beyond single patterns: anatomy, sections, tables, agreement with people."""
+"""The labeler's promises beyond single patterns: anatomy, sections, tables, agreement with annotators."""
 
 import time
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from benchmarks.labeler import (
     read_reports,
     score_half,
 )
-from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses, from_sides
-from corpus.language.labeler import label_report, label_sentence, label_text, labeled
+from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses, make_statuses
+from corpus.language.labeler import label_report, label_sentence, label_study, label_text
 from corpus.records import Report, Section, Study
 
 P, A, U = Status.PRESENT, Status.ABSENT, Status.UNCERTAIN
@@ -65,7 +65,7 @@ def _report(**sections: str) -> Report:
         ("Ground glass opacities in both lungs.", {"ground_glass": P, "lung_opacity": P}),
     ],
 )
-def test_what_is_said_of_anatomy_becomes_findings(text: str, expected: dict[str, Status | None]) -> None:
+def test_statements_on_anatomy_become_findings(text: str, expected: dict[str, Status | None]) -> None:
     statuses = label_text(text)
     assert {f: statuses.get(f) for f in expected} == expected
 
@@ -87,7 +87,7 @@ def test_within_a_section_the_strongest_status_wins() -> None:
 
 
 @pytest.mark.parametrize("section", ["indication", "history", "comparison", "technique", "examination"])
-def test_what_does_not_describe_the_film_is_not_labelled(section: str) -> None:
+def test_text_that_does_not_describe_the_image_is_not_labelled(section: str) -> None:
     report = _report(**{section: "Pneumonia and effusion.", "findings": "No fracture."})
     assert set(label_report(report)) == {NO_FINDING, "fracture"}
 
@@ -106,9 +106,7 @@ def test_what_does_not_describe_the_film_is_not_labelled(section: str) -> None:
         ("", False),
     ],
 )
-def test_a_film_is_normal_when_nothing_but_devices_is_there_and_something_was_called_normal(
-    text: str, normal: bool
-) -> None:
+def test_an_image_is_normal_with_devices_alone_and_something_called_normal(text: str, normal: bool) -> None:
     assert (label_text(text).get(NO_FINDING) is P) is normal
 
 
@@ -118,7 +116,7 @@ def test_a_present_finding_makes_its_parents_present() -> None:
     assert statuses["consolidation"] is A
 
 
-def test_the_patients_story_in_a_note_is_not_the_film() -> None:
+def test_the_patients_story_in_a_note_is_not_the_image() -> None:
     note = (
         "A 65-year-old man presented with fever and was diagnosed with pneumonia. He had a pneumothorax two "
         "weeks before admission. Chest radiograph shows consolidation in the right lung and no effusion."
@@ -136,25 +134,25 @@ def _study(findings: Statuses, text: str | None) -> Study:
 
 
 def test_the_table_wins_and_the_report_fills_what_it_leaves_unmentioned() -> None:
-    study = labeled(_study(from_sides(present=["nodule"]), "No nodule. Small effusion. No fracture."))
+    study = label_study(_study(make_statuses(present=["nodule"]), "No nodule. Small effusion. No fracture."))
     assert study.findings["nodule"] is P
     assert study.findings["pleural_effusion"] is P
     assert study.findings["fracture"] is A
 
 
-def test_a_table_with_a_finding_keeps_the_report_from_calling_the_film_normal() -> None:
-    study = labeled(_study(from_sides(present=["nodule"]), "No effusion."))
+def test_a_table_with_a_finding_keeps_the_report_from_calling_the_image_normal() -> None:
+    study = label_study(_study(make_statuses(present=["nodule"]), "No effusion."))
     assert NO_FINDING not in study.findings
 
 
 def test_a_table_that_says_normal_takes_no_findings_from_the_report() -> None:
-    study = labeled(_study(from_sides(present=["no_finding"]), "Possible effusion. No fracture."))
-    assert study.findings == from_sides(present=["no_finding"], absent=["fracture"])
+    study = label_study(_study(make_statuses(present=["no_finding"]), "Possible effusion. No fracture."))
+    assert study.findings == make_statuses(present=["no_finding"], absent=["fracture"])
 
 
 def test_a_study_without_a_report_stays_as_it_is() -> None:
-    study = _study(from_sides(present=["nodule"]), None)
-    assert labeled(study) == study
+    study = _study(make_statuses(present=["nodule"]), None)
+    assert label_study(study) == study
 
 
 def test_labels_name_only_the_vocabulary() -> None:
@@ -206,7 +204,7 @@ def test_time_grows_with_the_length_and_not_faster(kind: str) -> None:
 
 
 @pytest.mark.real_data
-def test_people_are_agreed_with_on_reports_never_looked_at(data: Path) -> None:
+def test_the_labeler_agrees_with_annotators_on_held_out_reports(data: Path) -> None:
     reports = read_reports(data / "openi")
     truth = data / "openi-truth" / "openi_gold_std14.csv"
     ours = score_half(reports, truth, "held-out", label_report)
@@ -253,6 +251,6 @@ def test_the_halves_part_the_reports_about_evenly(data: Path) -> None:
     assert all(0.45 < sides.count(side) / len(sides) < 0.55 for side in HALVES)
 
 
-def test_a_sentence_that_denies_one_thing_does_not_call_the_film_normal() -> None:
+def test_a_sentence_that_denies_one_thing_does_not_call_the_image_normal() -> None:
     assert NO_FINDING not in label_sentence("No pneumothorax.")
     assert label_sentence("Large left pleural effusion.")["pleural_effusion"] is Status.PRESENT

@@ -50,7 +50,7 @@ PTX, EFF = "pneumothorax", "pleural_effusion"
     ],
 )
 @pytest.mark.parametrize("finding", ["pneumothorax", "pleural effusion", "rib fracture", "consolidation"])
-def test_what_cannot_be_judged_is_unmentioned(template: str, finding: str) -> None:
+def test_findings_that_cannot_be_assessed_are_unmentioned(template: str, finding: str) -> None:
     name = {"pleural effusion": EFF, "rib fracture": "fracture"}.get(finding, finding)
     text = template.format(x=finding)
     text = text[:1].upper() + text[1:]

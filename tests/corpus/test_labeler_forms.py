@@ -53,11 +53,11 @@ PTX, EFF, CONS = "pneumothorax", "pleural_effusion", "consolidation"
         ("Lungs: [x] clear [ ] consolidation", {"lung_opacity": A, CONS: A}),
     ],
 )
-def test_a_ticked_box_is_said_and_an_empty_one_is_not(text: str, expected: dict[str, Status | None]) -> None:
+def test_a_ticked_box_counts_and_an_empty_one_does_not(text: str, expected: dict[str, Status | None]) -> None:
     assert_says(text, expected)
 
 
-def test_a_form_that_nobody_filled_in_says_nothing() -> None:
+def test_an_empty_form_has_no_findings() -> None:
     text = "FINDINGS:\n[ ] Effusion\n[ ] Pneumothorax\n[ ] No acute disease\n"
     assert label_text(text) == {}
     assert label_text(text.replace("[ ] Eff", "[x] Eff"))[PTX] is A
@@ -210,11 +210,11 @@ def test_an_answer_speaks_of_its_label(text: str, expected: dict[str, Status | N
 )
 def test_each_side_of_a_form_has_its_own_answer(text: str) -> None:
     assert_says(text, {EFF: P})
-    told = {(c.status, c.side, c.degree) for c in concepts(text)}
-    assert told == {(P, "right", "small"), (A, "left", None)}
+    result = {(c.status, c.side, c.degree) for c in concepts(text)}
+    assert result == {(P, "right", "small"), (A, "left", None)}
 
 
-def test_a_form_whose_sides_are_both_empty_denies_the_finding() -> None:
+def test_a_form_with_both_sides_empty_denies_the_finding() -> None:
     assert_says("Pleural effusions: R: none L: none", {EFF: A})
 
 

@@ -271,7 +271,7 @@ def test_a_pattern_means_the_same_of_every_finding(template: str, expected: Stat
 
 
 @pytest.mark.parametrize(("template", "first", "second"), DOUBLE)
-def test_a_cue_reaches_the_findings_it_is_said_of_and_no_other(
+def test_a_trigger_has_only_its_own_findings_in_its_scope(
     template: str, first: Status, second: Status
 ) -> None:
     wrong = {}

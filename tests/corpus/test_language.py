@@ -8,7 +8,7 @@ from corpus.errors import UsageError
 from corpus.findings import Status
 from corpus.language import detection as language
 from corpus.language.detection import detect, lexicons
-from corpus.language.labeler import label_report, label_sentence, label_text, labeled
+from corpus.language.labeler import label_report, label_sentence, label_study, label_text
 from corpus.language.sections import parse_report, sentences, split_sentences
 from corpus.records import Study
 from corpus.settings import settings
@@ -121,7 +121,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-u
 
 
 @pytest.mark.parametrize(("code", "text"), [(code, text) for code, texts in IN.items() for text in texts])
-def test_the_language_of_a_report_is_told_by_its_words(code: str, text: str) -> None:
+def test_the_language_of_a_report_is_detected_by_its_words(code: str, text: str) -> None:
     assert detect(text) == code
     assert detect(text) == code  # the same text, the same language
 
@@ -131,7 +131,7 @@ def test_a_report_in_a_language_without_a_lexicon_carries_no_findings(code: str,
     report = parse_report("a", text)
     assert (report.language, report.findings_read) == (code, False)
     assert label_report(report) == {}
-    study = labeled(Study("a", "a", "manifest", report=report, findings={"edema": P}))
+    study = label_study(Study("a", "a", "manifest", report=report, findings={"edema": P}))
     assert study.findings["edema"] is P  # what a table says of it stands
     assert "no_finding" not in study.findings
     assert sentences(report)  # it is searched by its sentences' vectors all the same
@@ -258,7 +258,7 @@ def test_every_english_report_and_sentence_is_english(data: Path) -> None:
     for source in (f"openi:{data / 'openi'}", f"covid-chestxray:{data / 'covid-chestxray'}"):
         reports = [s.report for s in open_source(source).studies(lambda _: None) if s.report is not None]
         texts = [report.described for report in reports]
-        said = {sentence for report in reports for sentence in sentences(report)}
-        wrong = [text for text in (*texts, *said) if detect(text) != "en"]
-        assert len(wrong) <= 0.001 * (len(texts) + len(said))
+        expected = {sentence for report in reports for sentence in sentences(report)}
+        wrong = [text for text in (*texts, *expected) if detect(text) != "en"]
+        assert len(wrong) <= 0.001 * (len(texts) + len(expected))
         assert not [text for text in texts if detect(text) != "en"]

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses
-from corpus.language.affirmed import affirmed_text
 from corpus.language.concepts import concepts
 from corpus.language.detection import lexicon_of, lexicons
-from corpus.language.labeler import label_report, label_text
+from corpus.language.labeler import affirmed_text, label_report, label_text
 from corpus.language.sections import parse_report, split_sentences
-from corpus.language.triggers import Cue, Side
+from corpus.language.triggers import Direction, Trigger
 
 P, A, U = Status.PRESENT, Status.ABSENT, Status.UNCERTAIN
 PTX, EFF = "pneumothorax", "pleural_effusion"
@@ -134,7 +133,7 @@ def test_a_doubtful_sign_is_uncertain_and_other_things_are_no_findings(language:
 
 
 @pytest.mark.parametrize("language", SHIPPED)
-def test_a_report_is_cut_by_its_headings_and_its_question_is_no_reading(language: str) -> None:
+def test_a_report_is_split_at_its_headings_and_its_question_is_no_finding(language: str) -> None:
     text, expected = REPORTS[language]
     for spelled in (text, unicodedata.normalize("NFD", text), text.replace("\n", "\r\n")):
         report = parse_report("a", spelled)
@@ -149,8 +148,9 @@ def test_a_report_is_cut_by_its_headings_and_its_question_is_no_reading(language
 def test_a_table_has_phrases_for_all_that_the_rules_tell_apart(language: str) -> None:
     lexicon = lexicons()[language]
     assert lexicon.language == language
-    claims = {meaning.claim for _, meaning in lexicons()["en"].entries if isinstance(meaning, Cue)}
-    forward = {m.claim for _, m in lexicon.entries if isinstance(m, Cue) and m.side is Side.FORWARD}
+    claims = {meaning.assertion for _, meaning in lexicons()["en"].entries if isinstance(meaning, Trigger)}
+    triggers = [meaning for _, meaning in lexicon.entries if isinstance(meaning, Trigger)]
+    forward = {trigger.assertion for trigger in triggers if trigger.direction is Direction.FORWARD}
     assert forward == claims
     assert lexicon.headings
     assert lexicon.abbreviations
@@ -168,7 +168,7 @@ def test_abbreviations_and_ordinals_end_no_sentence() -> None:
     assert _labels(text, "de").get(EFF) is A
 
 
-def test_a_place_is_not_read_rather_than_read_wrong() -> None:
+def test_modifiers_of_other_languages_are_not_read() -> None:
     for sentence in (
         "Kleiner Pleuraerguss links.",
         "Petit épanchement pleural gauche.",
@@ -189,6 +189,6 @@ def test_the_words_that_are_counted_are_those_affirmed() -> None:
 
 
 def test_a_patients_story_in_a_note_without_sections_is_left_out() -> None:
-    told = "45-jähriger Patient mit Pneumonie aufgenommen, Fieber. Die Röntgenaufnahme zeigt keinen Erguss."
-    assert _labels(told, "de").get("pneumonia") is None
-    assert _labels(told, "de").get(EFF) is A
+    result = "45-jähriger Patient mit Pneumonie aufgenommen, Fieber. Die Röntgenaufnahme zeigt keinen Erguss."
+    assert _labels(result, "de").get("pneumonia") is None
+    assert _labels(result, "de").get(EFF) is A

@@ -1,4 +1,4 @@
-"""MetaMap's output becomes statuses, and what is none of it is told by line."""
+"""MetaMap's output becomes statuses, and malformed lines are reported."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from corpus.errors import CorpusError, UsageError
 from corpus.findings import NO_FINDING, VOCABULARY, Finding, Status, Vocabulary
-from corpus.language.labeler import labeled
+from corpus.language.labeler import label_study
 from corpus.language.metamap import Document, read_metamap
 from corpus.records import Report, Section, Study
 from similarity.cli.main import cli
@@ -59,8 +59,10 @@ def test_a_concept_is_a_finding_by_its_identifier_and_absent_where_all_its_trigg
 
 def test_only_semantic_types_of_findings_count(tmp_path: Path) -> None:
     path = write(tmp_path / "o.mmi", line("openi:1", "Effusion", "C0032227", "bdsu", 0))
-    assert read_metamap(path).documents["openi:1"].told == {}
-    assert read_metamap(path, types=frozenset({"bdsu"})).documents["openi:1"].told == {"pleural_effusion": P}
+    assert read_metamap(path).documents["openi:1"].statuses == {}
+    assert read_metamap(path, types=frozenset({"bdsu"})).documents["openi:1"].statuses == {
+        "pleural_effusion": P
+    }
 
 
 def test_lines_of_metamaplite_have_no_brackets_around_triggers(tmp_path: Path) -> None:
@@ -72,7 +74,7 @@ def test_lines_of_metamaplite_have_no_brackets_around_triggers(tmp_path: Path) -
     )
     read = read_metamap(path)
     assert not read.bad_lines
-    assert read.documents["1"].told == {"pneumonia": A, "edema": P}
+    assert read.documents["1"].statuses == {"pneumonia": A, "edema": P}
 
 
 @pytest.mark.parametrize(
@@ -84,16 +86,16 @@ def test_lines_of_metamaplite_have_no_brackets_around_triggers(tmp_path: Path) -
         ("1|MMI|5|Edema", "is no line"),
     ],
 )  # fmt: skip
-def test_a_line_that_is_none_is_told_and_the_rest_read(tmp_path: Path, bad: str, says: str) -> None:
+def test_a_malformed_line_is_reported_and_the_rest_read(tmp_path: Path, bad: str, says: str) -> None:
     read = read_metamap(write(tmp_path / "o.mmi", bad, *OUTPUT))
-    (told,) = read.bad_lines
-    assert says in told
-    assert read.documents["openi:1"].told["edema"] is P
+    (result,) = read.bad_lines
+    assert says in result
+    assert read.documents["openi:1"].statuses["edema"] is P
 
 
 def entity(document: str, cui: str, *types: str) -> dict[str, object]:
-    told = {"cui": cui, "preferredname": "x", "semantictypes": list(types)}
-    return {"docid": document, "matchedtext": "x", "evlist": [{"score": 0, "conceptinfo": told}]}
+    result = {"cui": cui, "preferredname": "x", "semantictypes": list(types)}
+    return {"docid": document, "matchedtext": "x", "evlist": [{"score": 0, "conceptinfo": result}]}
 
 
 def test_what_metamaplites_json_names_is_denied_or_doubted_where_the_report_does_so(tmp_path: Path) -> None:
@@ -102,8 +104,8 @@ def test_what_metamaplites_json_names_is_denied_or_doubted_where_the_report_does
     entities += [entity("openi:1", "C0032326", "spco"), {"docid": "openi:1"}]
     (tmp_path / "o.json").write_text(json.dumps(entities))
     read = read_metamap(tmp_path / "o.json")
-    told = read.of(study("openi:1", "Edema. No effusion. Possible nodule. Mass."))
-    assert {f: told.get(f) for f in (*cuis, "pneumothorax", "mass")} == {
+    result = read.of(study("openi:1", "Edema. No effusion. Possible nodule. Mass."))
+    assert {f: result.get(f) for f in (*cuis, "pneumothorax", "mass")} == {
         "edema": P,
         "pleural_effusion": A,
         "nodule": Status.UNCERTAIN,
@@ -133,11 +135,11 @@ def test_a_document_is_found_by_its_report_its_study_or_the_sets_own_name(tmp_pa
         read.require_named(["openi:2"])
 
 
-def test_metamaps_reading_takes_the_labelers_place_beside_the_table(tmp_path: Path) -> None:
+def test_metamap_replaces_the_labeler_beside_the_table(tmp_path: Path) -> None:
     read = read_metamap(write(tmp_path / "o.mmi", line("1", "Edema", "C0034063", "dsyn", 0)))
-    told = labeled(study("openi:1"), read.of(study("openi:1"))).findings
-    assert told["edema"] is P
-    assert "pneumothorax" not in told
+    result = label_study(study("openi:1"), read.of(study("openi:1"))).findings
+    assert result["edema"] is P
+    assert "pneumothorax" not in result
 
 
 def label(*arguments: str) -> Result:
@@ -150,7 +152,7 @@ def test_labels_of_a_source_are_taken_from_metamap(tmp_path: Path) -> None:
     output = write(tmp_path / "o.mmi", line("manifest:S1", "Edema", "C0034063", "dsyn", 1), "noise")
     done = label(source, "--metamap", str(output))
     assert done.exit_code == 0
-    first, second = (json.loads(told) for told in done.stdout.splitlines())
+    first, second = (json.loads(result) for result in done.stdout.splitlines())
     assert first["study_id"] == "manifest:S1"
     assert first["findings"]["absent"] == ["edema"]
     assert second["findings"] == {"present": [], "absent": [], "uncertain": []}
@@ -160,7 +162,7 @@ def test_labels_of_a_source_are_taken_from_metamap(tmp_path: Path) -> None:
     assert json.loads(scored.stdout)["micro"]["recall"] == 0
 
 
-def test_output_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_missing_output_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"'gone\.mmi' is not there"):
         read_metamap(tmp_path / "gone.mmi")
     with pytest.raises(CorpusError, match="no output of MetaMap"):
@@ -178,4 +180,6 @@ def test_no_concept_names_two_findings() -> None:
 def test_real_output_is_read_line_by_line_without_a_complaint(data: Path) -> None:
     read = read_metamap(data / "metamap")
     assert not read.bad_lines
-    assert read.documents == {"lumbar_puncture": Document({})}, "a spinal tap is no finding of a chest film"
+    assert read.documents == {"lumbar_puncture": Document({})}, (
+        "a spinal tap is no finding of a chest radiograph"
+    )

@@ -1,4 +1,4 @@
-"""The phantom's promises: one scene, one film, exact masks, the same bytes every time."""
+"""The phantom's promises: one scene, one image, exact masks, the same bytes every time."""
 
 import hashlib
 import subprocess
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from corpus.errors import CorpusError, UsageError
 from corpus.findings import NO_FINDING, Status
 from corpus.phantom import Scene, masks, organs, render, scene
-from corpus.phantom.anatomy import NORMAL_CTR, Stance
+from corpus.phantom.anatomy import NORMAL_CTR, Positioning
 from corpus.phantom.lesions import (
     CARDIOMEGALY,
     CONTRASTS,
@@ -77,7 +77,7 @@ def test_another_process_draws_the_same_bytes() -> None:
     assert other.stdout.strip() == digest(7, range(5, 12))
 
 
-def test_another_seed_or_number_draws_another_film() -> None:
+def test_another_seed_or_number_draws_another_image() -> None:
     films = {render(scene(seed, number)).tobytes() for seed in range(3) for number in range(3)}
     assert len(films) == 9
 
@@ -90,28 +90,28 @@ def test_a_negative_seed_or_number_is_wrong_usage() -> None:
 
 
 @pytest.mark.parametrize("size", [64, 256, 300])
-def test_a_film_is_grey_between_black_and_white(size: int) -> None:
+def test_an_image_is_grey_between_black_and_white(size: int) -> None:
     for number in range(6):
-        film = render(scene(1, number), size)
-        assert film.shape == (size, size)
-        assert film.dtype == np.float32
-        assert np.isfinite(film).all()
-        assert film.min() >= 0.0
-        assert film.max() <= 1.0
+        image = render(scene(1, number), size)
+        assert image.shape == (size, size)
+        assert image.dtype == np.float32
+        assert np.isfinite(image).all()
+        assert image.min() >= 0.0
+        assert image.max() <= 1.0
 
 
-def test_a_film_looks_like_a_chest() -> None:
+def test_an_image_looks_like_a_chest() -> None:
     # Dense heart and abdomen, darker lungs, black air above the shoulders.
     for drawn in [s for s in cohort()[:60] if not s.lesions][:10]:
-        film, organ = render(drawn), organs(drawn)
-        lungs = film[organ["right_lung"] | organ["left_lung"]].mean()
-        assert film[organ["heart"]].mean() > lungs + 0.15
-        assert film[-20:, 80:176].mean() > lungs + 0.15
-        assert film[:4, :40].max() < 0.1
+        image, organ = render(drawn), organs(drawn)
+        lungs = image[organ["right_lung"] | organ["left_lung"]].mean()
+        assert image[organ["heart"]].mean() > lungs + 0.15
+        assert image[-20:, 80:176].mean() > lungs + 0.15
+        assert image[:4, :40].max() < 0.1
         assert 0.15 < lungs < 0.65
 
 
-def test_the_patients_right_lung_is_on_the_films_left() -> None:
+def test_the_patients_right_lung_is_on_the_images_left() -> None:
     for drawn in cohort()[:10]:
         organ = organs(drawn)
         assert np.nonzero(organ["right_lung"])[1].mean() < 128 < np.nonzero(organ["left_lung"])[1].mean()
@@ -159,14 +159,14 @@ def test_a_lesion_lies_in_the_zone_it_names() -> None:
             assert list(ZONES).index(lesion.zone) == int(lesion.down * 3)
 
 
-def test_findings_without_a_mask_have_none_and_normal_films_have_no_masks() -> None:
+def test_findings_without_a_mask_have_none_and_normal_images_have_no_masks() -> None:
     for drawn in cohort()[:40]:
         assert set(masks(drawn)) == {x.finding for x in drawn.lesions}
 
 
 @pytest.mark.parametrize("finding", [f for f in FINDINGS if f != CARDIOMEGALY])
 @pytest.mark.parametrize("faint", [False, True])
-def test_a_lesion_changes_the_film_only_in_its_mask_and_in_its_direction(finding: str, faint: bool) -> None:
+def test_a_lesion_changes_the_image_only_in_its_mask_and_in_its_direction(finding: str, faint: bool) -> None:
     for drawn in with_one(finding, faint):
         mask = masks(drawn)[finding]
         change = render(drawn) - render(replace(drawn, lesions=()))
@@ -190,7 +190,9 @@ def test_an_enlarged_heart_whitens_its_own_silhouette_only() -> None:
 
 def test_the_hearts_width_tells_cardiomegaly_from_normal() -> None:
     for drawn in cohort()[:200]:
-        upright = replace(drawn, film=replace(drawn.film, stance=Stance(0.0, 0.0, 0.0, 0.0)))
+        upright = replace(
+            drawn, acquisition=replace(drawn.acquisition, positioning=Positioning(0.0, 0.0, 0.0, 0.0))
+        )
         width = np.flatnonzero(organs(upright)["heart"].any(axis=0)).size * PIXEL_MM
         ratio = width / (2 * drawn.anatomy.thorax_half_width)
         assert ratio == pytest.approx(drawn.ctr, abs=1.5 * PIXEL_MM / (2 * drawn.anatomy.thorax_half_width))
@@ -200,14 +202,14 @@ def test_the_hearts_width_tells_cardiomegaly_from_normal() -> None:
             assert NORMAL_CTR[0] <= drawn.ctr <= NORMAL_CTR[1] < 0.48
 
 
-def test_a_nodule_has_the_diameter_it_is_said_to_have() -> None:
+def test_a_nodule_has_the_diameter_of_its_report() -> None:
     for drawn in with_one("nodule", count=12):
         area = masks(drawn)["nodule"].sum() * PIXEL_MM**2
         assert 2 * (area / np.pi) ** 0.5 == pytest.approx(2 * drawn.lesions[0].size, rel=0.15)
 
 
 def test_a_lesion_can_be_drawn_into_any_lung_of_its_side() -> None:
-    # A plain rectangle stands for the lung of a real film, of another size and pixel spacing.
+    # A plain rectangle stands for the lung of a real image, of another size and pixel spacing.
     mask = np.zeros((400, 330), dtype=bool)
     mask[60:330, 20:140] = True
     lung = Lung(mask, "right", 0.9)

@@ -32,10 +32,10 @@ def read(source: PhantomSource) -> list[Study]:
 def test_the_labeler_reads_the_truth_back() -> None:
     right = wrong = missed = 0
     for drawn in cohort():
-        told, truth = label_report(describe(drawn)), drawn.statuses
-        right += sum(told.get(name) is status for name, status in truth.items())
-        wrong += sum(truth.get(name) is not status for name, status in told.items())
-        missed += sum(told.get(name) is not status for name, status in truth.items())
+        result, truth = label_report(describe(drawn)), drawn.statuses
+        right += sum(result.get(name) is status for name, status in truth.items())
+        wrong += sum(truth.get(name) is not status for name, status in result.items())
+        missed += sum(result.get(name) is not status for name, status in truth.items())
     assert 2 * right / (2 * right + wrong + missed) >= 0.97
 
 
@@ -52,11 +52,11 @@ def test_the_side_in_the_report_is_the_side_of_the_mask() -> None:
         if len({x.side for x in one_sided}) != 1:
             continue
         words = set(re.findall(r"\b(left|right)\b", describe(drawn).described.lower()))
-        middle = 256 / 2 + drawn.film.stance.shift_across * 256 / 380
+        middle = 256 / 2 + drawn.acquisition.positioning.shift_across * 256 / 380
         for finding, mask in masks(drawn).items():
             if finding != CARDIOMEGALY:
-                on_film = "right" if np.nonzero(mask)[1].mean() < middle else "left"
-                assert words == {on_film}
+                on_image = "right" if np.nonzero(mask)[1].mean() < middle else "left"
+                assert words == {on_image}
 
 
 def test_the_zone_in_the_report_is_the_zone_of_the_lesion() -> None:
@@ -65,8 +65,8 @@ def test_the_zone_in_the_report_is_the_zone_of_the_lesion() -> None:
         zones = {x.zone for x in drawn.lesions if x.zone}
         text = describe(drawn).section("findings")
         for zone, word in words.items():
-            said = re.search(rf"\b(?:right|left) (?:lung )?(?:{word})", text)
-            assert (said is not None) == (zone in zones), text
+            expected = re.search(rf"\b(?:right|left) (?:lung )?(?:{word})", text)
+            assert (expected is not None) == (zone in zones), text
 
 
 def test_faint_lesions_are_hedged_and_others_are_not() -> None:
@@ -86,12 +86,12 @@ def test_a_report_has_indication_findings_and_impression() -> None:
         assert not re.search(r"[{}]|  |\.\.|None|^[a-z]", report.text)
 
 
-def test_a_study_does_not_depend_on_how_many_are_asked_for() -> None:
+def test_a_study_does_not_depend_on_the_size_of_the_cohort() -> None:
     assert read(PhantomSource(9, 4)) == read(PhantomSource(30, 4))[:9]
     assert read(PhantomSource(9, 4)) != read(PhantomSource(9, 5))
 
 
-def test_a_study_has_one_frontal_film_and_one_report() -> None:
+def test_a_study_has_one_frontal_image_and_one_report() -> None:
     for number, study in enumerate(read(PhantomSource(20, 2))):
         assert study.study_id == f"phantom:2-{number}"
         (image,) = study.images

@@ -69,7 +69,7 @@ def test_sound_quotes_are_read_as_they_are_meant(tmp_path: Path, separator: str)
     assert read == cells[1:]
 
 
-def test_quotes_inside_a_plain_cell_are_kept(tmp_path: Path) -> None:
+def test_quotes_inside_a_plain_cell_stay(tmp_path: Path) -> None:
     path = table(tmp_path, 'n,report\n1,the "so-called" nodule\n2,"a, ""b"""\n')
     assert read_table(path).frame.rows() == [("1", 'the "so-called" nodule'), ("2", 'a, "b"')]
 
@@ -122,7 +122,7 @@ tables = st.integers(2, 4).flatmap(
 def written(rows: list[list[str]], separator: str, quoting: int) -> str:
     text = io.StringIO(newline="")
     csv.writer(text, delimiter=separator, quoting=quoting).writerows(  # type: ignore[arg-type]
-        [[f"c{place}" for place in range(len(rows[0]))], *rows]
+        [[f"c{position}" for position in range(len(rows[0]))], *rows]
     )
     return text.getvalue()
 

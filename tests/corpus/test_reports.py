@@ -139,7 +139,7 @@ def test_any_text_is_a_report(text: str) -> None:
     assert all(sentences(report))
 
 
-def test_sentences_are_of_what_describes_the_film() -> None:
+def test_sentences_are_those_that_describe_the_image() -> None:
     report = Report(
         "a#report",
         (

@@ -52,36 +52,36 @@ def test_a_sentence_is_one_row_with_its_studies_and_its_statuses(tmp_path: Path,
     assert rows["Edema."]["nodule"] == "unmentioned"
 
 
-def test_one_denial_does_not_make_a_film_normal(tmp_path: Path) -> None:
+def test_one_denial_does_not_make_an_image_normal(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("study_id,report\nS1,No effusion. No acute disease.\n")
     source = open_source(f"manifest:{tmp_path / 'm.csv'}")
     frame = tabulate_sentences(source.studies(lambda problem: None)).frame
-    told = dict(zip(frame["sentence"], frame["no_finding"], strict=True))
-    assert told == {"No effusion.": "unmentioned", "No acute disease.": "present"}
+    outcome = dict(zip(frame["sentence"], frame["no_finding"], strict=True))
+    assert outcome == {"No effusion.": "unmentioned", "No acute disease.": "present"}
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
 def test_every_kind_of_table_holds_the_same_rows(tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"s{suffix}"
-    told = json.loads(run("phantom:30@5", "--out", str(out), "--json").stdout)
+    outcome = json.loads(run("phantom:30@5", "--out", str(out), "--json").stdout)
     schema = json.loads((CONTRACTS / "corpus-sentences.schema.json").read_text("utf-8"))
-    jsonschema.validate(told, schema)
+    jsonschema.validate(outcome, schema)
     read = {".parquet": pl.read_parquet, ".csv": pl.read_csv, ".jsonl": pl.read_ndjson}[suffix]
     frame = read(out)
     expected = tabulate_sentences(PhantomSource(30, 5).studies(lambda problem: None))
     assert frame.with_columns(pl.all().cast(pl.String)).equals(
         expected.frame.with_columns(pl.all().cast(pl.String))
     )
-    assert (told["reports"], told["sentences"]) == (30, frame.height)
-    assert told["problems"]["failed"]["count"] == 0
+    assert (outcome["reports"], outcome["sentences"]) == (30, frame.height)
+    assert outcome["problems"]["failed"]["count"] == 0
     assert set(frame.select(VOCABULARY.names).unpivot()["value"]) <= STATUSES
 
 
 def test_the_parquet_says_what_it_was_made_from(tmp_path: Path) -> None:
     out = tmp_path / "s.parquet"
     run("phantom:3", "--out", str(out))
-    kept = pl.read_parquet_metadata(out)
-    assert (kept["source"], kept["labeler_version"]) == ("phantom", LABELER_VERSION)
+    remaining = pl.read_parquet_metadata(out)
+    assert (remaining["source"], remaining["labeler_version"]) == ("phantom", LABELER_VERSION)
 
 
 def test_a_table_that_cannot_be_finished_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_corpus_without_reports_is_an_empty_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("out", "code", "says"), [("s.xlsx", 2, ".parquet, .csv, .jsonl"), ("gone/s.csv", 1, "make it first")]
 )
-def test_a_table_that_cannot_be_written_is_told_before_the_work(
+def test_a_table_that_cannot_be_written_is_refused_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, code: int, says: str
 ) -> None:
     with pytest.raises(SystemExit) as left:
@@ -118,7 +118,7 @@ def test_a_table_that_cannot_be_written_is_told_before_the_work(
     assert says in capsys.readouterr().err
 
 
-def test_a_place_that_cannot_be_replaced_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_replaced_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "s.csv").mkdir()
     with pytest.raises(CorpusError, match=r"'s\.csv' cannot be written"):
         write_table(pl.DataFrame({"sentence": ["x"]}), tmp_path / "s.csv", {})
@@ -129,11 +129,11 @@ def test_the_sentences_of_real_reports_are_counted_once_and_mostly_say_something
     data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "s.parquet"
-    told = json.loads(run(f"openi:{data / 'openi'}", "--out", str(out), "--json").stdout)
+    outcome = json.loads(run(f"openi:{data / 'openi'}", "--out", str(out), "--json").stdout)
     frame = pl.read_parquet(out)
-    assert told["reports"] == 3139
-    assert frame["sentence"].n_unique() == frame.height == told["sentences"] > 5000
-    assert frame["studies"].sum() <= told["occurrences"]
+    assert outcome["reports"] == 3139
+    assert frame["sentence"].n_unique() == frame.height == outcome["sentences"] > 5000
+    assert frame["studies"].sum() <= outcome["occurrences"]
     assert frame["studies"].is_sorted(descending=True)
     silent = frame.filter(pl.all_horizontal(pl.col(VOCABULARY.names) == "unmentioned"))
     assert silent.height / frame.height < 0.5

@@ -1,4 +1,4 @@
-"""The options on tables reach every command that takes a source; what is to be known is told and counted."""
+"""The options on tables reach every command that takes a source; notices are shown and counted."""
 
 import json
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_inspect_tells_how_its_tables_were_read(ambiguous: str) -> None:
     )
 
 
-def test_an_encoding_that_is_named_is_not_told(ambiguous: str) -> None:
+def test_a_stated_encoding_is_not_reported(ambiguous: str) -> None:
     counted = json.loads(
         run("corpus", "inspect", ambiguous, "--day-first", "--encoding", "sjis", "--json").stdout
     )

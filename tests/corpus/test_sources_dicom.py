@@ -67,7 +67,7 @@ def test_an_age_that_is_not_written_follows_from_the_dates(films: Path, make_dic
     assert read(films)[0]["dicom:1.2.3"].age == pytest.approx(60, abs=0.01)
 
 
-def test_an_impossible_age_is_recorded_and_the_film_kept(films: Path, make_dicom) -> None:
+def test_an_impossible_age_is_recorded_and_the_image_stays(films: Path, make_dicom) -> None:
     make_dicom(films / "a.dcm", PatientAge="411Y")
     studies, problems = read(films)
     assert studies["dicom:1.2.3"].age is None
@@ -82,7 +82,7 @@ def test_an_impossible_age_is_recorded_and_the_film_kept(films: Path, make_dicom
         ({"BodyPartExamined": "HAND"}, "its body part is HAND, not the chest"),
     ],
 )
-def test_what_the_header_calls_no_chest_film_is_skipped_unless_admitted(
+def test_an_image_of_another_body_part_is_skipped_unless_admitted(
     films: Path, make_dicom, elements: dict, says: str
 ) -> None:
     make_dicom(films / "a.dcm", **elements)
@@ -113,10 +113,10 @@ def test_files_that_are_no_dicom_are_recorded_and_the_rest_read(films: Path, mak
     make_dicom(films / "\udcff.dcm")
     studies, problems = read(films)
     assert [i.item_id for i in studies["dicom:1.2.3"].images] == ["dicom:1.2.3#good"]
-    told = {p.item_id: (p.state, p.reason) for p in problems}
-    assert len(told) == len(problems) == 8
-    assert told["dicom:unread#README"][0] == "skipped"
-    repr(told).encode()
+    result = {p.item_id: (p.state, p.reason) for p in problems}
+    assert len(result) == len(problems) == 8
+    assert result["dicom:unread#README"][0] == "skipped"
+    repr(result).encode()
     for name, reason in {
         "nameless": "no StudyInstanceUID",
         "page": "is no DICOM file",
@@ -126,10 +126,10 @@ def test_files_that_are_no_dicom_are_recorded_and_the_rest_read(films: Path, mak
         "\\udcff": "not UTF-8",
         "bad\nname": r"'bad\nname.dcm' is no DICOM",
     }.items():
-        state, told_reason = told[f"dicom:unread#{name}"]
+        state, reported_reason = result[f"dicom:unread#{name}"]
         assert state == "failed"
-        assert reason in told_reason
-        assert "\n" not in told_reason
+        assert reason in reported_reason
+        assert "\n" not in reported_reason
 
 
 def test_broken_pixels_are_found_when_they_are_read_and_not_before(films: Path, make_dicom) -> None:
@@ -164,7 +164,7 @@ def test_a_study_without_patient_is_its_own_subject(films: Path, make_dicom) -> 
     assert read(films)[0]["dicom:1.2.3"].subject_id == "dicom:1.2.3"
 
 
-# whose a study is
+# the subject of a study
 
 
 def problem_reasons(problems: list[Problem], name: str) -> dict[str, str]:
@@ -200,7 +200,7 @@ def test_two_sites_ids_are_two_subjects_by_their_issuer(films: Path, make_dicom)
         ({"PatientBirthDate": "19500102"}, {"PatientBirthDate": "19600102"}),
     ],
 )
-def test_patients_of_one_id_who_contradict_are_kept_apart_and_recorded(
+def test_contradicting_patients_of_one_id_are_separate_subjects_and_recorded(
     films: Path, make_dicom, one: dict, other: dict
 ) -> None:
     make_dicom(films / "a.dcm", StudyInstanceUID="1.1", PatientID="SECRET", **one)
@@ -209,9 +209,9 @@ def test_patients_of_one_id_who_contradict_are_kept_apart_and_recorded(
     first, second = (study.subject_id for study in studies.values())
     assert first != second
     assert key_of(first) == key_of(second) == "dicom:SECRET"
-    told = problem_reasons(problems, "#subject")
-    assert list(told) == ["dicom:1.1#subject", "dicom:1.2#subject"]
-    assert all("another sex or birth date" in reason and "SECRET" not in reason for reason in told.values())
+    result = problem_reasons(problems, "#subject")
+    assert list(result) == ["dicom:1.1#subject", "dicom:1.2#subject"]
+    assert all("another sex or birth date" in reason and "SECRET" not in reason for reason in result.values())
 
 
 def test_a_placeholder_makes_each_study_its_own_subject_with_a_warning(films: Path, make_dicom) -> None:
@@ -222,7 +222,7 @@ def test_a_placeholder_makes_each_study_its_own_subject_with_a_warning(films: Pa
     assert len(problem_reasons(problems, "#subject")) == 4
 
 
-def test_a_study_whose_files_contradict_each_other_is_left_out(films: Path, make_dicom) -> None:
+def test_a_study_with_contradicting_files_is_left_out(films: Path, make_dicom) -> None:
     make_dicom(films / "a.dcm", PatientBirthDate="19500102")
     make_dicom(films / "b.dcm", PatientBirthDate="19600102")
     make_dicom(films / "c.dcm", StudyInstanceUID="1.4", IssuerOfPatientID="NORTH")
@@ -238,7 +238,9 @@ def test_a_study_whose_files_contradict_each_other_is_left_out(films: Path, make
 def test_an_accession_of_two_sites_is_never_joined(films: Path, tmp_path: Path, make_dicom) -> None:
     for uid, issuer in (("1.1", "NORTH"), ("1.2", "SOUTH")):
         make_dicom(films / f"{uid}.dcm", StudyInstanceUID=uid, AccessionNumber="A1", IssuerOfPatientID=issuer)
-    studies, problems = read(films, reports=table(tmp_path, "accession,subject_id,report\nA1,P1,Whose?\n"))
+    studies, problems = read(
+        films, reports=table(tmp_path, "accession,subject_id,report\nA1,P1,Which patient?\n")
+    )
     assert all(study.report is None for study in studies.values())
     assert {p.state for p in problems} == {"failed"}
 
@@ -258,7 +260,7 @@ def test_a_report_joins_on_any_of_the_accessions(
     assert not problems
 
 
-def test_two_reports_of_two_accessions_are_told_as_two_reports_of_one_are(
+def test_two_reports_of_two_accessions_are_recorded_as_those_of_one(
     films: Path, tmp_path: Path, make_dicom
 ) -> None:
     make_dicom(films / "a.dcm", AccessionNumber=["A100", "A101"])
@@ -298,9 +300,7 @@ def test_two_study_uids_are_none(films: Path, make_dicom) -> None:
     assert "malformed StudyInstanceUID" in problems[0].reason
 
 
-def test_one_id_on_every_study_is_noted_where_no_header_could_tell_whose_it_is(
-    films: Path, make_dicom
-) -> None:
+def test_one_id_on_every_study_is_noted_where_no_header_confirms_one_patient(films: Path, make_dicom) -> None:
     for number in range(4):
         make_dicom(films / f"{number}.dcm", StudyInstanceUID=f"1.{number}", PatientID="ID1")
     studies, problems = read(films)
@@ -366,7 +366,7 @@ def test_one_image_in_two_studies_of_a_patient_stays_in_both(films: Path, make_d
     assert not problems
 
 
-# reports beside the films
+# reports beside the images
 
 
 def test_reports_join_on_accession_then_on_study_uid_and_singles_stay(
@@ -381,8 +381,8 @@ def test_reports_join_on_accession_then_on_study_uid_and_singles_stay(
     )
     studies, problems = read(films, reports=table(tmp_path, rows))
     assert not problems
-    told = {name: study.report.described if study.report else None for name, study in studies.items()}
-    assert told == {
+    result = {name: study.report.described if study.report else None for name, study in studies.items()}
+    assert result == {
         "dicom:1.1": "By accession.",
         "dicom:1.2": "By study.",
         "dicom:1.3": None,
@@ -396,7 +396,7 @@ def test_reports_join_on_accession_then_on_study_uid_and_singles_stay(
 def test_an_accession_of_two_patients_is_never_joined(films: Path, tmp_path: Path, make_dicom) -> None:
     make_dicom(films / "a.dcm", StudyInstanceUID="1.1", AccessionNumber="A1", PatientID="SECRET-A")
     make_dicom(films / "b.dcm", StudyInstanceUID="1.2", AccessionNumber="A1", PatientID="SECRET-B")
-    rows = "accession,study_uid,report\nA1,1.1,Whose?\nA1,,Whose else?\n"
+    rows = "accession,study_uid,report\nA1,1.1,Which patient?\nA1,,Which other?\n"
     studies, problems = read(films, reports=table(tmp_path, rows))
     assert list(studies) == ["dicom:1.1", "dicom:1.2"]
     assert all(study.report is None for study in studies.values())
@@ -434,8 +434,8 @@ def test_two_studies_of_one_order_share_its_report_unless_it_names_one(
         make_dicom(films / f"{uid}x.dcm", StudyInstanceUID=f"{uid}.5", AccessionNumber="A2")
     rows = "accession,study_uid,report\nA1,,Both.\nA2,1.1.5,One.\n"
     studies, _ = read(films, reports=table(tmp_path, rows))
-    told = {name: study.report.described if study.report else None for name, study in studies.items()}
-    assert told == {"dicom:1.1": "Both.", "dicom:1.2": "Both.", "dicom:1.1.5": "One.", "dicom:1.2.5": None}
+    result = {name: study.report.described if study.report else None for name, study in studies.items()}
+    assert result == {"dicom:1.1": "Both.", "dicom:1.2": "Both.", "dicom:1.1.5": "One.", "dicom:1.2.5": None}
 
 
 def test_a_joined_report_says_what_it_was_called_while_it_was_alone(

@@ -1,4 +1,4 @@
-"""A table of one's own: every dialect is read, every bad row is named, no study mixes two people."""
+"""A user's table: every dialect is read, every bad row is named, no study mixes two subjects."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from corpus.demographics import parse_age, parse_modality, parse_sex, parse_view
 from corpus.errors import CorpusError
-from corpus.findings import Status, sides
+from corpus.findings import Status, status_lists
 from corpus.records import Problem, Study
 from corpus.sources import open_source
 from corpus.tables.dates import parse_date
@@ -36,10 +36,10 @@ def states(problems: list[Problem]) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, film_bytes: bytes) -> Path:
+def folder(tmp_path: Path, png_bytes: bytes) -> Path:
     (tmp_path / "films").mkdir()
     for name in ("a.png", "b.png"):
-        (tmp_path / "films" / name).write_bytes(film_bytes)
+        (tmp_path / "films" / name).write_bytes(png_bytes)
     return tmp_path
 
 
@@ -87,9 +87,9 @@ def test_every_column_of_the_contract_reaches_the_study_from_every_format(folder
     assert study.report.section("findings") == "Small effusion."
     assert (study.date, study.age, study.sex) == ("2021-03-04", 61.0, "F")
     assert (study.study_uid, study.accession, study.diagnosis) == ("1.2.3", "A1", "Pneumonia")
-    told = sides(study.findings)
-    assert set(told["present"]) == {"lung_opacity", "lung_lesion", "pleural_effusion", "mass"}
-    assert (told["absent"], told["uncertain"]) == (["pneumothorax"], ["pneumonia"])
+    result = status_lists(study.findings)
+    assert set(result["present"]) == {"lung_opacity", "lung_lesion", "pleural_effusion", "mass"}
+    assert (result["absent"], result["uncertain"]) == (["pneumothorax"], ["pneumonia"])
     assert study.attributes == {"scanner": "Model 5", "dose": 0.25}
 
 
@@ -200,7 +200,7 @@ def test_one_accession_of_two_subjects_is_taken_from_both(folder: Path) -> None:
     assert states(problems) == [("manifest:S1#accession", "failed"), ("manifest:S2#accession", "failed")]
 
 
-def test_impossible_values_are_recorded_and_the_study_kept_without_them(folder: Path) -> None:
+def test_impossible_values_are_recorded_and_the_study_stays_without_them(folder: Path) -> None:
     rows = (
         "study_id,report,age,sex,date,present,absent\n"
         "S1,Clear.,411,X,yesterday,edema|gout,edema\n"
@@ -235,10 +235,10 @@ def test_other_modalities_are_skipped_by_column_and_by_header(folder: Path, make
     assert list(read(path, admit=frozenset({"CT", "MR"}))[0]) == ["manifest:S1", "manifest:S2", "manifest:S3"]
 
 
-def test_names_of_pictures_with_line_breaks_and_absolute_paths_are_found(
-    folder: Path, film_bytes: bytes
+def test_names_of_images_with_line_breaks_and_absolute_paths_are_found(
+    folder: Path, png_bytes: bytes
 ) -> None:
-    (folder / "odd\nname.png").write_bytes(film_bytes)
+    (folder / "odd\nname.png").write_bytes(png_bytes)
     rows = f'study_id,image\nS1,"odd\nname.png"\nS2,{folder}/films/a.png\nS3,loop.png\n'
     (folder / "loop.png").symlink_to(folder / "loop.png")
     studies, problems = read(csv(folder, rows))
@@ -278,7 +278,7 @@ def test_any_bytes_decode_to_some_text(content: bytes) -> None:
 )
 def test_a_written_csv_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]) -> None:
     path = tmp_path_factory.mktemp("csv") / "t.csv"
-    columns = {name: [row[place] for row in rows] for place, name in enumerate("xyz")}
+    columns = {name: [row[position] for row in rows] for position, name in enumerate("xyz")}
     frame = pl.DataFrame(columns, schema=dict.fromkeys("xyz", pl.String))
     frame.write_csv(path)
     composed = [[unicodedata.normalize("NFC", cell) for cell in row] for row in rows]
@@ -305,7 +305,7 @@ def test_ages(written: str | float, years: float | None) -> None:
 
 @pytest.mark.parametrize("written", ["411", "-3", "old", "045Q", "1e3", "121"])
 def test_impossible_ages_are_quoted(written: str) -> None:
-    with pytest.raises(ValueError, match="not one a person can have"):
+    with pytest.raises(ValueError, match="is not possible"):
         parse_age(written)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from corpus.errors import CorpusError, UsageError
-from corpus.findings import Status, present_leaves, sides
+from corpus.findings import Status, present_leaves, status_lists
 from corpus.records import Problem, Study
 from corpus.sources import open_source
 
@@ -14,10 +14,10 @@ NIH = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gen
 OPENI = "uid,MeSH,Problems,image,indication,comparison,findings,impression\n"
 
 
-def write(folder: Path, table: str, text: str, pictures: dict[str, bytes] | None = None) -> Path:
+def write(folder: Path, table: str, text: str, image_files: dict[str, bytes] | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / table).write_text(text, "utf-8")
-    for name, content in (pictures or {}).items():
+    for name, content in (image_files or {}).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     return folder
@@ -36,17 +36,17 @@ def read(spec: str, **options: object) -> tuple[dict[str, Study], list[Problem]]
 # covid-chestxray
 
 
-def covid(tmp_path: Path, rows: str, film: bytes, names: tuple[str, ...] = ("a.png", "b.png")) -> str:
-    pictures = {f"images/{name}": film for name in names}
-    return f"covid-chestxray:{write(tmp_path, 'metadata.csv', COVID + rows, pictures)}"
+def covid(tmp_path: Path, rows: str, radiograph: bytes, names: tuple[str, ...] = ("a.png", "b.png")) -> str:
+    image_files = {f"images/{name}": radiograph for name in names}
+    return f"covid-chestxray:{write(tmp_path, 'metadata.csv', COVID + rows, image_files)}"
 
 
-def test_rows_of_one_patient_and_offset_are_one_study(tmp_path: Path, film_bytes: bytes) -> None:
+def test_rows_of_one_patient_and_offset_are_one_study(tmp_path: Path, png_bytes: bytes) -> None:
     rows = (
         '7,3,F,61,COVID-19,PA,X-ray,"January 22, 2020",images,a.png,Infiltrate in the left lung.\n'
         '7,3,F,61,COVID-19,L,X-ray,"January 22, 2020",images,b.png,Infiltrate in the left lung.\n'
     )
-    studies, problems = read(covid(tmp_path, rows, film_bytes))
+    studies, problems = read(covid(tmp_path, rows, png_bytes))
     assert not problems
     (study,) = studies.values()
     assert study.study_id == "covid-chestxray:7@3"
@@ -58,9 +58,9 @@ def test_rows_of_one_patient_and_offset_are_one_study(tmp_path: Path, film_bytes
     assert study.report.text.count("Infiltrate") == 1
 
 
-def test_a_row_without_offset_is_a_study_named_by_its_file(tmp_path: Path, film_bytes: bytes) -> None:
+def test_a_row_without_offset_is_a_study_named_by_its_file(tmp_path: Path, png_bytes: bytes) -> None:
     rows = "7,,F,61,SARS,PA,X-ray,2003,images,a.png,\n7,,F,61,SARS,AP Supine,X-ray,2003,images,b.png,\n"
-    studies, _ = read(covid(tmp_path, rows, film_bytes))
+    studies, _ = read(covid(tmp_path, rows, png_bytes))
     assert list(studies) == ["covid-chestxray:7@a.png", "covid-chestxray:7@b.png"]
     assert studies["covid-chestxray:7@b.png"].images[0].view == "ap_supine"
     assert studies["covid-chestxray:7@a.png"].date is None
@@ -68,34 +68,34 @@ def test_a_row_without_offset_is_a_study_named_by_its_file(tmp_path: Path, film_
     assert studies["covid-chestxray:7@a.png"].report is None
 
 
-def test_the_finding_column_is_a_diagnosis_and_never_a_finding(tmp_path: Path, film_bytes: bytes) -> None:
+def test_the_finding_column_is_a_diagnosis_and_never_a_finding(tmp_path: Path, png_bytes: bytes) -> None:
     rows = "1,0,F,5,Pneumonia,PA,X-ray,,images,a.png,\n2,0,F,5,todo,PA,X-ray,,images,b.png,\n"
-    studies, _ = read(covid(tmp_path, rows, film_bytes))
+    studies, _ = read(covid(tmp_path, rows, png_bytes))
     assert studies["covid-chestxray:1@0"].diagnosis == "Pneumonia"
     assert studies["covid-chestxray:2@0"].diagnosis is None
     assert all(not study.findings for study in studies.values())
 
 
-def test_slices_are_skipped_unless_admitted_and_missing_pictures_are_missing(
-    tmp_path: Path, film_bytes: bytes
+def test_slices_are_skipped_unless_admitted_and_missing_images_are_missing(
+    tmp_path: Path, png_bytes: bytes
 ) -> None:
     rows = "1,0,F,5,SARS,Axial,CT,,images,a.png,\n2,0,F,5,SARS,PA,X-ray,,images,gone.png,Small effusion.\n"
-    spec = covid(tmp_path, rows, film_bytes)
+    spec = covid(tmp_path, rows, png_bytes)
     studies, problems = read(spec)
     assert [(p.item_id, p.state) for p in problems] == [
         ("covid-chestxray:1@0#a", "skipped"),
         ("covid-chestxray:2@0#gone", "missing"),
     ]
     assert "--admit CT" in problems[0].reason
-    assert list(studies) == ["covid-chestxray:2@0"], "the note stays without its picture"
+    assert list(studies) == ["covid-chestxray:2@0"], "the note stays without its image"
     assert studies["covid-chestxray:2@0"].images == ()
     admitted, _ = read(spec, admit=frozenset({"ct"}))
     assert admitted["covid-chestxray:1@0"].images[0].modality == "CT"
 
 
-def test_two_files_of_one_stem_keep_two_ids(tmp_path: Path, film_bytes: bytes) -> None:
+def test_two_files_of_one_stem_keep_two_ids(tmp_path: Path, png_bytes: bytes) -> None:
     rows = "1,0,F,5,SARS,PA,X-ray,,images,a.png,\n1,0,F,5,SARS,PA,X-ray,,images,a.jpg,\n"
-    studies, _ = read(covid(tmp_path, rows, film_bytes, ("a.png", "a.jpg")))
+    studies, _ = read(covid(tmp_path, rows, png_bytes, ("a.png", "a.jpg")))
     first, second = (image.item_id for image in studies["covid-chestxray:1@0"].images)
     assert first.startswith("covid-chestxray:1@0#a~")
     assert second == "covid-chestxray:1@0#a"
@@ -104,11 +104,11 @@ def test_two_files_of_one_stem_keep_two_ids(tmp_path: Path, film_bytes: bytes) -
 @pytest.mark.parametrize(
     ("age", "sex", "attribute"), [("411", "F", "age"), ("soon", "F", "age"), ("5", "Q", "sex")]
 )
-def test_an_impossible_attribute_is_recorded_and_the_study_kept(
-    tmp_path: Path, film_bytes: bytes, age: str, sex: str, attribute: str
+def test_an_impossible_attribute_is_recorded_and_the_study_stays(
+    tmp_path: Path, png_bytes: bytes, age: str, sex: str, attribute: str
 ) -> None:
     studies, problems = read(
-        covid(tmp_path, f"1,0,{sex},{age},SARS,PA,X-ray,,images,a.png,\n", film_bytes, ("a.png",))
+        covid(tmp_path, f"1,0,{sex},{age},SARS,PA,X-ray,,images,a.png,\n", png_bytes, ("a.png",))
     )
     assert getattr(studies["covid-chestxray:1@0"], attribute) is None
     assert [(p.item_id, p.state) for p in problems] == [(f"covid-chestxray:1@0#{attribute}", "skipped")]
@@ -117,13 +117,15 @@ def test_an_impossible_attribute_is_recorded_and_the_study_kept(
 # nih-chestxray14
 
 
-def nih(tmp_path: Path, rows: str, pictures: dict[str, bytes]) -> str:
-    return f"nih-chestxray14:{write(tmp_path, 'Data_Entry_2017_v2020.csv', NIH + rows, pictures)}"
+def nih(tmp_path: Path, rows: str, image_files: dict[str, bytes]) -> str:
+    return f"nih-chestxray14:{write(tmp_path, 'Data_Entry_2017_v2020.csv', NIH + rows, image_files)}"
 
 
-def test_listed_is_present_and_the_rest_unmentioned(tmp_path: Path, film_bytes: bytes) -> None:
+def test_listed_is_present_and_the_rest_unmentioned(tmp_path: Path, png_bytes: bytes) -> None:
     spec = nih(
-        tmp_path, "0001_000.png,Effusion|Mass,0,1,058Y,F,AP\n", {"images_007/images/0001_000.png": film_bytes}
+        tmp_path,
+        "0001_000.png,Effusion|Mass,0,1,058Y,F,AP\n",
+        {"images_007/images/0001_000.png": png_bytes},
     )
     studies, problems = read(spec)
     assert not problems
@@ -136,15 +138,15 @@ def test_listed_is_present_and_the_rest_unmentioned(tmp_path: Path, film_bytes: 
     assert (study.age, study.sex, study.images[0].view) == (58.0, "F", "ap")
 
 
-def test_no_finding_calls_all_that_could_be_listed_absent(tmp_path: Path, film_bytes: bytes) -> None:
-    studies, _ = read(nih(tmp_path, "1_0.png,No Finding,0,1,20,M,PA\n", {"images/1_0.png": film_bytes}))
-    told = sides(studies["nih-chestxray14:1_0"].findings)
-    assert told["present"] == ["no_finding"]
-    assert len(told["absent"]) == 14
-    assert "support_devices" not in told["absent"], "the set says nothing of devices"
+def test_no_finding_calls_all_that_could_be_listed_absent(tmp_path: Path, png_bytes: bytes) -> None:
+    studies, _ = read(nih(tmp_path, "1_0.png,No Finding,0,1,20,M,PA\n", {"images/1_0.png": png_bytes}))
+    result = status_lists(studies["nih-chestxray14:1_0"].findings)
+    assert result["present"] == ["no_finding"]
+    assert len(result["absent"]) == 14
+    assert "support_devices" not in result["absent"], "the set says nothing of devices"
 
 
-def test_bad_rows_of_nih_are_recorded_and_the_rest_read(tmp_path: Path, film_bytes: bytes) -> None:
+def test_bad_rows_of_nih_are_recorded_and_the_rest_read(tmp_path: Path, png_bytes: bytes) -> None:
     rows = (
         "a.png,Edema,0,1,411,M,PA\n"
         "a.png,Edema,0,1,41,M,PA\n"
@@ -152,8 +154,8 @@ def test_bad_rows_of_nih_are_recorded_and_the_rest_read(tmp_path: Path, film_byt
         "c.png,Gout,0,,41,M,PA\n"
         "d.png,Gout,0,4,41,M,PA\n"
     )
-    pictures = {f"images/{name}.png": film_bytes for name in "acd"}
-    studies, problems = read(nih(tmp_path, rows, pictures))
+    image_files = {f"images/{name}.png": png_bytes for name in "acd"}
+    studies, problems = read(nih(tmp_path, rows, image_files))
     assert list(studies) == ["nih-chestxray14:a", "nih-chestxray14:d"]
     assert studies["nih-chestxray14:a"].age is None
     assert [(p.item_id, p.state) for p in problems] == [
@@ -170,13 +172,13 @@ def test_bad_rows_of_nih_are_recorded_and_the_rest_read(tmp_path: Path, film_byt
 # openi
 
 
-def test_human_codes_of_openi_reach_nothing(tmp_path: Path, film_bytes: bytes) -> None:
+def test_human_codes_of_openi_reach_nothing(tmp_path: Path, png_bytes: bytes) -> None:
     rows = (
         "1,SENTINEL/mesh,SENTINEL,SENTINEL image,Cough.,None.,Lungs are clear.,Normal chest.\n"
         "2,SENTINEL,SENTINEL,,,,XXXX,\n"
     )
     folder = write(
-        tmp_path, "indiana_reports.csv", OPENI + rows, {"images/1_IM-0001-4001.dcm.png": film_bytes}
+        tmp_path, "indiana_reports.csv", OPENI + rows, {"images/1_IM-0001-4001.dcm.png": png_bytes}
     )
     (folder / "indiana_projections.csv").write_text(
         "uid,filename,projection\n1,1_IM-0001-4001.dcm.png,Frontal\n1,1_IM-0001-3001.dcm.png,Lateral\n"
@@ -195,7 +197,7 @@ def test_human_codes_of_openi_reach_nothing(tmp_path: Path, film_bytes: bytes) -
     ]
 
 
-def test_a_repeated_uid_is_recorded_and_the_first_kept(tmp_path: Path) -> None:
+def test_a_repeated_uid_is_recorded_and_the_first_stays(tmp_path: Path) -> None:
     rows = "1,,,,,,First.,\n1,,,,,,Second.,\n,,,,,,Nobody's.,\n"
     studies, problems = read(f"openi:{write(tmp_path, 'indiana_reports.csv', OPENI + rows)}")
     assert studies["openi:1"].report.described == "First."  # type: ignore[union-attr]
@@ -224,21 +226,21 @@ def test_a_malformed_source_is_wrong_usage(spec: str, says: str) -> None:
         open_source(spec)
 
 
-def test_a_bare_folder_is_told_which_kind_it_looks_like(tmp_path: Path) -> None:
+def test_the_refusal_of_a_bare_folder_names_its_likely_kind(tmp_path: Path) -> None:
     folder = write(tmp_path / "data", "indiana_reports.csv", OPENI)
     with pytest.raises(UsageError, match=f"did you mean openi:{folder}"):
         open_source(str(folder))
 
 
 def test_another_sets_folder_is_refused_naming_what_it_looks_like(tmp_path: Path, make_dicom) -> None:
-    places = {
+    paths = {
         "covid-chestxray": write(tmp_path / "c", "metadata.csv", COVID),
         "nih-chestxray14": write(tmp_path / "n", "Data_Entry_2017.csv", NIH),
         "openi": write(tmp_path / "o", "indiana_reports.csv", OPENI),
         "dicom": make_dicom(tmp_path / "d" / "deep" / "film").parents[1],
     }
-    for kind in places:
-        for looks, folder in places.items():
+    for kind in paths:
+        for looks, folder in paths.items():
             if kind == looks:
                 open_source(f"{kind}:{folder}")
                 continue
@@ -246,10 +248,10 @@ def test_another_sets_folder_is_refused_naming_what_it_looks_like(tmp_path: Path
                 open_source(f"{kind}:{folder}")
             assert refused.value.exit_code == 1
     with pytest.raises(CorpusError, match="looks like openi:o"):
-        open_source(f"manifest:{places['openi']}")
+        open_source(f"manifest:{paths['openi']}")
 
 
-def test_places_that_are_not_there_are_refused(tmp_path: Path) -> None:
+def test_missing_paths_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").write_text("x")
     for kind in ("openi", "dicom", "nih-chestxray14", "covid-chestxray"):
@@ -294,7 +296,7 @@ def test_a_phantom_source_is_opened_by_count_and_seed() -> None:
         ("dicom", 1, 1, 2, 0, 0, 0),  # one UID, other pixels: kept and noted
     ],
 )
-def test_the_real_sets_are_read_whole_twice_alike(
+def test_the_real_sets_are_read_whole_and_equally_twice(
     data: Path, kind: str, studies: int, subjects: int, images: int, reports: int, skipped: int, missing: int
 ) -> None:
     source = open_source(f"{kind}:{data / kind}")

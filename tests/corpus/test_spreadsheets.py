@@ -8,9 +8,9 @@ import pytest
 from corpus.notices import Notice
 from corpus.records import Problem, Study
 from corpus.sources import open_source
-from corpus.tables.options import TableOptions
+from corpus.tables import TableOptions
 from corpus.tables.reader import read_table
-from corpus.tables.spreadsheet_damage import find_twin, is_rounded
+from corpus.tables.spreadsheet_damage import find_damaged_number, is_rounded
 
 
 def read(folder: Path, text: str) -> tuple[dict[str, Study], list[tuple[str, str]]]:
@@ -52,7 +52,7 @@ def join(folder: Path, make_dicom: Callable[..., Path], films: list[str], report
         ("2.02001E13", "20200112345678", "rounds long numbers"),
     ],
 )
-def test_where_no_report_joins_the_likely_cause_is_told_with_a_pair(
+def test_where_no_report_joins_the_likely_cause_is_noted_with_a_pair(
     tmp_path: Path, make_dicom: Callable[..., Path], written: str, meant: str, cause: str
 ) -> None:
     quoted = written.replace('"', '""')
@@ -67,7 +67,7 @@ def test_where_no_report_joins_the_likely_cause_is_told_with_a_pair(
     assert meant not in notice.text, "an identifier stays out of what can reach a log"
 
 
-def test_reports_that_join_nothing_for_no_known_reason_are_told_too(
+def test_reports_that_join_nothing_for_no_known_reason_are_noted_too(
     tmp_path: Path, make_dicom: Callable[..., Path]
 ) -> None:
     _, _, notices = join(tmp_path, make_dicom, ["A1"], "accession,report\nZ9,Clear lungs.\n")
@@ -116,8 +116,10 @@ def test_only_what_a_spreadsheet_writes_counts_as_rounded(name: str, rounded: bo
     assert is_rounded(name) is rounded
 
 
-def test_different_numbers_are_no_twins() -> None:
-    assert find_twin(["12346", "2.02101E+13", "B1", ""], {"0012345", "20200112345678", "A1"}) is None
+def test_different_numbers_are_no_damaged_ones() -> None:
+    assert (
+        find_damaged_number(["12346", "2.02101E+13", "B1", ""], {"0012345", "20200112345678", "A1"}) is None
+    )
 
 
 @pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;", "\ufeffsep=;"])
@@ -161,25 +163,25 @@ def test_lines_that_end_with_a_carriage_return_alone_are_lines(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("written", [r"images\a.png", r".\images\a.png", "images/a.png", r"images\\a.png"])
-def test_paths_as_windows_writes_them_are_found(tmp_path: Path, film_bytes: bytes, written: str) -> None:
+def test_paths_as_windows_writes_them_are_found(tmp_path: Path, png_bytes: bytes, written: str) -> None:
     (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "a.png").write_bytes(film_bytes)
+    (tmp_path / "images" / "a.png").write_bytes(png_bytes)
     studies, problems = read(tmp_path, f"study_id,image\nS1,{written}\n")
     assert not problems
     (image,) = studies["manifest:S1"].images
     assert (image.item_id, Path(image.location)) == ("manifest:S1#a", tmp_path / "images" / "a.png")
 
 
-def test_a_file_whose_name_has_a_backslash_comes_first(tmp_path: Path, film_bytes: bytes) -> None:
+def test_a_file_with_a_backslash_in_its_name_comes_first(tmp_path: Path, png_bytes: bytes) -> None:
     (tmp_path / "images").mkdir()
     for name in ("images/a.png", "images\\a.png"):
-        (tmp_path / name).write_bytes(film_bytes)
+        (tmp_path / name).write_bytes(png_bytes)
     studies, _ = read(tmp_path, "study_id,image\nS1,images\\a.png\n")
     assert studies["manifest:S1"].images[0].location == str(tmp_path / "images\\a.png")
 
 
 @pytest.mark.parametrize("written", [r"C:\films\b.png", r"\\server\films\b.png"])
-def test_a_place_on_a_windows_machine_is_missing_and_says_so(tmp_path: Path, written: str) -> None:
+def test_a_path_on_a_windows_machine_is_missing_with_its_reason(tmp_path: Path, written: str) -> None:
     problems: list[Problem] = []
     (tmp_path / "m.csv").write_text(f"study_id,image\nS1,{written}\n")
     list(open_source(f"manifest:{tmp_path / 'm.csv'}").studies(problems.append))

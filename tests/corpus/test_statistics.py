@@ -57,13 +57,13 @@ def test_each_draw_has_as_many_subjects_as_there_are(subjects: list[str], seed: 
     assert (drawn == draw_subjects(np.array(subjects), 20, seed)).all()
 
 
-def test_subjects_are_drawn_alike() -> None:
+def test_subjects_are_drawn_with_equal_chance() -> None:
     assert draw_subjects(np.arange(4), 4000, 0).mean(axis=0) == pytest.approx(1.0, abs=0.06)
 
 
 def test_an_interval_leaves_draws_without_a_value_out() -> None:
     values = np.array([np.nan, *np.linspace(0, 1, 1001)])
-    assert interval95(values) == pytest.approx((0.025, 0.975))
+    assert interval95(values) == pytest.approx([0.025, 0.975])
     assert interval95(np.array([np.nan])) is None
 
 

@@ -1,4 +1,4 @@
-"""Who a study is of: keys that no two patients share, ids that name nobody, patients kept apart."""
+"""Subjects: unique keys, placeholder ids, and patients of one id who are separated."""
 
 from dataclasses import replace
 from itertools import permutations
@@ -10,21 +10,21 @@ from hypothesis import strategies as st
 from corpus.settings import settings
 from corpus.splits import split_of
 from corpus.subjects import (
-    KEPT_APART,
-    NAMES_NOBODY,
-    NOTHING_TELLS,
-    ON_EVERY_STUDY,
-    UNDECIDED,
+    AMBIGUOUS_ID,
+    CONTRADICTED_ID,
+    PLACEHOLDER_ID,
+    SHARED_ID,
+    UNVERIFIED_ID,
     Patient,
     assign_subjects,
+    compatible_subjects,
     contradict,
     differ_by_zeros,
+    is_placeholder,
     key_of,
     matching_subjects,
-    names_nobody,
     near_equal_ids,
     patient_id_of,
-    pick,
     read_birth_date,
     subject_key,
 )
@@ -55,8 +55,8 @@ def test_without_an_issuer_a_subject_is_called_as_ever(patient_id: str) -> None:
         "anonyme", "anónimo", "ano\u0301nimo", "Patiënt onbekend",
     ],
 )  # fmt: skip
-def test_a_placeholder_names_nobody(written: str) -> None:
-    assert names_nobody(written)
+def test_a_placeholder_is_no_id(written: str) -> None:
+    assert is_placeholder(written)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_placeholder_names_nobody(written: str) -> None:
     ],
 )
 def test_an_id_that_may_be_a_patients_is_one(written: str) -> None:
-    assert not names_nobody(written)
+    assert not is_placeholder(written)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_filler_is_no_birth_date(written: str, study_date: str | None, day: st
 MALE, FEMALE = Patient("dicom:1001", "M", "1950-01-02"), Patient("dicom:1001", "F", "1960-01-02")
 
 
-def test_patients_of_one_id_are_kept_apart_whatever_the_order() -> None:
+def test_patients_of_one_id_are_separated_whatever_the_order() -> None:
     patients = {
         "a": MALE,
         "b": FEMALE,
@@ -136,7 +136,7 @@ def test_patients_of_one_id_are_kept_apart_whatever_the_order() -> None:
     assert subjects["b"] == subjects["d"] != subjects["a"]
     assert key_of(subjects["b"]) == "dicom:1001"
     assert subjects["e"] == "e", "nothing tells which of the two it is"
-    assert [found[0][name].warning for name in "abe"] == [KEPT_APART, KEPT_APART, UNDECIDED]
+    assert [found[0][name].warning for name in "abe"] == [CONTRADICTED_ID, CONTRADICTED_ID, AMBIGUOUS_ID]
 
 
 def test_what_is_missing_contradicts_nothing() -> None:
@@ -148,17 +148,17 @@ def test_what_is_missing_contradicts_nothing() -> None:
 def test_placeholders_make_each_study_a_subject_with_a_warning() -> None:
     subjects = assign_subjects({"a": Patient(""), "b": Patient("")})
     assert {name: (s.subject_id, s.warning) for name, s in subjects.items()} == {
-        "a": ("a", NAMES_NOBODY),
-        "b": ("b", NAMES_NOBODY),
+        "a": ("a", PLACEHOLDER_ID),
+        "b": ("b", PLACEHOLDER_ID),
     }
 
 
-def test_an_id_on_every_study_names_nobody_only_where_patients_contradict() -> None:
+def test_an_id_on_every_study_is_a_placeholder_only_where_patients_contradict() -> None:
     one = {f"s{n}": Patient("dicom:7", "F", None, 1950.0 + n % 2) for n in range(30)}
     assert {s.subject_id for s in assign_subjects(one).values()} == {"dicom:7"}, "a patient with 30 studies"
     ages = {f"s{n}": Patient("dicom:7", "F", None, 1950.0 + 5 * n) for n in range(3)}
     assert {name: s.subject_id for name, s in assign_subjects(ages).items()} == {n: n for n in ages}
-    assert {s.warning for s in assign_subjects(ages).values()} == {ON_EVERY_STUDY}
+    assert {s.warning for s in assign_subjects(ages).values()} == {SHARED_ID}
     sexes = {f"s{n}": Patient("dicom:7", "FM"[n % 2]) for n in range(10)}  # type: ignore[arg-type]
     assert len({s.subject_id for s in assign_subjects(sexes).values()}) == 10
     slip = {f"s{n}": Patient("dicom:7", "F" if n else "M") for n in range(4)}
@@ -169,10 +169,10 @@ def test_an_id_on_every_study_names_nobody_only_where_patients_contradict() -> N
     assert {s.subject_id for s in assign_subjects(beside).values()} == {"dicom:7", "dicom:8"}
 
 
-def test_an_id_on_every_study_is_noted_where_nothing_could_tell_whose_it_is() -> None:
+def test_an_id_on_every_study_is_noted_where_nothing_confirms_one_patient() -> None:
     silent = {f"s{n}": Patient("dicom:ID1") for n in range(4)}
     assert {(s.subject_id, s.warning) for s in assign_subjects(silent).values()} == {
-        ("dicom:ID1", NOTHING_TELLS)
+        ("dicom:ID1", UNVERIFIED_ID)
     }
     for other in (
         {name: Patient("dicom:ID1", "F") for name in silent},
@@ -187,9 +187,9 @@ def test_an_id_on_every_study_is_noted_where_nothing_could_tell_whose_it_is() ->
 
 def test_a_record_stays_with_the_subject_that_it_had_while_as_much_speaks_for_it() -> None:
     known = {"dicom:1001": [MALE], "dicom:1001~0": [FEMALE]}
-    assert pick(Patient("dicom:1001"), known, before="dicom:1001~0") == ("dicom:1001~0",)
-    assert pick(MALE, known, before="dicom:1001~0") == ("dicom:1001",), "it was corrected"
-    assert pick(Patient("dicom:1001", "M", "1970-01-01"), known) == (), "a third one"
+    assert compatible_subjects(Patient("dicom:1001"), known, before="dicom:1001~0") == ("dicom:1001~0",)
+    assert compatible_subjects(MALE, known, before="dicom:1001~0") == ("dicom:1001",), "it was corrected"
+    assert compatible_subjects(Patient("dicom:1001", "M", "1970-01-01"), known) == (), "a third one"
 
 
 def test_padded_ids_match_only_where_a_setting_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +240,7 @@ def test_near_equal_ids_are_found_whatever_is_written_of_the_issuer() -> None:
         (["dicom:A-7", "dicom:a7"], False),
     ],
 )
-def test_only_ids_that_differ_by_leading_zeros_are_told_to_do_so(group: list[str], by_zeros: bool) -> None:
+def test_only_ids_that_differ_by_leading_zeros_are_counted_as_such(group: list[str], by_zeros: bool) -> None:
     assert differ_by_zeros(group) is by_zeros
 
 
@@ -249,6 +249,6 @@ def test_patients_of_one_id_train_or_test_together() -> None:
     assert {split_of(subject) for subject in subjects} == {split_of("dicom:1001")}
 
 
-def test_a_repr_names_nobody() -> None:
+def test_a_repr_shows_no_patient_data() -> None:
     shown = repr(replace(MALE, birth_year=1950.0))
     assert not any(part in shown for part in (MALE.key, str(MALE.birth_date), "1950"))

@@ -1,4 +1,4 @@
-"""Columns are found by any of their usual names, and what was found or is nearly one is told."""
+"""Columns are found by any of their usual names; renamed and nearly matching ones are reported."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from corpus.errors import CorpusError
 from corpus.notices import Notice
 from corpus.records import Problem, Study
 from corpus.sources import open_source
-from corpus.tables.options import TableOptions
+from corpus.tables import TableOptions
 
 
 def read(folder: Path, text: str) -> tuple[list[Study], list[Notice]]:
@@ -45,8 +45,8 @@ def test_a_manifest_is_read_under_any_usual_names(tmp_path: Path, header: str) -
 
 
 @pytest.mark.parametrize("name", ["ImagePath", "file", "filename", "FilePath", "path", "image_file"])
-def test_the_column_of_images_is_found(tmp_path: Path, film_bytes: bytes, name: str) -> None:
-    (tmp_path / "a.png").write_bytes(film_bytes)
+def test_the_column_of_images_is_found(tmp_path: Path, png_bytes: bytes, name: str) -> None:
+    (tmp_path / "a.png").write_bytes(png_bytes)
     studies, _ = read(tmp_path, f"study_id,{name},ViewPosition\nS1,a.png,PA\n")
     assert [(image.item_id, image.view) for image in studies[0].images] == [("manifest:S1#a", "pa")]
 
@@ -76,7 +76,7 @@ def test_a_column_of_the_known_name_wins_over_another_name_which_stays(tmp_path:
     [("subjct_id", "subject_id"), ("Patient_IDs", "subject_id"), ("acession", "accession"),
      ("imgae", "image"), ("StudyDat", "date"), ("ages", "age")],
 )  # fmt: skip
-def test_a_near_miss_is_told_with_both_names(tmp_path: Path, written: str, meant: str) -> None:
+def test_a_near_miss_is_reported_with_both_names(tmp_path: Path, written: str, meant: str) -> None:
     _, notices = read(tmp_path, f"study_id,report,{written}\nS1,Clear.,x\n")
     assert [f"{written!r} is not read as {meant}" in notice.text for notice in notices] == [True]
 
@@ -87,7 +87,7 @@ def test_columns_of_ones_own_are_no_near_misses(tmp_path: Path) -> None:
     assert not notices
 
 
-def test_a_manifest_without_subjects_is_told_what_that_means(tmp_path: Path) -> None:
+def test_a_manifest_without_subjects_gets_a_notice_of_the_consequence(tmp_path: Path) -> None:
     studies, notices = read(tmp_path, "study_id,report\nS1,Clear.\nS2,Clear.\n")
     assert [study.subject_id for study in studies] == ["manifest:S1", "manifest:S2"]
     assert [notice.kind for notice in notices] == ["subject"]
@@ -95,13 +95,13 @@ def test_a_manifest_without_subjects_is_told_what_that_means(tmp_path: Path) -> 
     assert not read(tmp_path, "study_id,report\nS1,Clear.\nS1,\n")[1], "one study is one subject"
 
 
-def test_sections_in_columns_of_their_own_are_told(tmp_path: Path, film_bytes: bytes) -> None:
-    (tmp_path / "a.png").write_bytes(film_bytes)
+def test_sections_in_separate_columns_are_noted(tmp_path: Path, png_bytes: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(png_bytes)
     _, notices = read(tmp_path, "study_id,image,Findings\nS1,a.png,Clear.\n")
     assert ["'Findings' is not read as a report" in notice.text for notice in notices] == [True]
 
 
-def test_a_source_is_told_of_once_when_it_is_opened(tmp_path: Path) -> None:
+def test_notices_of_a_source_are_sent_once_when_it_is_opened(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("StudyID,report\nS1,Clear.\nS2,Clear.\n")
     notices: list[Notice] = []
     source = open_source(f"manifest:{tmp_path / 'm.csv'}", tables=TableOptions(on_notice=notices.append))
@@ -124,12 +124,12 @@ def test_a_table_of_reports_is_read_under_any_usual_names(tmp_path: Path, make_d
     assert [notice.kind for notice in notices] == ["column"] * 3
 
 
-def test_a_missing_column_is_told_with_the_tables_own_names(tmp_path: Path) -> None:
+def test_a_missing_column_is_reported_with_the_tables_own_names(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"no column 'study_id'.*it has MRN, ReportText"):
         read(tmp_path, "MRN,ReportText\nP1,Clear.\n")
 
 
-def test_reports_in_columns_of_their_own_are_told_before_the_table_is_refused(tmp_path: Path) -> None:
+def test_reports_in_section_columns_are_noted_before_the_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("study_id,findings,impression\nS1,Clear.,Normal.\n")
     notices: list[Notice] = []
     with pytest.raises(CorpusError, match="no column 'image', 'report'"):

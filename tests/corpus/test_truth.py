@@ -24,10 +24,10 @@ def test_the_open_i_gold_names_reports_by_cxr_and_uid_and_normal_by_its_alias(tm
 
 
 def test_a_row_of_zeros_that_is_not_called_normal_knows_no_finding(tmp_path: Path) -> None:
-    told = read_truth(write(tmp_path, "study_id,edema,normal\nmanifest:a,0,0\n")).of("manifest:a")
-    assert told["edema"] is Status.ABSENT
-    assert not is_normal(told)
-    assert not present_leaves(told)
+    result = read_truth(write(tmp_path, "study_id,edema,normal\nmanifest:a,0,0\n")).of("manifest:a")
+    assert result["edema"] is Status.ABSENT
+    assert not is_normal(result)
+    assert not present_leaves(result)
 
 
 def test_a_blank_cell_says_nothing_and_a_study_without_a_row_has_nothing_known(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_present_child_carries_its_parent(tmp_path: Path) -> None:
         ("lines.jsonl", '{"study_id": "a", "edema": 1}\n{"study_id": "b", "edema": 0}\n'),
     ],
 )
-def test_tables_as_people_save_them_read_alike(tmp_path: Path, name: str, text: str) -> None:
+def test_tables_of_every_format_read_equally(tmp_path: Path, name: str, text: str) -> None:
     truth = read_truth(write(tmp_path, text, name))
     assert {study: truth.of(study)["edema"] for study in "ab"} == {"a": Status.PRESENT, "b": Status.ABSENT}
 
@@ -99,4 +99,4 @@ def test_every_row_of_the_open_i_gold_is_read(data: Path) -> None:
     truth = read_truth(data / "openi-truth" / "openi_gold_std14.csv")
     assert len(truth.statuses) == 3160
     assert truth.bad_rows == ()
-    assert sum(is_normal(told) for told in truth.statuses.values()) == 1137
+    assert sum(is_normal(result) for result in truth.statuses.values()) == 1137

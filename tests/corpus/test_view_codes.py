@@ -4,7 +4,7 @@ import pytest
 from pydicom.sr.codedict import codes
 
 from corpus.demographics import parse_view
-from corpus.dicom.view_codes import ViewCode, view_of
+from corpus.dicom.header import ViewCode, view_of
 
 
 @pytest.mark.parametrize(
@@ -79,14 +79,14 @@ def test_a_sites_own_code_is_read_by_its_meaning() -> None:
     assert view_of("", coded("17", "AP erect", "99LOCAL")).view == "ap"
 
 
-def test_the_position_wins_over_the_code_and_a_contradiction_is_told() -> None:
-    told = view_of("PA", coded(AP.value, AP.meaning))
-    assert (told.view, told.conflict) == ("pa", "its ViewPosition says pa and its ViewCodeSequence ap")
+def test_the_position_wins_over_the_code_and_a_contradiction_is_noted() -> None:
+    result = view_of("PA", coded(AP.value, AP.meaning))
+    assert (result.view, result.conflict) == ("pa", "its ViewPosition says pa and its ViewCodeSequence ap")
     assert view_of("AP SUPINE", coded(AP.value, AP.meaning)).conflict is None
     assert view_of("THX", coded(AP.value, AP.meaning)).view == "ap", "words that mean nothing say nothing"
 
 
 def test_a_code_that_contradicts_its_own_meaning_is_not_believed() -> None:
-    told = view_of("", coded("R-10206", "postero-anterior", "SRT"))
-    assert told.view is None
-    assert told.conflict is not None
+    result = view_of("", coded("R-10206", "postero-anterior", "SRT"))
+    assert result.view is None
+    assert result.conflict is not None

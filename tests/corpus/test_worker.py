@@ -13,9 +13,8 @@ import pytest
 
 from corpus.errors import WorkerNotStarted
 from corpus.geometry import Framing
-from corpus.images.decode_pool import DecodePool
-from corpus.images.decoder import Decoded
-from corpus.worker import NICENESS, Answer, TookTooLong, WorkerProcess, give_way
+from corpus.images.decoder import Decoded, DecodePool
+from corpus.worker import NICENESS, Answer, WorkerProcess, WorkerTimeout, lower_priority
 from tests.waiting import DEADLINE_SECONDS, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def work(setup: Mapping[str, Any]) -> Answer:
     """What the workers of these tests do."""
-    give_way()
+    lower_priority()
 
     def answer(task: dict[str, Any], body: bytearray) -> tuple[dict[str, Any], bytes]:
         if task.get("print"):
@@ -35,7 +34,7 @@ def work(setup: Mapping[str, Any]) -> Answer:
         if task.get("hang"):
             signal.pause()
         niceness = os.getpriority(os.PRIO_PROCESS, 0)
-        return {"told": setup["told"], "niceness": niceness, "modules": sorted(sys.modules)}, bytes(body)[
+        return {"text": setup["text"], "niceness": niceness, "modules": sorted(sys.modules)}, bytes(body)[
             ::-1
         ]
 
@@ -48,7 +47,7 @@ def refuse(setup: Mapping[str, Any]) -> Answer:
 
 @pytest.fixture
 def worker() -> Iterator[WorkerProcess]:
-    made = WorkerProcess("tests.corpus.test_worker:work", {"told": "ä\udc80"})
+    made = WorkerProcess("tests.corpus.test_worker:work", {"text": "ä\udc80"})
     yield made
     made.end()
 
@@ -56,8 +55,8 @@ def worker() -> Iterator[WorkerProcess]:
 def test_a_message_of_any_size_is_answered_whole(worker: WorkerProcess) -> None:
     for size in (0, 1, 1 << 16, 5_000_000):
         body = os.urandom(size)
-        told, answer = worker.exchange({}, body)
-        assert told["told"] == "ä\udc80"
+        outcome, answer = worker.exchange({}, body)
+        assert outcome["text"] == "ä\udc80"
         assert answer == body[::-1]
 
 
@@ -68,7 +67,7 @@ def test_what_a_decoder_prints_goes_where_errors_go(
     assert capfd.readouterr().out == ""
 
 
-def test_a_worker_that_dies_is_told_with_its_exit_code(worker: WorkerProcess) -> None:
+def test_a_worker_that_dies_is_reported_with_its_exit_code(worker: WorkerProcess) -> None:
     with pytest.raises(EOFError):
         worker.exchange({"end": 3})
     assert worker.end() == 3
@@ -76,7 +75,7 @@ def test_a_worker_that_dies_is_told_with_its_exit_code(worker: WorkerProcess) ->
 
 def test_a_worker_that_hangs_is_ended(worker: WorkerProcess) -> None:
     worker.exchange({})
-    with pytest.raises(TookTooLong):
+    with pytest.raises(WorkerTimeout):
         worker.exchange({"hang": True}, seconds=0.5)
     assert worker.end() == -signal.SIGKILL
 
@@ -84,17 +83,17 @@ def test_a_worker_that_hangs_is_ended(worker: WorkerProcess) -> None:
 @pytest.mark.parametrize(
     "entry", ["tests.corpus.test_worker:refuse", "no.such.module:work", "corpus.worker:nothing"]
 )
-def test_a_worker_that_cannot_start_is_told_in_one_sentence(entry: str) -> None:
+def test_a_worker_that_cannot_start_is_reported_in_one_sentence(entry: str) -> None:
     broken = WorkerProcess(entry, {})
     try:
-        with pytest.raises(WorkerNotStarted, match="cannot be started: ") as told:
+        with pytest.raises(WorkerNotStarted, match="cannot be started: ") as outcome:
             broken.exchange({})
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(outcome.value)
     finally:
         broken.end()
 
 
-def test_a_python_that_does_not_run_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_python_that_does_not_run_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "python"
     broken.write_text("#!/bin/sh\nexit 7\n")
     broken.chmod(0o700)
@@ -122,14 +121,14 @@ def test_where_there_is_no_python_to_run_the_job_stops_and_no_image_is_blamed(
 
 
 def test_a_worker_gives_way_no_further_than_to_a_quarter_of_a_core(worker: WorkerProcess) -> None:
-    told, _ = worker.exchange({})
-    assert told["niceness"] == max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0))
+    outcome, _ = worker.exchange({})
+    assert outcome["niceness"] == max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0))
     assert NICENESS <= 5, "beside a busy loop on its core it would hardly get on"
 
 
 _PARENT = """
 from corpus.worker import WorkerProcess
-worker = WorkerProcess("tests.corpus.test_worker:work", {"told": ""})
+worker = WorkerProcess("tests.corpus.test_worker:work", {"text": ""})
 worker.exchange({})
 print(worker.process_id, flush=True)
 worker.exchange({"hang": True})
@@ -147,14 +146,14 @@ def test_a_worker_ends_with_the_process_that_started_it_also_amid_a_task() -> No
 
 
 def test_the_decode_process_imports_neither_torch_nor_a_database() -> None:
-    told = subprocess.run(
+    outcome = subprocess.run(
         [sys.executable, "-c", "import sys, corpus.images.decoder; print(*sys.modules)"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    assert not {"torch", "sqlalchemy", "qdrant_edge", "indexer"} & set(told.stdout.split())
+    assert not {"torch", "sqlalchemy", "qdrant_edge", "indexer"} & set(outcome.stdout.split())
 
 
 def test_no_process_of_the_product_is_one_that_imports_the_callers_script() -> None:
@@ -177,7 +176,7 @@ def test_no_process_of_the_product_is_one_that_imports_the_callers_script() -> N
 
 
 def _runs(process: int) -> bool:
-    """Whether a process runs, and is no zombie that nobody waited for."""
+    """Whether a process runs, and is no zombie process."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:

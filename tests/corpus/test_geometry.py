@@ -1,4 +1,4 @@
-"""A map over the network's square comes back to the very places of the picture."""
+"""A map over the network's square comes back to the very places of the image."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -11,13 +11,13 @@ SIDES = st.integers(16, 400)
 
 @settings(deadline=None, max_examples=60)
 @given(SIDES, SIDES, st.sampled_from([64, 224, 320]))
-def test_each_pixel_takes_the_value_of_the_place_it_was_put_at(height: int, width: int, size: int) -> None:
+def test_each_pixel_takes_the_value_at_its_position_in_the_square(height: int, width: int, size: int) -> None:
     framing = Framing(size)
-    place = framing.place(height, width)
+    placement = framing.placement(height, width)
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) + 0.5
     undone = framing.undo(np.stack([rows, columns]), height, width)
-    expected_rows = place.top + (np.arange(height) + 0.5) * place.height / height
-    expected_columns = place.left + (np.arange(width) + 0.5) * place.width / width
+    expected_rows = placement.top + (np.arange(height) + 0.5) * placement.height / height
+    expected_columns = placement.left + (np.arange(width) + 0.5) * placement.width / width
     # Level beyond the centres of the outermost cells: half a cell.
     expected_rows = np.clip(expected_rows, 0.5, size - 0.5)
     expected_columns = np.clip(expected_columns, 0.5, size - 0.5)

@@ -1,4 +1,4 @@
-"""Marked pictures: folders of masks, the NIH boxes, phantoms; and what is wrong with others' tables."""
+"""Marked images: folders of masks, the NIH boxes, phantoms; and what is wrong with others' tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from corpus.annotations import BoxTable, MaskFolder, PhantomMarks, box_mask, open_marks
+from corpus.annotations import BoxTable, MaskFolder, PhantomAnnotations, box_mask, open_annotations
 from corpus.errors import CorpusError, UsageError
 from corpus.phantom import masks, scene
 from corpus.records import Problem
@@ -15,7 +15,7 @@ from corpus.records import Problem
 HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
 
 
-def write_picture(path: Path, height: int = 40, width: int = 40, *, drawn: Sequence[slice] = ()) -> None:
+def write_image(path: Path, height: int = 40, width: int = 40, *, drawn: Sequence[slice] = ()) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.zeros((height, width), np.uint8)
     pixels[tuple(drawn) or (slice(0, 8), slice(0, 8))] = 255
@@ -26,10 +26,10 @@ def write_picture(path: Path, height: int = 40, width: int = 40, *, drawn: Seque
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "set"
     for name in ("a.png", "b.png"):
-        write_picture(made / "images" / name)
-    write_picture(made / "masks" / "a1.png", drawn=(slice(10, 20), slice(10, 20)))
-    write_picture(made / "masks" / "a2.png", drawn=(slice(30, 35), slice(30, 35)))
-    write_picture(made / "masks" / "b.png", 20, 20)
+        write_image(made / "images" / name)
+    write_image(made / "masks" / "a1.png", drawn=(slice(10, 20), slice(10, 20)))
+    write_image(made / "masks" / "a2.png", drawn=(slice(30, 35), slice(30, 35)))
+    write_image(made / "masks" / "b.png", 20, 20)
     (made / "masks.csv").write_text(
         "image,mask,structure,notes\na.png,a1.png,Tubings,\na.png,a2.png,Tubings,x\n"
         "a.png,lost.png,Left Lung,\nb.png,b.png,Nodule,\nc.png,c.png,Nodule,\n"
@@ -37,60 +37,60 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def test_a_structure_drawn_in_parts_is_one_and_what_cannot_be_used_is_told(folder: Path) -> None:
+def test_a_structure_drawn_in_parts_is_one_and_unusable_masks_are_reported(folder: Path) -> None:
     problems: list[Problem] = []
     marks = MaskFolder.open(folder)
     assert len(marks) == 3
-    (picture,) = marks.read(problems.append)
-    assert list(picture.structures) == ["Tubings"]
-    assert picture.structures["Tubings"].sum() == 100 + 25
-    assert picture.subject_id == "set:a.png"
-    told = {problem.item_id: (problem.state, problem.reason) for problem in problems}
-    assert told["a.png#Left Lung"][0] == "missing"
-    assert told["c.png"][0] == "missing"
-    assert told["b.png#Nodule"][0] == "failed"
-    assert "20 x 20 and 40 x 40" in told["b.png#Nodule"][1]
+    (image,) = marks.read(problems.append)
+    assert list(image.structures) == ["Tubings"]
+    assert image.structures["Tubings"].sum() == 100 + 25
+    assert image.subject_id == "set:a.png"
+    result = {problem.item_id: (problem.state, problem.reason) for problem in problems}
+    assert result["a.png#Left Lung"][0] == "missing"
+    assert result["c.png"][0] == "missing"
+    assert result["b.png#Nodule"][0] == "failed"
+    assert "20 x 20 and 40 x 40" in result["b.png#Nodule"][1]
 
 
-def test_a_subject_column_says_whose_pictures_are_one_persons(folder: Path) -> None:
+def test_a_subject_column_groups_the_images_of_one_subject(folder: Path) -> None:
     table = folder / "masks.csv"
     table.write_text("image,mask,structure,subject_id\na.png,a1.png,X,p1\nb.png,a2.png,X,p1\n")
-    assert {picture.subject_id for picture in MaskFolder.open(folder).read(print)} == {"p1"}
+    assert {image.subject_id for image in MaskFolder.open(folder).read(print)} == {"p1"}
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ("nowhere", "is no folder"),
         ("phantom:0", "is no phantom"),
         ("phantom:x", "is no phantom"),
-        (None, "give the truth"),
+        (None, "give the ground truth"),
     ],
 )
-def test_a_wrong_truth_is_told_in_one_line(spec: str | None, said: str) -> None:
-    with pytest.raises((CorpusError, UsageError), match=said) as caught:
-        open_marks(spec, None, None, print)
+def test_a_wrong_ground_truth_is_refused_in_one_line(spec: str | None, message: str) -> None:
+    with pytest.raises((CorpusError, UsageError), match=message) as caught:
+        open_annotations(spec, None, None, print)
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_without_a_table_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_a_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"no masks\.csv"):
-        open_marks(str(tmp_path), None, None, print)
+        open_annotations(str(tmp_path), None, None, print)
     (tmp_path / "masks.csv").write_text("image,masc,structure\na,b,c\n")
     with pytest.raises(CorpusError, match="did you mean 'masc'"):
-        open_marks(str(tmp_path), None, None, print)
+        open_annotations(str(tmp_path), None, None, print)
 
 
-def test_boxes_of_the_1024_px_originals_fall_on_smaller_pictures(tmp_path: Path) -> None:
-    write_picture(tmp_path / "images" / "00000007_000.png", 320, 320)
+def test_boxes_of_the_1024_px_originals_fall_on_smaller_images(tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "00000007_000.png", 320, 320)
     table = tmp_path / "boxes.csv"
     table.write_text(
         HEADER + "00000007_000.png,Effusion,512,256,128,64,,,\n00000007_001.png,Mass,0,0,9,9,,,\n"
     )
     problems: list[Problem] = []
-    (picture,) = open_marks(None, table, tmp_path / "images", problems.append).read(problems.append)
-    assert picture.subject_id == "nih-chestxray14:7"
-    rows, columns = picture.structures["Effusion"].nonzero()
+    (image,) = open_annotations(None, table, tmp_path / "images", problems.append).read(problems.append)
+    assert image.subject_id == "nih-chestxray14:7"
+    rows, columns = image.structures["Effusion"].nonzero()
     assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (80, 100, 160, 200)
     assert [(problem.item_id, problem.state) for problem in problems] == [("00000007_001.png", "missing")]
 
@@ -100,7 +100,7 @@ def test_a_box_smaller_than_a_pixel_is_still_somewhere() -> None:
 
 
 def test_boxes_in_another_pixel_frame_are_refused(tmp_path: Path) -> None:
-    write_picture(tmp_path / "images" / "00000007_000.png", 320, 320)
+    write_image(tmp_path / "images" / "00000007_000.png", 320, 320)
     table = tmp_path / "boxes.csv"
     table.write_text(HEADER + "00000007_000.png,Mass,1500,20,600,600,,,\n")
     with pytest.raises(CorpusError, match=r"row 1 .* beyond 1024 px.*another pixel frame"):
@@ -111,7 +111,7 @@ def test_boxes_in_another_pixel_frame_are_refused(tmp_path: Path) -> None:
 
 
 def test_rows_without_a_box_are_reported_and_the_rest_is_read(tmp_path: Path) -> None:
-    write_picture(tmp_path / "images" / "00000007_000.png", 320, 320)
+    write_image(tmp_path / "images" / "00000007_000.png", 320, 320)
     table = tmp_path / "boxes.csv"
     table.write_text(
         HEADER + "00000007_000.png,Mass,x,1,1,1,,,\n00000007_000.png,Mass,1,1,0,5,,,\n,Mass,1,1,1,1,,,\n"
@@ -122,28 +122,30 @@ def test_rows_without_a_box_are_reported_and_the_rest_is_read(tmp_path: Path) ->
     assert len(list(marks.read(problems.append))) == 1
     assert [problem.item_id for problem in problems] == ["boxes:row1", "boxes:row2", "boxes:row3"]
     with pytest.raises(UsageError, match="--images"):
-        open_marks(None, table, None, print)
+        open_annotations(None, table, None, print)
 
 
 def test_phantoms_have_the_masks_of_lesions_that_one_can_be_sure_of() -> None:
-    read = {picture.name: picture for picture in PhantomMarks(40, 8).read(print)}
+    read = {image.name: image for image in PhantomAnnotations(40, 8).read(print)}
     assert 10 < len(read) < 35
     for number in range(40):
         drawn = scene(8, number)
         sure = {lesion.finding for lesion in drawn.lesions if not lesion.faint}
-        picture = read.get(f"phantom:8-{number}")
-        assert sure == set(picture.structures if picture else ())
-        for finding, mask in (picture.structures if picture else {}).items():
+        image = read.get(f"phantom:8-{number}")
+        assert sure == set(image.structures if image else ())
+        for finding, mask in (image.structures if image else {}).items():
             assert (mask == masks(drawn)[finding]).all()
 
 
 @pytest.mark.real_data
 def test_the_published_sets_are_read(data: Path) -> None:
     problems: list[Problem] = []
-    drawn = list(open_marks(str(data / "covid-cxr-segmentation"), None, None, print).read(problems.append))
+    drawn = list(
+        open_annotations(str(data / "covid-cxr-segmentation"), None, None, print).read(problems.append)
+    )
     assert len(drawn) == 70
-    assert sum("Ground Glass Opacities" in picture.structures for picture in drawn) > 50
+    assert sum("Ground Glass Opacities" in image.structures for image in drawn) > 50
     nih = data / "nih-chestxray14"
-    boxes = open_marks(None, nih / "BBox_List_2017.csv", nih, problems.append)
-    assert sum(len(picture.structures) for picture in boxes.read(problems.append)) > 40
+    boxes = open_annotations(None, nih / "BBox_List_2017.csv", nih, problems.append)
+    assert sum(len(image.structures) for image in boxes.read(problems.append)) > 40
     assert not [problem for problem in problems if problem.state == "failed"]

@@ -31,11 +31,13 @@ SUSPECTED DIAGNOSIS;CLINICAL IMPRESSION"""
 
 @pytest.mark.parametrize("heading", QUESTIONS.replace("\n", ";").split(";"))
 @pytest.mark.parametrize("style", ["capitals", "title", "alone", "inline"])
-def test_what_is_asked_is_not_what_was_found(heading: str, style: str) -> None:
+def test_an_indication_is_no_finding(heading: str, style: str) -> None:
     name = heading if style == "capitals" else heading.capitalize()
-    asked = f"{name}\nPneumothorax, pneumonia." if style == "alone" else f"{name}: Pneumothorax, pneumonia."
+    requested = (
+        f"{name}\nPneumothorax, pneumonia." if style == "alone" else f"{name}: Pneumothorax, pneumonia."
+    )
     between = " " if style == "inline" else "\n"
-    statuses = label_text(f"{asked}{between}FINDINGS: Small left effusion.")
+    statuses = label_text(f"{requested}{between}FINDINGS: Small left effusion.")
     assert statuses[EFF] is P
     assert PTX not in statuses
     assert "pneumonia" not in statuses
@@ -174,7 +176,7 @@ def test_the_last_addendum_has_the_last_word(text: str, status: Status) -> None:
     assert label_text(text)[PTX] is status
 
 
-def test_an_addendum_that_takes_the_only_finding_away_leaves_the_film_normal() -> None:
+def test_an_addendum_that_denies_the_only_finding_leaves_the_image_normal() -> None:
     assert label_text("FINDINGS: Pneumothorax.\nADDENDUM: No pneumothorax.")[NO_FINDING] is P
     assert NO_FINDING not in label_text("IMPRESSION: Normal chest.\nADDENDUM: Small effusion.")
 
@@ -259,7 +261,7 @@ HOSTILE: dict[str, Callable[[int], str]] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_text_of_headings_is_cut_in_one_pass(kind: str) -> None:
+def test_a_text_of_headings_is_split_in_one_pass(kind: str) -> None:
     # What grows faster than the text would take minutes here.
     report = _report(HOSTILE[kind](200_000))
     assert len(report.text) <= 500_000
