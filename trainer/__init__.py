@@ -1,4 +1,4 @@
-"""The trainer room: learns and loads encoders, and measures them. It knows no database.
+"""The trainer layer: trains, imports, evaluates and runs encoders. It imports no database.
 
-Importing it is cheap; `trainer.runtime.encoder` brings torch.
+This import is cheap; `trainer.runtime.encoder` imports torch.
 """

@@ -1,4 +1,4 @@
-"""Studies small enough to be written in a test: grey squares whose brightness is their finding."""
+"""Studies small enough to be written in a test: grey squares with the finding as brightness."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from corpus.findings import from_sides
+from corpus.findings import make_statuses
 from corpus.language.sections import parse_report
 from corpus.records import ImageRef, ProblemSink, Study
 
@@ -26,7 +26,7 @@ class Few:
     folder: Path
     count: int = 60
     name: str = "few"
-    pictures: bool = True
+    images: bool = True
     texts: bool = True
     labels: bool = False
     findings: Sequence[str] = field(default_factory=lambda: tuple(REPORTS))
@@ -36,7 +36,7 @@ class Few:
             finding = self.findings[number % len(self.findings)]
             study_id = f"{self.name}:{number}"
             images = ()
-            if self.pictures:
+            if self.images:
                 path = self.folder / f"{number}.png"
                 if not path.exists():
                     rng = np.random.default_rng(number)
@@ -49,5 +49,5 @@ class Few:
                 self.name,
                 images,
                 parse_report(study_id, REPORTS[finding]) if self.texts else None,
-                from_sides([finding]) if self.labels else {},
+                make_statuses([finding]) if self.labels else {},
             )

@@ -46,7 +46,7 @@ def record() -> dict[str, Any]:
 
 
 def cells(card: str, first: str) -> list[str]:
-    """The table row whose first cell is this."""
+    """The table row with this first cell."""
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in card.splitlines()]
     return next(row for row in rows if row[0] == first)
 
@@ -65,12 +65,12 @@ def test_the_data_are_a_table_with_numbers_and_licences(record: dict[str, Any]) 
     assert cells(card, "source") == ["source", "subjects", "pictures", "licence", "texts"]
     assert cells(card, "openi:openi") == ["openi:openi", "2517", "1", "CC BY-NC-ND 4.0", "–"]
     assert cells(card, "phantom:9") == ["phantom:9", "9", "9", r"none \| free", "9"]
-    assert "3 people" in card
+    assert "3 subjects" in card
     assert "6124 missing, 71 skipped" in card
     assert record["licence"] in card
 
 
-def test_the_licence_is_told_also_of_what_others_trained(record: dict[str, Any]) -> None:
+def test_the_card_gives_the_licence_of_imported_models_too(record: dict[str, Any]) -> None:
     card = model_card({**record, "data": [], "metrics": {}, "epochs": [], "config": {}})
     assert f"## Licence\n\n{record['licence']}" in card
     assert "## Training data" not in card
@@ -111,13 +111,13 @@ def test_what_evaluate_printed_stands_above_its_baselines(record: dict[str, Any]
         }
     ]
     card = model_card(record)
-    assert "150 images of 108 people ask, 311 reports answer; test split, none of them seen" in card
+    assert "150 query images of 108 subjects, 311 gallery reports; test split, training overlap none" in card
     assert cells(card, "this encoder") == ["this encoder", "0.62", "0.6", "0.55", "0.506", "0.041", "0.513"]
     assert cells(card, "95 %") == ["95 %", "0.54 … 0.70", "–", "–", "–", "-0.02 … 0.10", "–"]
     assert cells(card, "normal abnormal")[-1] == "0.524"
     assert cells(card, "edema") == ["edema", "12", "9", "0.4", "0.2", "0.10 … 0.30"]
     record["evaluations"][0]["seen_subjects"] = 4
-    assert "4 of them seen in training" in model_card(record)
+    assert "training overlap 4" in model_card(record)
 
 
 def test_every_setting_and_start_of_the_training_is_there(record: dict[str, Any]) -> None:
@@ -129,7 +129,7 @@ def test_every_setting_and_start_of_the_training_is_there(record: dict[str, Any]
     assert cells(card, "image tower")[1] == "`mobilenetv2.safetensors`"  # no folder of this machine
 
 
-def test_nothing_is_raw_json_and_no_person_is_named(record: dict[str, Any]) -> None:
+def test_nothing_is_raw_json_and_no_subject_is_named(record: dict[str, Any]) -> None:
     card = model_card(record)
     assert "```json" not in card
     assert not re.search(r'^\s*[{}"]', card, re.MULTILINE)
@@ -143,7 +143,7 @@ def test_tables_have_as_many_cells_in_every_row(record: dict[str, Any]) -> None:
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) <= 1
 
 
-def test_an_encoder_that_plain_open_clip_cannot_read_is_not_said_to_be_read_by_it(
+def test_the_card_says_when_plain_open_clip_cannot_read_the_encoder(
     record: dict[str, Any],
 ) -> None:
     assert "open_clip.create_model_and_transforms" in model_card(record)

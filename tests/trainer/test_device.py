@@ -16,7 +16,7 @@ def test_a_device_that_is_not_there_is_named(name: str) -> None:
         choose_device(name)
 
 
-def test_memory_is_kept_where_the_c_library_is_glibc() -> None:
+def test_freed_memory_stays_with_the_process_under_glibc() -> None:
     assert keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
 
 
@@ -35,7 +35,7 @@ choose_device("cpu")
 faults()
 print(by_default, faults())
 """
-    told = subprocess.run([sys.executable, "-c", pages], capture_output=True, text=True, check=True)
-    by_default, kept = map(int, told.stdout.split())
-    # Another C library has nothing to be told.
-    assert kept < by_default / 10 or platform.libc_ver()[0] != "glibc"
+    result = subprocess.run([sys.executable, "-c", pages], capture_output=True, text=True, check=True)
+    by_default, stored = map(int, result.stdout.split())
+    # Another C library has no such setting.
+    assert stored < by_default / 10 or platform.libc_ver()[0] != "glibc"

@@ -33,12 +33,12 @@ class Server:
     tag: str = '"1"'
     kind: str = "application/octet-stream"
     statuses: list[int] = field(default_factory=list)  # the next answers, before any body
-    cuts: list[int] = field(default_factory=list)  # bytes after which the next answers break off
+    breaks: list[int] = field(default_factory=list)  # bytes after which the next answers break off
     chunked: bool = False
     ranges: bool = True
     shift: int = 0  # how far beside the range asked for the part is that it gives
     going: threading.Event = field(default_factory=threading.Event)
-    asked: list[str | None] = field(default_factory=list)  # the Range header of each request
+    requested: list[str | None] = field(default_factory=list)  # the Range header of each request
 
 
 @pytest.fixture
@@ -48,17 +48,17 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            state.asked.append(self.headers.get("Range"))
+            state.requested.append(self.headers.get("Range"))
             if state.statuses:
                 self.send_error(state.statuses.pop(0))
                 return
             self._give()
 
         def _give(self) -> None:
-            start, asked = 0, self.headers.get("Range")
+            start, requested = 0, self.headers.get("Range")
             same = self.headers.get("If-Range") in (None, state.tag)
-            if asked and state.ranges and same:
-                start = int(asked.removeprefix("bytes=").rstrip("-"))
+            if requested and state.ranges and same:
+                start = int(requested.removeprefix("bytes=").rstrip("-"))
                 if start >= len(state.body):
                     self.send_response(416)
                     self.send_header("Content-Range", f"bytes */{len(state.body)}")
@@ -80,10 +80,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                 self.send_header("Content-Length", str(len(rest)))
             self.end_headers()
             state.going.wait(DEADLINE_SECONDS)
-            cut = state.cuts.pop(0) if state.cuts else None
-            sent = rest[:cut]
+            break_at = state.breaks.pop(0) if state.breaks else None
+            sent = rest[:break_at]
             if state.chunked:
-                sent = f"{len(rest):x}\r\n".encode() + sent + (b"\r\n0\r\n\r\n" if cut is None else b"")
+                sent = f"{len(rest):x}\r\n".encode() + sent + (b"\r\n0\r\n\r\n" if break_at is None else b"")
             self.wfile.write(sent)
 
         def log_message(self, *_: Any) -> None:
@@ -106,7 +106,7 @@ def target(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    """The log, also after a test whose tool has switched off all loggers there were."""
+    """The log, also after a test with a tool that disables all existing loggers."""
     monkeypatch.setattr(module.logger, "disabled", False)
     caplog.set_level(logging.DEBUG)
     return caplog
@@ -120,28 +120,28 @@ def leftovers(target: Path) -> list[str]:
 def test_a_file_arrives_whole_and_leaves_nothing_else(
     server: Server, target: Path, hashes: dict[str, str]
 ) -> None:
-    told: list[tuple[int, int | None]] = []
+    result: list[tuple[int, int | None]] = []
     assert (
-        download(server.url, target, size=len(BODY), on_progress=lambda *at: told.append(at), **hashes)
+        download(server.url, target, size=len(BODY), on_progress=lambda *at: result.append(at), **hashes)
         == target
     )  # type: ignore[arg-type]
     assert target.read_bytes() == BODY
     assert leftovers(target) == []
-    assert told[-1] == (len(BODY), len(BODY))
-    assert told == sorted(told)
+    assert result[-1] == (len(BODY), len(BODY))
+    assert result == sorted(result)
 
 
 def test_what_broke_off_goes_on_where_it_broke(server: Server, target: Path) -> None:
-    server.cuts = [300_000, 200_000]
+    server.breaks = [300_000, 200_000]
     download(server.url, target, sha256=SHA256)
     assert target.read_bytes() == BODY
-    assert server.asked == [None, "bytes=300000-", "bytes=500000-"]
+    assert server.requested == [None, "bytes=300000-", "bytes=500000-"]
 
 
 def test_a_line_that_breaks_more_often_than_it_may_fail_gets_there_if_it_brings_something(
     server: Server, target: Path
 ) -> None:
-    server.cuts = [100_000] * (module.TRIES + 3)
+    server.breaks = [100_000] * (module.TRIES + 3)
     download(server.url, target, sha256=SHA256)
     assert target.read_bytes() == BODY
 
@@ -158,46 +158,46 @@ def test_another_run_goes_on_where_this_one_was_broken_off(
     with pytest.raises(KeyboardInterrupt):
         download(server.url, target, on_progress=interrupt)
     assert not target.exists()
-    kept = (target.parent / "weights.bin.part").stat().st_size
-    assert 400_000 < kept < len(BODY)
+    stored = (target.parent / "weights.bin.part").stat().st_size
+    assert 400_000 < stored < len(BODY)
     download(server.url, target)
     assert target.read_bytes() == BODY
-    assert server.asked[-1] == f"bytes={kept}-"
+    assert server.requested[-1] == f"bytes={stored}-"
 
 
 def test_a_server_that_knows_no_ranges_sends_it_all_again(server: Server, target: Path) -> None:
-    server.ranges, server.cuts = False, [300_000]
+    server.ranges, server.breaks = False, [300_000]
     download(server.url, target, sha256=SHA256)
     assert target.read_bytes() == BODY
 
 
-def test_another_part_than_the_one_asked_for_is_not_taken(server: Server, target: Path) -> None:
-    server.cuts, server.shift = [300_000], 1
+def test_another_part_than_the_requested_one_is_refused(server: Server, target: Path) -> None:
+    server.breaks, server.shift = [300_000], 1
     download(server.url, target)
     assert target.read_bytes() == BODY
-    assert server.asked == [None, "bytes=300000-", None]
+    assert server.requested == [None, "bytes=300000-", None]
 
 
 def test_halves_of_two_versions_are_never_joined(server: Server, target: Path) -> None:
-    server.cuts = [300_000] + [0] * module.TRIES
+    server.breaks = [300_000] + [0] * module.TRIES
     with pytest.raises(Unreachable):
         download(server.url, target)
-    server.body, server.tag, server.cuts = BODY[::-1], '"2"', []
+    server.body, server.tag, server.breaks = BODY[::-1], '"2"', []
     download(server.url, target)
     assert target.read_bytes() == BODY[::-1]
 
 
 def test_without_version_and_hash_what_came_is_not_trusted(server: Server, target: Path) -> None:
-    server.tag, server.cuts = "", [300_000]
+    server.tag, server.breaks = "", [300_000]
     download(server.url, target)
-    assert server.asked == [None, None]
+    assert server.requested == [None, None]
     assert target.read_bytes() == BODY
 
 
 def test_without_version_but_with_a_hash_it_goes_on(server: Server, target: Path) -> None:
-    server.tag, server.cuts = "", [300_000]
+    server.tag, server.breaks = "", [300_000]
     download(server.url, target, md5=MD5)
-    assert server.asked == [None, "bytes=300000-"]
+    assert server.requested == [None, "bytes=300000-"]
 
 
 def test_a_part_that_is_the_whole_file_is_not_fetched_again(server: Server, target: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_part_that_is_the_whole_file_is_not_fetched_again(server: Server, targ
     (target.parent / "weights.bin.part.of").write_text(server.tag)
     download(server.url, target)
     assert target.read_bytes() == BODY
-    assert server.asked == [f"bytes={len(BODY)}-"]
+    assert server.requested == [f"bytes={len(BODY)}-"]
     assert leftovers(target) == []
 
 
@@ -219,28 +219,28 @@ def test_a_part_longer_than_the_file_is_given_up(server: Server, target: Path) -
 
 
 def test_a_chunked_answer_that_breaks_is_not_taken_for_the_file(server: Server, target: Path) -> None:
-    server.chunked, server.cuts = True, [300_000] * module.TRIES
+    server.chunked, server.breaks = True, [300_000] * module.TRIES
     server.ranges = False
     with pytest.raises(Unreachable, match="broke"):
         download(server.url, target)
     assert not target.exists()
-    server.cuts = []
+    server.breaks = []
     download(server.url, target)
     assert target.read_bytes() == BODY
 
 
 @pytest.mark.parametrize(
-    ("hashes", "said"),
+    ("hashes", "message"),
     [
         ({"sha256": "0" * 64}, "its SHA-256 begins"),
         ({"md5": "000000"}, "its MD5 begins"),
         ({"size": 7}, "not 7"),
     ],
 )
-def test_a_wrong_body_is_deleted_and_told(
-    server: Server, target: Path, hashes: dict[str, Any], said: str
+def test_a_wrong_body_is_deleted_and_reported(
+    server: Server, target: Path, hashes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(EncoderError, match=rf"^weights\.bin is not the published file: .*{said}"):
+    with pytest.raises(EncoderError, match=rf"^weights\.bin is not the published file: .*{message}"):
         download(server.url, target, **hashes)
     assert not target.exists()
     assert leftovers(target) == []
@@ -256,22 +256,22 @@ def test_a_wrong_body_is_deleted_and_told(
 def test_a_web_page_is_not_taken_for_the_file_and_costs_nothing_that_came(
     server: Server, target: Path, body: bytes, kind: str
 ) -> None:
-    server.cuts = [300_000] + [0] * module.TRIES
+    server.breaks = [300_000] + [0] * module.TRIES
     with pytest.raises(Unreachable):
         download(server.url, target)
     whole = server.body, server.tag, server.kind
-    server.body, server.tag, server.kind, server.cuts = body, '"page"', kind, []
+    server.body, server.tag, server.kind, server.breaks = body, '"page"', kind, []
     with pytest.raises(EncoderError, match="gave a web page in place of the file"):
         download(server.url, target)
     assert not target.exists()
     server.body, server.tag, server.kind = whole
     download(server.url, target)
     assert target.read_bytes() == BODY
-    assert server.asked[-1] == "bytes=300000-"
+    assert server.requested[-1] == "bytes=300000-"
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "message"),
     [
         (404, r"not there any more \(404\)"),
         (410, "not there any more"),
@@ -279,17 +279,17 @@ def test_a_web_page_is_not_taken_for_the_file_and_costs_nothing_that_came(
         (451, "answers 451"),
     ],
 )
-def test_a_refusal_is_one_sentence_and_not_asked_again(
-    server: Server, target: Path, status: int, said: str
+def test_a_refusal_is_one_sentence_and_not_retried(
+    server: Server, target: Path, status: int, message: str
 ) -> None:
     server.statuses = [status] * 9
-    with pytest.raises(Unreachable, match=said) as told:
+    with pytest.raises(Unreachable, match=message) as result:
         download(server.url, target)
-    assert "\n" not in str(told.value)
-    assert len(server.asked) == 1
+    assert "\n" not in str(result.value)
+    assert len(server.requested) == 1
 
 
-def test_a_server_in_trouble_is_asked_again_and_in_the_end_given_up(server: Server, target: Path) -> None:
+def test_a_failing_server_is_retried_and_finally_given_up(server: Server, target: Path) -> None:
     server.statuses = [503, 429]
     download(server.url, target)
     assert target.read_bytes() == BODY
@@ -297,10 +297,10 @@ def test_a_server_in_trouble_is_asked_again_and_in_the_end_given_up(server: Serv
     server.statuses = [500] * 99
     with pytest.raises(Unreachable, match="the server answers 500"):
         download(server.url, target)
-    assert len(server.asked) == 3 + module.TRIES
+    assert len(server.requested) == 3 + module.TRIES
 
 
-def test_no_network_is_told_in_one_sentence(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_network_is_reported_in_one_sentence(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAIT_SECONDS", 0.0)
     with pytest.raises(Unreachable, match=r"cannot be fetched: no connection \(Connection refused\)"):
         download("http://127.0.0.1:9/weights.bin", target)
@@ -321,7 +321,7 @@ def test_secrets_of_an_address_are_never_shown(
     server: Server, target: Path, log: pytest.LogCaptureFixture
 ) -> None:
     server.statuses = [500, 404]
-    with pytest.raises(Unreachable) as told:
+    with pytest.raises(Unreachable) as result:
         download(f"{server.url}?token=hush", target)
     for bad in ("http://me:hush@127.0.0.1:9:9/weights.bin?token=hush", "file:///hush/../x?token=hush#hush"):
         with pytest.raises(EncoderError) as refused:
@@ -329,7 +329,7 @@ def test_secrets_of_an_address_are_never_shown(
         assert "token" not in str(refused.value)
     assert shown("https://me:hush@host/a?b=hush#hush") == "https://host/a"
     assert "trying again" in log.text
-    assert "hush" not in str(told.value) + log.text
+    assert "hush" not in str(result.value) + log.text
 
 
 @pytest.mark.parametrize("address", ["file:///etc/hostname", "ftp://127.0.0.1/x", "weights.bin"])
@@ -346,13 +346,13 @@ def test_the_right_file_already_there_is_not_fetched_again(server: Server, targe
     with pytest.raises(EncoderError, match="is not the published file"):
         download(server.url, target, sha256=SHA256)
     assert target.read_bytes() == b"another"
-    assert server.asked == []
+    assert server.requested == []
 
 
-def test_a_full_disk_is_told_and_what_came_is_kept(
+def test_a_full_disk_is_reported_and_the_part_stays(
     server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.cuts = [300_000]
+    server.breaks = [300_000]
     real = module._require_room
     calls = []
 
@@ -385,17 +385,17 @@ def test_two_at_once_fetch_it_once(server: Server, target: Path) -> None:
     runs = [threading.Thread(target=download, args=(server.url, target)) for _ in range(2)]
     for run in runs:
         run.start()
-    eventually(lambda: server.asked)
+    eventually(lambda: server.requested)
     linger()  # so that the second meets the first at it
     server.going.set()
     for run in runs:
         run.join(DEADLINE_SECONDS)
     assert target.read_bytes() == BODY
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1
     assert leftovers(target) == []
 
 
-def test_who_may_not_wait_is_told_of_the_other(
+def test_a_process_that_may_not_wait_names_the_other_download(
     server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIMILARITY_LOCK_WAIT_SECONDS", "0")
@@ -404,7 +404,7 @@ def test_who_may_not_wait_is_told_of_the_other(
         server.going.clear()
         other = threading.Thread(target=download, args=(server.url, target))
         other.start()
-        eventually(lambda: server.asked)
+        eventually(lambda: server.requested)
         with pytest.raises(EncoderError, match=r"another process is bringing weights\.bin here"):
             download(server.url, target)
         server.going.set()

@@ -22,7 +22,7 @@ TEXTS = [
 LONG = " ".join(TEXTS * 6)
 
 
-def pictures(count: int, seed: int = 0) -> list[NDArray[np.float32]]:
+def random_images(count: int, seed: int = 0) -> list[NDArray[np.float32]]:
     rng = np.random.default_rng(seed)
     shapes = rng.integers(20, 120, (count, 2))
     return [rng.random((h, w), dtype=np.float32) for h, w in shapes]
@@ -34,7 +34,7 @@ def cosines(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np
 
 
 def test_rows_are_unit_vectors_of_the_encoders_dimension(encoder: Encoder) -> None:
-    for rows in (encoder.encode_images(pictures(3)), encoder.encode_texts([*TEXTS, LONG])):
+    for rows in (encoder.encode_images(random_images(3)), encoder.encode_texts([*TEXTS, LONG])):
         assert rows.dtype == np.float32
         assert rows.shape[1] == encoder.dim
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
@@ -42,8 +42,8 @@ def test_rows_are_unit_vectors_of_the_encoders_dimension(encoder: Encoder) -> No
     assert encoder.encode_texts([]).shape == (0, encoder.dim)
 
 
-def test_a_picture_has_the_same_vector_alone_and_in_any_batch(encoder: Encoder) -> None:
-    images = pictures(7)
+def test_an_image_has_the_same_vector_alone_and_in_any_batch(encoder: Encoder) -> None:
+    images = random_images(7)
     together = encoder.encode_images(images, batch_size=4)
     alone = np.concatenate([encoder.encode_images([image]) for image in images])
     assert cosines(together, alone).min() >= 1 - 1e-6
@@ -56,8 +56,8 @@ def test_a_text_has_the_same_vector_alone_and_in_any_batch(encoder: Encoder) -> 
     assert cosines(together, alone).min() >= 1 - 1e-6
 
 
-def test_framed_pictures_give_the_vectors_of_the_pictures(encoder: Encoder) -> None:
-    images = pictures(3)
+def test_framed_images_give_the_vectors_of_the_images(encoder: Encoder) -> None:
+    images = random_images(3)
     framed = np.stack([encoder.framing.apply(image) for image in images])
     np.testing.assert_array_equal(encoder.encode_framed(framed), encoder.encode_images(images))
 
@@ -89,43 +89,43 @@ def test_an_empty_text_is_refused_by_its_position(encoder: Encoder, empty: str) 
         encoder.encode_texts(["edema", empty])
 
 
-def test_a_picture_that_is_none_is_refused_by_its_position(encoder: Encoder) -> None:
+def test_an_image_that_is_none_is_refused_by_its_position(encoder: Encoder) -> None:
     good = np.zeros((30, 30), np.float32)
     broken = good.copy()
     broken[3, 3] = np.nan
-    with pytest.raises(EncoderError, match="picture 1 holds values that are not finite"):
+    with pytest.raises(EncoderError, match="image 1 holds values that are not finite"):
         encoder.encode_images([good, broken])
-    with pytest.raises(EncoderError, match="picture 33 has shape"):
+    with pytest.raises(EncoderError, match="image 33 has shape"):
         encoder.encode_images([good] * 33 + [np.zeros((3, 30, 30), np.float32)])
     with pytest.raises(EncoderError, match="framed to"):
         encoder.encode_framed(np.zeros((1, 10, 10), np.float32))
 
 
-def test_the_mean_of_patch_vectors_is_the_picture_vector(encoder: Encoder) -> None:
-    """Before normalisation, for an averaging trunk with a linear projection."""
+def test_the_mean_of_patch_vectors_is_the_image_vector(encoder: Encoder) -> None:
+    """Before normalisation, for an averaging backbone with a linear projection."""
     from trainer.runtime.feature_maps import patch_features
 
-    framed = np.stack([encoder.framing.apply(image) for image in pictures(4)])
+    framed = np.stack([encoder.framing.apply(image) for image in random_images(4)])
     with torch.inference_mode():
         patches = patch_features(encoder.model, encoder._normalise(framed)).mean(dim=(1, 2)).numpy()
     patches /= np.linalg.norm(patches, axis=1, keepdims=True)
     assert cosines(patches, encoder.encode_framed(framed)).min() >= 1 - 1e-5
 
 
-def test_patches_say_which_of_them_lie_in_the_picture(encoder: Encoder) -> None:
+def test_patches_say_which_of_them_lie_in_the_image(encoder: Encoder) -> None:
     patches = encoder.encode_patches([np.ones((64, 64), np.float32), np.ones((20, 64), np.float32)])
     n, height, width, dim = patches.vectors.shape
     assert (n, dim) == (2, encoder.dim)
     np.testing.assert_allclose(np.linalg.norm(patches.vectors, axis=-1), 1, atol=1e-5)
     assert patches.inside(0).all()
     assert patches.inside(1).shape == (height, width)
-    assert patches.places[1].height == 20
-    assert patches.places[1].top == 22
+    assert patches.content_boxes[1].height == 20
+    assert patches.content_boxes[1].top == 22
 
 
 @pytest.mark.parametrize("trunk", ["test_vit", "test_resnet", "test_convnext"])
-def test_every_kind_of_trunk_gives_its_grid(trunk: str) -> None:
-    from trainer.runtime.encoder import build_model
+def test_every_kind_of_backbone_gives_its_grid(trunk: str) -> None:
+    from trainer.runtime.clip_model import build_model
     from trainer.runtime.feature_maps import patch_features
 
     text = {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1}
@@ -153,17 +153,17 @@ def test_plain_open_clip_reads_a_moved_folder_to_the_same_vectors(tmp_path: Path
     with torch.inference_mode():
         texts = plain.encode_text(tokenizer(TEXTS), normalize=True).numpy()
         np.testing.assert_allclose(texts, encoder.encode_texts(TEXTS), atol=1e-5)
-        framed = np.stack([encoder.framing.apply(image) for image in pictures(3)])
+        framed = np.stack([encoder.framing.apply(image) for image in random_images(3)])
         images = plain.encode_image(encoder._normalise(framed), normalize=True).numpy()
         np.testing.assert_allclose(images, encoder.encode_framed(framed), atol=1e-5)
-        grey = [np.asarray(image * 255, np.uint8) for image in pictures(3)]
+        grey = [np.asarray(image * 255, np.uint8) for image in random_images(3)]
         own = torch.stack([preprocess(Image.fromarray(image)) for image in grey])
         theirs = plain.encode_image(own, normalize=True).numpy()
     ours = encoder.encode_images([image.astype(np.float32) / 255 for image in grey])
     assert cosines(theirs, ours).min() >= 0.999
 
 
-def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_content_and_not_on_the_folder(tmp_path: Path) -> None:
     first = Encoder.load(build_tiny_encoder(tmp_path / "a", seed=1))
     moved = Encoder.load((tmp_path / "a").rename(tmp_path / "elsewhere"))
     other = Encoder.load(build_tiny_encoder(tmp_path / "b", seed=2))

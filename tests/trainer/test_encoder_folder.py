@@ -9,19 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from corpus.errors import EncoderError
-from trainer.data.token_vocabulary import learn_tokenizer
+from trainer.models.architecture import Architecture, find_architecture, list_architectures
 from trainer.models.export import export_encoder
-from trainer.models.registry import (
-    Architecture,
-    describe_encoder,
-    encoder_folders,
-    find_architecture,
-    find_encoder,
-    list_architectures,
-)
+from trainer.models.registry import describe_encoder, encoder_folders
+from trainer.models.resolve import resolve_encoder
 from trainer.runtime.encoder import Encoder
-from trainer.runtime.training_overlap import lists_of_subjects, seen_among, subjects_record
-from trainer.train.towers import build_towers
+from trainer.runtime.training_overlap import overlapping_subjects, subject_lists, subjects_record
+from trainer.train.towers import build_towers, learn_tokenizer
 
 
 @pytest.fixture
@@ -78,7 +72,7 @@ def test_weights_that_do_not_fit_the_configuration_are_refused(copy: Path) -> No
         Encoder.load(copy)
 
 
-def test_what_is_no_encoder_folder_is_said_to_be_none(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_encoder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="no encoder folder"):
         Encoder.load(tmp_path)
     with pytest.raises(EncoderError, match="there is no encoder folder"):
@@ -105,15 +99,15 @@ def test_an_encoder_is_found_by_folder_by_run_and_by_name(
     shutil.copytree(encoder_folder, named)
     run = tmp_path / "run"
     shutil.copytree(encoder_folder, run / "encoder")
-    assert find_encoder("first") == named
-    assert find_encoder(run) == run / "encoder"
+    assert resolve_encoder("first") == named
+    assert resolve_encoder(run) == run / "encoder"
     assert Encoder.load(run).dim == 32
     assert list(encoder_folders()) == [named]
     assert describe_encoder(named)["architecture"] == "tiny-test"
     with pytest.raises(EncoderError, match="did you mean 'first'"):
-        find_encoder("frist")
+        resolve_encoder("frist")
     with pytest.raises(EncoderError, match="is no encoder folder"):
-        find_encoder(tmp_path)
+        resolve_encoder(tmp_path)
 
 
 def test_every_architecture_of_ours_can_be_read() -> None:
@@ -134,7 +128,7 @@ def test_an_architecture_file_with_an_unknown_part_is_refused(tmp_path: Path) ->
         find_architecture(str(shape))
 
 
-def test_image_weights_fill_the_trunk_and_their_classifier_is_dropped(
+def test_image_weights_fill_the_backbone_and_their_classifier_is_dropped(
     tiny: Architecture, tmp_path: Path
 ) -> None:
     trunk = build_towers(tiny, texts=lambda: ["a"]).model.visual.trunk  # type: ignore[union-attr]
@@ -152,7 +146,9 @@ def test_image_weights_fill_the_trunk_and_their_classifier_is_dropped(
         build_towers(tiny, image_weights=str(file), texts=lambda: ["a"])
 
 
-def test_an_encoder_gives_its_image_trunk_and_the_people_it_saw(tiny: Architecture, tmp_path: Path) -> None:
+def test_an_encoder_gives_its_image_backbone_and_the_subjects_it_saw(
+    tiny: Architecture, tmp_path: Path
+) -> None:
     first = build_towers(tiny, texts=lambda: ["a"])
     torch.nn.init.constant_(first.model.visual.trunk.conv_stem.weight, 0.25)  # type: ignore[union-attr, arg-type]
     record = {"subjects": subjects_record(["ann"]), "earlier_subjects": [subjects_record(["bob"])]}
@@ -160,8 +156,8 @@ def test_an_encoder_gives_its_image_trunk_and_the_people_it_saw(tiny: Architectu
     for named in (folder, folder.parent):
         towers = build_towers(tiny, image_weights=str(named), texts=lambda: ["a"])
         assert bool((towers.model.visual.trunk.conv_stem.weight == 0.25).all())  # type: ignore[union-attr]
-        later = {"subjects": subjects_record(["cyd"]), "earlier_subjects": lists_of_subjects(towers.earlier)}
-        assert seen_among(later, ["ann", "bob", "cyd", "dan"]) == {"ann", "bob", "cyd"}
+        later = {"subjects": subjects_record(["cyd"]), "earlier_subjects": subject_lists(towers.earlier)}
+        assert overlapping_subjects(later, ["ann", "bob", "cyd", "dan"]) == {"ann", "bob", "cyd"}
     (folder / "open_clip_model.safetensors").write_bytes(b"")
     with pytest.raises(EncoderError, match="not the file that was exported"):
         build_towers(tiny, image_weights=str(folder), texts=lambda: ["a"])
@@ -174,12 +170,14 @@ def test_weights_that_are_an_html_page_are_refused(tiny: Architecture, tmp_path:
         build_towers(tiny, image_weights=str(tmp_path / name), texts=lambda: ["a"])
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"", "is empty"), (b"root:x:0:0\n", "is no file of weights")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "is empty"), (b"root:x:0:0\n", "is no file of weights")]
+)
 def test_weights_of_another_kind_are_called_so(
-    tiny: Architecture, tmp_path: Path, content: bytes, said: str
+    tiny: Architecture, tmp_path: Path, content: bytes, message: str
 ) -> None:
     (tmp_path / "weights").write_bytes(content)
-    with pytest.raises(EncoderError, match=said):
+    with pytest.raises(EncoderError, match=message):
         build_towers(tiny, image_weights=str(tmp_path / "weights"), texts=lambda: ["a"])
 
 
@@ -195,7 +193,7 @@ def test_pickled_code_in_weights_is_never_run(tiny: Architecture, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("image", "text", "said"),
+    ("image", "text", "message"),
     [
         ("nowhere.safetensors", None, "are no file"),
         ("timm:no_such_net", None, "knows no pretrained weights"),
@@ -205,13 +203,13 @@ def test_pickled_code_in_weights_is_never_run(tiny: Architecture, tmp_path: Path
     ],
 )
 def test_weights_that_are_not_there_are_one_clear_line(
-    tiny: Architecture, image: str | None, text: str | None, said: str
+    tiny: Architecture, image: str | None, text: str | None, message: str
 ) -> None:
-    with pytest.raises(EncoderError, match=said):
+    with pytest.raises(EncoderError, match=message):
         build_towers(tiny, image_weights=image, text_weights=text, texts=lambda: ["a"])
 
 
-def test_a_vocabulary_is_learned_alike_each_time_and_spells_what_it_never_saw() -> None:
+def test_a_learned_vocabulary_is_reproducible_and_spells_unknown_words() -> None:
     texts = ["no pleural effusion seen", "small pleural effusion", "cardiomegaly is seen"] * 3
     first, second = (learn_tokenizer(texts, 300, 64) for _ in range(2))
     assert first.get_vocab() == second.get_vocab()
@@ -239,7 +237,7 @@ def test_export_leaves_a_folder_of_something_else_alone(tiny: Architecture, tmp_
 
 @pytest.mark.real_data
 def test_the_real_towers_start_from_their_weights(models: Path, tmp_path: Path) -> None:
-    """ImageNet's trunk and MiniLM's encoder; the sentences then lie as MiniLM lays them."""
+    """ImageNet's backbone and MiniLM's encoder; the sentences then lie as MiniLM lays them."""
     shape = find_architecture("mobilenetv2-minilm")
     weights = models / "mobilenetv2_100-imagenet" / "model.safetensors"
     towers = build_towers(shape, image_weights=str(weights))

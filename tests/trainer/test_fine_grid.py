@@ -1,4 +1,4 @@
-"""An image trunk with arguments of its own: a finer grid that plain open_clip loads all the same."""
+"""An image backbone with arguments of its own: a finer grid that plain open_clip loads all the same."""
 
 import shutil
 from pathlib import Path
@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from corpus.errors import EncoderError
 from tests.encoders import tiny_shape
+from trainer.models.architecture import Architecture, find_architecture
 from trainer.models.export import export_encoder
-from trainer.models.registry import Architecture, find_architecture
 from trainer.runtime.encoder import Encoder
 from trainer.train.towers import build_towers
 
@@ -46,7 +46,7 @@ def test_published_weights_of_the_network_start_its_finer_form(tmp_path: Path) -
     torch.testing.assert_close(trunk.conv_stem.weight, usual.conv_stem.weight)
 
 
-def test_the_grid_is_finer_and_its_mean_is_still_the_picture(fine: Path) -> None:
+def test_the_grid_is_finer_and_its_mean_is_still_the_image(fine: Path) -> None:
     encoder = Encoder.load(fine, "cpu")
     image = np.random.default_rng(0).random((64, 64), dtype=np.float32)
     assert encoder.encode_patches([image]).vectors.shape[:3] == (1, 8, 8)  # of 64 px, a place every 8
@@ -71,7 +71,9 @@ def test_a_moved_folder_still_loads_here_and_in_plain_open_clip(fine: Path, tmp_
     np.testing.assert_allclose(vectors, wanted, atol=1e-5)
 
 
-def test_another_grid_is_another_encoder_and_an_edited_one_is_told(fine: Path, tmp_path: Path) -> None:
+def test_another_grid_has_another_fingerprint_and_an_edited_one_is_refused(
+    fine: Path, tmp_path: Path
+) -> None:
     edited = Path(shutil.copytree(fine, tmp_path / "edited"))
     trunk = edited / "trunk" / "config.json"
     trunk.write_text(trunk.read_text().replace('"output_stride": 8', '"output_stride": 16'))
@@ -95,12 +97,12 @@ def test_a_patch_of_the_architecture_that_localizes_sees_its_surroundings_and_no
     assert pixels.grad is not None
     seen = pixels.grad[0].abs().sum(dim=0) > 0
     for side in (seen.any(dim=0), seen.any(dim=1)):
-        places = side.nonzero().flatten()
-        width = int(places[-1] - places[0]) + 1
+        positions = side.nonzero().flatten()
+        width = int(positions[-1] - positions[0]) + 1
         assert 40 < width < 100
-        assert abs(float(places[0] + places[-1]) / 2 - 132) < 8  # around its own 8 × 8 pixels
+        assert abs(float(positions[0] + positions[-1]) / 2 - 132) < 8  # around its own 8 × 8 pixels
     # What lies three patches off has a fraction of the say: else maps peak beside small findings.
-    told = pixels.grad[0].abs().sum(dim=0)
-    for along in (told.sum(dim=0), told.sum(dim=1)):
+    result = pixels.grad[0].abs().sum(dim=0)
+    for along in (result.sum(dim=0), result.sum(dim=1)):
         of_patches = along.reshape(32, 8).sum(dim=1)
         assert of_patches[16] > 3 * max(of_patches[13], of_patches[19])

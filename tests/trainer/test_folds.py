@@ -1,4 +1,4 @@
-"""Cross-validation leaves out whole people, learns from the others, and is scored like any evaluation."""
+"""Cross-validation leaves out whole subjects, learns from the others, and is scored like any evaluation."""
 
 import json
 from collections.abc import Callable
@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from corpus.errors import EvaluationError, UsageError
-from corpus.findings import from_sides
+from corpus.findings import make_statuses
+from corpus.progress import silent
 from corpus.splits import fold_of, split_of
 from corpus.truth import Truth
 from tests.encoders import tiny_shape
 from tests.trainer.studies import Few
 from trainer.evaluation.labels import Labels
 from trainer.evaluation.ranking import rank_vectors
-from trainer.train.config import TrainConfig, read_config
+from trainer.train.config import TrainConfig
+from trainer.train.config_file import read_config
 from trainer.train.folds import FOLDS, CrossValidation, cross_validate
 from trainer.train.preparation import Prepared, prepare
 from trainer.train.state import open_run
@@ -52,21 +54,21 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
 def prepared(config: TrainConfig, tmp_path: Path) -> Prepared:
     with open_run(tmp_path / "run", config, resume=False) as folder:
         torch.manual_seed(0)
-        return prepare(config, folder, lambda progress: None, torch.device("cpu"), whole=True)
+        return prepare(config, folder, silent, torch.device("cpu"), whole=True)
 
 
-def test_nobody_is_asked_of_an_encoder_that_has_seen_them(make: Make, tmp_path: Path) -> None:
+def test_no_subject_of_a_fold_is_in_the_training_of_its_encoder(make: Make, tmp_path: Path) -> None:
     everyone = prepared(make(), tmp_path)
     crossed = CrossValidation(everyone, 3, torch.device("cpu"))
-    asked: list[str] = []
+    requested: list[str] = []
     for number, fold in enumerate(crossed.folds):
-        seen = {picture.subject_id for picture in fold.prepared.train.pool.pictures}
-        queried = {picture.subject_id for picture in fold.held.pool.pictures}
+        seen = {image.subject_id for image in fold.prepared.train.pool.images}
+        queried = {image.subject_id for image in fold.held_out.pool.images}
         assert not seen & queried
         assert all(fold_of(subject, 3) == number for subject in queried)
-        assert len(fold.task.queries) == len(fold.held.pool.pictures)
-        asked += [picture.subject_id for picture in fold.held.pool.pictures]
-    assert sorted(asked) == sorted(
+        assert len(fold.task.queries) == len(fold.held_out.pool.images)
+        requested += [image.subject_id for image in fold.held_out.pool.images]
+    assert sorted(requested) == sorted(
         f"few:subject{n}" for n in range(120) if split_of(f"few:subject{n}") != "test"
     )
 
@@ -74,7 +76,10 @@ def test_nobody_is_asked_of_an_encoder_that_has_seen_them(make: Make, tmp_path: 
 def test_a_recipe_is_measured_and_no_encoder_is_made(make: Make, tmp_path: Path) -> None:
     done: list[tuple[int, int]] = []
     record = cross_validate(
-        make(epochs=6), tmp_path / "run", 2, lambda told: done.append((told.done, told.total))
+        make(epochs=6),
+        tmp_path / "run",
+        2,
+        lambda stage, count, total=None, note="", /: done.append((count, total)),
     )
     assert record["precision_at"]["1"] > 0.9  # three greys and three reports
     assert record["baselines"]["constant"]["precision_at"]["1"] < 0.6
@@ -101,10 +106,10 @@ def test_truth_scores_and_never_trains(make: Make, tmp_path: Path) -> None:
     everyone = prepared(make(), tmp_path)
     plain = CrossValidation(everyone, 2, torch.device("cpu"))
     fold = plain.folds[0]
-    hernia = from_sides(["hernia"])
-    truth = Truth(dict.fromkeys(fold.held.pool.texts[0].studies, hernia), ("hernia",), (), ())
+    hernia = make_statuses(["hernia"])
+    truth = Truth(dict.fromkeys(fold.held_out.pool.texts[0].studies, hernia), ("hernia",), (), ())
     crossed = CrossValidation(everyone, 2, torch.device("cpu"), truth=truth)
-    expected = Labels.of([hernia, *(text.statuses for text in fold.held.pool.texts[1:])])
+    expected = Labels.of([hernia, *(text.statuses for text in fold.held_out.pool.texts[1:])])
     np.testing.assert_array_equal(crossed.folds[0].task.gallery.present, expected.present)
     for one, other in zip(plain.folds, crossed.folds, strict=True):
         assert one.prepared.train.pool == other.prepared.train.pool
@@ -114,7 +119,7 @@ def test_the_scores_are_those_of_the_rankings(make: Make, tmp_path: Path) -> Non
     """A perfect ranking of each fold has P@1 of 1, and a reversed one none."""
     crossed = CrossValidation(prepared(make(), tmp_path), 2, torch.device("cpu"))
 
-    def told(sign: float) -> Any:
+    def result(sign: float) -> Any:
         rankings = []
         for fold in crossed.folds:
             both = [
@@ -124,15 +129,15 @@ def test_the_scores_are_those_of_the_rankings(make: Make, tmp_path: Path) -> Non
             rankings.append(rank_vectors(sign * both[0], both[1], fold.task.excluded))
         return crossed.score(rankings)["precision_at"]["1"]
 
-    assert told(1.0) == 1.0
-    assert told(-1.0) == 0.0
+    assert result(1.0) == 1.0
+    assert result(-1.0) == 0.0
 
 
 def test_what_cannot_be_folded_says_so(make: Make, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least 2 folds"):
         cross_validate(make(), tmp_path / "one", 1)
     everyone = prepared(make(), tmp_path)
-    with pytest.raises(EvaluationError, match="no pictures that ask"):
+    with pytest.raises(EvaluationError, match="no query images"):
         CrossValidation(everyone, 2, torch.device("cpu"), queries=["openi"])
     with pytest.raises(EvaluationError, match="take fewer folds"):
         CrossValidation(everyone, 500, torch.device("cpu"))

@@ -131,7 +131,7 @@ def test_only_a_layer_with_a_bias_is_normalised() -> None:
     assert isinstance(model.visual.head.proj, nn.Linear)
 
 
-def test_they_learn_on_the_device_of_the_layer_whose_place_they_take() -> None:
+def test_they_learn_on_the_device_of_the_layer_that_they_replace() -> None:
     """`meta` stands for a GPU: a tensor left on the CPU would meet the others there in the first step."""
     model = Model().to("meta")
     model.visual.head.proj = nn.Linear(20, 8, device="meta")

@@ -19,7 +19,7 @@ from corpus.settings import settings
 from similarity.cli.encoders import encoders
 from trainer.models import download
 from trainer.models.hub import local_name, look_up
-from trainer.models.registry import find_encoder
+from trainer.models.resolve import open_encoder, resolve_encoder
 from trainer.runtime.encoder import Encoder
 
 COMMIT = "0123abcd" * 5
@@ -34,18 +34,18 @@ class Quiet(SimpleHTTPRequestHandler):
 
 def publish(hub: Path, repository: str, files: dict[str, bytes], revision: str = "") -> None:
     """Put files on the hub: where they are fetched from, and what the hub tells of them."""
-    told = []
+    result = []
     for name, content in files.items():
-        place = hub / repository / "resolve" / COMMIT / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content)
+        position = hub / repository / "resolve" / COMMIT / name
+        position.parent.mkdir(parents=True, exist_ok=True)
+        position.write_bytes(content)
         entry: dict[str, Any] = {"rfilename": name, "size": len(content)}
         if name.endswith((".bin", ".safetensors")):
             entry["lfs"] = {"sha256": hashlib.sha256(content).hexdigest()}
-        told.append(entry)
+        result.append(entry)
     listing = hub / "api" / "models" / repository / (f"revision/{revision}" if revision else "")
     listing.parent.mkdir(parents=True, exist_ok=True)
-    listing.write_text(json.dumps({"sha": COMMIT, "siblings": told, "cardData": {"license": "mit"}}))
+    listing.write_text(json.dumps({"sha": COMMIT, "siblings": result, "cardData": {"license": "mit"}}))
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def hub(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 @pytest.fixture
 def published(hub: Path, encoder_folder: Path) -> dict[str, bytes]:
-    """some/clip, whose text tower's shape is some/bert's; returns the files of some/clip."""
+    """some/clip with the text tower of some/bert; returns the files of some/clip."""
     config = json.loads((encoder_folder / "open_clip_config.json").read_text())
     config["model_cfg"]["text_cfg"] |= {"hf_model_name": "some/bert", "hf_tokenizer_name": "some/bert"}
     names = ("open_clip_model.safetensors", "tokenizer.json", "tokenizer_config.json")
@@ -78,12 +78,12 @@ def published(hub: Path, encoder_folder: Path) -> dict[str, bytes]:
 def test_a_model_of_the_hub_encodes_by_its_name_alone_and_is_fetched_once(
     published: dict[str, bytes], hub: Path, encoder_folder: Path, home: Path
 ) -> None:
-    ours, theirs = Encoder.load(find_encoder("hf-hub:some/clip")), Encoder.load(encoder_folder)
+    ours, theirs = open_encoder("hf-hub:some/clip"), Encoder.load(encoder_folder)
     np.testing.assert_allclose(
         ours.encode_texts(["small effusion"]), theirs.encode_texts(["small effusion"]), atol=1e-6
     )
     shutil.rmtree(hub / "api")
-    assert find_encoder("hf-hub:some/clip") == home / "encoders" / "some--clip"
+    assert resolve_encoder("hf-hub:some/clip") == home / "encoders" / "some--clip"
     listed = json.loads(CliRunner().invoke(encoders, ["list", "--json"]).stdout)
     assert [encoder["name"] for encoder in listed["encoders"]] == ["some--clip"]
 
@@ -101,32 +101,34 @@ def test_other_weights_than_the_hub_tells_of_are_refused(published: dict[str, by
     weights = hub / "some/clip/resolve" / COMMIT / "open_clip_model.safetensors"
     weights.write_bytes(bytes(len(weights.read_bytes())))
     with pytest.raises(EncoderError, match="is not the published file: its SHA-256"):
-        find_encoder("hf-hub:some/clip")
+        resolve_encoder("hf-hub:some/clip")
 
 
 def test_a_revision_is_another_encoder_than_the_newest(published: dict[str, bytes], hub: Path) -> None:
     publish(hub, "some/old", published, revision="v1")
-    assert find_encoder("hf-hub:some/old@v1").name == "some--old@v1"
+    assert resolve_encoder("hf-hub:some/old@v1").name == "some--old@v1"
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({"pytorch_model.bin": b"x"}, "is no open_clip model"),
         ({"open_clip_config.json": b"{}"}, "has no weights that open_clip reads"),
         ({"open_clip_config.json": b"[1]", "open_clip_model.safetensors": b"x"}, "gives no JSON object"),
     ],
 )
-def test_what_is_no_open_clip_model_is_one_clear_line(hub: Path, files: dict[str, bytes], said: str) -> None:
+def test_what_is_no_open_clip_model_is_one_clear_line(
+    hub: Path, files: dict[str, bytes], message: str
+) -> None:
     publish(hub, "some/other", files)
-    with pytest.raises(EncoderError, match=said):
-        find_encoder("hf-hub:some/other")
+    with pytest.raises(EncoderError, match=message):
+        resolve_encoder("hf-hub:some/other")
 
 
 @pytest.mark.parametrize("name", ["", "clip", "a/b/c", "../../etc/passwd", "a/b@"])
 def test_a_name_that_is_none_says_how_one_is_written(hub: Path, name: str) -> None:
     with pytest.raises(EncoderError, match="write hf-hub:OWNER/REPOSITORY"):
-        find_encoder(f"hf-hub:{name}")
+        resolve_encoder(f"hf-hub:{name}")
 
 
 def test_a_models_name_here_is_one_folder() -> None:
@@ -137,6 +139,6 @@ def test_a_models_name_here_is_one_folder() -> None:
 def test_without_the_hub_it_says_what_to_put_where_and_what_to_run(hub: Path, offline: bool) -> None:
     done = CliRunner().invoke(encoders, ["pull", "hf-hub:some/gone", *(["--offline"] if offline else [])])
     assert isinstance(done.exception, EncoderError)
-    told = str(done.exception)
-    assert "open_clip_config.json" in told
-    assert told.endswith("similarity encoders import FOLDER --as some--gone")
+    result = str(done.exception)
+    assert "open_clip_config.json" in result
+    assert result.endswith("similarity encoders import FOLDER --as some--gone")

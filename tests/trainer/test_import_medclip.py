@@ -27,7 +27,7 @@ WORDS = [
     *["no", "pleural", "effusion", "the", "heart", "is", "large", ".", "left"],
 ]
 TEXTS = ["no pleural effusion", "the heart is large .", "left pleural effusion . no no no no no the heart"]
-PICTURES = [np.random.default_rng(n).random((224, 224)).astype(np.float32) for n in range(2)]
+IMAGES = [np.random.default_rng(n).random((224, 224)).astype(np.float32) for n in range(2)]
 MEAN, STD = 0.5862785803043838, 0.27950088968644304
 
 
@@ -63,15 +63,15 @@ class Published:
             state["vision_model.projection_head.weight"] = self.image_head.weight
             for stage, blocks in enumerate((2, 2, 6, 2)):
                 for block in range(blocks):
-                    place = f"encoder.layers.{stage}.blocks.{block}.attention.self.relative_position_index"
-                    state[f"vision_model.model.{place}"] = torch.zeros(49, 49, dtype=torch.int64)
+                    position = f"encoder.layers.{stage}.blocks.{block}.attention.self.relative_position_index"
+                    state[f"vision_model.model.{position}"] = torch.zeros(49, 49, dtype=torch.int64)
         state |= {f"text_model.projection_head.{k}": v for k, v in self.text_head.state_dict().items()}
         state["logit_scale"] = torch.tensor(2.5)
         return {key: value.detach().clone() for key, value in state.items()}
 
     def images(self) -> Tensor:
         """(n, 512) unit rows of `PICTURES`."""
-        pixels = (torch.from_numpy(np.stack(PICTURES))[:, None].expand(-1, 3, -1, -1) - MEAN) / STD
+        pixels = (torch.from_numpy(np.stack(IMAGES))[:, None].expand(-1, 3, -1, -1) - MEAN) / STD
         with torch.no_grad():
             if self.kind != "swin":
                 return F.normalize(self.vision(pixels), dim=-1)
@@ -111,7 +111,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a folder as a person has it after downloading: checkpoint, the text tower's shape, its words."""
+    """Write a folder as a subject has it after downloading: checkpoint, the text tower's shape, its words."""
 
     def write(published: Published, state: dict[str, Tensor] | None = None, *, zipped: bool = False) -> Path:
         folder = tmp_path / "downloaded"
@@ -149,26 +149,24 @@ def test_an_imported_checkpoint_gives_the_vectors_of_the_published_modules(
     folder = import_folder(write(published, zipped=kind == "swin"), f"medclip-{kind}")
     assert folder == home / "encoders" / f"medclip-{kind}"
     encoder = Encoder.load(folder, device="cpu")
-    np.testing.assert_allclose(encoder.encode_images(PICTURES), published.images(), atol=1e-4)
+    np.testing.assert_allclose(encoder.encode_images(IMAGES), published.images(), atol=1e-4)
     np.testing.assert_allclose(encoder.encode_texts(TEXTS), published.texts(), atol=1e-4)
     assert encoder.record["plain_open_clip"] is False
     assert encoder.record["pooling"] == "layers 1, 2 and last"
     alone = np.concatenate([encoder.encode_texts([text]) for text in TEXTS])
     assert (alone * encoder.encode_texts(TEXTS)).sum(axis=1).min() > 1 - 1e-6
-    assert encoder.encode_patches(PICTURES[:1]).vectors.shape[-1] == 512
+    assert encoder.encode_patches(IMAGES[:1]).vectors.shape[-1] == 512
 
 
 def test_an_older_file_pools_by_berts_own_pooler_and_projects_with_a_bias(write: Write, home: Path) -> None:
     published = Published("resnet50", older=True)
     encoder = Encoder.load(import_folder(write(published), "older"), device="cpu")
     np.testing.assert_allclose(encoder.encode_texts(TEXTS), published.texts(), atol=1e-4)
-    np.testing.assert_allclose(encoder.encode_images(PICTURES), published.images(), atol=1e-4)
+    np.testing.assert_allclose(encoder.encode_images(IMAGES), published.images(), atol=1e-4)
     assert encoder.record["plain_open_clip"] is False
 
 
-def test_every_key_that_does_not_find_its_place_is_listed(
-    write: Write, home: Path, resnet: Published
-) -> None:
+def test_every_key_that_does_not_fit_is_listed(write: Write, home: Path, resnet: Published) -> None:
     state = resnet.state()
     del state["vision_model.model.conv1.weight"]
     state["vision_model.model.something.else"] = torch.zeros(1)
@@ -207,7 +205,7 @@ class Code:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "result"),
     [
         (b"<!DOCTYPE html><html>Sign in</html>", "is a web page"),
         (b"", "is empty"),
@@ -217,7 +215,7 @@ class Code:
 )
 def test_what_is_no_checkpoint_is_refused_in_one_line_and_nothing_in_it_is_run(
     content: bytes,
-    told: str,
+    result: str,
     write: Write,
     home: Path,
     resnet: Published,
@@ -227,13 +225,13 @@ def test_what_is_no_checkpoint_is_refused_in_one_line_and_nothing_in_it_is_run(
     monkeypatch.chdir(tmp_path)
     folder = write(resnet)
     (folder / "pytorch_model.bin").write_bytes(content)
-    with pytest.raises(EncoderError, match=told) as refused:
+    with pytest.raises(EncoderError, match=result) as refused:
         import_folder(folder, "medclip")
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_cut_off_archive_and_another_models_file_are_named(
+def test_a_truncated_archive_and_another_models_file_are_named(
     write: Write, home: Path, resnet: Published
 ) -> None:
     folder = write(resnet, zipped=True)

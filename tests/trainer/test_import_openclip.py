@@ -17,14 +17,15 @@ from safetensors.torch import load_file
 from corpus.errors import EncoderError
 from similarity.cli.encoders import encoders
 from tests.encoders import build_tiny_encoder
+from trainer.models.architecture import find_architecture, list_architectures
 from trainer.models.importers.openclip import import_folder, read_folder
-from trainer.models.registry import find_architecture, list_architectures
-from trainer.runtime.encoder import Encoder, build_model
+from trainer.runtime.clip_model import build_model
+from trainer.runtime.encoder import Encoder
 from trainer.runtime.encoder_folder import CARD, RECORD, WEIGHTS, with_paths
 from trainer.runtime.tokens import WindowTokenizer
 
 TEXTS = ["no pleural effusion", "large left nodule", "the lungs are clear"]
-PICTURES = [np.random.default_rng(n).random((64, 64)).astype(np.float32) for n in range(3)]
+IMAGES = [np.random.default_rng(n).random((64, 64)).astype(np.float32) for n in range(3)]
 
 
 @pytest.fixture
@@ -52,10 +53,10 @@ def test_an_imported_model_gives_open_clips_own_vectors(published: Path, home: P
     tokens = open_clip.get_tokenizer(f"local-dir:{encoder_folder(home)}")(TEXTS)
     with torch.no_grad():
         texts = model.encode_text(tokens, normalize=True)  # type: ignore[operator]
-        pixels = (torch.from_numpy(np.stack(PICTURES))[:, None].expand(-1, 3, -1, -1) - 0.5) / 0.25
+        pixels = (torch.from_numpy(np.stack(IMAGES))[:, None].expand(-1, 3, -1, -1) - 0.5) / 0.25
         images = model.encode_image(pixels, normalize=True)  # type: ignore[operator]
     np.testing.assert_allclose(encoder.encode_texts(TEXTS), texts, atol=1e-5)
-    np.testing.assert_allclose(encoder.encode_images(PICTURES), images, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_images(IMAGES), images, atol=1e-5)
     assert encoder.record["plain_open_clip"] is True
 
 
@@ -64,9 +65,9 @@ def encoder_folder(home: Path) -> Path:
 
 
 def test_the_command_imports_and_its_dry_run_only_tells(published: Path, home: Path) -> None:
-    told = CliRunner().invoke(encoders, ["import", str(published), "--as", "theirs", "--dry-run"])
-    assert "keys placed" in told.output
-    assert "embeddings.position_ids" in told.output
+    result = CliRunner().invoke(encoders, ["import", str(published), "--as", "theirs", "--dry-run"])
+    assert "keys placed" in result.output
+    assert "embeddings.position_ids" in result.output
     assert not encoder_folder(home).exists()
     done = CliRunner().invoke(encoders, ["import", str(published), "--as", "theirs"], catch_exceptions=False)
     assert Path(done.stdout.strip()) == encoder_folder(home)
@@ -74,7 +75,9 @@ def test_the_command_imports_and_its_dry_run_only_tells(published: Path, home: P
     assert [encoder["name"] for encoder in listed["encoders"]] == ["theirs"]
 
 
-def test_what_cannot_be_imported_is_said_in_words(published: Path, home: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_imported_is_refused_with_the_reason(
+    published: Path, home: Path, tmp_path: Path
+) -> None:
     with pytest.raises(EncoderError, match=r"open_clip_config\.json"):
         import_folder(tmp_path, "none")
     state = torch.load(published / "open_clip_pytorch_model.bin", weights_only=True)
@@ -123,13 +126,13 @@ def test_a_clip_with_open_clips_own_text_tower_gives_open_clips_vectors(clip: Pa
     model, _ = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(TEXTS)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ([0.48, 0.46, 0.41], [0.27, 0.26, 0.28]))
-    pictures = [picture[:32, :32] for picture in PICTURES]
+    images = [image[:32, :32] for image in IMAGES]
     with torch.no_grad():
         texts = model.encode_text(tokens, normalize=True)
-        pixels = (torch.from_numpy(np.stack(pictures))[:, None].expand(-1, 3, -1, -1) - mean) / std
-        images = model.encode_image(pixels, normalize=True)
+        pixels = (torch.from_numpy(np.stack(images))[:, None].expand(-1, 3, -1, -1) - mean) / std
+        vectors = model.encode_image(pixels, normalize=True)
     np.testing.assert_allclose(encoder.encode_texts(TEXTS), texts, atol=1e-5)
-    np.testing.assert_allclose(encoder.encode_images(pictures), images, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_images(images), vectors, atol=1e-5)
     alone = np.concatenate([encoder.encode_texts([text]) for text in TEXTS])
     np.testing.assert_allclose(encoder.encode_texts(TEXTS), alone, atol=1e-6)
     long = " ".join(TEXTS * 12)
@@ -153,7 +156,7 @@ def test_a_text_cannot_end_itself_early() -> None:
 @given(st.text(st.characters(max_codepoint=0x24F) | st.sampled_from("–—…µ≥≤“”’°"), min_size=1, max_size=60))
 @settings(max_examples=200, deadline=None)
 @example("the heart's 12-cm, it'll grow é\u0301 \u00a0 naïve 5½ ß İ")
-def test_words_are_cut_as_open_clips_own_tokenizer_cuts_them(text: str) -> None:
+def test_words_are_tokenized_as_by_open_clips_own_tokenizer(text: str) -> None:
     ours, plain = own_words()
     expected = [plain.sot_token_id, *plain.encode(text), plain.eot_token_id]
     if len(expected) == 2:

@@ -15,20 +15,22 @@ from torch import nn
 
 from corpus.errors import TrainingError
 from corpus.language.sections import parse_report, sentences
+from corpus.progress import OnProgress
 from corpus.records import Source
 from tests.encoders import tiny_shape
 from tests.trainer.studies import GREY, REPORTS, Few
-from trainer.data.features import ImageSide, TextSide, encode_all
+from trainer.data.features import ImageFeatures, TextFeatures, encode_all
 from trainer.data.frozen_features import batch_norms, set_modes
-from trainer.models.registry import Architecture
+from trainer.models.architecture import Architecture
 from trainer.runtime.encoder import Encoder
 from trainer.runtime.tokens import WindowTokenizer
-from trainer.runtime.training_overlap import count_seen
-from trainer.train.config import FreezeConfig, TrainConfig, read_config
-from trainer.train.loop import Progress, train
+from trainer.runtime.training_overlap import count_training_overlap
+from trainer.train.config import FreezeConfig, TrainConfig
+from trainer.train.config_file import read_config
+from trainer.train.loop import train
+from trainer.train.run import Score
 from trainer.train.state import open_run
 from trainer.train.towers import Towers, build_towers
-from trainer.train.validation import Score
 
 Make = Callable[..., TrainConfig]
 
@@ -40,11 +42,11 @@ class Stopped(Exception):
 @pytest.fixture(autouse=True)
 def sources(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
     """Sources by their name on the command line, in place of folders on a disk."""
-    pictures = tmp_path_factory.mktemp("pictures")
+    images = tmp_path_factory.mktemp("pictures")
     known: dict[str, Source] = {
-        "few:all": Few(pictures, count=90),
-        "few:films": Few(pictures, count=90, texts=False, labels=True, name="films"),
-        "few:words": Few(pictures, count=90, pictures=False, name="words"),
+        "few:all": Few(images, count=90),
+        "few:films": Few(images, count=90, texts=False, labels=True, name="films"),
+        "few:words": Few(images, count=90, images=False, name="words"),
     }
     monkeypatch.setattr("trainer.train.preparation.open_source", lambda spec, **_: known[spec])
     return known
@@ -75,16 +77,23 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(table))
 
 
-def stop_at(step: int) -> Callable[[Progress], None]:
-    def watch(progress: Progress) -> None:
-        if progress.stage == "train" and progress.done == step:
+def stop_at(step: int) -> OnProgress:
+    def watch(stage: str, done: int, total: int | None = None, note: str = "", /) -> None:
+        if stage == "train" and done == step:
             raise Stopped
 
     return watch
 
 
+class Reported(list[tuple[str, int, int | None]]):
+    """The progress that a run reports: (stage, done, total) each."""
+
+    def __call__(self, stage: str, done: int, total: int | None = None, note: str = "", /) -> None:
+        self.append((stage, done, total))
+
+
 def test_it_learns_what_can_be_learned_from_sets_that_were_never_paired(make: Make, tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen = Reported()
     config = make(
         corpus=["few:films", "few:words"],
         epochs=5,
@@ -92,10 +101,10 @@ def test_it_learns_what_can_be_learned_from_sets_that_were_never_paired(make: Ma
         augment__brightness=0.0,
         sampling__text_unit="report",
     )
-    folder = train(config, tmp_path / "run", seen.append)
+    folder = train(config, tmp_path / "run", seen)
     epochs = rows(tmp_path / "run" / "metrics.csv")
     assert float(epochs[-1]["loss"]) < float(epochs[0]["loss"])
-    assert {"gather", "decode", "train", "epoch", "export"} <= {progress.stage for progress in seen}
+    assert {"gather", "decode", "train", "epoch", "export"} <= {stage for stage, _, _ in seen}
     assert not (tmp_path / "run" / "cache").exists()
     encoder = Encoder.load(folder)
     assert encoder.name == "run"
@@ -104,9 +113,9 @@ def test_it_learns_what_can_be_learned_from_sets_that_were_never_paired(make: Ma
         np.clip((grey + rng.integers(-20, 20, (40, 40))) / 255, 0, 1).astype(np.float32)
         for grey in GREY.values()
     ]
-    told = [" ".join(sentences(parse_report("x", REPORTS[finding]))) for finding in GREY]
-    likeness = encoder.encode_images(fresh) @ encoder.encode_texts(told).T
-    assert likeness.argmax(axis=1).tolist() == [0, 1, 2]
+    result = [" ".join(sentences(parse_report("x", REPORTS[finding]))) for finding in GREY]
+    similarity = encoder.encode_images(fresh) @ encoder.encode_texts(result).T
+    assert similarity.argmax(axis=1).tolist() == [0, 1, 2]
 
 
 STANDARDISED = {
@@ -128,7 +137,7 @@ READING = {
 @pytest.mark.parametrize(
     "settings", [{}, STANDARDISED, READING], ids=["plain", "standardised heads", "reading"]
 )
-def test_a_run_that_was_cut_off_goes_on_to_the_same_losses_and_the_same_encoder(
+def test_an_interrupted_run_resumes_to_the_same_losses_and_the_same_encoder(
     make: Make, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     config = make(checkpoint_steps=2, epochs=2, **settings)
@@ -147,17 +156,17 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_losses_and_the_same_encoder(
     assert Encoder.load(whole).fingerprint == Encoder.load(again).fingerprint
 
 
-def test_a_text_projection_that_is_kept_stays_where_it_began(make: Make, tmp_path: Path) -> None:
-    kept = {"freeze__text_layers": -1, "freeze__text_head": True, "head__standardise": True}
-    short = Encoder.load(train(make(epochs=1, **kept), tmp_path / "short"))
-    long = Encoder.load(train(make(epochs=3, **kept), tmp_path / "long"))
+def test_a_frozen_text_projection_keeps_its_initial_weights(make: Make, tmp_path: Path) -> None:
+    stored = {"freeze__text_layers": -1, "freeze__text_head": True, "head__standardise": True}
+    short = Encoder.load(train(make(epochs=1, **stored), tmp_path / "short"))
+    long = Encoder.load(train(make(epochs=3, **stored), tmp_path / "long"))
     words = ["There is a large right pleural effusion.", "The heart is normal."]
     np.testing.assert_allclose(short.encode_texts(words), long.encode_texts(words), atol=1e-6)
-    film = np.linspace(0, 1, 1600, dtype=np.float32).reshape(40, 40)
-    assert (short.encode_images([film]) @ long.encode_images([film]).T).item() < 0.999
+    radiograph = np.linspace(0, 1, 1600, dtype=np.float32).reshape(40, 40)
+    assert (short.encode_images([radiograph]) @ long.encode_images([radiograph]).T).item() < 0.999
 
 
-def test_the_record_names_the_data_and_no_person_and_no_place(make: Make, tmp_path: Path) -> None:
+def test_the_record_names_the_data_but_no_subject_and_no_folder(make: Make, tmp_path: Path) -> None:
     folder = train(make(epochs=1), tmp_path / "run")
     text = (folder / "similarity.json").read_text()
     record = json.loads(text)
@@ -168,7 +177,7 @@ def test_the_record_names_the_data_and_no_person_and_no_place(make: Make, tmp_pa
     assert str(tmp_path) not in text
     assert "subject1" not in text
     everyone = {f"few:subject{number}" for number in range(90)}
-    assert 0 < count_seen(record, everyone) == record["data"][0]["subjects"] < 90
+    assert 0 < count_training_overlap(record, everyone) == record["data"][0]["subjects"] < 90
     assert "few:all" in (folder / "README.md").read_text()
 
 
@@ -180,7 +189,7 @@ def test_infonce_trains_on_true_and_on_matched_pairs(make: Make, tmp_path: Path,
 
 def test_infonce_without_a_pair_in_the_corpus_says_so(make: Make, tmp_path: Path) -> None:
     config = make(corpus=["few:films", "few:words"], loss__name="infonce", sampling__batch_size=3)
-    with pytest.raises(TrainingError, match="no training picture has a text of its own study"):
+    with pytest.raises(TrainingError, match="no training image has a text of its own study"):
         train(config, tmp_path / "run")
 
 
@@ -258,11 +267,15 @@ def test_a_damaged_checkpoint_says_what_to_do_and_a_whole_copy_goes_on(make: Mak
         train(config, tmp_path / "run", stop_at(2))
     checkpoint = tmp_path / "run" / "checkpoints" / "last.pt"
     whole = checkpoint.read_bytes()
-    for damaged, said in ((b"<html>", "is a web page"), (b"", "is empty"), (whole[:3000], "may be cut off")):
+    for damaged, message in (
+        (b"<html>", "is a web page"),
+        (b"", "is empty"),
+        (whole[:3000], "may be cut off"),
+    ):
         checkpoint.write_bytes(damaged)
-        with pytest.raises(TrainingError, match=f"{said}.*another --out") as refused:
+        with pytest.raises(TrainingError, match=f"{message}.*another --out") as refused:
             train(config, tmp_path / "run", resume=True)
-        assert "weights_only" not in str(refused.value), "nobody is told to let a file's code run"
+        assert "weights_only" not in str(refused.value), "no message suggests to run the code of a file"
     checkpoint.write_bytes(whole)
     assert train(config, tmp_path / "run", resume=True).is_dir()
 
@@ -290,19 +303,19 @@ PREPROCESSING = {"mean": [0.5] * 3, "std": [0.25] * 3}
 
 
 @pytest.mark.parametrize("blocks", [1, 3, 5, -1])
-def test_kept_activations_give_the_features_of_the_whole_tower(
+def test_cached_activations_give_the_features_of_the_whole_tower(
     towers: Towers, tmp_path: Path, blocks: int
 ) -> None:
     model = towers.model.eval().requires_grad_(True)
-    whole = ImageSide(model, PIXELS, PREPROCESSING, FreezeConfig(), None, torch.device("cpu"))
+    whole = ImageFeatures(model, PIXELS, PREPROCESSING, FreezeConfig(), None, torch.device("cpu"))
     expected = encode_all(lambda index: whole.features(index, training=False), 6)
     frozen = FreezeConfig(image_blocks=blocks)
-    parted = ImageSide(model, PIXELS, PREPROCESSING, frozen, None, torch.device("cpu"))
+    parted = ImageFeatures(model, PIXELS, PREPROCESSING, frozen, None, torch.device("cpu"))
     direct = encode_all(lambda index: parted.features(index, training=False), 6)
     np.testing.assert_allclose(direct, expected, atol=1e-5)
     assert parted.fill_cache(tmp_path / "kept.npy", lambda done, total: None)
-    kept = encode_all(lambda index: parted.features(index, training=False), 6)
-    assert (kept * expected).sum(axis=1).min() > 1 - 1e-4  # float16
+    stored = encode_all(lambda index: parted.features(index, training=False), 6)
+    assert (stored * expected).sum(axis=1).min() > 1 - 1e-4  # float16
     trunk: Any = model.visual
     learning = {name for name, p in trunk.named_parameters() if p.requires_grad}
     assert "trunk.conv_stem.weight" not in learning
@@ -312,25 +325,25 @@ def test_kept_activations_give_the_features_of_the_whole_tower(
 
 def test_more_frozen_blocks_than_there_are_is_refused(towers: Towers) -> None:
     with pytest.raises(TrainingError, match="has 5 blocks"):
-        ImageSide(
+        ImageFeatures(
             towers.model, PIXELS, PREPROCESSING, FreezeConfig(image_blocks=9), None, torch.device("cpu")
         )
 
 
-def test_kept_texts_give_the_features_of_the_whole_tower(towers: Towers) -> None:
+def test_cached_texts_give_the_features_of_the_whole_tower(towers: Towers) -> None:
     texts = ["no pleural effusion", "effusion " * 80, "pleural"]
     model = towers.model.eval().requires_grad_(True)
     tokenizer = WindowTokenizer.of_tokenizer(towers.tokenizer, 32)
-    whole = TextSide(model, tokenizer, texts, FreezeConfig(), torch.device("cpu"))
-    kept = TextSide(model, tokenizer, texts, FreezeConfig(text_layers=-1), torch.device("cpu"))
-    assert kept.fill_cache(lambda done, total: None)
-    np.testing.assert_allclose(encode_all(kept.features, 3), encode_all(whole.features, 3), atol=1e-5)
+    whole = TextFeatures(model, tokenizer, texts, FreezeConfig(), torch.device("cpu"))
+    stored = TextFeatures(model, tokenizer, texts, FreezeConfig(text_layers=-1), torch.device("cpu"))
+    assert stored.fill_cache(lambda done, total: None)
+    np.testing.assert_allclose(encode_all(stored.features, 3), encode_all(whole.features, 3), atol=1e-5)
 
 
 def test_a_batch_of_texts_is_as_long_as_its_longest_and_no_longer(towers: Towers) -> None:
     tokenizer = WindowTokenizer.of_tokenizer(towers.tokenizer, 32)
     texts = ["pleural", "no pleural effusion", "effusion " * 80]
-    side = TextSide(towers.model, tokenizer, texts, FreezeConfig(), torch.device("cpu"))
+    side = TextFeatures(towers.model, tokenizer, texts, FreezeConfig(), torch.device("cpu"))
     short, longer, whole = (side.tokens(np.arange(count)).shape[1] for count in (1, 2, 3))
     assert short < longer < whole <= 32
 
@@ -364,7 +377,7 @@ def test_training_leaves_what_is_frozen_as_it_was(make: Make, tmp_path: Path) ->
     assert not torch.equal(visual.trunk.conv_head.weight, theirs.trunk.conv_head.weight)
 
 
-# -- what a run can be told
+# -- settings of a run
 
 
 @pytest.mark.parametrize("loss", ["dhn-nce", "multi-positive-infonce"])
@@ -378,7 +391,7 @@ def test_every_loss_learns_by_every_kind_of_target(
     assert float(epochs[-1]["loss"]) < float(epochs[0]["loss"])
 
 
-def test_films_without_any_text_learn_from_sentences_made_of_their_findings(
+def test_radiographs_without_any_text_learn_from_sentences_made_of_their_findings(
     make: Make, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingError, match="no texts to learn from"):
@@ -394,7 +407,7 @@ def test_a_run_that_gets_no_better_stops_early_and_keeps_its_best_epoch(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lifts = iter([0.1, 0.3, 0.2, 0.3, 0.25, 0.9, 0.9, 0.9])
-    monkeypatch.setattr("trainer.train.run.score_held_out", lambda *_: Score(0.5, next(lifts), 0.5))
+    monkeypatch.setattr("trainer.train.run.score_validation", lambda *_: Score(0.5, next(lifts), 0.5))
     folder = train(make(epochs=8, patience=3), tmp_path / "run")
     epochs = rows(tmp_path / "run" / "metrics.csv")
     assert [row["lift_at_5"] for row in epochs] == ["0.1", "0.3", "0.2", "0.3", "0.25"]
@@ -402,9 +415,7 @@ def test_a_run_that_gets_no_better_stops_early_and_keeps_its_best_epoch(
     assert record["metrics"]["held_out_for_tuning"]["epoch"] == 4  # of equals the later
 
 
-def test_the_curves_are_drawn_and_the_logit_scale_stays_where_it_is_told_to(
-    make: Make, tmp_path: Path
-) -> None:
+def test_the_curves_are_plotted_and_the_logit_scale_stays_at_its_setting(make: Make, tmp_path: Path) -> None:
     train(make(epochs=2, loss__learn_scale=False, optimizer__temperature=0.5), tmp_path / "run")
     with Image.open(tmp_path / "run" / "curves.png") as drawn:
         assert drawn.size[0] > 600
@@ -431,11 +442,11 @@ def test_a_step_in_pieces_is_the_same_step(make: Make, tmp_path: Path) -> None:
     assert whole == pytest.approx(pieces, rel=1e-3)
 
 
-def test_a_run_whose_tower_reads_first_tells_how_far_it_has_read(make: Make, tmp_path: Path) -> None:
-    seen: list[Progress] = []
-    train(make(**READING, epochs=1), tmp_path / "run", seen.append)
-    read = [(progress.done, progress.total) for progress in seen if progress.stage == "read"]
+def test_a_run_with_text_pretraining_reports_its_progress(make: Make, tmp_path: Path) -> None:
+    seen = Reported()
+    train(make(**READING, epochs=1), tmp_path / "run", seen)
+    read = [(done, total) for stage, done, total in seen if stage == "read"]
     assert read
     assert [done for done, _ in read] == list(range(1, read[-1][1] + 1))
-    stages = [progress.stage for progress in seen]
+    stages = [stage for stage, _, _ in seen]
     assert stages.index("read") < stages.index("train")

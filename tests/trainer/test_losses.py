@@ -18,7 +18,7 @@ SCALE = torch.tensor(14.0, dtype=torch.float64)
 
 
 def batch(n: int, m: int, seed: int, dim: int = 6) -> tuple[Tensor, Tensor, Tensor]:
-    """Unit picture rows, unit text rows, a likeness in [-1, 1]."""
+    """Unit image rows, unit text rows, a similarity in [-1, 1]."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
@@ -28,18 +28,23 @@ def batch(n: int, m: int, seed: int, dim: int = 6) -> tuple[Tensor, Tensor, Tens
 
 
 def slow_semantic(
-    images: Tensor, texts: Tensor, likeness: Tensor, temperature: float, weight: float, pairs: list[list[int]]
+    images: Tensor,
+    texts: Tensor,
+    label_similarity: Tensor,
+    temperature: float,
+    weight: float,
+    pairs: list[list[int]],
 ) -> float:
     """Semantic matching as a double loop."""
     logits = (SCALE * images @ texts.T).tolist()
 
-    def one_way(rows: list[list[float]], alike: list[list[float]], own: dict[int, list[int]]) -> float:
+    def one_way(rows: list[list[float]], similar: list[list[float]], own: dict[int, list[int]]) -> float:
         total = 0.0
         for i, row in enumerate(rows):
             norm = sum(math.exp(x) for x in row)
-            soft_norm = sum(math.exp(x / temperature) for x in alike[i])
+            soft_norm = sum(math.exp(x / temperature) for x in similar[i])
             for j, logit in enumerate(row):
-                target = math.exp(alike[i][j] / temperature) / soft_norm
+                target = math.exp(similar[i][j] / temperature) / soft_norm
                 if i in own:
                     target = (1 - weight) * target + weight * (j in own[i]) / len(own[i])
                 total -= target * (logit - math.log(norm))
@@ -51,7 +56,10 @@ def slow_semantic(
         by_image.setdefault(i, []).append(j)
         by_text.setdefault(j, []).append(i)
     turned = [list(column) for column in zip(*logits, strict=True)]
-    return (one_way(logits, likeness.tolist(), by_image) + one_way(turned, likeness.T.tolist(), by_text)) / 2
+    return (
+        one_way(logits, label_similarity.tolist(), by_image)
+        + one_way(turned, label_similarity.T.tolist(), by_text)
+    ) / 2
 
 
 @settings(max_examples=25, deadline=None)
@@ -65,13 +73,13 @@ def slow_semantic(
 def test_semantic_matching_is_the_papers_double_sum_for_any_batch_shape(
     n: int, m: int, seed: int, temperature: float, weight: float
 ) -> None:
-    images, texts, likeness = batch(n, m, seed)
+    images, texts, label_similarity = batch(n, m, seed)
     rng = np.random.default_rng(seed)
     pairs = sorted({(int(rng.integers(n)), int(rng.integers(m))) for _ in range(3)})
     loss = SemanticMatchingLoss(temperature, weight)(
-        images, texts, SCALE, similarity=likeness, pairs=torch.tensor(pairs)
+        images, texts, SCALE, similarity=label_similarity, pairs=torch.tensor(pairs)
     )
-    expected = slow_semantic(images, texts, likeness, temperature, weight, [list(p) for p in pairs])
+    expected = slow_semantic(images, texts, label_similarity, temperature, weight, [list(p) for p in pairs])
     assert float(loss) == pytest.approx(expected, rel=1e-9)
 
 
@@ -98,17 +106,17 @@ EVERY = [
 
 @pytest.mark.parametrize("loss", EVERY)
 def test_the_order_of_the_batch_does_not_matter(loss: torch.nn.Module) -> None:
-    images, texts, likeness = batch(6, 6, 3)
+    images, texts, label_similarity = batch(6, 6, 3)
     order = torch.tensor([4, 2, 0, 5, 1, 3])
-    value = loss(images, texts, SCALE, similarity=likeness)
-    again = loss(images[order], texts[order], SCALE, similarity=likeness[order][:, order])
+    value = loss(images, texts, SCALE, similarity=label_similarity)
+    again = loss(images[order], texts[order], SCALE, similarity=label_similarity[order][:, order])
     torch.testing.assert_close(value, again)
 
 
 def test_full_identity_weight_is_infonce() -> None:
-    images, texts, likeness = batch(5, 5, 1)
+    images, texts, label_similarity = batch(5, 5, 1)
     torch.testing.assert_close(
-        SemanticMatchingLoss(1.0, 1.0)(images, texts, SCALE, similarity=likeness),
+        SemanticMatchingLoss(1.0, 1.0)(images, texts, SCALE, similarity=label_similarity),
         InfoNCELoss()(images, texts, SCALE),
     )
 
@@ -119,7 +127,7 @@ def test_hard_targets_become_infonce_as_the_temperature_falls() -> None:
     torch.testing.assert_close(hard, InfoNCELoss()(images, texts, SCALE))
 
 
-def test_infonce_averages_the_pairs_of_a_picture_and_takes_the_unpaired_as_negatives() -> None:
+def test_infonce_averages_the_pairs_of_an_image_and_takes_the_unpaired_as_negatives() -> None:
     images, texts, _ = batch(2, 3, 5)
     logits = SCALE * images @ texts.T
     rows, columns = logits.log_softmax(1), logits.T.log_softmax(1)
@@ -153,33 +161,33 @@ def test_what_does_not_fit_is_refused_in_words() -> None:
         SemanticMatchingLoss(0.0)
     with pytest.raises(TrainingError, match="no true pair"):
         DHNNCELoss()(images, texts, SCALE, pairs=torch.empty(0, 2, dtype=torch.int64))
-    with pytest.raises(TrainingError, match=r"are 0\.5 alike"):
+    with pytest.raises(TrainingError, match=r"label similarity of 0\.5"):
         MultiPositiveInfoNCELoss()(images, texts, SCALE, similarity=torch.zeros(2, 3))
     with pytest.raises(TrainingError, match="at least 0"):
         DHNNCELoss(beta1=-0.1)
 
 
-# -- positives by likeness
+# -- positives by similarity
 
 
 @settings(max_examples=20, deadline=None)
 @given(n=st.integers(2, 6), m=st.integers(2, 6), seed=st.integers(0, 10_000))
-def test_multi_positive_infonce_shares_the_target_among_all_that_are_alike(n: int, m: int, seed: int) -> None:
-    images, texts, likeness = batch(n, m, seed)
-    likeness[0, 0] = 1.0
+def test_multi_positive_infonce_shares_the_target_among_all_similar_items(n: int, m: int, seed: int) -> None:
+    images, texts, label_similarity = batch(n, m, seed)
+    label_similarity[0, 0] = 1.0
     logits = (SCALE * images @ texts.T).tolist()
 
-    def one_way(rows: list[list[float]], alike: list[list[float]]) -> float:
+    def one_way(rows: list[list[float]], similar: list[list[float]]) -> float:
         terms = []
-        for row, likes in zip(rows, alike, strict=True):
+        for row, likes in zip(rows, similar, strict=True):
             norm = math.log(sum(math.exp(x) for x in row))
             own = [norm - row[j] for j, like in enumerate(likes) if like >= 0.3]
             terms += [sum(own) / len(own)] if own else []
         return sum(terms) / len(terms)
 
     turned = [list(column) for column in zip(*logits, strict=True)]
-    expected = (one_way(logits, likeness.tolist()) + one_way(turned, likeness.T.tolist())) / 2
-    value = MultiPositiveInfoNCELoss(0.3)(images, texts, SCALE, similarity=likeness)
+    expected = (one_way(logits, label_similarity.tolist()) + one_way(turned, label_similarity.T.tolist())) / 2
+    value = MultiPositiveInfoNCELoss(0.3)(images, texts, SCALE, similarity=label_similarity)
     assert float(value) == pytest.approx(expected, rel=1e-9)
 
 
@@ -240,7 +248,7 @@ def test_without_hardness_it_is_dcl_and_with_the_pair_in_the_sum_infonce() -> No
 
 
 def pushes(loss: DHNNCELoss, images: Tensor, texts: Tensor) -> Tensor:
-    """dL/dS of the picture → text direction alone, through S itself."""
+    """dL/dS of the image → text direction alone, through S itself."""
     logits = (3 * images @ texts.T).detach().requires_grad_()
     value = loss._one_way(logits, torch.eye(len(logits), dtype=logits.dtype), loss.beta1)
     (gradient,) = torch.autograd.grad(value, logits)
@@ -251,10 +259,10 @@ def pushes(loss: DHNNCELoss, images: Tensor, texts: Tensor) -> Tensor:
 @given(n=st.integers(3, 8), seed=st.integers(0, 10_000))
 def test_every_negative_is_pushed_away_the_nearer_the_more(n: int, seed: int) -> None:
     images, texts, _ = batch(n, n, seed)
-    gradient, likeness = pushes(DHNNCELoss(0.5, 0.5), images, texts), images @ texts.T
+    gradient, label_similarity = pushes(DHNNCELoss(0.5, 0.5), images, texts), images @ texts.T
     for i in range(n):
         others = [j for j in range(n) if j != i]
-        order = sorted(others, key=lambda j: float(likeness[i, j]))
+        order = sorted(others, key=lambda j: float(label_similarity[i, j]))
         pushed = [float(gradient[i, j]) for j in order]
         assert pushed == sorted(pushed)
         assert pushed[0] > 0
@@ -284,7 +292,7 @@ def test_items_with_several_true_texts_and_items_with_none() -> None:
     torch.testing.assert_close(DHNNCELoss(0.0, 0.0)(images, texts, SCALE, pairs=pairs), expected)
 
 
-def test_a_batch_whose_texts_are_all_one_teaches_nothing_and_breaks_nothing() -> None:
+def test_a_batch_of_one_distinct_text_has_a_zero_loss() -> None:
     images, texts, _ = batch(3, 1, 0)
     images.requires_grad_()
     value = DHNNCELoss()(images, texts, SCALE, pairs=torch.tensor([[0, 0], [1, 0], [2, 0]]))

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from corpus.findings import from_sides
+from corpus.findings import make_statuses
+from corpus.statistics import draw_subjects
 from trainer.evaluation.labels import LEAVES, Labels
 from trainer.evaluation.metrics import (
     MIN_GALLERY,
@@ -15,7 +16,6 @@ from trainer.evaluation.metrics import (
     Scored,
     Task,
     compare,
-    draw_people,
     hit_pairs,
     ideal_gains,
     ndcg,
@@ -70,10 +70,10 @@ def test_graded_ndcg_and_recall_agree_with_trec_eval_on_random_rankings(seed: in
     truth = {f"q{q}": {f"d{d}": int(gains[q, d]) for d in range(gallery)} for q in range(queries)}
     run = {f"q{q}": {f"d{d}": float(scores[q, d]) for d in range(gallery)} for q in range(queries)}
     wanted = {"ndcg_cut.10", "recall.1,5,10"}
-    judged = pytrec_eval.RelevanceEvaluator(truth, wanted).evaluate(run)
+    scored = pytrec_eval.RelevanceEvaluator(truth, wanted).evaluate(run)
 
     def theirs(name: str) -> list[float]:
-        return [judged[f"q{q}"][name] for q in range(queries)]
+        return [scored[f"q{q}"][name] for q in range(queries)]
 
     np.testing.assert_allclose(ndcg(ranked, ideal), theirs("ndcg_cut_10"), atol=1e-9)
     owed = np.maximum((gains > 0).sum(axis=1), 1)
@@ -103,23 +103,27 @@ def test_scores_by_findings_agree_with_trec_eval_where_pairs_are_excluded_and_ga
     gains = np.rint(60 * compare(task.queries, task.gallery)).astype(int)
     pairs = {(int(q), int(d)) for q, d in task.true_pairs}  # type: ignore[union-attr]
     allowed = {q: [d for d in range(gallery) if chosen[q, d] >= 0.1] for q in range(12)}
-    run = {f"q{q}": {f"d{d}": float(scores[q, d]) for d in held} for q, held in allowed.items()}
-    by_findings = {f"q{q}": {f"d{d}": int(gains[q, d]) for d in held} for q, held in allowed.items()}
-    by_study = {f"q{q}": {f"d{d}": int((q, d) in pairs) for d in held} for q, held in allowed.items()}
+    run = {f"q{q}": {f"d{d}": float(scores[q, d]) for d in available} for q, available in allowed.items()}
+    by_findings = {
+        f"q{q}": {f"d{d}": int(gains[q, d]) for d in available} for q, available in allowed.items()
+    }
+    by_study = {
+        f"q{q}": {f"d{d}": int((q, d) in pairs) for d in available} for q, available in allowed.items()
+    }
     findings = pytrec_eval.RelevanceEvaluator(by_findings, {"ndcg_cut.10", "P.1,2,5,10"}).evaluate(run)
     studies = pytrec_eval.RelevanceEvaluator(by_study, {"recall.1,5,10"}).evaluate(run)
 
-    judged = [
+    scored = [
         *((f"precision_at.{k}", findings, f"P_{k}") for k in PRECISION_AT),
         ("ndcg_at_10", findings, "ndcg_cut_10"),
         *((f"recall_at.{k}", studies, f"recall_{k}") for k in RECALL_AT),
     ]
-    for name, theirs, theirs_name in judged:
+    for name, theirs, theirs_name in scored:
         top, bottom = ours[name]
-        asked = bottom > 0
+        requested = bottom > 0
         values = np.array([theirs.get(f"q{q}", {}).get(theirs_name, 0.0) for q in range(12)])
-        np.testing.assert_allclose((top[asked] / bottom[asked]), values[asked], atol=1e-9)
-        assert not values[~asked].any()
+        np.testing.assert_allclose((top[requested] / bottom[requested]), values[requested], atol=1e-9)
+        assert not values[~requested].any()
 
 
 @settings(max_examples=25, deadline=None)
@@ -127,7 +131,7 @@ def test_scores_by_findings_agree_with_trec_eval_where_pairs_are_excluded_and_ga
 def test_the_metrics_equal_a_plain_loop_over_the_contracts_words(seed: int) -> None:
     task = random_task(seed, queries=30, gallery=40)
     ranking = rank(np.random.default_rng(seed).normal(size=(30, 40)))
-    asked, held = (
+    requested, available = (
         [
             ({LEAVES[c] for c in np.nonzero(side.present[i])[0]}, bool(side.normal[i]))
             for i in range(len(side))
@@ -136,10 +140,10 @@ def test_the_metrics_equal_a_plain_loop_over_the_contracts_words(seed: int) -> N
     )
 
     def gain(query: int, item: int) -> float:
-        (mine, normal), (theirs, also_normal) = asked[query], held[item]
+        (mine, normal), (theirs, also_normal) = requested[query], available[item]
         return 1.0 if normal and also_normal else len(mine & theirs) / max(len(mine | theirs), 1)
 
-    discounts = [1 / np.log2(place + 2) for place in range(10)]
+    discounts = [1 / np.log2(position + 2) for position in range(10)]
     p5, ndcgs = [], []
     for query in range(30):
         p5.append(sum(gain(query, item) > 0 for item in ranking[query, :5]) / 5)
@@ -153,10 +157,10 @@ def test_the_metrics_equal_a_plain_loop_over_the_contracts_words(seed: int) -> N
 
     lifts = []
     for leaf in LEAVES:
-        share = [sum(leaf in held[i][0] for i in ranking[query, :5]) / 5 for query in range(30)]
-        having = [share[q] for q in range(30) if leaf in asked[q][0]]
-        foils = [share[q] for q in range(30) if leaf not in asked[q][0] and not asked[q][1]]
-        if len(having) >= 10 and foils and sum(leaf in h[0] for h in held) >= 8:
+        share = [sum(leaf in available[i][0] for i in ranking[query, :5]) / 5 for query in range(30)]
+        having = [share[q] for q in range(30) if leaf in requested[q][0]]
+        foils = [share[q] for q in range(30) if leaf not in requested[q][0] and not requested[q][1]]
+        if len(having) >= 10 and foils and sum(leaf in h[0] for h in available) >= 8:
             lifts.append(np.mean(having) - np.mean(foils))
     assert measured["lift_at_5.macro"] == pytest.approx(np.mean(lifts) if lifts else np.nan, nan_ok=True)
 
@@ -181,7 +185,7 @@ def test_no_constant_answer_beats_the_constant_baseline() -> None:
 
 def test_chance_and_a_perfect_normal_abnormal_classifier_lift_nothing_in_expectation() -> None:
     task = random_task(5, queries=300, gallery=300)
-    # A device on a normal film must not smuggle its normal neighbours into the comparison.
+    # A device on a normal radiograph must not smuggle its normal neighbours into the comparison.
     device = LEAVES.index("support_devices")
     present = [side.present.copy() for side in (task.queries, task.gallery)]
     for table in present:
@@ -210,9 +214,9 @@ def test_the_normal_abnormal_baseline_never_mistakes_one_for_the_other() -> None
 def test_an_oracle_has_ndcg_one_wherever_the_gallery_holds_a_match(seed: int) -> None:
     task = random_task(seed)
     ranking = rank(compare(task.queries, task.gallery))
-    gained, asked = score_queries(ranking, task)["ndcg_at_10"]
+    gained, requested = score_queries(ranking, task)["ndcg_at_10"]
     answerable = ideal_gains(task)[:, 0] > 0
-    np.testing.assert_allclose(gained[answerable], asked[answerable])
+    np.testing.assert_allclose(gained[answerable], requested[answerable])
     assert (gained[~answerable] == 0).all()
 
 
@@ -230,10 +234,10 @@ def test_the_order_of_the_gallery_does_not_matter(seed: int) -> None:
 
 
 def test_two_normals_match_fully_whatever_devices_they_carry_and_a_normal_matches_no_finding() -> None:
-    normal = from_sides(present=["no_finding"])
-    tubed = from_sides(present=["no_finding", "support_devices"])
-    sick = from_sides(present=["edema", "pneumonia"])
-    half = from_sides(present=["edema"], uncertain=["pneumonia"])
+    normal = make_statuses(present=["no_finding"])
+    tubed = make_statuses(present=["no_finding", "support_devices"])
+    sick = make_statuses(present=["edema", "pneumonia"])
+    half = make_statuses(present=["edema"], uncertain=["pneumonia"])
     labels = Labels.of([normal, tubed, sick, half])
     np.testing.assert_array_equal(
         compare(labels, labels), [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0.5], [0, 0, 0.5, 1]]
@@ -241,19 +245,24 @@ def test_two_normals_match_fully_whatever_devices_they_carry_and_a_normal_matche
 
 
 def test_a_shared_parent_is_no_match_for_leaves_count_only() -> None:
-    labels = Labels.of([from_sides(present=["edema"]), from_sides(present=["pneumonia"])])
+    labels = Labels.of([make_statuses(present=["edema"]), make_statuses(present=["pneumonia"])])
     assert compare(labels, labels)[0, 1] == 0
 
 
 def test_an_item_of_which_only_absences_or_parents_are_known_is_not_known() -> None:
     labels = Labels.of(
-        [from_sides(absent=["edema"]), from_sides(present=["lung_opacity"]), {}, from_sides(present=["mass"])]
+        [
+            make_statuses(absent=["edema"]),
+            make_statuses(present=["lung_opacity"]),
+            {},
+            make_statuses(present=["mass"]),
+        ]
     )
     assert labels.known.tolist() == [False, False, False, True]
 
 
-def test_places_without_a_hit_are_misses() -> None:
-    labels = Labels.of([from_sides(present=["hernia"])] * 2)
+def test_ranks_without_a_hit_are_misses() -> None:
+    labels = Labels.of([make_statuses(present=["hernia"])] * 2)
     task = Task(labels, labels, np.arange(2), no_pairs())
     measured = measure(rank(np.ones((2, 2))), task)
     assert measured["precision_at.2"] == 1
@@ -261,7 +270,7 @@ def test_places_without_a_hit_are_misses() -> None:
 
 
 def test_excluded_pairs_are_never_answered_and_leave_the_ideal() -> None:
-    labels = Labels.of([from_sides(present=["hernia"]), from_sides(present=["edema"])])
+    labels = Labels.of([make_statuses(present=["hernia"]), make_statuses(present=["edema"])])
     own: Pairs = np.array([[0, 0], [1, 1]])
     ranking = rank(np.eye(2), own)
     assert ranking[:, :2].tolist() == [[1, -1], [0, -1]]
@@ -286,25 +295,25 @@ def test_a_nan_similarity_is_refused() -> None:
 
 def test_a_finding_counts_from_ten_queries_and_eight_items_on() -> None:
     def task(queries: int, gallery: int) -> Task:
-        asked = [from_sides(present=["hernia"])] * queries + [from_sides(present=["edema"])]
-        held = [from_sides(present=["hernia"])] * gallery
-        return Task(Labels.of(asked), Labels.of(held), np.arange(queries + 1), no_pairs())
+        requested = [make_statuses(present=["hernia"])] * queries + [make_statuses(present=["edema"])]
+        available = [make_statuses(present=["hernia"])] * gallery
+        return Task(Labels.of(requested), Labels.of(available), np.arange(queries + 1), no_pairs())
 
     assert counted_findings(task(MIN_QUERIES, MIN_GALLERY)) == ("hernia",)
     assert counted_findings(task(MIN_QUERIES - 1, MIN_GALLERY)) == ()
     assert counted_findings(task(MIN_QUERIES, MIN_GALLERY - 1)) == ()
 
 
-def test_the_bootstrap_draws_whole_people_and_repeats_itself_by_its_seed() -> None:
+def test_the_bootstrap_draws_whole_subjects_and_repeats_itself_by_its_seed() -> None:
     subjects = np.array(["a", "a", "b", "c", "c", "c"])
-    draws = draw_people(subjects, 500, seed=7)
+    draws = draw_subjects(subjects, 500, seed=7)
     assert draws.shape == (500, 3)
     assert (draws.sum(axis=1) == 3).all()
-    np.testing.assert_array_equal(draws, draw_people(subjects, 500, seed=7))
-    assert not np.array_equal(draws, draw_people(subjects, 500, seed=8))
+    np.testing.assert_array_equal(draws, draw_subjects(subjects, 500, seed=7))
+    assert not np.array_equal(draws, draw_subjects(subjects, 500, seed=8))
 
 
-def test_many_pictures_of_one_person_do_not_narrow_the_interval() -> None:
+def test_many_images_of_one_subject_do_not_narrow_the_interval() -> None:
     task = random_task(2)
     task = Task(task.queries, task.gallery, np.arange(len(task.queries)), no_pairs())
     ranking = rank_at_random(task, np.random.default_rng(0))
@@ -328,11 +337,11 @@ def test_an_interval_holds_its_estimate_and_the_same_seed_gives_the_same_scores(
 
 def test_an_encoder_that_knows_one_finding_lifts_that_finding() -> None:
     rng = np.random.default_rng(0)
-    statuses = [from_sides(present=["edema"])] * 40 + [from_sides(present=["hernia"])] * 40
+    statuses = [make_statuses(present=["edema"])] * 40 + [make_statuses(present=["hernia"])] * 40
     vectors = rng.normal(size=(80, 16)) * 0.3
     vectors[:40, 0] += 3
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    unknown = [from_sides(absent=["edema"])]
+    unknown = [make_statuses(absent=["edema"])]
     scores = score_vectors(
         np.concatenate([vectors, vectors[:1]]), vectors, statuses + unknown, statuses, draws=50
     )

@@ -19,33 +19,33 @@ import sys
 import numpy, torch
 with torch.inference_mode():
     texts = model.eval().encode_text(tokenizer({texts!r}), normalize=True)
-    pictures = model.encode_image(torch.full((1, 3, 64, 64), 0.5), normalize=True)
-numpy.savez({out!r}, texts=texts.numpy(), pictures=pictures.numpy())
+    images = model.encode_image(torch.full((1, 3, 64, 64), 0.5), normalize=True)
+numpy.savez({out!r}, texts=texts.numpy(), images=images.numpy())
 ours = sorted({{"corpus", "trainer", "indexer", "retrieval"}} & set(sys.modules))
 assert not ours, ours
 """
 
 
-def lines_of_the_card(folder: Path, place: str) -> str:
+def lines_of_the_card(folder: Path, position: str) -> str:
     (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text("utf-8"), re.DOTALL)
     assert 'folder = "."' in code
-    return str(code).replace('folder = "."', f"folder = {place!r}")
+    return str(code).replace('folder = "."', f"folder = {position!r}")
 
 
-@pytest.mark.parametrize("place", ["moved", ".", None], ids=["relative", "inside", "absolute"])
+@pytest.mark.parametrize("position", ["moved", ".", None], ids=["relative", "inside", "absolute"])
 def test_the_lines_of_the_card_read_a_moved_folder_without_similarity(
-    tmp_path: Path, place: str | None
+    tmp_path: Path, position: str | None
 ) -> None:
     made = build_tiny_encoder(tmp_path / "made", seed=5)
     wanted = Encoder.load(made).encode_texts(TEXTS)
     moved = made.rename(tmp_path / "moved")
     stored = (moved / "open_clip_config.json").read_bytes()
-    assert b"made" in stored  # it still names the place where it was made, which is gone
+    assert b"made" in stored  # it still names the folder where it was made, which is gone
     out = tmp_path / "vectors.npz"
-    code = lines_of_the_card(moved, place or str(moved)) + READ.format(texts=TEXTS, out=str(out))
+    code = lines_of_the_card(moved, position or str(moved)) + READ.format(texts=TEXTS, out=str(out))
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=moved if place == "." else tmp_path,
+        cwd=moved if position == "." else tmp_path,
         env={"PATH": "", "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -55,5 +55,5 @@ def test_the_lines_of_the_card_read_a_moved_folder_without_similarity(
     assert done.returncode == 0, done.stderr
     vectors = np.load(out)
     np.testing.assert_allclose(vectors["texts"], wanted, atol=1e-5)
-    assert vectors["pictures"].shape == (1, 32)
+    assert vectors["images"].shape == (1, 32)
     assert (moved / "open_clip_config.json").read_bytes() == stored

@@ -9,14 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corpus.errors import TrainingError
-from corpus.findings import from_sides
+from corpus.findings import make_statuses
 from tests.encoders import tiny_shape
-from trainer.data.features import ImageSide
+from trainer.data.features import ImageFeatures
 from trainer.data.targets import shown
-from trainer.models.registry import Architecture
+from trainer.models.architecture import Architecture
 from trainer.train.config import AugmentConfig, FreezeConfig
-from trainer.train.losses import InfoNCELoss
-from trainer.train.patch_loss import SHARPNESS, SLOPE, THRESHOLD, WithPatches, best_patches
+from trainer.train.losses import SHARPNESS, SLOPE, THRESHOLD, InfoNCELoss, WithPatches, best_patches
 from trainer.train.towers import build_towers
 
 
@@ -24,7 +23,7 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def test_the_soft_maximum_lies_between_mean_and_maximum_and_counts_patches_not_places() -> None:
+def test_the_soft_maximum_lies_between_mean_and_maximum_and_ignores_the_order_of_patches() -> None:
     patches, texts = unit(3, 16, 8), unit(5, 8, seed=1)
     cosines = torch.einsum("npd,md->nmp", patches, texts)
     best = best_patches(patches, texts)
@@ -37,21 +36,21 @@ def test_the_soft_maximum_lies_between_mean_and_maximum_and_counts_patches_not_p
 class Nothing(nn.Module):
     """A loss between wholes that asks for nothing, to see the patches' alone."""
 
-    def forward(self, pictures: Tensor, texts: Tensor, scale: Tensor, **known: Tensor | None) -> Tensor:
-        return pictures.sum() * 0
+    def forward(self, images: Tensor, texts: Tensor, scale: Tensor, **known: Tensor | None) -> Tensor:
+        return images.sum() * 0
 
 
 def test_the_value_is_the_definition_written_out() -> None:
     features, texts = unit(3, 1 + 4, 8), unit(2, 8, seed=1)
-    told = torch.tensor([[1.0, 0.0], [0.0, math.nan], [math.nan, 1.0]])
-    value = WithPatches(Nothing(), 3.0)(features, texts, torch.tensor(1.0), shown=told)
+    result = torch.tensor([[1.0, 0.0], [0.0, math.nan], [math.nan, 1.0]])
+    value = WithPatches(Nothing(), 3.0)(features, texts, torch.tensor(1.0), shown=result)
     terms: dict[float, list[float]] = {0.0: [], 1.0: []}
-    for picture in range(3):
+    for image in range(3):
         for text in range(2):
-            cosines = [float(features[picture, 1 + p] @ texts[text]) for p in range(4)]
+            cosines = [float(features[image, 1 + p] @ texts[text]) for p in range(4)]
             pooled = math.log(sum(math.exp(SHARPNESS * c) for c in cosines) / 4) / SHARPNESS
             logit = SLOPE * (pooled - THRESHOLD)
-            label = float(told[picture, text])
+            label = float(result[image, text])
             if not math.isnan(label):
                 terms[label].append(math.log1p(math.exp(-logit if label else logit)))
     wanted = 3.0 * sum(np.mean(each) for each in terms.values()) / 2
@@ -78,30 +77,30 @@ def test_without_findings_true_pairs_say_what_is_shown_and_without_either_it_ref
     loss, scale = WithPatches(InfoNCELoss(), 1.0), torch.tensor(5.0)
     pairs = torch.tensor([[0, 0], [1, 1]])
     by_pairs = loss(features, texts, scale, pairs=pairs)
-    told = loss(features, texts, scale, pairs=pairs, shown=torch.eye(2))
-    torch.testing.assert_close(by_pairs, told)
+    result = loss(features, texts, scale, pairs=pairs, shown=torch.eye(2))
+    torch.testing.assert_close(by_pairs, result)
     with pytest.raises(TrainingError, match="true pair"):
         loss(features, texts, scale, pairs=torch.zeros(0, 2, dtype=torch.int64))
     silent = loss(features, texts, scale, pairs=pairs, shown=torch.full((2, 2), math.nan))
     torch.testing.assert_close(silent, InfoNCELoss()(features[:, 0], texts, scale, pairs=pairs))
 
 
-def test_what_a_film_shows_of_a_text_is_read_from_both_statuses() -> None:
-    films = [
-        from_sides(present=["effusion", "nodule"]),
-        from_sides(present=["no_finding"], absent=["nodule"]),
-        from_sides(uncertain=["effusion"], present=["mass"]),
+def test_what_a_radiograph_shows_of_a_text_is_read_from_both_statuses() -> None:
+    radiographs = [
+        make_statuses(present=["effusion", "nodule"]),
+        make_statuses(present=["no_finding"], absent=["nodule"]),
+        make_statuses(uncertain=["effusion"], present=["mass"]),
         {},
     ]
     texts = [
-        from_sides(present=["effusion"]),
-        from_sides(present=["effusion", "nodule"]),
-        from_sides(absent=["effusion"]),
-        from_sides(present=["lung_opacity"]),  # above the leaves: which of them, nobody says
+        make_statuses(present=["effusion"]),
+        make_statuses(present=["effusion", "nodule"]),
+        make_statuses(absent=["effusion"]),
+        make_statuses(present=["lung_opacity"]),  # above the leaves: unknown which of them
     ]
     nan = np.nan
     wanted = [[1, 1, nan, nan], [0, 0, nan, nan], [nan, nan, nan, nan], [nan, nan, nan, nan]]
-    np.testing.assert_array_equal(shown(films, texts), np.array(wanted, np.float32))
+    np.testing.assert_array_equal(shown(radiographs, texts), np.array(wanted, np.float32))
 
 
 def test_of_the_patches_a_share_is_hidden_and_another_one_each_time() -> None:
@@ -109,10 +108,10 @@ def test_of_the_patches_a_share_is_hidden_and_another_one_each_time() -> None:
     towers.model.eval()
     pixels = np.random.default_rng(0).integers(0, 255, (2, 64, 64), np.uint8)
 
-    def side(hidden: float) -> ImageSide:
+    def side(hidden: float) -> ImageFeatures:
         augment = AugmentConfig(0.0, 0.0, 0.0, 0.0, 0.0, hidden)
         preprocessing = towers.architecture.preprocess_cfg
-        return ImageSide(
+        return ImageFeatures(
             towers.model, pixels, preprocessing, FreezeConfig(), augment, torch.device("cpu"), patches=True
         )
 
@@ -120,9 +119,11 @@ def test_of_the_patches_a_share_is_hidden_and_another_one_each_time() -> None:
     with torch.no_grad():
         whole, some, others = (side(share).with_patches(np.arange(2)) for share in (0.0, 0.5, 0.5))
     assert some.shape[1] == 1 + (whole.shape[1] - 1) // 2
-    torch.testing.assert_close(some[:, 0], whole[:, 0])  # the picture itself is looked at whole
+    torch.testing.assert_close(some[:, 0], whole[:, 0])  # the image itself is looked at whole
     assert not torch.equal(some, others)
-    for picture in range(2):
-        likeness = some[picture, 1:] @ whole[picture, 1:].T
-        assert len(set(likeness.argmax(dim=1).tolist())) == len(likeness)  # each is one of them, none twice
-        torch.testing.assert_close(likeness.amax(dim=1), torch.ones(len(likeness)))
+    for image in range(2):
+        similarity = some[image, 1:] @ whole[image, 1:].T
+        assert len(set(similarity.argmax(dim=1).tolist())) == len(
+            similarity
+        )  # each is one of them, none twice
+        torch.testing.assert_close(similarity.amax(dim=1), torch.ones(len(similarity)))

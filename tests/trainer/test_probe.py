@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from corpus.errors import EvaluationError
-from corpus.findings import NO_FINDING, Statuses, from_sides
+from corpus.findings import NO_FINDING, Statuses, make_statuses
 from corpus.records import Study
 from trainer.evaluation import probe as probing
 from trainer.evaluation.gallery import Encoded, Item
@@ -19,26 +19,26 @@ EDEMA, HERNIA, MASS = (CLASSES.index(name) for name in ("edema", "hernia", "mass
 SHOWN = [["edema"], ["hernia"], ["edema", "hernia"], [NO_FINDING]]
 
 
-def pictures(statuses: Sequence[Statuses], vectors: NDArray[Any], split: str = "x") -> Encoded:
+def images(statuses: Sequence[Statuses], vectors: NDArray[Any], split: str = "x") -> Encoded:
     items = [
         Item(
-            f"{split}:{n}#f", "image", Study(f"{split}:{n}", f"{split}:p{n}", "s"), f"{n}.png", told,
+            f"{split}:{n}#f", "image", Study(f"{split}:{n}", f"{split}:p{n}", "s"), f"{n}.png", result,
             frozenset(), frozenset(),
         )
-        for n, told in enumerate(statuses)
+        for n, result in enumerate(statuses)
     ]  # fmt: skip
     return Encoded(tuple(items), np.asarray(vectors, np.float32))
 
 
-def films(seed: int, count: int, noise: float = 0.3, dim: int = 12) -> Encoded:
-    """Films whose first two features lean to edema and hernia; the last is constant."""
+def radiographs(seed: int, count: int, noise: float = 0.3, dim: int = 12) -> Encoded:
+    """Radiographs with first two features that lean to edema and hernia; the last is constant."""
     rng = np.random.default_rng(seed)
-    statuses = [from_sides(present=SHOWN[n % 4]) for n in range(count)]
+    statuses = [make_statuses(present=SHOWN[n % 4]) for n in range(count)]
     vectors = rng.normal(size=(count, dim)) * noise
     for column, name in enumerate(("edema", "hernia")):
         vectors[:, column] += [name in SHOWN[n % 4] for n in range(count)]
     vectors[:, -1] = 0.5
-    return pictures(statuses, vectors, f"s{seed}")
+    return images(statuses, vectors, f"s{seed}")
 
 
 @settings(max_examples=40, deadline=None)
@@ -73,26 +73,26 @@ def test_under_endless_damping_only_the_share_of_positives_is_learned() -> None:
     assert bias[0] == pytest.approx(np.log(10 / 30), abs=1e-4)
 
 
-def test_a_probe_reads_what_the_vectors_hold_of_people_it_has_not_seen() -> None:
-    told = score_probe(train_probe(films(0, 200), films(1, 60)), films(2, 120), draws=50)
-    assert told["pictures"] == 120
-    assert told["auroc"]["macro"] > 0.97
-    assert told["auroc_abnormal"]["macro"] > 0.97
-    assert set(told["auroc"]["findings"]) == {"edema", "hernia"}
+def test_a_probe_reads_what_the_vectors_hold_of_subjects_it_has_not_seen() -> None:
+    result = score_probe(train_probe(radiographs(0, 200), radiographs(1, 60)), radiographs(2, 120), draws=50)
+    assert result["pictures"] == 120
+    assert result["auroc"]["macro"] > 0.97
+    assert result["auroc_abnormal"]["macro"] > 0.97
+    assert set(result["auroc"]["findings"]) == {"edema", "hernia"}
 
 
 def test_a_probe_reads_nothing_from_vectors_that_hold_nothing() -> None:
     rng = np.random.default_rng(5)
     parts = []
     for seed, count in ((0, 300), (1, 200), (2, 400)):
-        part = films(seed, count)
+        part = radiographs(seed, count)
         parts.append(Encoded(part.items, rng.normal(size=part.vectors.shape).astype(np.float32)))
     low, high = score_probe(train_probe(*parts[:2]), parts[2])["auroc"]["ci95"]
     assert low < 0.5 < high
 
 
 def test_the_damping_taken_is_the_best_on_val(monkeypatch: pytest.MonkeyPatch) -> None:
-    train, val = films(0, 60, noise=3.0, dim=50), films(1, 80, noise=3.0, dim=50)
+    train, val = radiographs(0, 60, noise=3.0, dim=50), radiographs(1, 80, noise=3.0, dim=50)
     chosen = train_probe(train, val)
     areas = {}
     for strength in STRENGTHS:
@@ -103,7 +103,7 @@ def test_the_damping_taken_is_the_best_on_val(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_scale_of_a_feature_does_not_matter() -> None:
-    train, val, test = films(0, 120), films(1, 60), films(2, 60)
+    train, val, test = radiographs(0, 120), radiographs(1, 60), radiographs(2, 60)
     stretch = np.geomspace(1e-3, 1e3, 12).astype(np.float32)
     plain = train_probe(train, val).scores(test.vectors)
     stretched = train_probe(
@@ -114,14 +114,15 @@ def test_the_scale_of_a_feature_does_not_matter() -> None:
     np.testing.assert_allclose(plain[:, learned], stretched[:, learned], atol=1e-3)
 
 
-def test_a_finding_with_too_few_films_to_learn_from_has_its_row_and_no_auroc() -> None:
-    rare = [from_sides(present=["mass"])] * 12
-    test = films(2, 60)
-    test = pictures(
+def test_a_finding_with_too_few_radiographs_to_learn_from_has_its_row_and_no_auroc() -> None:
+    rare = [make_statuses(present=["mass"])] * 12
+    test = radiographs(2, 60)
+    test = images(
         [item.statuses for item in test.items] + rare, np.concatenate([test.vectors, test.vectors[:12]])
     )
     rows = {
-        r["finding"]: r for r in score_probe(train_probe(films(0, 80), films(1, 40)), test)["per_finding"]
+        r["finding"]: r
+        for r in score_probe(train_probe(radiographs(0, 80), radiographs(1, 40)), test)["per_finding"]
     }
     assert rows["mass"]["present"] == 12
     assert rows["mass"]["auroc"] is rows["mass"]["auroc_ci95"] is None
@@ -129,8 +130,8 @@ def test_a_finding_with_too_few_films_to_learn_from_has_its_row_and_no_auroc() -
 
 
 def test_too_little_to_learn_from_or_to_choose_by_is_an_error_that_says_so() -> None:
-    with pytest.raises(EvaluationError, match="10 of the 12 pictures of the train split"):
-        train_probe(films(0, 12), films(1, 40))
-    only_mass = pictures([from_sides(present=["mass"])] * 3, np.ones((3, 12)))
-    with pytest.raises(EvaluationError, match="none of the 3 pictures of the val split"):
-        train_probe(films(0, 80), only_mass)
+    with pytest.raises(EvaluationError, match="10 of the 12 images of the train split"):
+        train_probe(radiographs(0, 12), radiographs(1, 40))
+    only_mass = images([make_statuses(present=["mass"])] * 3, np.ones((3, 12)))
+    with pytest.raises(EvaluationError, match="none of the 3 images of the val split"):
+        train_probe(radiographs(0, 80), only_mass)

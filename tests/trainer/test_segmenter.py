@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from corpus.errors import EncoderError, TrainingError
 from similarity.cli.main import cli
-from trainer.data.pseudo_labels import read_weak_masks
+from trainer.data.pseudo_labels import read_pseudo_labels
 from trainer.runtime.segmenter import RECORD, WEIGHTS, Segmenter, Shape
 from trainer.train import segmenter_loop
 from trainer.train.segmenter_loop import SegmenterConfig, train_segmenter
@@ -28,11 +28,11 @@ SIDE = 40
 
 
 def quiet(*_: object) -> None:
-    """Nobody wants to know."""
+    """Progress that is not reported."""
 
 
 def case(number: int) -> tuple[np.ndarray, np.ndarray]:
-    """A grey picture with one bright square, and where the square is."""
+    """A grey image with one bright square, and where the square is."""
     random = np.random.default_rng(number)
     truth = np.zeros((SIDE, SIDE), np.bool_)
     row, column = random.integers(4, SIDE - 16, 2)
@@ -110,14 +110,14 @@ def test_it_draws_better_than_the_masks_it_learned_from(masks: Path, tmp_path: P
     assert np.mean(ours) > np.mean(teachers) + 0.1
 
 
-def test_nothing_but_the_weak_masks_is_read(masks: Path, quick: Path, tmp_path: Path) -> None:
+def test_only_the_pseudo_labels_are_read(masks: Path, quick: Path, tmp_path: Path) -> None:
     """With true masks beside the folder and without them, the same weights to the last bit."""
     beside = tmp_path / "masks"
     shutil.copytree(masks, beside)
     for number in range(16):
-        place = tmp_path / "truth" / f"{number}.png"
-        place.parent.mkdir(exist_ok=True)
-        Image.fromarray(case(number)[1]).save(place)
+        position = tmp_path / "truth" / f"{number}.png"
+        position.parent.mkdir(exist_ok=True)
+        Image.fromarray(case(number)[1]).save(position)
     with_truth = train_segmenter(beside, tmp_path / "with", QUICK, quiet, device="cpu")
     assert same(quick, with_truth)
     shutil.rmtree(tmp_path / "truth")
@@ -151,8 +151,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(masks: Path, tmp_pat
         train_segmenter(masks, tmp_path / "broken", config, quiet, device="cpu")
     resumed = train_segmenter(masks, tmp_path / "broken", config, quiet, resume=True, device="cpu")
     assert same(unbroken, resumed)
-    told = (tmp_path / "broken" / "epochs.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in told] == ["epoch", "1", "2", "3", "4"]
+    result = (tmp_path / "broken" / "epochs.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in result] == ["epoch", "1", "2", "3", "4"]
 
 
 def test_a_run_is_resumed_with_its_own_settings_and_masks_only(masks: Path, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_what_cannot_be_learned_from_is_refused(masks: Path, tmp_path: Path) -> 
     shutil.copytree(masks, one)
     rows = read_table(one)
     write_table(one, rows[:1])
-    assert "1 pictures with usable masks" in refusal(one)
+    assert "1 images with usable masks" in refusal(one)
     write_table(one, [row | {"mask": ""} for row in rows])
     assert "all masks of" in refusal(one)
     write_table(one, [rows[0] | {"confidence": "very"}])
@@ -194,12 +194,12 @@ def test_masks_of_another_size_are_left_out_and_counted(masks: Path, tmp_path: P
     folder = tmp_path / "masks"
     shutil.copytree(masks, folder)
     Image.fromarray(np.ones((9, 11), np.bool_)).save(folder / "masks" / "0.png")
-    (folder / "masks" / "1.png").write_bytes(b"no picture")
+    (folder / "masks" / "1.png").write_bytes(b"no image")
     (folder / "images" / "2.png").unlink()
-    read = read_weak_masks(folder, 32, quiet)
+    read = read_pseudo_labels(folder, 32, quiet)
     assert len(read.names) == 13
     reasons = dict(read.skipped)
-    assert "9 x 11, its picture 40 x 40" in reasons["0.png"]
+    assert "9 x 11, its image 40 x 40" in reasons["0.png"]
     assert "cannot be read" in reasons["1.png"]
     assert "is not there" in reasons["2.png"]
 
@@ -213,7 +213,7 @@ def test_names_of_one_finding_are_one_structure_and_silence_is_not_absence(
     rows[0]["structure"] = "pleural_effusion"
     rows.append({"image": "5.png", "mask": "", "structure": "Left Lung", "confidence": 0.5})
     write_table(folder, rows)
-    read = read_weak_masks(folder, 32, quiet)
+    read = read_pseudo_labels(folder, 32, quiet)
     assert read.structures == ("left lung", "pleural_effusion")
     assert read.weights[:, 1].tolist() == pytest.approx([0.8] * 16)
     assert np.flatnonzero(read.weights[:, 0]).tolist() == [read.names.index("5.png")]
@@ -238,7 +238,7 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(
         patched.setattr("trainer.train.state.torch.save", full)
         with pytest.raises(TrainingError, match="No space left"):
             train_segmenter(masks, tmp_path / "a", QUICK, quiet, device="cpu")
-    monkeypatch.setattr("trainer.models.segmenter_export.save_file", full)
+    monkeypatch.setattr("trainer.models.export.save_file", full)
     with pytest.raises(TrainingError, match="free some space"):
         train_segmenter(masks, tmp_path / "b", QUICK, quiet, device="cpu")
     left = {path.name for run in ("a", "b") for path in (tmp_path / run).rglob("*") if path.is_file()}
@@ -250,15 +250,15 @@ def test_two_runs_do_not_share_a_folder(masks: Path, tmp_path: Path) -> None:
         train_segmenter(masks, tmp_path / "run", QUICK, quiet, device="cpu")
 
 
-def test_a_map_is_the_same_alone_and_in_any_batch_and_lies_over_the_picture(quick: Path) -> None:
+def test_a_map_is_the_same_alone_and_in_any_batch_and_lies_over_the_image(quick: Path) -> None:
     segmenter = Segmenter.load(quick, "cpu")
-    films = [
+    radiographs = [
         np.random.default_rng(n).random(shape, np.float32) for n, shape in enumerate([(40, 40), (70, 30)])
     ]
-    together = segmenter.segment(films)
-    for film, drawn in zip(films, together, strict=True):
-        [alone] = segmenter.segment([film])
-        assert drawn.probability.shape == drawn.uncertainty.shape == (1, *film.shape)
+    together = segmenter.segment(radiographs)
+    for radiograph, drawn in zip(radiographs, together, strict=True):
+        [alone] = segmenter.segment([radiograph])
+        assert drawn.probability.shape == drawn.uncertainty.shape == (1, *radiograph.shape)
         assert np.allclose(alone.probability, drawn.probability, atol=1e-5)
         assert 0 <= drawn.probability.min() <= drawn.probability.max() <= 1
         assert drawn.uncertainty.max() <= 0.5
@@ -288,7 +288,7 @@ def test_an_edited_or_incomplete_folder_is_refused(quick: Path, tmp_path: Path) 
         Segmenter.load(tmp_path, "cpu")
 
 
-def test_the_record_tells_the_training_and_no_picture(quick: Path) -> None:
+def test_the_record_tells_the_training_and_no_image(quick: Path) -> None:
     text = (quick / RECORD).read_text()
     record = json.loads(text)
     assert record["pictures"] == 16

@@ -16,12 +16,13 @@ from corpus.errors import UsageError
 from tests.encoders import tiny_shape
 from tests.trainer.studies import Few
 from tests.waiting import DEADLINE_SECONDS
-from trainer.data.features import ImageSide, TextSide
+from trainer.data.features import ImageFeatures, TextFeatures
 from trainer.data.frozen_features import set_modes
 from trainer.data.sampling import Batch
-from trainer.models.registry import Architecture
+from trainer.models.architecture import Architecture
 from trainer.runtime.tokens import WindowTokenizer
-from trainer.train.config import FreezeConfig, read_config
+from trainer.train.config import FreezeConfig
+from trainer.train.config_file import read_config
 from trainer.train.distributed import Processes
 from trainer.train.losses import DHNNCELoss, InfoNCELoss, SemanticMatchingLoss
 from trainer.train.optimizer import build_optimizer, layers_below_the_last
@@ -39,7 +40,7 @@ WHOLE = Batch(
     np.array([7, 0, 5, 4, 2, 1, 9]),
     np.array([[0, 1], [1, 2], [2, 2], [5, 0]]),
 )
-LIKENESS = torch.rand(9, 7, generator=torch.Generator().manual_seed(3))
+SIMILARITY = torch.rand(9, 7, generator=torch.Generator().manual_seed(3))
 
 
 @pytest.fixture
@@ -61,8 +62,8 @@ def gradients(
     """The loss of `WHOLE` and the gradient of every parameter, batch norms on stored statistics."""
     model: Any = towers.model
     freeze = FreezeConfig(image_blocks=1) if recompute else FreezeConfig()
-    images = ImageSide(model, PIXELS, PREPROCESSING, freeze, None, CPU, recompute=recompute)
-    texts = TextSide(model, WindowTokenizer.of_tokenizer(towers.tokenizer, 32), TEXTS, freeze, CPU)
+    images = ImageFeatures(model, PIXELS, PREPROCESSING, freeze, None, CPU, recompute=recompute)
+    texts = TextFeatures(model, WindowTokenizer.of_tokenizer(towers.tokenizer, 32), TEXTS, freeze, CPU)
     set_modes(model, live_batch_norm=False)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -79,7 +80,7 @@ def gradients(
         chunk=chunk,
         precision=precision,
     )
-    value = step(WHOLE, LIKENESS)
+    value = step(WHOLE, SIMILARITY)
     return value, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -107,18 +108,20 @@ def test_dropout_is_the_same_on_the_way_back(towers: Towers) -> None:
     """With dropout, pieces differ from the whole in their dice, not from themselves run with their graphs."""
     _, cached = gradients(towers, InfoNCELoss(), 4, dropout=True)
     model: Any = towers.model
-    images = ImageSide(model, PIXELS, PREPROCESSING, FreezeConfig(), None, CPU)
-    texts = TextSide(model, WindowTokenizer.of_tokenizer(towers.tokenizer, 32), TEXTS, FreezeConfig(), CPU)
+    images = ImageFeatures(model, PIXELS, PREPROCESSING, FreezeConfig(), None, CPU)
+    texts = TextFeatures(
+        model, WindowTokenizer.of_tokenizer(towers.tokenizer, 32), TEXTS, FreezeConfig(), CPU
+    )
     model.zero_grad(set_to_none=True)
     torch.manual_seed(1)
-    left = [images.features(WHOLE.pictures[start : start + 4], training=True) for start in (0, 4, 8)]
+    left = [images.features(WHOLE.images[start : start + 4], training=True) for start in (0, 4, 8)]
     right = [texts.features(WHOLE.texts[start : start + 4]) for start in (0, 4)]
     loss = InfoNCELoss()(
         torch.cat(left), torch.cat(right), model.logit_scale.exp(), pairs=torch.from_numpy(WHOLE.pairs)
     )
     loss.backward()
-    kept = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    assert_same(kept, cached)
+    stored = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert_same(stored, cached)
     other = gradients(towers, InfoNCELoss(), 4)[1]
     assert not torch.allclose(other["text.proj.weight"], cached["text.proj.weight"], atol=1e-5)
 
@@ -134,8 +137,8 @@ def test_bf16_goes_the_same_way(towers: Towers) -> None:
     again, rough = gradients(towers, InfoNCELoss(), 4, precision=torch.bfloat16)
     assert again == pytest.approx(value, rel=0.05)
     for name in ("visual.head.proj.weight", "text.proj.weight"):
-        likeness = torch.cosine_similarity(exact[name].flatten(), rough[name].flatten(), dim=0)
-        assert float(likeness) > 0.95
+        similarity = torch.cosine_similarity(exact[name].flatten(), rough[name].flatten(), dim=0)
+        assert float(similarity) > 0.95
 
 
 def test_pieces_and_living_batch_norms_do_not_go_together() -> None:
@@ -170,7 +173,7 @@ def test_lower_layers_learn_slower_and_heads_at_their_own_rate(towers: Towers) -
 @pytest.mark.parametrize("count", [1, 2, 7, 8])
 def test_every_item_of_a_batch_belongs_to_one_process(count: int) -> None:
     stretches = [Processes(rank, 3).stretch(count) for rank in range(3)]
-    assert [place for stretch in stretches for place in range(count)[stretch]] == list(range(count))
+    assert [position for stretch in stretches for position in range(count)[stretch]] == list(range(count))
 
 
 SCRIPT = """
@@ -178,7 +181,7 @@ import json, sys
 from pathlib import Path
 import torch.distributed as dist
 from trainer.train import loop
-from trainer.train.config import read_config
+from trainer.train.config_file import read_config
 from tests.trainer.studies import Few
 import trainer.train.preparation as preparation
 
@@ -213,7 +216,7 @@ def test_two_processes_train_the_encoder_that_one_trains(tmp_path: Path) -> None
         "[augment]\ndegrees = 0\ntranslate = 0\nscale = 0\nbrightness = 0\ncontrast = 0\n"
     )
     (tmp_path / "run.py").write_text(SCRIPT)
-    list(Few(tmp_path / "pictures", count=90).studies(lambda problem: None))  # the pictures are there
+    list(Few(tmp_path / "pictures", count=90).studies(lambda problem: None))  # the images are there
     root = str(Path(__file__).parents[2])
     alone = [sys.executable, str(tmp_path / "run.py"), str(tmp_path), "one"]
     together = [
@@ -226,9 +229,9 @@ def test_two_processes_train_the_encoder_that_one_trains(tmp_path: Path) -> None
         )
         assert done.returncode == 0, done.stderr[:3000]
     for rank in (0, 1):
-        told = json.loads((tmp_path / f"two-{rank}.json").read_text())
-        assert told["world"] == 2
-        assert told["steps"] == json.loads((tmp_path / "one-0.json").read_text())["steps"] > 2
+        result = json.loads((tmp_path / f"two-{rank}.json").read_text())
+        assert result["world"] == 2
+        assert result["steps"] == json.loads((tmp_path / "one-0.json").read_text())["steps"] > 2
     one, two = (_losses(tmp_path / run / "steps.csv") for run in ("one", "two"))
     np.testing.assert_allclose(one, two, rtol=1e-3)
 

@@ -5,13 +5,12 @@ import pytest
 from numpy.typing import NDArray
 
 from corpus.errors import TrainingError
-from corpus.findings import Statuses, from_sides
+from corpus.findings import Statuses, make_statuses
 from corpus.language.labeler import label_text
-from trainer.data.items import Picture, Pool, Text
-from trainer.data.target_vectors import target_vectors
+from trainer.data.items import ImageItem, Pool, Text
+from trainer.data.target_vectors import target_vectors, word_vectors
 from trainer.data.targets import TargetConfig, label_similarity
-from trainer.data.word_vectors import word_vectors
-from trainer.train.config import read_config
+from trainer.train.config_file import read_config
 
 RIGHT, LEFT = "Small right pleural effusion.", "Small left pleural effusion."
 LARGE = "Large right pleural effusion."
@@ -19,63 +18,63 @@ CLEAR = "The lungs are clear. No pleural effusion."
 HEART = "The heart is enlarged."
 
 
-def picture(number: int, statuses: Statuses, told: str | None = None) -> Picture:
-    return Picture(f"a:{number}#x", "x.png", f"a:{number}", f"s{number}", statuses, told)
+def image(number: int, statuses: Statuses, result: str | None = None) -> ImageItem:
+    return ImageItem(f"a:{number}#x", "x.png", f"a:{number}", f"s{number}", statuses, result)
 
 
-def pool(pictures: list[Picture], *texts: str) -> Pool:
-    return Pool(tuple(pictures), tuple(Text(text, frozenset(), label_text(text)) for text in texts))
+def pool(images: list[ImageItem], *texts: str) -> Pool:
+    return Pool(tuple(images), tuple(Text(text, frozenset(), label_text(text)) for text in texts))
 
 
-def likeness(items: Pool, **settings: object) -> NDArray[np.float32]:
+def similarity(items: Pool, **settings: object) -> NDArray[np.float32]:
     config = TargetConfig(**settings)  # type: ignore[arg-type]
     return label_similarity(*target_vectors(items, config), config.kind)
 
 
 def test_findings_do_not_know_sides_and_concepts_do() -> None:
-    items = pool([picture(0, label_text(RIGHT), RIGHT)], RIGHT, LEFT, LARGE, HEART)
-    by_finding = likeness(items, of="findings")[0]
+    items = pool([image(0, label_text(RIGHT), RIGHT)], RIGHT, LEFT, LARGE, HEART)
+    by_finding = similarity(items, of="findings")[0]
     assert by_finding[0] == by_finding[1] == by_finding[2]
-    by_concept = likeness(items, of="concepts")[0]
+    by_concept = similarity(items, of="concepts")[0]
     assert by_concept[0] == pytest.approx(1.0, abs=1e-6)
     assert by_concept[0] > by_concept[1] > by_concept[3]  # the other side is still an effusion
     assert by_concept[0] > by_concept[2] > by_concept[3]  # so is another degree
     assert by_finding[3] <= 0
 
 
-def test_a_picture_with_labels_alone_is_an_effusion_on_no_side() -> None:
-    items = pool([picture(0, from_sides(["pleural_effusion"]))], RIGHT, LEFT, HEART)
-    told = likeness(items, of="concepts")[0]
-    assert told[0] == pytest.approx(told[1], abs=1e-6)
-    assert told[0] > told[2]
+def test_an_image_with_labels_alone_is_an_effusion_on_no_side() -> None:
+    items = pool([image(0, make_statuses(["pleural_effusion"]))], RIGHT, LEFT, HEART)
+    result = similarity(items, of="concepts")[0]
+    assert result[0] == pytest.approx(result[1], abs=1e-6)
+    assert result[0] > result[2]
 
 
-def test_place_and_degree_weigh_what_they_are_told_to() -> None:
-    items = pool([picture(0, label_text(RIGHT), RIGHT)], LEFT)
-    assert likeness(items, of="concepts", place=0.0) == pytest.approx(likeness(items, of="findings"))
-    heavy, light = (float(likeness(items, of="concepts", place=weight)[0, 0]) for weight in (2.0, 0.2))
+def test_laterality_zone_and_severity_have_the_configured_weight() -> None:
+    items = pool([image(0, label_text(RIGHT), RIGHT)], LEFT)
+    assert similarity(items, of="concepts", place=0.0) == pytest.approx(similarity(items, of="findings"))
+    heavy, light = (float(similarity(items, of="concepts", place=weight)[0, 0]) for weight in (2.0, 0.2))
     assert heavy < light
 
 
-def test_words_bring_a_picture_to_its_own_report_and_to_ones_like_it() -> None:
+def test_words_bring_an_image_to_its_own_report_and_to_ones_like_it() -> None:
     reports = [RIGHT, LEFT, CLEAR, HEART, "Clear lungs without effusion.", "Heart is mildly enlarged."]
-    items = pool([picture(0, {}, HEART), picture(1, {}, RIGHT)], *reports)
-    told = likeness(items, of="embedding")
-    assert told[0].argmax() == 3
-    assert told[0, 5] > told[0, 0]
-    assert told[1].argmax() == 0
-    assert told[1, 1] > told[1, 3]
+    items = pool([image(0, {}, HEART), image(1, {}, RIGHT)], *reports)
+    result = similarity(items, of="embedding")
+    assert result[0].argmax() == 3
+    assert result[0, 5] > result[0, 0]
+    assert result[1].argmax() == 0
+    assert result[1, 1] > result[1, 3]
 
 
-def test_a_picture_without_a_report_is_put_into_words_by_its_findings() -> None:
+def test_an_image_without_a_report_is_put_into_words_by_its_findings() -> None:
     effusions = [
         f"{size} {side} pleural effusion is present"
         for size in ("small", "large")
         for side in ("left", "right")
     ]
-    items = pool([picture(0, from_sides(["pleural_effusion"]))], *effusions, HEART, "the heart is large")
-    told = likeness(items, of="embedding")[0]
-    assert told[:4].min() > told[4:].max()
+    items = pool([image(0, make_statuses(["pleural_effusion"]))], *effusions, HEART, "the heart is large")
+    result = similarity(items, of="embedding")[0]
+    assert result[:4].min() > result[4:].max()
 
 
 def test_word_vectors_are_unit_rows_whatever_the_texts() -> None:
@@ -92,7 +91,7 @@ def test_many_texts_are_embedded_in_pieces_as_at_once(monkeypatch: pytest.Monkey
     words = [f"{a}{b}" for a in "abcdef" for b in "uvwxyz"]
     texts = [" ".join(rng.choice(words, 6)) for _ in range(40)]
     whole = word_vectors(texts, dim=12)
-    monkeypatch.setattr("trainer.data.word_vectors._CHUNK", 7)
+    monkeypatch.setattr("trainer.data.target_vectors._CHUNK", 7)
     pieces = word_vectors(texts, dim=12)
     np.testing.assert_allclose(pieces @ pieces.T, whole @ whole.T, atol=1e-4)
 

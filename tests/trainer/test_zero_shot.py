@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from corpus.findings import NO_FINDING, Status, Statuses, from_sides, is_normal
+from corpus.findings import NO_FINDING, Status, Statuses, is_normal, make_statuses
 from corpus.geometry import Framing
 from corpus.language.labeler import label_text
 from corpus.records import Study
+from corpus.statistics import draw_subjects
 from trainer.evaluation.auroc import auroc
 from trainer.evaluation.gallery import Encoded, Item
 from trainer.evaluation.labels import CLASSES, LEAVES, Labels
-from trainer.evaluation.metrics import draw_people
 from trainer.evaluation.scoring import Contrasts, score_classes
 from trainer.evaluation.zero_shot import embed_prompts, score_single_findings, score_zero_shot
 
@@ -31,23 +31,25 @@ class Reader:
         return units([label_text(text) for text in texts])
 
     def encode_framed(self, framed: NDArray[np.float32]) -> NDArray[np.float32]:
-        raise NotImplementedError("pictures come with their vectors here")
+        raise NotImplementedError("images have their vectors already")
 
 
 def units(statuses: Sequence[Statuses]) -> NDArray[np.float32]:
     """Present findings and normality as axes; a text that denies something leans towards normal."""
     rows = np.full((len(statuses), len(CLASSES)), 0.01, np.float32)
-    for row, told in zip(rows, statuses, strict=True):
+    for row, result in zip(rows, statuses, strict=True):
         for column, leaf in enumerate(LEAVES):
-            row[column] += told.get(leaf) is Status.PRESENT
-        row[NORMAL] += is_normal(told)
+            row[column] += result.get(leaf) is Status.PRESENT
+        row[NORMAL] += is_normal(result)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def pictures(statuses: Sequence[Statuses]) -> Encoded:
+def images(statuses: Sequence[Statuses]) -> Encoded:
     items = [
-        Item(f"s:{n}#f", "image", Study(f"s:{n}", f"s:p{n}", "s"), f"{n}.png", told, frozenset(), frozenset())
-        for n, told in enumerate(statuses)
+        Item(
+            f"s:{n}#f", "image", Study(f"s:{n}", f"s:p{n}", "s"), f"{n}.png", result, frozenset(), frozenset()
+        )
+        for n, result in enumerate(statuses)
     ]
     return Encoded(tuple(items), units(statuses))
 
@@ -112,13 +114,13 @@ def test_a_nan_score_is_refused() -> None:
         auroc(np.array([0.0, np.nan]), np.array([True, False]))
 
 
-def test_a_finding_is_told_from_what_is_absent_or_normal_and_never_from_silence_or_doubt() -> None:
+def test_a_finding_is_contrasted_with_absent_or_normal_and_never_with_unmentioned_or_uncertain() -> None:
     statuses = [
-        from_sides(present=["edema"]),
-        from_sides(absent=["edema"], present=["hernia"]),
-        from_sides(present=["hernia"]),  # silent about edema
-        from_sides(uncertain=["edema"], present=["hernia"]),
-        from_sides(present=[NO_FINDING]),
+        make_statuses(present=["edema"]),
+        make_statuses(absent=["edema"], present=["hernia"]),
+        make_statuses(present=["hernia"]),  # silent about edema
+        make_statuses(uncertain=["edema"], present=["hernia"]),
+        make_statuses(present=[NO_FINDING]),
     ]
     contrasts = Contrasts.of(statuses)
     assert contrasts.present[:, EDEMA].tolist() == [True, False, False, False, False]
@@ -130,55 +132,55 @@ def test_a_finding_is_told_from_what_is_absent_or_normal_and_never_from_silence_
 
 
 def test_normal_against_abnormal_earns_nothing_among_the_abnormal() -> None:
-    statuses = [from_sides(present=[name]) for name in ("edema", "hernia") for _ in range(15)]
-    statuses += [from_sides(present=[NO_FINDING])] * 20
-    abnormal = np.array([not is_normal(told) for told in statuses], np.float64)
-    told = score_classes(
+    statuses = [make_statuses(present=[name]) for name in ("edema", "hernia") for _ in range(15)]
+    statuses += [make_statuses(present=[NO_FINDING])] * 20
+    abnormal = np.array([not is_normal(result) for result in statuses], np.float64)
+    result = score_classes(
         np.tile(abnormal[:, None], (1, len(CLASSES))), Contrasts.of(statuses), np.arange(50), draws=20
     )
-    assert told["auroc"]["macro"] == 1.0
-    assert told["auroc_abnormal"]["macro"] == 0.5
-    assert set(told["auroc"]["findings"]) == {"edema", "hernia"}
+    assert result["auroc"]["macro"] == 1.0
+    assert result["auroc_abnormal"]["macro"] == 0.5
+    assert set(result["auroc"]["findings"]) == {"edema", "hernia"}
 
 
 def test_a_rare_finding_has_its_row_and_stays_out_of_the_macro() -> None:
-    statuses = [from_sides(present=["edema"])] * 12 + [from_sides(present=["hernia"])] * 9
-    statuses += [from_sides(present=[NO_FINDING])] * 12
+    statuses = [make_statuses(present=["edema"])] * 12 + [make_statuses(present=["hernia"])] * 9
+    statuses += [make_statuses(present=[NO_FINDING])] * 12
     scores = np.random.default_rng(0).normal(size=(33, len(CLASSES)))
-    told = score_classes(scores, Contrasts.of(statuses), np.arange(33), draws=20)
-    assert told["auroc"]["findings"] == ["edema"]
-    assert [row["finding"] for row in told["per_finding"]] == ["edema", "hernia", NO_FINDING]
-    assert told["per_finding"][1]["auroc"] is not None
-    assert told["auroc_abnormal"]["findings"] == []
+    result = score_classes(scores, Contrasts.of(statuses), np.arange(33), draws=20)
+    assert result["auroc"]["findings"] == ["edema"]
+    assert [row["finding"] for row in result["per_finding"]] == ["edema", "hernia", NO_FINDING]
+    assert result["per_finding"][1]["auroc"] is not None
+    assert result["auroc_abnormal"]["findings"] == []
 
 
 def test_the_macros_interval_is_of_the_mean_over_findings_in_each_draw() -> None:
     rng = np.random.default_rng(3)
-    statuses = [from_sides(present=[name]) for name in ("edema", "hernia") for _ in range(25)]
-    statuses += [from_sides(present=[NO_FINDING])] * 30
+    statuses = [make_statuses(present=[name]) for name in ("edema", "hernia") for _ in range(25)]
+    statuses += [make_statuses(present=[NO_FINDING])] * 30
     scores, subjects = rng.normal(size=(80, len(CLASSES))), rng.integers(0, 60, 80)
-    told = score_classes(scores, Contrasts.of(statuses), subjects, seed=4, draws=300)
-    weights = draw_people(subjects, 300, 4)[:, np.unique(subjects, return_inverse=True)[1]]
+    result = score_classes(scores, Contrasts.of(statuses), subjects, seed=4, draws=300)
+    weights = draw_subjects(subjects, 300, 4)[:, np.unique(subjects, return_inverse=True)[1]]
     areas = []
     for name, start in (("edema", 0), ("hernia", 25)):
         chosen = np.r_[start : start + 25, 50:80]
         area = auroc(scores[chosen, CLASSES.index(name)], np.arange(55) < 25, weights[:, chosen])
         areas.append(area)
     bounds = np.percentile(np.mean(areas, axis=0), [2.5, 97.5])
-    assert told["auroc"]["ci95"] == pytest.approx(list(bounds))
+    assert result["auroc"]["ci95"] == pytest.approx(list(bounds))
 
 
-def test_an_encoder_whose_texts_mean_what_they_say_classifies_every_film() -> None:
-    statuses = [from_sides(present=[name]) for name in ("edema", "hernia", "mass") for _ in range(12)]
-    statuses += [from_sides(present=[NO_FINDING])] * 12
-    told = score_zero_shot(pictures(statuses), Reader(), draws=20)
+def test_an_encoder_with_ideal_text_vectors_classifies_every_radiograph() -> None:
+    statuses = [make_statuses(present=[name]) for name in ("edema", "hernia", "mass") for _ in range(12)]
+    statuses += [make_statuses(present=[NO_FINDING])] * 12
+    result = score_zero_shot(images(statuses), Reader(), draws=20)
     for way in ("affirmed", "contrasted"):
-        assert told[way]["auroc"] == {
+        assert result[way]["auroc"] == {
             "macro": 1.0, "findings": ["edema", "mass", "hernia"], "ci95": [1.0, 1.0],
         }  # fmt: skip
-        assert told[way]["auroc_abnormal"]["macro"] == 1.0
-        assert {row["finding"]: row["auroc"] for row in told[way]["per_finding"]}[NO_FINDING] == 1.0
-    assert told["single_finding"]["accuracy"] == 1.0
+        assert result[way]["auroc_abnormal"]["macro"] == 1.0
+        assert {row["finding"]: row["auroc"] for row in result[way]["per_finding"]}[NO_FINDING] == 1.0
+    assert result["single_finding"]["accuracy"] == 1.0
 
 
 def test_the_prompts_of_a_class_are_unit_vectors_and_differ_affirmed_and_denied() -> None:
@@ -190,40 +192,42 @@ def test_the_prompts_of_a_class_are_unit_vectors_and_differ_affirmed_and_denied(
     assert (prompts.denied.argmax(axis=1) != np.arange(len(CLASSES))).all()
 
 
-def test_accuracy_counts_films_of_exactly_one_finding_and_says_what_naming_the_commonest_gives() -> None:
-    statuses = [from_sides(present=["edema"])] * 30 + [from_sides(present=["hernia"])] * 10
-    statuses += [from_sides(present=["edema", "hernia"]), from_sides(present=[NO_FINDING])] * 5
-    statuses += [from_sides(present=["mass"])] * 9  # too few to be a class
+def test_accuracy_counts_radiographs_of_exactly_one_finding_and_says_what_naming_the_commonest_gives() -> (
+    None
+):
+    statuses = [make_statuses(present=["edema"])] * 30 + [make_statuses(present=["hernia"])] * 10
+    statuses += [make_statuses(present=["edema", "hernia"]), make_statuses(present=[NO_FINDING])] * 5
+    statuses += [make_statuses(present=["mass"])] * 9  # too few to be a class
     scores = np.zeros((59, len(CLASSES)))
     scores[:, EDEMA] = 1
     scores[30:35, HERNIA] = 2
     scores[:, CLASSES.index("mass")] = 9
-    told = score_single_findings(scores, Labels.of(statuses), np.arange(59), draws=200)
-    assert told is not None
-    assert told["pictures"] == 40
-    assert told["classes"] == [
+    result = score_single_findings(scores, Labels.of(statuses), np.arange(59), draws=200)
+    assert result is not None
+    assert result["pictures"] == 40
+    assert result["classes"] == [
         {"finding": "edema", "pictures": 30, "recall": 1.0},
         {"finding": "hernia", "pictures": 10, "recall": 0.5},
     ]
-    assert (told["accuracy"], told["balanced_accuracy"], told["largest_class"]) == (0.875, 0.75, 0.75)
-    low, high = told["accuracy_ci95"]
+    assert (result["accuracy"], result["balanced_accuracy"], result["largest_class"]) == (0.875, 0.75, 0.75)
+    low, high = result["accuracy_ci95"]
     assert low < 0.875 < high
 
 
 def test_one_class_alone_has_no_accuracy() -> None:
-    labels = Labels.of([from_sides(present=["edema"])] * 30)
+    labels = Labels.of([make_statuses(present=["edema"])] * 30)
     assert score_single_findings(np.zeros((30, len(CLASSES))), labels, np.arange(30)) is None
 
 
 def test_an_item_is_of_a_class_by_its_only_finding_or_by_being_bare_and_normal() -> None:
     labels = Labels.of(
         [
-            from_sides(present=["edema"]),
-            from_sides(present=["edema", "mass"]),
-            from_sides(present=[NO_FINDING]),
-            from_sides(present=[NO_FINDING, "support_devices"]),
-            from_sides(present=["lung_opacity"]),
-            from_sides(present=["edema"], uncertain=["mass"]),
+            make_statuses(present=["edema"]),
+            make_statuses(present=["edema", "mass"]),
+            make_statuses(present=[NO_FINDING]),
+            make_statuses(present=[NO_FINDING, "support_devices"]),
+            make_statuses(present=["lung_opacity"]),
+            make_statuses(present=["edema"], uncertain=["mass"]),
         ]
     )
     assert labels.classes.tolist() == [EDEMA, -1, NORMAL, -1, -1, EDEMA]

@@ -1,1 +1,1 @@
-"""What a training run learns from: items, sampling, features, targets."""
+"""Training data: items, sampling, features, targets."""

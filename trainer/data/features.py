@@ -1,4 +1,4 @@
-"""The two sides of a training step: items to unit features, what is frozen read from a cache."""
+"""Features of a training step: images and texts to unit vectors, with cached activations of frozen parts."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,9 +23,9 @@ _CHUNK = 32  # items that go through a frozen tower at once
 
 
 def augmentation(config: AugmentConfig) -> v2.Transform | None:
-    """Small affine and brightness changes for one (1, height, width) picture in [0, 1]; None: there are none.
+    """Small affine and brightness changes of one (1, height, width) image in [0, 1]; None if all are 0.
 
-    There is no flip: it would turn left into right, which reports tell apart.
+    There is no flip: it would exchange left and right, which reports distinguish.
     """
     if not any((config.degrees, config.translate, config.scale, config.brightness, config.contrast)):
         return None
@@ -42,10 +42,18 @@ def augmentation(config: AugmentConfig) -> v2.Transform | None:
     )
 
 
-class ImageSide:
-    """Pictures of a pool to features; the activations of a frozen prefix are kept, if they fit.
+class ImageFeatures:
+    """Features of a pool's images; the activations of a frozen prefix are cached if they fit.
 
-    `patches`: features with patches will be asked for, also of a wholly frozen trunk.
+    Args:
+        model: an open_clip model.
+        pixels: (n, size, size) uint8, letterboxed.
+        preprocessing: `mean` and `std` of each channel.
+        freeze: the frozen parts and the size of the cache.
+        augment: random changes of training images; None: none.
+        device: where the model is.
+        recompute: gradient checkpointing.
+        patches: whether `with_patches` will be called, also on a wholly frozen backbone.
     """
 
     def __init__(
@@ -80,12 +88,12 @@ class ImageSide:
         self._cached: NDArray[np.float16] | None = None
 
     def fill_cache(self, file: Path, tick: Tick) -> bool:
-        """Compute the frozen activations of every picture and view; return whether they are in the file.
+        """Compute the frozen activations of every image and view; return whether the file holds them.
 
-        View 0 is the picture as it is, the others are augmented. `open_cache` then reads them from there.
+        View 0 is the image unchanged, the others are augmented. `open_cache` reads them.
 
         Raises:
-            TrainingError: the disk does not take them.
+            TrainingError: the disk is full.
         """
         if self._freeze.image_blocks == 0:
             return False
@@ -98,7 +106,7 @@ class ImageSide:
         try:
             cached = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
         except OSError as error:
-            raise TrainingError(f"the frozen activations cannot be kept in {file}: {error}") from error
+            raise TrainingError(f"the frozen activations cannot be written to {file}: {error}") from error
         done, total = 0, views * len(self._pixels)
         for view in range(views):
             for chunk in _chunks(len(self._pixels)):
@@ -111,52 +119,52 @@ class ImageSide:
         return True
 
     def open_cache(self, file: Path) -> None:
-        """Take the frozen activations from a file that `fill_cache` wrote, in this process or another."""
+        """Read the frozen activations from a file that `fill_cache` wrote, in this process or another."""
         self._cached = np.load(file, mmap_mode="r")
 
-    def only(self, rows: NDArray[np.int64]) -> "ImageSide":
-        """The same side with some of its pictures: picture i of it is picture `rows[i]` of this."""
+    def only(self, rows: NDArray[np.int64]) -> "ImageFeatures":
+        """The features of some of the images: image i of the result is image `rows[i]` of this."""
         some = copy.copy(self)
         some._rows = self._rows[rows]
         return some
 
     def features(self, index: NDArray[np.int64], *, training: bool) -> Tensor:
-        """(n, dim) unit features of the pool's pictures at `index`; augmented when training."""
+        """(n, dim) unit features of the pool's images at `index`; augmented when training."""
         activations = self._activations(self._rows[index], training=training)
         return F.normalize(self._tower.rest(activations).float(), dim=-1)
 
     def with_patches(self, index: NDArray[np.int64]) -> Tensor:
-        """(n, 1 + P, dim) unit features of the augmented pictures at `index`, their own first, then patches'.
+        """(n, 1 + P, dim) unit features of the augmented images at `index`: the image's, then its patches'.
 
-        Of the patches of each picture a random share is hidden: P are left, in no order.
+        A random share of each image's patches is hidden; P patches remain, in no order.
 
         Raises:
-            EncoderError: the tower gives no map of features.
+            EncoderError: the tower gives no feature map.
         """
         activations = self._activations(self._rows[index], training=True)
         grid = self._tower.map(activations)
-        whole, places = project_whole_and_map(self._visual, grid)
-        patches = self._seen_patches(places.flatten(1, 2))
+        whole, projected = project_whole_and_map(self._visual, grid)
+        patches = self._visible_patches(projected.flatten(1, 2))
         return F.normalize(torch.cat([whole[:, None], patches], dim=1).float(), dim=-1)
 
     def inputs(self, index: NDArray[np.int64], *, augment: bool = False) -> Tensor:
-        """(n, 3, size, size) float32: the pixels at `index` as the trunk takes them."""
+        """(n, 3, size, size) float32: the images at `index` as input of the backbone."""
         pixels = torch.from_numpy(self._pixels[index]).to(self._device).float().div_(255).unsqueeze(1)
         if augment and self._augment is not None:
-            pixels = torch.stack([self._augment(picture) for picture in pixels])
+            pixels = torch.stack([self._augment(image) for image in pixels])
         return (pixels.expand(-1, 3, -1, -1) - self._mean) / self._std
 
-    def _seen_patches(self, patches: Tensor) -> Tensor:
-        """Of (n, P, dim) patches those that are not hidden, chosen anew for each picture."""
+    def _visible_patches(self, patches: Tensor) -> Tensor:
+        """Of (n, P, dim) patches a random part that is not hidden, drawn for each image."""
         n, count, dim = patches.shape
-        seen = count - int(self._hidden * count)
-        if seen == count:
+        visible = count - int(self._hidden * count)
+        if visible == count:
             return patches
-        chosen = torch.rand(n, count).argsort(dim=1)[:, :seen].to(patches.device)
+        chosen = torch.rand(n, count).argsort(dim=1)[:, :visible].to(patches.device)
         return patches.gather(1, chosen[:, :, None].expand(-1, -1, dim))
 
     def _activations(self, rows: NDArray[np.int64], *, training: bool) -> Tensor:
-        """What the learning part of the tower takes of the pictures at `rows`."""
+        """Input of the learning part of the tower for the images at `rows`."""
         if self._cached is not None:
             view = torch.zeros(len(rows), dtype=torch.int64)
             if training and len(self._cached) > 1:
@@ -169,8 +177,8 @@ class ImageSide:
         return inputs
 
 
-class TextSide:
-    """Texts of a pool to features; long ones are the mean of their windows, as in the encoder."""
+class TextFeatures:
+    """Features of a pool's texts; a long text is the mean of its windows, as in the encoder."""
 
     def __init__(
         self,
@@ -188,32 +196,34 @@ class TextSide:
         self._cached: list[Tensor] | None = None
 
     def fill_cache(self, tick: Tick) -> bool:
-        """Pool every window of a wholly frozen tower once; return whether that was to be done."""
+        """Cache the pooled output of a wholly frozen tower for every window; return whether it is frozen."""
         if self._freeze.text_layers >= 0:
             return False
         flat = [window for windows in self._windows for window in windows]
-        order = sorted(range(len(flat)), key=lambda place: len(flat[place]))
+        order = sorted(range(len(flat)), key=lambda position: len(flat[position]))
         pooled: list[Tensor] = [torch.empty(0)] * len(flat)
         for chunk in _chunks(len(flat)):
-            places = [order[place] for place in chunk]
+            positions = [order[position] for position in chunk]
             with torch.no_grad():
-                rows = self._pool(self._tokenizer.pad([flat[place] for place in places]).to(self._device))
-            for place, row in zip(places, rows, strict=True):
-                pooled[place] = row
+                rows = self._pool(
+                    self._tokenizer.pad([flat[position] for position in positions]).to(self._device)
+                )
+            for position, row in zip(positions, rows, strict=True):
+                pooled[position] = row
             tick(int(chunk[-1]) + 1, len(flat))
         rest = iter(pooled)
         self._cached = [torch.stack([next(rest) for _ in windows]) for windows in self._windows]
         return True
 
-    def only(self, rows: NDArray[np.int64]) -> "TextSide":
-        """The same side with some of its texts: text i of it is text `rows[i]` of this."""
+    def only(self, rows: NDArray[np.int64]) -> "TextFeatures":
+        """The features of some of the texts: text i of the result is text `rows[i]` of this."""
         some = copy.copy(self)
         some._windows = [self._windows[row] for row in rows]
         some._cached = None if self._cached is None else [self._cached[row] for row in rows]
         return some
 
-    def afresh(self) -> "TextSide":
-        """The same side with nothing kept of what its tower gave before."""
+    def without_cache(self) -> "TextFeatures":
+        """The features of the same texts with an empty cache."""
         same = copy.copy(self)
         same._cached = None
         return same
@@ -237,16 +247,16 @@ class TextSide:
         return np.array([max(map(len, self._windows[text])) for text in index])
 
     def tokens(self, index: NDArray[np.int64]) -> Tensor:
-        """(windows, longest) int64: the windows of the texts at `index`, no longer than the longest."""
+        """(windows, longest) int64: the token windows of the texts at `index`, padded."""
         windows = [window for text in index for window in self._windows[text]]
         return self._tokenizer.pad(windows).to(self._device)
 
     def owners(self, index: NDArray[np.int64]) -> list[int]:
-        """For each window of the texts at `index`, in order, the place of its text in `index`."""
-        return [place for place, text in enumerate(index) for _ in self._windows[text]]
+        """For each window of the texts at `index`, in order, the position of its text in `index`."""
+        return [position for position, text in enumerate(index) for _ in self._windows[text]]
 
     def _pool(self, tokens: Tensor) -> Tensor:
-        """What the tower gives before its projection."""
+        """The tower's output before its projection."""
         mask = (tokens != self._text.config.pad_token_id).long()
         pooled: Tensor = self._text.pooler(
             self._text.transformer(input_ids=tokens, attention_mask=mask), mask

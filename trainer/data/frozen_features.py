@@ -1,7 +1,7 @@
-"""The frozen part of an image trunk: run once, its activations kept, so that epochs only run the rest.
+"""Frozen parts of towers: an image backbone's frozen prefix runs once, and epochs run only the rest.
 
-A trunk is taken apart into the modules its `forward_features` runs one after the other; that their sequence
-gives the same features is checked on a random picture before it is relied on.
+A backbone is split into the modules that its `forward_features` runs one after the other. Whether their
+sequence gives the same features is checked on a random image.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,14 +13,15 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from corpus.errors import TrainingError
-from trainer.runtime.backbone import runs_in_line, take_apart
+from trainer.runtime.feature_maps import backbone_parts, runs_in_sequence
 
 
 @dataclass(frozen=True, slots=True)
 class SplitTower:
-    """An image tower in two parts: `prefix` is frozen, `rest` learns. `rest(prefix(x))` is the tower.
+    """An image tower in two parts.
 
-    `map(prefix(x))` is what its trunk gives before pooling.
+    `prefix`: frozen. `rest`: learns; `rest(prefix(x))` is the tower. `map`: `map(prefix(x))` is the
+    backbone's feature map before pooling.
     """
 
     prefix: nn.Module
@@ -29,13 +30,13 @@ class SplitTower:
 
 
 class _Rest(nn.Module):
-    """The trainable blocks of a trunk, its pooling, and the projection."""
+    """The trainable blocks of a backbone, its pooling, and the projection."""
 
     def __init__(self, blocks: nn.Sequential, visual: nn.Module, recompute: bool) -> None:
         super().__init__()
         self.blocks = blocks
         self.recompute = recompute
-        self._visual = [visual]  # in a list: its parameters belong to the model, not to this view of it
+        self._visual = [visual]  # in a list, so that its parameters are not registered here a second time
 
     def forward(self, activations: torch.Tensor) -> torch.Tensor:
         """(n, …) activations → (n, dim) features."""
@@ -44,7 +45,7 @@ class _Rest(nn.Module):
         return features
 
     def map(self, activations: torch.Tensor) -> torch.Tensor:
-        """(n, …) activations → what the trunk gives before pooling."""
+        """(n, …) activations → the backbone's feature map before pooling."""
         for block in self.blocks:
             if self.recompute and torch.is_grad_enabled():
                 activations = checkpoint(block, activations, use_reentrant=False)
@@ -61,81 +62,80 @@ def split_image_tower(
     recompute: bool = False,
     keep_map: bool = False,
 ) -> SplitTower:
-    """Freeze the stem and the first blocks of a timm image tower, and part it there.
+    """Freeze the stem and the first blocks of a timm image tower, and split it there.
 
     Args:
         visual: open_clip's timm tower; the frozen parameters stop requiring gradients.
-        frozen_blocks: how many blocks; 0 freezes nothing, −1 the whole trunk.
-        image_size: side of the pictures, for the check.
-        recompute: let the learning blocks keep no activations for the way back, but run again on it.
-        keep_map: part a wholly frozen trunk before its pooling, not behind it, so that its patches can be
-            learned from.
+        frozen_blocks: number of frozen blocks; 0 freezes nothing, −1 the whole backbone.
+        image_size: side of the images in pixels, for the check.
+        recompute: gradient checkpointing: the learning blocks store no activations and run again in the
+            backward pass.
+        keep_map: split a wholly frozen backbone before its pooling instead of after it, for a loss over
+        patches.
 
     Raises:
-        TrainingError: the trunk has fewer blocks, or is of a kind that cannot be parted.
+        TrainingError: the backbone has fewer blocks, or is of a family that cannot be split.
     """
-    trunk: Any = getattr(visual, "trunk", None)
+    backbone: Any = getattr(visual, "trunk", None)
     if frozen_blocks == 0:
         if recompute:
-            _recompute_trunk(trunk)
-        return SplitTower(nn.Identity(), visual, getattr(trunk, "forward_features", _no_map))
-    if not isinstance(trunk, nn.Module):
-        raise TrainingError("only a timm image trunk can be frozen")
+            _recompute_backbone(backbone)
+        return SplitTower(nn.Identity(), visual, getattr(backbone, "forward_features", _no_map))
+    if not isinstance(backbone, nn.Module):
+        raise TrainingError("only a timm image backbone can be frozen")
     if frozen_blocks < 0:
-        trunk.requires_grad_(False)
+        backbone.requires_grad_(False)
         if keep_map:
             nothing_left = _Rest(nn.Sequential(), visual, recompute)
-            return SplitTower(_Unpooled(trunk), nothing_left, nothing_left.map)
-        return SplitTower(trunk, visual.head, _no_map)  # type: ignore[arg-type]
-    parts = take_apart(trunk)
+            return SplitTower(_Unpooled(backbone), nothing_left, nothing_left.map)
+        return SplitTower(backbone, visual.head, _no_map)  # type: ignore[arg-type]
+    parts = backbone_parts(backbone)
     if parts is None:
         raise TrainingError(
-            f"a {type(trunk).__name__} trunk cannot be frozen in part; set freeze.image_blocks to 0 or -1"
+            f"{type(backbone).__name__} cannot be frozen in part; set freeze.image_blocks to 0 or -1"
         )
     if frozen_blocks > len(parts.blocks):
         raise TrainingError(
-            f"the image trunk has {len(parts.blocks)} blocks; freeze.image_blocks is {frozen_blocks}"
+            f"the image backbone has {len(parts.blocks)} blocks; freeze.image_blocks is {frozen_blocks}"
         )
     prefix = nn.Sequential(*parts.stem, *parts.blocks[:frozen_blocks]).requires_grad_(False)
     rest = nn.Sequential(*parts.blocks[frozen_blocks:], *parts.after)
-    if not runs_in_line(trunk, nn.Sequential(prefix, rest), image_size):
+    if not runs_in_sequence(backbone, nn.Sequential(prefix, rest), image_size):
         raise TrainingError(
-            f"a {type(trunk).__name__} trunk cannot be frozen in part: its blocks are not run in a line"
+            f"{type(backbone).__name__} cannot be frozen in part: its blocks do not run in sequence"
         )
     learning = _Rest(rest, visual, recompute)
     return SplitTower(prefix, learning, learning.map)
 
 
 class _Unpooled(nn.Module):
-    """A trunk up to its pooling."""
+    """A backbone up to its pooling."""
 
-    def __init__(self, trunk: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.backbone = backbone
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, 3, size, size) → the feature map."""
-        features: torch.Tensor = self.trunk.forward_features(pixels)  # type: ignore[operator]
+        features: torch.Tensor = self.backbone.forward_features(pixels)  # type: ignore[operator]
         return features
 
 
 def _no_map(activations: torch.Tensor) -> torch.Tensor:
-    raise TrainingError(
-        "this image tower gives no map of features to learn patches on; set loss.patches to 0"
-    )
+    raise TrainingError("this image tower gives no feature map to learn patches on; set loss.patches to 0")
 
 
-def _recompute_trunk(trunk: Any) -> None:
+def _recompute_backbone(backbone: Any) -> None:
     try:
-        trunk.set_grad_checkpointing(True)
+        backbone.set_grad_checkpointing(True)
     except (AttributeError, AssertionError) as error:
         raise TrainingError(
-            f"a {type(trunk).__name__} trunk cannot recompute its activations; set memory.recompute to false"
+            f"a {type(backbone).__name__} cannot recompute its activations; set memory.recompute to false"
         ) from error
 
 
 def freeze_text_tower(text: nn.Module, frozen_layers: int) -> None:
-    """Freeze the embeddings and the first layers of a Hugging Face text tower; −1 all but its projection.
+    """Freeze the embeddings and the first layers of a Hugging Face text tower; −1: all but its projection.
 
     Raises:
         TrainingError: the tower has fewer layers, or is of another kind.
@@ -158,7 +158,7 @@ def freeze_text_tower(text: nn.Module, frozen_layers: int) -> None:
 
 
 def recompute_text_tower(text: nn.Module) -> None:
-    """Let a Hugging Face text tower keep no activations for the way back, but run its layers again on it.
+    """Turn on gradient checkpointing in a Hugging Face text tower.
 
     Raises:
         TrainingError: the tower is of another kind.
@@ -170,7 +170,7 @@ def recompute_text_tower(text: nn.Module) -> None:
 
 
 def set_modes(model: nn.Module, *, live_batch_norm: bool) -> None:
-    """Put what learns into training mode; what is frozen, and batch norms unless live, stays as it is."""
+    """Put learning modules into training mode; frozen ones, and batch norms unless live, into evaluation."""
     model.train()
     for module in model.modules():
         own = list(module.parameters())

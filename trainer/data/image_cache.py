@@ -1,7 +1,6 @@
-"""The pictures of a run, decoded once: framed to the network's square, 8 bits a pixel, in one file.
+"""The image cache of a run: images decoded once and letterboxed, 8 bits a pixel, in one file.
 
-Decoding is done in processes of its own, which import no torch. A picture that cannot be read is reported and
-left out.
+Separate processes decode, without importing torch. An unreadable image is reported and skipped.
 """
 
 import os
@@ -15,22 +14,21 @@ from numpy.typing import NDArray
 
 from corpus.errors import TrainingError
 from corpus.geometry import Framing
-from corpus.images.decode_pool import DecodePool
-from corpus.images.decoder import Outcome, Undecoded
+from corpus.images.decoder import DecodePool, Outcome, Undecoded
 from corpus.records import Problem, ProblemSink
-from trainer.data.items import Picture
+from trainer.data.items import ImageItem
 
 Pixels = NDArray[np.uint8]
 
 Tick = Callable[[int, int], None]
 """Called with (items done, items in all)."""
 
-_FEW = 128  # so many are decoded sooner than a process starts
-_AHEAD = 8  # pictures a process that wait to be written: what is decoded must not fill the memory
+_FEW = 128  # images decoded in less time than a process takes to start
+_AHEAD = 8  # decoded images per process that may wait to be written: they must not fill the memory
 
 
 def decode(
-    pictures: Sequence[Picture],
+    images: Sequence[ImageItem],
     framing: Framing,
     file: Path,
     on_problem: ProblemSink,
@@ -38,52 +36,52 @@ def decode(
     workers: int = 0,
     tick: Tick = lambda done, total: None,
 ) -> list[int]:
-    """Decode pictures into a file of (n, size, size) uint8, one after the other.
+    """Decode images into a file of (n, size, size) uint8, one after the other.
 
     Args:
-        pictures: what to read.
+        images: what to read.
         framing: the network's square.
         file: where the pixels go; replaced.
-        on_problem: gets every picture that cannot be read.
-        workers: decode processes; 0 for one a core.
-        tick: called with (pictures done, pictures in all).
+        on_problem: called with every unreadable image.
+        workers: decode processes; 0 for one per core.
+        tick: called with (images done, images in all).
 
     Returns:
-        The places in `pictures` of those that could be read: the i-th of them has the file's row i, and the
-        rows after the last are empty.
+        The indices in `images` of the readable ones: the i-th of them is row i of the file; the rows after
+        the last are empty.
 
     Raises:
-        TrainingError: none can be read, or the disk does not take the pixels.
+        TrainingError: no image is readable, or the disk is full.
     """
-    shape = (len(pictures), framing.size, framing.size)
+    shape = (len(images), framing.size, framing.size)
     try:
         pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
         read: list[int] = []
-        decoded = zip(pictures, _decoded(pictures, framing, workers), strict=True)
-        for place, (picture, outcome) in enumerate(decoded):
-            tick(place + 1, len(pictures))
+        decoded = zip(images, _decoded(images, framing, workers), strict=True)
+        for index, (image, outcome) in enumerate(decoded):
+            tick(index + 1, len(images))
             if isinstance(outcome, Undecoded):
-                on_problem(Problem(picture.item_id, outcome.state, outcome.reason, picture.location))
+                on_problem(Problem(image.item_id, outcome.state, outcome.reason, image.location))
             else:
                 pixels[len(read)] = np.rint(outcome.framed * 255)
-                read.append(place)
+                read.append(index)
         pixels.flush()
     except OSError as error:
-        raise TrainingError(f"the decoded pictures cannot be kept in {file}: {error}") from error
-    if pictures and not read:
-        raise TrainingError(f"none of the {len(pictures)} pictures can be read; the problems say why")
+        raise TrainingError(f"the decoded images cannot be written to {file}: {error}") from error
+    if images and not read:
+        raise TrainingError(f"none of the {len(images)} images can be read; the problems say why")
     return read
 
 
-def _decoded(pictures: Sequence[Picture], framing: Framing, workers: int) -> Iterator[Outcome]:
+def _decoded(images: Sequence[ImageItem], framing: Framing, workers: int) -> Iterator[Outcome]:
     workers = workers or os.cpu_count() or 1
-    few = len(pictures) <= _FEW or workers == 1
+    few = len(images) <= _FEW or workers == 1
     ahead = 1 if few else _AHEAD * workers
     waiting: deque[Future[Outcome]] = deque()
     with DecodePool(framing, 0 if few else workers) as pool:
-        for picture in pictures:
+        for image in images:
             if len(waiting) == ahead:
                 yield waiting.popleft().result()
-            waiting.append(pool.submit(picture.location))
+            waiting.append(pool.submit(image.location))
         while waiting:
             yield waiting.popleft().result()

@@ -1,7 +1,7 @@
-"""What a training run learns from: pictures and texts of any mix of sources, gathered apart.
+"""Training items: images and texts of any mix of sources, gathered separately.
 
-MedCLIP's decoupling: every picture and every text is an item of its own with its own labels, whether the set
-it comes from is paired, has no text, or has no pictures. That two items belong to one study is remembered.
+MedCLIP's decoupling: every image and every text is an item of its own with its own labels, whether its source
+is paired, has no texts, or has no images. Each item knows its study, so that true pairs can be found.
 """
 
 import logging
@@ -14,7 +14,7 @@ import numpy as np
 
 from corpus.errors import TrainingError
 from corpus.findings import VOCABULARY, Status, Statuses
-from corpus.language.labeler import label_report, label_sentence, labeled
+from corpus.language.labeler import label_report, label_sentence, label_study
 from corpus.language.sections import sentences
 from corpus.records import ProblemSink, Report, Source, Study
 from corpus.redaction import redacted
@@ -29,21 +29,21 @@ TEXT_UNITS: tuple[TextUnit, ...] = ("report", "sentence", "both")
 
 @redacted
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One picture and what is known of its study: findings, and what its report tells, if it has one."""
+class ImageItem:
+    """One image, with the findings of its study and the sentences of its report, if there is one."""
 
     item_id: str
     location: str
     study_id: str
     subject_id: str
     statuses: Statuses
-    told: str | None = None
+    report_text: str | None = None
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One distinct text, labelled by itself; the studies, and the people, that it is of or was made for."""
+    """One distinct text with its own labels, and the studies and subjects that it belongs to."""
 
     text: str
     studies: frozenset[str]
@@ -56,17 +56,17 @@ class Text:
 class Pool:
     """The items of one split."""
 
-    pictures: tuple[Picture, ...]
+    images: tuple[ImageItem, ...]
     texts: tuple[Text, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SourceCount:
-    """How much of one source a run learns from. `unlabelled` items have no known finding."""
+    """The items that a run takes from one source. `unlabelled` items have no known finding."""
 
     source: str
     subjects: int
-    pictures: int
+    images: int
     texts: int
     unlabelled: int
 
@@ -74,9 +74,12 @@ class SourceCount:
 @redacted
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """The corpus of a run. `subjects`: everyone whose items it may see, training or monitoring.
+    """The corpus of a run.
 
-    The texts of `val` are reports, whatever those of `train` are.
+    `train`: the training items.
+    `val`: the items of the validation split; its texts are reports, whatever those of `train` are.
+    `sources`: counts.
+    `subjects`: all subjects of both splits.
     """
 
     train: Pool
@@ -95,19 +98,19 @@ def gather(
     seed: int = 0,
     whole: bool = False,
 ) -> Gathered:
-    """Read sources into training and monitoring pools, subjects of the test split left out.
+    """Read sources into a training and a validation pool, without subjects of the test split.
 
     Args:
         sources: (name, source) each; the name goes into the record.
         unit: whether a text is a report's described part, each of its sentences, or both.
-        on_problem: gets every item that could not be read.
-        need_labels: leave out items without any known finding (the loss lives on labels).
-        prompts: how many texts to make from the findings of each study that has pictures and no report.
+        on_problem: called with every unreadable item.
+        need_labels: exclude items without any known finding (for a loss over labels).
+        prompts: number of texts made from the findings of each study that has images and no report.
         seed: of the made texts.
-        whole: put everyone into both pools, for a cross-validation that divides them itself.
+        whole: put all subjects into both pools, for a cross-validation, which splits them itself.
 
     Raises:
-        TrainingError: nothing can be learned from what is there; says what is lacking.
+        TrainingError: nothing can be learned from these sources; the message says what is missing.
     """
     rng = np.random.default_rng([seed, prompts])
     train, val = _Collector(unit, prompts, rng), _Collector("report", 0, rng)
@@ -118,7 +121,7 @@ def gather(
             split = split_of(study.subject_id)
             if split == "test":
                 continue
-            known = labeled(study)
+            known = label_study(study)
             if whole or split == "train":
                 train.add(known, count)
             if whole or split == "val":
@@ -142,8 +145,8 @@ class _Count:
         self.items: Counter[str] = Counter()
 
     def total(self, source: str) -> SourceCount:
-        """What the source gave."""
-        numbers = (self.items[kind] for kind in ("pictures", "texts", "unlabelled"))
+        """The counts of the source."""
+        numbers = (self.items[kind] for kind in ("images", "texts", "unlabelled"))
         return SourceCount(source, len(self.subjects), *numbers)
 
 
@@ -153,19 +156,19 @@ class _Collector:
     def __init__(self, unit: TextUnit, prompts: int, rng: np.random.Generator) -> None:
         self._unit = unit
         self._prompts, self._rng = prompts, rng
-        self._pictures: list[Picture] = []
+        self._images: list[ImageItem] = []
         self._texts: dict[str, tuple[set[str], set[str], Statuses]] = {}
         self.subjects: set[str] = set()
 
     def add(self, study: Study, count: _Count) -> None:
-        """Take the items of a study whose findings are completed by its report."""
+        """Add the items of a study; its findings already include those of its report."""
         self.subjects.add(study.subject_id)
         count.subjects.add(study.subject_id)
-        told = " ".join(sentences(study.report)) if study.report else None
+        report_text = " ".join(sentences(study.report)) if study.report else None
         for image in study.images:
-            known = (study.study_id, study.subject_id, study.findings, told)
-            self._pictures.append(Picture(image.item_id, image.location, *known))
-        count.items["pictures"] += len(study.images)
+            known = (study.study_id, study.subject_id, study.findings, report_text)
+            self._images.append(ImageItem(image.item_id, image.location, *known))
+        count.items["images"] += len(study.images)
         count.items["unlabelled"] += 0 if study.findings else len(study.images)
         for text, statuses in self._texts_of(study.report) if study.report else self._made_for(study):
             studies, subjects, _ = self._texts.setdefault(text, (set(), set(), statuses))
@@ -180,54 +183,52 @@ class _Collector:
                 yield describe(study.findings, self._rng), study.findings
 
     def _texts_of(self, report: Report) -> Iterable[tuple[str, Statuses]]:
-        told = sentences(report)
-        if self._unit in ("report", "both") and told:
-            yield " ".join(told), label_report(report)
+        parts = sentences(report)
+        if self._unit in ("report", "both") and parts:
+            yield " ".join(parts), label_report(report)
         if self._unit in ("sentence", "both"):
-            known = {sentence: self._texts.get(sentence) for sentence in told}
-            for sentence, held in known.items():
-                yield sentence, held[-1] if held else label_sentence(sentence, report.language)
+            known = {sentence: self._texts.get(sentence) for sentence in parts}
+            for sentence, existing in known.items():
+                yield sentence, existing[-1] if existing else label_sentence(sentence, report.language)
 
     def pool(self, need_labels: bool) -> Pool:
-        """The collected items, those without a known finding left out where labels are needed."""
+        """The collected items; where labels are needed, without those that have no known finding."""
         texts = (
             Text(text, frozenset(studies), statuses, frozenset(subjects))
             for text, (studies, subjects, statuses) in self._texts.items()
         )
         return Pool(
-            tuple(p for p in self._pictures if p.statuses or not need_labels),
+            tuple(p for p in self._images if p.statuses or not need_labels),
             tuple(t for t in texts if t.statuses or not need_labels),
         )
 
     @property
-    def bare(self) -> tuple[int, int]:
-        """How many pictures and texts there are, labelled or not."""
-        return len(self._pictures), len(self._texts)
+    def totals(self) -> tuple[int, int]:
+        """Numbers of images and texts, labelled or not."""
+        return len(self._images), len(self._texts)
 
 
 def _check(gathered: Gathered, train: _Collector, need_labels: bool) -> None:
-    pictures, texts = train.bare
+    images, texts = train.totals
     if len(gathered.subjects) == 1:
-        raise TrainingError("the corpus has one subject only: nobody can be held out; add a source")
-    if not pictures:
-        raise TrainingError("the corpus has no pictures of training subjects; add a source that has some")
+        raise TrainingError("the corpus has one subject only: none can be held out; add a source")
+    if not images:
+        raise TrainingError("the corpus has no images of training subjects; add a source that has some")
     if not texts:
         raise TrainingError(
             "the corpus has no texts to learn from; add a source with reports, such as openi:PATH"
         )
-    if not gathered.train.pictures or not gathered.train.texts:
-        which = "texts" if gathered.train.pictures else "pictures"
+    if not gathered.train.images or not gathered.train.texts:
+        which = "texts" if gathered.train.images else "images"
         raise TrainingError(
-            f"no label is known of any of the corpus's {which}: a loss over findings has nothing to go by; "
+            f"no label is known of any of the corpus's {which}: a loss over findings cannot be computed; "
             f"add labels, or train with infonce on true pairs"
         )
     if need_labels:
-        seen = {_signature(picture.statuses) for picture in gathered.train.pictures}
+        seen = {_signature(image.statuses) for image in gathered.train.images}
         seen |= {_signature(text.statuses) for text in gathered.train.texts}
         if len(seen) == 1:
-            raise TrainingError(
-                "every picture and text has the same findings: there is nothing to tell apart"
-            )
+            raise TrainingError("every image and text has the same findings: there is nothing to tell apart")
 
 
 def _signature(statuses: Statuses) -> tuple[Status, ...]:

@@ -1,9 +1,9 @@
-"""The folder that a localizer hands on: pictures, masks that nobody drew by hand, and how sure they are.
+"""Pseudo-labels: a folder of images and confidence-weighted masks that a model made.
 
-`masks.csv` has a row a picture and structure: `image`, `mask`, `structure`, and `confidence` in [0, 1] (1
-where the column is absent). Files are found beside the table, or in its `images/` and `masks/`. A row without
-a mask says that the structure is not in the picture. A picture that has no row of a structure says nothing
-about it, and nothing is learned from it there.
+`masks.csv` has a row per image and structure: `image`, `mask`, `structure`, and `confidence` in [0, 1] (1
+without that column). Files lie beside the table, or in its `images/` and `masks/`. A row without a mask means
+that the structure is not in the image. An image without a row for a structure has no label for it and teaches
+nothing about it.
 """
 
 import csv
@@ -23,13 +23,13 @@ from corpus.redaction import redacted
 from trainer.runtime.segmenter import canonical
 
 TABLE = "masks.csv"
-_FEWEST = 4  # pictures below which there is nothing to learn a structure's looks from
+_FEWEST = 4  # fewer images than these teach no structure
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: paths as written, `mask` empty where there is none."""
+    """One row of the table: paths as written, `mask` empty where the structure is absent."""
 
     image: str
     mask: str
@@ -38,16 +38,20 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WeakMasks:
-    """The folder, framed: n pictures, s structures.
+class PseudoLabels:
+    """The letterboxed images and masks of a folder: n images, s structures.
 
-    `pictures`: (n, size, size) uint8. `masks`: (n, s, size, size) uint8, 255 inside. `weights`: (n, s)
-    float32 in [0, 1], 0 where nothing is known. `skipped`: rows left out, with the reason.
+    `structures`: their names, sorted.
+    `names`: of the images, as in the table.
+    `images`: (n, size, size) uint8.
+    `masks`: (n, s, size, size) uint8, 255 inside.
+    `weights`: (n, s) float32 in [0, 1], the confidences; 0 without a label.
+    `skipped`: unusable files with the reason.
     """
 
     structures: tuple[str, ...]
     names: tuple[str, ...]
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
     weights: NDArray[np.float32]
     skipped: tuple[tuple[str, str], ...]
@@ -57,7 +61,7 @@ def read_rows(folder: Path) -> list[Row]:
     """Read the table.
 
     Raises:
-        TrainingError: there is none, a column is missing, or a confidence is no number in [0, 1].
+        TrainingError: it is missing or lacks a column, or a confidence is no number in [0, 1].
     """
     path = folder / TABLE
     try:
@@ -76,16 +80,16 @@ def read_rows(folder: Path) -> list[Row]:
     return rows
 
 
-def read_weak_masks(folder: Path, size: int, on_progress: Callable[[int, int], None]) -> WeakMasks:
-    """Read and frame a folder. Rows that cannot be used are skipped and counted, not fatal.
+def read_pseudo_labels(folder: Path, size: int, on_progress: Callable[[int, int], None]) -> PseudoLabels:
+    """Read and letterbox a folder. Unusable rows are skipped and counted.
 
     Args:
         folder: holds `masks.csv`.
-        size: of the square that pictures and masks are framed into.
-        on_progress: told pictures read so far, and in all.
+        size: side of the square in pixels.
+        on_progress: called with (images read, images in all).
 
     Raises:
-        TrainingError: no table, too few pictures left, or no mask at all.
+        TrainingError: no table, too few images left, or no mask at all.
     """
     rows = read_rows(folder)
     structures = tuple(sorted({canonical(row.structure) for row in rows}))
@@ -94,10 +98,10 @@ def read_weak_masks(folder: Path, size: int, on_progress: Callable[[int, int], N
         by_image.setdefault(row.image, []).append(row)
     framing = Framing(size)
     names: list[str] = []
-    pictures, masks, weights, skipped = [], [], [], []
+    images, masks, weights, skipped = [], [], [], []
     for number, (name, some) in enumerate(by_image.items(), 1):
         try:
-            image = read_image(_place(folder, "images", name))
+            image = read_image(_locate(folder, "images", name))
         except UnreadableImage as error:
             skipped.append((name, str(error)))
             continue
@@ -105,13 +109,13 @@ def read_weak_masks(folder: Path, size: int, on_progress: Callable[[int, int], N
         skipped += refused
         if sure.any():
             names.append(name)
-            pictures.append(np.rint(framing.apply(image) * 255).astype(np.uint8))
+            images.append(np.rint(framing.apply(image) * 255).astype(np.uint8))
             masks.append(drawn)
             weights.append(sure)
         on_progress(number, len(by_image))
     _require_enough(folder, names, masks, skipped)
-    return WeakMasks(
-        structures, tuple(names), np.stack(pictures), np.stack(masks), np.stack(weights), tuple(skipped)
+    return PseudoLabels(
+        structures, tuple(names), np.stack(images), np.stack(masks), np.stack(weights), tuple(skipped)
     )
 
 
@@ -121,7 +125,7 @@ def _require_enough(
     why = f"; {len(skipped)} were left out, the first: {skipped[0][1]}" if skipped else ""
     if len(names) < _FEWEST:
         raise TrainingError(
-            f"{folder} has {len(names)} pictures with usable masks, fewer than {_FEWEST}: "
+            f"{folder} has {len(names)} images with usable masks, fewer than {_FEWEST}: "
             f"too few to learn from{why}"
         )
     if not any(mask.any() for mask in masks):
@@ -131,7 +135,7 @@ def _require_enough(
 def _masks_of(
     folder: Path, rows: Sequence[Row], structures: Sequence[str], shape: tuple[int, ...], framing: Framing
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], list[tuple[str, str]]]:
-    """One picture's masks and their weights. Of two rows of one structure the surer counts."""
+    """One image's masks, weights and refused rows. Of two rows of a structure the more confident counts."""
     drawn = np.zeros((len(structures), framing.size, framing.size), np.uint8)
     sure = np.zeros(len(structures), np.float32)
     refused = []
@@ -141,13 +145,13 @@ def _masks_of(
             drawn[channel], sure[channel] = 0, row.confidence
             continue
         try:
-            mask = _read_mask(_place(folder, "masks", row.mask))
+            mask = _read_mask(_locate(folder, "masks", row.mask))
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             refused.append((row.mask, f"the mask {row.mask} cannot be read: {error}"))
             continue
         if mask.shape != shape:
-            told = "{} x {}, its picture {} x {}".format(*mask.shape, *shape)
-            refused.append((row.mask, f"the mask {row.mask} has {told} pixels"))
+            sizes = "{} x {}, its image {} x {}".format(*mask.shape, *shape)
+            refused.append((row.mask, f"the mask {row.mask} has {sizes} pixels"))
             continue
         drawn[channel] = np.rint(framing.apply(mask) * 255).astype(np.uint8)
         sure[channel] = row.confidence
@@ -155,14 +159,14 @@ def _masks_of(
 
 
 def _read_mask(path: str) -> NDArray[np.float32]:
-    with Image.open(path) as picture:
-        values = np.asarray(picture.convert("L"))
+    with Image.open(path) as image:
+        values = np.asarray(image.convert("L"))
     inside: NDArray[np.bool_] = values > values.max() / 2  # written as 0 and 1, or as 0 and 255
     return inside.astype(np.float32)
 
 
-def _place(folder: Path, kind: str, name: str) -> str:
-    """Where a file of the table lies: as an address or absolute path, beside the table, or in its folder."""
+def _locate(folder: Path, kind: str, name: str) -> str:
+    """The location of a file of the table: an address or absolute path, else beside it or in a subfolder."""
     if name.startswith("phantom://") or Path(name).is_absolute():
         return name
     beside = folder / name
@@ -170,13 +174,13 @@ def _place(folder: Path, kind: str, name: str) -> str:
 
 
 def _row(line: dict[str, str], path: Path, number: int) -> Row:
-    told = (line.get("confidence") or "1").strip()
+    written = (line.get("confidence") or "1").strip()
     try:
-        confidence = float(told)
+        confidence = float(written)
     except ValueError:
         confidence = math.nan
     if not 0 <= confidence <= 1:
-        raise TrainingError(f"{path}, line {number}: confidence {told[:40]!r} is no number from 0 to 1")
+        raise TrainingError(f"{path}, line {number}: confidence {written[:40]!r} is no number from 0 to 1")
     values = [(line.get(column) or "").strip() for column in ("image", "mask", "structure")]
     if not values[0] or not values[2]:
         raise TrainingError(f"{path}, line {number}: image or structure is empty")

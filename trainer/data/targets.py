@@ -1,7 +1,7 @@
-"""How alike are two items by their findings? The targets of semantic training, from statuses of four kinds.
+"""Target similarity of items from their findings, for semantic training.
 
-MedCLIP's reference maps uncertain and missing to nothing and so knows no negatives; here an absent finding
-speaks against a present one, and an uncertain one for it by a half.
+MedCLIP's reference maps uncertain and missing findings to 0 and so has no negatives. Here an absent finding
+counts against a present one, and an uncertain one counts half.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from corpus.errors import TrainingError
 from corpus.findings import NO_FINDING, VOCABULARY, Status, Statuses, is_normal
+from corpus.statistics import unit_rows
 
 Kind = Literal["dot", "cosine", "shared"]
 KINDS: tuple[Kind, ...] = ("dot", "cosine", "shared")
@@ -22,23 +23,26 @@ OFS: tuple[Of, ...] = ("findings", "concepts", "embedding")
 
 _LEAF = np.array([name in VOCABULARY.leaves for name in VOCABULARY.names])
 _NORMAL = VOCABULARY.names.index(NO_FINDING)
-_SHARE_FLOOR = 0.02  # a finding that nobody has does not weigh without bound
-_VARIANCE_FLOOR = 0.05  # nor does one that few have stand out without bound
+_SHARE_FLOOR = 0.02  # bounds the weight of a finding that no item has
+_VARIANCE_FLOOR = 0.05  # bounds the departure of a finding that few items have
 
 
 @dataclass(frozen=True, slots=True)
 class TargetConfig:
-    """How statuses become numbers, and numbers a likeness.
+    """From statuses to target vectors, and from vectors to target similarity.
 
-    `of`: what items are compared by: their `findings`; `concepts`, findings with place and degree; or an
-    `embedding` of their words (`trainer.data.target_vectors`).
-    `kind`: `dot` (MedCLIP's code), `cosine` (its paper), `shared` (shared over either finding, what nDCG
-    gains by). `present`, `uncertain`, `absent`: value of each status; unmentioned is 0. `normal`: weight of
-    being normal beside one finding. `parents`: weight of a finding above leaves, which makes likeness
-    graded: two opacities of different kinds are a little alike. `place`: weight of a concept's side, zone and
-    degree beside its finding. `rarity`: how much more a rare finding
-    weighs; one that a share p of the items has weighs (p + 0.02)^−rarity. `contrast`: how much what sets an
-    abnormal picture apart from other abnormal ones weighs beside what it shows (`contrasted`).
+    `of`: what is compared: `findings`; `concepts`, findings with laterality, zone and severity; or an
+    `embedding` of words (`trainer.data.target_vectors`).
+    `kind`: `dot` (MedCLIP's code), `cosine` (its paper), `shared` (shared over either finding, the gain of
+    nDCG).
+    `present`, `uncertain`, `absent`: value of each status; unmentioned is 0.
+    `normal`: weight of normality relative to one finding.
+    `parents`: weight of a finding above the leaves; above 0 similarity is graded: two different opacities are
+    somewhat similar.
+    `place`: weight of a concept's laterality, zone and severity relative to its finding.
+    `rarity`: exponent of the weight of rare findings: a finding of a share p of the items weighs
+    (p + 0.02)^−rarity.
+    `contrast`: weight of an abnormal image's departure from the mean abnormal image (`contrasted`).
     """
 
     of: Of = "findings"
@@ -65,12 +69,12 @@ class TargetConfig:
 
 
 def finding_vectors(statuses: Sequence[Statuses], config: TargetConfig | None = None) -> NDArray[np.float32]:
-    """Turn the statuses of n items into vectors.
+    """Finding vectors of n items from their statuses.
 
-    A normal item has every leaf finding absent that it does not mention: that is what normal means.
+    In a normal item every unmentioned leaf finding counts as absent.
 
     Returns:
-        (n, F) float32, one column a finding of `VOCABULARY.names`; a row of zeros has nothing mentioned.
+        (n, F) float32, one column per finding of `VOCABULARY.names`; zeros where nothing is mentioned.
     """
     config = config or TargetConfig()
     value = {
@@ -95,15 +99,15 @@ def finding_vectors(statuses: Sequence[Statuses], config: TargetConfig | None = 
 def rarity_weights(
     left: NDArray[np.float32], right: NDArray[np.float32], rarity: float
 ) -> NDArray[np.float32]:
-    """What each finding weighs by how rare it is, the mean share of both sides that has it.
+    """The weight of each finding by its rarity: its share of the items, the mean of both sides.
 
     Args:
         left: (n, F) finding vectors.
         right: (m, F) finding vectors.
-        rarity: the exponent; 0 weighs all alike.
+        rarity: the exponent; 0 weighs all equally.
 
     Returns:
-        (F,) float32, to multiply finding vectors with.
+        (F,) float32 factors of the columns of finding vectors.
     """
     share = ((left > 0).mean(axis=0) + (right > 0).mean(axis=0)) / 2
     return np.asarray((share + _SHARE_FLOOR) ** -rarity, np.float32)
@@ -112,18 +116,18 @@ def rarity_weights(
 def contrasted(
     vectors: NDArray[np.float32], drawn: NDArray[np.int64], contrast: float
 ) -> NDArray[np.float32]:
-    """Add to each abnormal item how it departs from the abnormal item in general, in standard deviations.
+    """Add to each abnormal item its departure from the mean abnormal item, in standard deviations.
 
-    Where one finding is on nearly every abnormal picture, expected likeness is highest to whatever has that
-    finding, and the others are never told apart; a departure from the mean speaks of all findings alike.
+    Where nearly every abnormal image has one finding, that finding dominates the similarity and the others
+    are not distinguished; in the departure from the mean all findings count equally.
 
     Args:
         vectors: (n, F) finding vectors, as `finding_vectors` makes them.
-        drawn: the items as training draws them, repeats included: mean and deviation are theirs.
-        contrast: weight of the departure beside the vector itself; 0 leaves the vectors as they are.
+        drawn: indices of items as training draws them, with repeats; they give mean and deviation.
+        contrast: weight of the departure relative to the vector itself; 0 changes nothing.
 
     Returns:
-        (n, F) float32. Normal items, and the column of being normal, stay as they are.
+        (n, F) float32. Normal items and the column of normality are unchanged.
     """
     normal = vectors[:, _NORMAL] > 0
     abnormal = vectors[drawn[~normal[drawn]]]
@@ -138,56 +142,50 @@ def contrasted(
 def label_similarity(
     left: NDArray[np.float32], right: NDArray[np.float32], kind: Kind = "cosine"
 ) -> NDArray[np.float32]:
-    """Likeness of every left item to every right one.
+    """The target similarity of every left item to every right one.
 
     Args:
         left: (n, F) finding vectors.
         right: (m, F) finding vectors.
-        kind: `dot`; `cosine`, in [−1, 1]; or `shared`, in [−1, 1]: what both have over what either has,
-            less what one has and the other denies.
+        kind: `dot`; `cosine`, in [−1, 1]; or `shared`, in [−1, 1]: the findings of both over those of either,
+            less the findings of one that the other denies.
 
     Returns:
-        (n, m) float32. An item with nothing mentioned is 0 to all: neither like nor unlike (cosine's 0/0).
+        (n, m) float32. An item with nothing mentioned has similarity 0 to all (cosine's 0/0).
     """
     if kind == "dot":
         return np.asarray(left @ right.T, np.float32)
     if kind == "cosine":
-        return np.asarray(_unit(left) @ _unit(right).T, np.float32)
+        return np.asarray(unit_rows(left) @ unit_rows(right).T, np.float32)
     return _shared(left, right)
 
 
-def shown(pictures: Sequence[Statuses], texts: Sequence[Statuses]) -> NDArray[np.float32]:
-    """Whether n pictures show what m texts affirm.
+def shown(images: Sequence[Statuses], texts: Sequence[Statuses]) -> NDArray[np.float32]:
+    """Whether n images show the findings that m texts affirm.
 
     Returns:
-        (n, m) float32: 1 where every leaf finding that the text calls present is present on the picture; 0
-        where none of them is present or uncertain there, and the picture's findings are known; NaN where
-        neither can be said, and for texts that affirm none.
+        (n, m) float32: 1 where every present leaf finding of the text is present on the image; 0 where none
+        of them is present or uncertain there, and the image's findings are known; NaN where neither holds,
+        and for texts that affirm none.
     """
-    affirmed, on_film, possible = (
+    affirmed, on_image, possible = (
         np.array([[status in wanted for status in _leaf_statuses(item)] for item in items], np.float32)
         for items, wanted in (
             (texts, (Status.PRESENT,)),
-            (pictures, (Status.PRESENT,)),
-            (pictures, (Status.PRESENT, Status.UNCERTAIN)),
+            (images, (Status.PRESENT,)),
+            (images, (Status.PRESENT, Status.UNCERTAIN)),
         )
     )
     count = affirmed.sum(axis=1)
-    told = np.full((len(pictures), len(texts)), np.nan, np.float32)
-    told[(possible @ affirmed.T == 0) & np.array([bool(item) for item in pictures])[:, None]] = 0
-    told[on_film @ affirmed.T == count] = 1
-    told[:, count == 0] = np.nan
-    return told
+    shows = np.full((len(images), len(texts)), np.nan, np.float32)
+    shows[(possible @ affirmed.T == 0) & np.array([bool(item) for item in images])[:, None]] = 0
+    shows[on_image @ affirmed.T == count] = 1
+    shows[:, count == 0] = np.nan
+    return shows
 
 
 def _leaf_statuses(item: Statuses) -> list[Status | None]:
     return [item.get(name) for name in VOCABULARY.leaves]
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    units: NDArray[np.float32] = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
-    return units
 
 
 def _shared(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:

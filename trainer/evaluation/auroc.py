@@ -11,18 +11,18 @@ _WEIGHTS_AT_ONCE = 4_000_000  # 32 MB of weights at a time
 def auroc(
     scores: NDArray[Any], positive: NDArray[np.bool_], weights: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
-    """Return the area under the receiver operating characteristic, as the rank statistic it is.
+    """The area under the receiver operating characteristic, as a rank statistic.
 
-    The probability that a positive item scores above a negative one, a tie counting half (Hanley and McNeil,
-    1982).
+    It is the probability that a positive item scores above a negative one, a tie counting half (Hanley and
+    McNeil, 1982).
 
     Args:
-        scores: (n,), higher speaks for positive.
-        positive: (n,) which items are.
-        weights: (D, n) how often each item counts; None counts each once (D = 1).
+        scores: (n,), higher for positive.
+        positive: (n,) bool.
+        weights: (D, n) weight of each item in each draw; None: all 1 (D = 1).
 
     Returns:
-        (D,) in [0, 1]; NaN where either side has no weight.
+        (D,) in [0, 1]; NaN where the positive or the negative items have no weight.
 
     Raises:
         ValueError: a score is NaN.
@@ -34,14 +34,14 @@ def auroc(
         return np.full(len(weights), np.nan)
     order = np.argsort(scores, kind="stable")
     ranked = scores[order]
-    ties = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))  # where each level begins
+    levels = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))  # start of each tie
     block = max(1, _WEIGHTS_AT_ONCE // len(scores))
     areas = np.empty(len(weights))
     for start in range(0, len(weights), block):
         drawn = weights[start : start + block][:, order]
-        for_it = np.add.reduceat(drawn * positive[order], ties, axis=1)
-        against = np.add.reduceat(drawn * ~positive[order], ties, axis=1)
-        won = (for_it * (np.cumsum(against, axis=1) - against / 2)).sum(axis=1)
-        pairs = for_it.sum(axis=1) * against.sum(axis=1)
+        positives = np.add.reduceat(drawn * positive[order], levels, axis=1)
+        negatives = np.add.reduceat(drawn * ~positive[order], levels, axis=1)
+        won = (positives * (np.cumsum(negatives, axis=1) - negatives / 2)).sum(axis=1)
+        pairs = positives.sum(axis=1) * negatives.sum(axis=1)
         areas[start : start + block] = np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
     return areas

@@ -1,7 +1,7 @@
-"""Is one encoder better than another? Their metrics on the same queries, and a paired bootstrap over people.
+"""Comparison of two encoders on the same queries by a paired bootstrap over subjects.
 
-Each draw weighs the people of both alike, so what makes a person easy or hard for both leaves the difference
-(Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
+Each draw gives a subject the same weight for both encoders, so that the difficulty of a subject cancels out
+of the difference (Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.evaluation.metrics import Scored, Task, average, draw_people, ideal_gains, pool, same_queries
+from corpus.statistics import BOOTSTRAP_DRAWS, draw_subjects, interval95
+from trainer.evaluation.metrics import Scored, Task, average, ideal_gains, pool, same_queries
 from trainer.evaluation.ranking import Ranking
-from trainer.evaluation.scoring import BOOTSTRAP_DRAWS, HEADLINE, interval
+from trainer.evaluation.scoring import HEADLINE
 
-_TIE = 1e-12  # sums in another order differ by this much and mean nothing
+_TIE = 1e-12  # rounding error of sums in another order
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One metric of two methods. A value is None where the metric could not be measured.
 
-    `difference` is `first` − `second`, `ci95` its interval over the draws, and `first_better` the share of
-    draws in which it is above 0; a draw without a difference counts half.
+    `first`, `second`: the metric of each method.
+    `difference`: `first` − `second`. `ci95`: its interval over the draws.
+    `first_better`: share of draws with a difference above 0; a tie counts half.
     """
 
     first: float | None
@@ -37,8 +39,8 @@ def score_runs(tasks: Sequence[Task], runs: Sequence[Sequence[Ranking]]) -> Scor
     """Score a method that was run several times.
 
     Args:
-        tasks: what is asked; several where queries have different galleries (folds): they are pooled.
-        runs: for each run (a training seed) one ranking a task, in the order of `tasks`; their scores are
+        tasks: the retrieval tasks; several where queries have different galleries (folds): they are pooled.
+        runs: for each run (a training seed) one ranking per task, in the order of `tasks`; scores are
             averaged query by query.
     """
     ideals = [ideal_gains(task) for task in tasks]
@@ -63,24 +65,24 @@ def paired_bootstrap(
     seed: int = 0,
     metrics: Sequence[str] = tuple(HEADLINE.values()),
 ) -> dict[str, Difference]:
-    """Compare two methods that answered the same queries.
+    """Compare two methods on the same queries.
 
     Args:
-        first: the one method's contributions, from `score_runs` or `Scored.of`.
-        second: the other's.
-        draws: how often people are drawn, with replacement, as many as there are.
-        seed: of the draws; `score_ranking` draws the same people under the same seed.
-        metrics: which to compare, as `metrics.add_up` names them.
+        first: the first method's contributions, from `score_runs` or `Scored.of`.
+        second: the second method's.
+        draws: bootstrap draws.
+        seed: of the draws; `score_ranking` draws the same subjects under the same seed.
+        metrics: names of the metrics, as in `metrics.add_up`.
 
     Returns:
         Metric → difference.
 
     Raises:
-        ValueError: the two did not answer the same queries.
+        ValueError: the queries of the two differ.
     """
     if not same_queries(first, second):
         raise ValueError("the two did not answer the same queries: a paired comparison needs the same")
-    weights = draw_people(first.subjects, draws, seed)
+    weights = draw_subjects(first.subjects, draws, seed)
     (a, a_drawn), (b, b_drawn) = ((side.metrics(), side.metrics(weights)) for side in (first, second))
     return {
         name: _difference(float(a[name][0]), float(b[name][0]), a_drawn[name] - b_drawn[name])
@@ -89,7 +91,7 @@ def paired_bootstrap(
 
 
 def _difference(first: float, second: float, drawn: NDArray[np.float64]) -> Difference:
-    bounds = interval(drawn)
+    bounds = interval95(drawn)
     measured = drawn[np.isfinite(drawn)]
     if bounds is None or not np.isfinite(first - second):
         return Difference(None, None, None, None, None)
@@ -98,17 +100,17 @@ def _difference(first: float, second: float, drawn: NDArray[np.float64]) -> Diff
 
 
 def describe_differences(differences: Mapping[str, Difference]) -> dict[str, Any]:
-    """Return the differences of the `HEADLINE` metrics as `evaluate --json` gives them.
+    """The differences of the `HEADLINE` metrics as in `evaluate --json`.
 
-    The first method is the encoder, the second the one it was put against.
+    The first method is the encoder, the second the one that it is compared with.
     """
     return {
         name: {
-            "encoder": told.first,
-            "against": told.second,
-            "difference": told.difference,
-            "ci95": None if told.ci95 is None else list(told.ci95),
-            "encoder_better": told.first_better,
+            "encoder": entry.first,
+            "against": entry.second,
+            "difference": entry.difference,
+            "ci95": None if entry.ci95 is None else list(entry.ci95),
+            "encoder_better": entry.first_better,
         }
-        for name, told in ((name, differences[metric]) for name, metric in HEADLINE.items())
+        for name, entry in ((name, differences[metric]) for name, metric in HEADLINE.items())
     }

@@ -1,13 +1,13 @@
-"""Query and gallery sets: from a source to the items of one kind that an evaluation compares.
+"""Query and gallery sets: the items of one kind of a source, and their vectors.
 
-Imports no model: what turns items into vectors is anything with the methods of `Embedder`.
+No model is imported: anything with the methods of `Embedder` encodes.
 """
 
 import hashlib
 import logging
 import os
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -20,7 +20,8 @@ from corpus.errors import EvaluationError, NotAdmitted, UnreadableImage, UsageEr
 from corpus.findings import Statuses, is_normal, present_leaves
 from corpus.geometry import Framing
 from corpus.images.reader import read_image
-from corpus.language.labeler import labeled
+from corpus.language.labeler import label_study
+from corpus.progress import OnProgress, silent
 from corpus.records import Problem, Source, Study
 from corpus.redaction import redacted
 from corpus.splits import Split, split_of
@@ -32,18 +33,16 @@ log = logging.getLogger(__name__)
 Kind = Literal["image", "report"]
 KindChoice = Literal["auto", "image", "report"]
 SplitChoice = Split | Literal["all"]
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many items are done, and how many there are."""
 
-_BATCH = 64  # pictures in memory at a time
+_BATCH = 64  # images in memory at a time
 
 
 class Embedder(Protocol):
-    """What an evaluation needs of an encoder; raw features of any network can offer the same."""
+    """The part of an encoder that an evaluation needs; raw features of any network can offer it."""
 
     @property
     def framing(self) -> Framing:
-        """How a picture is placed into the network's square."""
+        """The letterbox of the network."""
         ...
 
     def encode_framed(self, framed: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -58,10 +57,11 @@ class Embedder(Protocol):
 @redacted
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture or report to be compared.
+    """One image or report.
 
-    `content`: the picture's location or the report's text. `statuses`: what it is scored by. `owners`: the
-    (source, subject) pairs, and `study_ids` the studies, of every item with identical content.
+    `content`: the image's location or the report's text.
+    `statuses`: of its findings, for scoring.
+    `owners`, `study_ids`: the (source, subject) pairs and the studies of all items with identical content.
     """
 
     item_id: str
@@ -75,12 +75,15 @@ class Item:
 
 @redacted
 @dataclass(frozen=True, slots=True)
-class Side:
+class EvaluationSet:
     """The queries or the gallery before encoding.
 
-    `found`: items of this kind in the split. `dropped`: those of them without a known finding that are not
-    normal, which nothing can match. `problems`: what the source or the decoder could not give.
-    `under_truth`: whether the statuses are the truth table's.
+    `source`, `kind`: of the items.
+    `items`: those with a known finding, and normal ones.
+    `found`: number of items of this kind in the split.
+    `dropped`: number of items that match nothing: without a known finding and not normal.
+    `problems`: items that the source could not provide.
+    `under_truth`: whether the statuses are those of the ground truth.
     """
 
     source: str
@@ -100,9 +103,9 @@ class Side:
 @redacted
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """The items of a side that could be read, each content once, and their vectors (n, dim) float32.
+    """The readable items of a set, identical ones merged, and their vectors (n, dim) float32.
 
-    `not_drawn`: how many more there were that `balance` left out.
+    `problems`: unreadable items. `not_drawn`: number of items that `balance` excluded.
     """
 
     items: tuple[Item, ...]
@@ -111,8 +114,8 @@ class Encoded:
     not_drawn: int = 0
 
     def take(self, index: Sequence[int]) -> "Encoded":
-        """Return the chosen items; the others are counted as not drawn."""
-        items = tuple(self.items[place] for place in index)
+        """The chosen items; the others count as not drawn."""
+        items = tuple(self.items[position] for position in index)
         return replace(
             self,
             items=items,
@@ -128,16 +131,16 @@ def gather(
     prefer: Kind = "image",
     split: SplitChoice = "test",
     truth: Truth | None = None,
-) -> Side:
-    """Collect the items of one kind from a source, with the statuses they are scored by.
+) -> EvaluationSet:
+    """Collect the items of one kind from a source, with their statuses.
 
     Args:
-        source: where the studies come from.
-        kind: what to compare; `auto` takes what the source has, and `prefer` where it has both.
+        source: provides the studies.
+        kind: of the items; `auto` takes what the source has, and `prefer` where it has both.
         prefer: see `kind`.
-        split: whose items: subjects of that split, or of `all`.
-        truth: a truth table; if it names any study of this side, its statuses replace the side's own, and a
-            study it has no row for has no known finding.
+        split: of the subjects; `all` takes everyone.
+        truth: ground truth; if it names any study of the source, its statuses replace the source's, and a
+            study without a row has no known finding.
 
     Raises:
         UsageError: the source has no item of that kind.
@@ -153,30 +156,34 @@ def gather(
     for study in owning:
         if split not in ("all", split_of(study.subject_id)):
             continue
-        told = truth.of(study.study_id) if truth is not None and under_truth else labeled(study).findings
+        statuses = (
+            truth.of(study.study_id) if truth is not None and under_truth else label_study(study).findings
+        )
         contents = _contents(study, kind)
         found += len(contents)
-        if not (present_leaves(told) or is_normal(told)):
+        if not (present_leaves(statuses) or is_normal(statuses)):
             continue
         owner, named = frozenset([(study.source, study.subject_id)]), frozenset([study.study_id])
-        items += [Item(name, kind, study, content, told, owner, named) for name, content in contents]
-    return Side(source.name, kind, tuple(items), found, found - len(items), tuple(problems), under_truth)
+        items += [Item(name, kind, study, content, statuses, owner, named) for name, content in contents]
+    return EvaluationSet(
+        source.name, kind, tuple(items), found, found - len(items), tuple(problems), under_truth
+    )
 
 
 def _choose_kind(name: str, studies: Sequence[Study], kind: KindChoice, prefer: Kind) -> Kind:
     kinds: tuple[Kind, ...] = ("image", "report")
-    held = [k for k in kinds if any(_contents(study, k) for study in studies)]
-    if not held:
-        raise UsageError(f"{name} holds no picture and no report: there is nothing to evaluate")
+    available = [k for k in kinds if any(_contents(study, k) for study in studies)]
+    if not available:
+        raise UsageError(f"{name} holds no image and no report: there is nothing to evaluate")
     if kind == "auto":
-        return prefer if prefer in held else held[0]
-    if kind not in held:
-        raise UsageError(f"{name} holds no {kind}s; it holds {held[0]}s")
+        return prefer if prefer in available else available[0]
+    if kind not in available:
+        raise UsageError(f"{name} holds no {kind}s; it holds {available[0]}s")
     return kind
 
 
 def _contents(study: Study, kind: Kind) -> list[tuple[str, str]]:
-    """Return the (item id, content) of a study's items of a kind; a report that says nothing is none."""
+    """The (item id, content) of a study's items of a kind; an empty report is none."""
     if kind == "image":
         return [(image.item_id, image.location) for image in study.images]
     if study.report is None or not study.report.described.strip():
@@ -184,20 +191,20 @@ def _contents(study: Study, kind: Kind) -> list[tuple[str, str]]:
     return [(study.report.item_id, study.report.described)]
 
 
-def encode(side: Side, embedder: Embedder, on_progress: Progress | None = None) -> Encoded:
-    """Turn a side's items into vectors, those with identical text or pixels into one.
+def encode(side: EvaluationSet, embedder: Embedder, on_progress: OnProgress = silent) -> Encoded:
+    """Encode a set; items with identical text or pixels become one.
 
-    Of identical items the first is kept and is scored by its own statuses; it belongs to the subjects and
-    studies of all. A picture that cannot be read is a problem, and is left out.
+    The first of identical items stands for all, with its own statuses and the subjects and studies of all. An
+    unreadable image is recorded as a problem and skipped.
 
     Raises:
-        EncoderError: the encoder refuses what it is given.
+        EncoderError: the encoder refuses an item.
     """
-    kept: dict[str, Item] = {}
+    distinct: dict[str, Item] = {}
     rows: list[NDArray[np.float32]] = []
     problems: list[Problem] = []
     done = 0
-    batches = _read_texts(side) if side.kind == "report" else _read_pictures(side, embedder.framing)
+    batches = _read_texts(side) if side.kind == "report" else _read_images(side, embedder.framing)
     for batch in batches:
         fresh: list[str | NDArray[np.float32]] = []
         for item, content in batch:
@@ -205,33 +212,32 @@ def encode(side: Side, embedder: Embedder, on_progress: Progress | None = None) 
                 problems.append(content)
                 continue
             digest, readable = content
-            if digest in kept:
-                first = kept[digest]
+            if digest in distinct:
+                first = distinct[digest]
                 owners, named = first.owners | item.owners, first.study_ids | item.study_ids
-                kept[digest] = replace(first, owners=owners, study_ids=named)
+                distinct[digest] = replace(first, owners=owners, study_ids=named)
             else:
-                kept[digest] = item
+                distinct[digest] = item
                 fresh.append(readable)
         texts = [content for content in fresh if isinstance(content, str)]
-        pictures = [content for content in fresh if not isinstance(content, str)]
+        images = [content for content in fresh if not isinstance(content, str)]
         if texts:
             rows.append(embedder.encode_texts(texts))
-        if pictures:
-            rows.append(embedder.encode_framed(np.stack(pictures)))
+        if images:
+            rows.append(embedder.encode_framed(np.stack(images)))
         done += len(batch)
-        if on_progress is not None:
-            on_progress(f"encoding {side.kind}s", done, len(side.items))
+        on_progress(f"encoding {side.kind}s", done, len(side.items))
     for problem in problems:
         log.warning("%s: %s", problem.item_id, problem.reason)
     vectors = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
-    return Encoded(tuple(kept.values()), vectors, tuple(problems))
+    return Encoded(tuple(distinct.values()), vectors, tuple(problems))
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How two sides were balanced: `per_class` items of each of `classes` on either side.
+    """The result of balancing: `per_class` items of each of `classes` on both sides.
 
-    `too_few`: class → (queries, gallery items), of the classes left out for having fewer on a side.
+    `too_few`: excluded class → (queries, gallery items), at least one of them below `per_class`.
     """
 
     per_class: int
@@ -242,14 +248,14 @@ class Balance:
 def balance(
     queries: Encoded, gallery: Encoded, per_class: int, *, seed: int = 0
 ) -> tuple[Encoded, Encoded, Balance]:
-    """Draw as many items of every class, on both sides, as CheXpert-5x200 holds 200 of each of five.
+    """Draw equally many items of every class on both sides, as CheXpert-5x200 has 200 of each of five.
 
-    An item is of a class when it shows exactly one finding, or is normal and shows none
-    (`Labels.classes`); the others are left out. A class enters when both sides have enough of it. On such
-    sets an item matches a query exactly when it is of its class, so that `precision_at` is class precision.
+    An item is of a class when it has exactly one finding, or is normal and has none (`Labels.classes`); other
+    items are excluded. A class is included when both sides have enough items. On such sets an item matches a
+    query exactly when it is of its class, so that `precision_at` is class precision.
 
-    Which items are drawn is decided by a hash of the seed and the study's id: the same on both sides, so
-    that of paired studies the pairs stay together, and the same for every encoder.
+    A hash of the seed and the study id decides the draw: it is the same on both sides, so that pairs stay
+    together, and the same for every encoder.
 
     Args:
         queries: encoded queries.
@@ -269,31 +275,31 @@ def balance(
     classes = tuple(name for name, count in counts.items() if min(count) >= per_class)
     too_few = {name: count for name, count in counts.items() if name not in classes}
     if len(classes) < 2:
-        told = ", ".join(f"{name} {asked} and {held}" for name, (asked, held) in counts.items())
+        summary = ", ".join(f"{name} {count[0]} and {count[1]}" for name, count in counts.items())
         raise EvaluationError(
             f"fewer than two classes have {per_class} items on both sides, so there is nothing to tell "
-            f"apart (queries and gallery items of one class: {told or 'none'}); take a smaller --per-class"
+            f"apart (queries and gallery items of one class: {summary or 'none'}); take a smaller --per-class"
         )
     drawn = [
-        side.take(sorted(place for name in classes for place in held[name][:per_class]))
-        for side, held in zip((queries, gallery), members, strict=True)
+        side.take(sorted(position for name in classes for position in by_class[name][:per_class]))
+        for side, by_class in zip((queries, gallery), members, strict=True)
     ]
     return drawn[0], drawn[1], Balance(per_class, classes, MappingProxyType(too_few))
 
 
 def _by_class(side: Encoded, seed: int) -> defaultdict[str, list[int]]:
-    """Return the places of each class's items, in the order in which they are drawn."""
+    """The positions of each class's items, in the order of the draw."""
     members: defaultdict[str, list[int]] = defaultdict(list)
-    for place, of_class in enumerate(Labels.of(item.statuses for item in side.items).classes):
+    for position, of_class in enumerate(Labels.of(item.statuses for item in side.items).classes):
         if of_class >= 0:
-            members[CLASSES[of_class]].append(place)
+            members[CLASSES[of_class]].append(position)
 
-    def lot(place: int) -> tuple[str, str]:
-        item = side.items[place]
+    def lot(position: int) -> tuple[str, str]:
+        item = side.items[position]
         return hashlib.sha256(f"{seed}:{item.study.study_id}".encode()).hexdigest(), item.item_id
 
-    for places in members.values():
-        places.sort(key=lot)
+    for positions in members.values():
+        positions.sort(key=lot)
     return members
 
 
@@ -301,32 +307,32 @@ Readable = tuple[str, str | NDArray[np.float32]]
 """A digest of the content, and the content as an embedder takes it: text, or (size, size) pixels."""
 
 
-def _read_texts(side: Side) -> Iterator[list[tuple[Item, Readable | Problem]]]:
+def _read_texts(side: EvaluationSet) -> Iterator[list[tuple[Item, Readable | Problem]]]:
     for items in _batches(side.items):
         texts = [" ".join(item.content.split()) for item in items]
         digests = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
         yield [(item, (digest, item.content)) for item, digest in zip(items, digests, strict=True)]
 
 
-def _read_pictures(side: Side, framing: Framing) -> Iterator[list[tuple[Item, Readable | Problem]]]:
+def _read_images(side: EvaluationSet, framing: Framing) -> Iterator[list[tuple[Item, Readable | Problem]]]:
     """Decode in threads (decoding releases the GIL), one batch ahead of the encoder."""
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         ahead: deque[tuple[Sequence[Item], list[Future[Readable | Problem]]]] = deque()
         for items in _batches(side.items):
-            ahead.append((items, [pool.submit(_read_picture, item, framing) for item in items]))
+            ahead.append((items, [pool.submit(_read_image, item, framing) for item in items]))
             if len(ahead) > 1:
-                yield _collected(*ahead.popleft())
+                yield _results(*ahead.popleft())
         while ahead:
-            yield _collected(*ahead.popleft())
+            yield _results(*ahead.popleft())
 
 
-def _collected(
+def _results(
     items: Sequence[Item], futures: Sequence[Future[Readable | Problem]]
 ) -> list[tuple[Item, Readable | Problem]]:
     return [(item, future.result()) for item, future in zip(items, futures, strict=True)]
 
 
-def _read_picture(item: Item, framing: Framing) -> Readable | Problem:
+def _read_image(item: Item, framing: Framing) -> Readable | Problem:
     try:
         image = read_image(item.content)
         digest = hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes())
@@ -342,12 +348,12 @@ def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
         yield items[start : start + _BATCH]
 
 
-def describe_side(side: Side, encoded: Encoded) -> dict[str, Any]:
-    """Return the counts of a side for the record.
+def describe_set(side: EvaluationSet, encoded: Encoded) -> dict[str, Any]:
+    """The counts of a set for the record.
 
-    `items` are scored; `found` = items + `dropped` (no known finding) + `duplicates` + `not_drawn` (left out
-    by `balance`) + pictures that could not be read. `failed`, `skipped` and `missing` count what the source
-    and the decoder could not give; `failures` names the failed ones with their reasons.
+    `items` are scored; `found` = items + `dropped` (no known finding) + `duplicates` + `not_drawn` (excluded
+    by `balance`) + unreadable images. `failed`, `skipped` and `missing` count items that the source or the
+    decoder could not provide; `failures` lists the failed ones with their reasons.
     """
     problems = (*side.problems, *encoded.problems)
     states = Counter(problem.state for problem in problems)

@@ -1,6 +1,6 @@
-"""What is known of many items at once: which findings each shows, and which are normal, as arrays.
+"""Labels of many items as arrays: the present leaf findings, and normality.
 
-Metrics, galleries and classifiers read findings through this; statuses other than present do not match.
+Metrics, galleries and classifiers use them; statuses other than present do not match.
 """
 
 from collections.abc import Iterable
@@ -14,19 +14,19 @@ from corpus.findings import NO_FINDING, VOCABULARY, Statuses, is_normal, present
 
 LEAVES = VOCABULARY.leaves
 CLASSES = (*LEAVES, NO_FINDING)
-"""What a picture can be told to be: C classes, the leaf findings and normal."""
+"""The C classes of images: the leaf findings and normal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What is known of n items: `present` (n, F) bool over `LEAVES`, `normal` (n,) bool."""
+    """Labels of n items: `present` (n, F) bool over `LEAVES`, `normal` (n,) bool."""
 
     present: NDArray[np.bool_]
     normal: NDArray[np.bool_]
 
     @classmethod
     def of(cls, statuses: Iterable[Statuses]) -> "Labels":
-        """Read the labels of items from their statuses."""
+        """The labels of items with these statuses."""
         rows = list(statuses)
         present = np.zeros((len(rows), len(LEAVES)), dtype=np.bool_)
         for row, item in enumerate(rows):
@@ -39,7 +39,7 @@ class Labels:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """(n,) whether an item can match anything: it is normal or has a present leaf finding."""
+        """(n,) bool: whether an item can match anything, that is, is normal or has a present leaf finding."""
         known: NDArray[np.bool_] = self.normal | self.present.any(axis=1)
         return known
 
@@ -48,7 +48,8 @@ class Labels:
         """(n,) the class of each item, an index into `CLASSES`; −1 for none.
 
         An item is of a finding's class when that is its only present leaf and it is not normal, and of the
-        class `no_finding` when it is normal and has no present leaf (a normal film with a device has none).
+        class `no_finding` when it is normal and has no present leaf (a normal radiograph with a device has
+        none).
         """
         single = (self.present.sum(axis=1) == 1) & ~self.normal
         bare = self.normal & ~self.present.any(axis=1)
@@ -57,5 +58,5 @@ class Labels:
         return classes
 
     def take(self, index: NDArray[Any]) -> "Labels":
-        """Return the labels of the chosen items (indices or mask)."""
+        """The labels of the chosen items (indices or mask)."""
         return Labels(self.present[index], self.normal[index])

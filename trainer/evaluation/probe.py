@@ -1,36 +1,34 @@
-"""Linear probe: how much of each finding can be read off an encoder's frozen picture vectors?
+"""Linear probe: logistic regression of each finding on an encoder's frozen image vectors.
 
-One logistic regression a finding, L2-regularised, fitted on the pictures of the train split; how strongly it
-is damped is chosen on the val split. Nothing of the encoder changes.
+One L2-regularised logistic regression per finding is fitted on the images of the train split; the strength of
+the regularisation is chosen on the val split. The encoder does not change.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from corpus.errors import EvaluationError
+from corpus.statistics import BOOTSTRAP_DRAWS, ridge_logistic_regression
 from trainer.evaluation.auroc import auroc
 from trainer.evaluation.gallery import Encoded
 from trainer.evaluation.labels import CLASSES
 from trainer.evaluation.metrics import MIN_QUERIES
-from trainer.evaluation.scoring import BOOTSTRAP_DRAWS, Contrasts, score_classes
+from trainer.evaluation.scoring import Contrasts, score_classes
 
 STRENGTHS = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001)
-"""How strongly the squared weights are damped, over standardised features; the strongest is tried first."""
-
-_MOST_STEPS = 300
+"""Strengths of the L2 regularisation over standardised features, the strongest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
     """A fitted probe.
 
-    `mean`, `scale` (dim,): of the train split's vectors. `weights` (dim, C) and `bias` (C,) over `CLASSES`,
-    float64; NaN for a class that the train split has too few pictures of.
+    `mean`, `scale`: (dim,) of the train split's vectors.
+    `weights`, `bias`: (dim, C) and (C,) float64 over `CLASSES`; NaN for a class with too few training images.
+    `strength`: of the regularisation.
     """
 
     mean: NDArray[np.float64]
@@ -40,7 +38,7 @@ class Probe:
     strength: float
 
     def scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(n, dim) picture vectors → (n, C) log-odds."""
+        """(n, dim) image vectors → (n, C) log-odds."""
         scores: NDArray[np.float64] = ((vectors - self.mean) / self.scale) @ self.weights + self.bias
         return scores
 
@@ -48,24 +46,24 @@ class Probe:
 def train_probe(train: Encoded, val: Encoded) -> Probe:
     """Fit a probe.
 
-    A finding is learned from the pictures that show it against those that do not: absent, normal, or
-    not mentioned (as lift compares); uncertain ones are left out. One damping serves all findings: the one
-    with the highest mean AUROC on `val`, the stronger of equals.
+    Positive images of a finding have it; negative ones are absent, normal or unmentioned (as lift compares);
+    uncertain ones are excluded. All findings share one strength: the one with the highest mean AUROC on
+    `val`, the stronger one of a tie.
 
     Args:
-        train: pictures of the train split; classes with ten pictures on either side are learned.
-        val: pictures of other people, to choose the damping by.
+        train: images of the train split; classes with ten positive and ten negative images are learned.
+        val: images of other subjects, to choose the strength.
 
     Raises:
-        EvaluationError: no class has enough pictures to learn from, or `val` shows none beside pictures
-            without it.
+        EvaluationError: no class has enough training images, or `val` has no class with both positive and
+            negative images.
     """
     contrasts = _contrasts(train)
     without = contrasts.absent | contrasts.others
     enough = np.minimum(contrasts.present.sum(axis=0), without.sum(axis=0)) >= MIN_QUERIES
     if not enough.any():
         raise EvaluationError(
-            f"no finding is shown by {MIN_QUERIES} of the {len(train.items)} pictures of the train split and "
+            f"no finding is shown by {MIN_QUERIES} of the {len(train.items)} images of the train split and "
             f"not by {MIN_QUERIES} others: there is nothing to probe with; leave out --probe"
         )
     mean, spread = train.vectors.mean(axis=0, dtype=np.float64), train.vectors.std(axis=0, dtype=np.float64)
@@ -91,74 +89,59 @@ def fit_logistic(
     negative: NDArray[np.bool_],
     strength: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit one L2-regularised logistic regression a column, by L-BFGS on all rows at once.
+    """Fit one L2-regularised logistic regression per column, by L-BFGS on all rows at once.
 
-    Minimises, column by column, mean log loss + strength / 2 · |weights|²; the bias is not damped.
+    Minimises in each column mean log loss + strength / 2 · |weights|²; the bias is not regularised.
 
     Args:
         features: (n, dim).
-        positive: (n, C) rows that are of the column's class.
-        negative: (n, C) rows that are not; a row in neither is left out of that column.
+        positive: (n, C) bool, rows of the column's class.
+        negative: (n, C) bool, rows of other classes; a row in neither is excluded from that column.
         strength: above 0.
 
     Returns:
         Weights (dim, C) and bias (C,).
     """
-    x = torch.from_numpy(np.ascontiguousarray(features))
-    y = torch.from_numpy(positive.astype(np.float64))
-    counted = torch.from_numpy((positive | negative).astype(np.float64))
-    share = counted / counted.sum(dim=0)
-    # In steps that are of one size for weights and bias, however strong the damping: the curvature along a
-    # standardised feature is at most a quarter, and the damping comes on top.
-    size = (0.25 + strength) ** -0.5
-    scaled = torch.zeros(features.shape[1], positive.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(positive.shape[1], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [scaled, bias],
-        max_iter=_MOST_STEPS,
-        tolerance_grad=1e-7,
-        tolerance_change=1e-15,
-        line_search_fn="strong_wolfe",
-    )
-
-    def step() -> torch.Tensor:
-        optimizer.zero_grad()
-        weights = size * scaled
-        loss = (share * F.binary_cross_entropy_with_logits(x @ weights + bias, y, reduction="none")).sum()
-        damped: torch.Tensor = loss + strength / 2 * weights.square().sum()
-        damped.backward()  # type: ignore[no-untyped-call]
-        return damped
-
-    optimizer.step(step)  # type: ignore[no-untyped-call]
-    return (size * scaled).detach().numpy(), bias.detach().numpy()
+    design = np.column_stack([features, np.ones(len(features))])
+    ridge = np.array([strength] * features.shape[1] + [0.0])  # the bias is free
+    fitted = np.empty((design.shape[1], positive.shape[1]))
+    for column in range(positive.shape[1]):
+        counted = positive[:, column] | negative[:, column]
+        fitted[:, column] = ridge_logistic_regression(
+            design[counted],
+            positive[counted, column],
+            ridge=ridge,
+            importance=np.full(int(counted.sum()), 1.0 / counted.sum()),
+        )
+    return fitted[:-1], fitted[-1]
 
 
 def score_probe(
-    probe: Probe, pictures: Encoded, *, seed: int = 0, draws: int = BOOTSTRAP_DRAWS
+    probe: Probe, images: Encoded, *, seed: int = 0, draws: int = BOOTSTRAP_DRAWS
 ) -> dict[str, Any]:
-    """Score a probe on pictures of people it has not learned from.
+    """Score a probe on images of held-out subjects.
 
     Returns:
-        `pictures`, `strength` and the result of `scoring.score_classes`; a class that was not learned has
+        "pictures", "strength" and the result of `scoring.score_classes`; a class that was not learned has
         no AUROC.
     """
-    subjects = np.array([item.study.subject_id for item in pictures.items])
-    scores = probe.scores(pictures.vectors)
+    subjects = np.array([item.study.subject_id for item in images.items])
+    scores = probe.scores(images.vectors)
     return {
-        "pictures": len(pictures.items),
+        "pictures": len(images.items),
         "strength": probe.strength,
-        **score_classes(scores, _contrasts(pictures), subjects, seed=seed, draws=draws),
+        **score_classes(scores, _contrasts(images), subjects, seed=seed, draws=draws),
     }
 
 
-def _contrasts(pictures: Encoded) -> Contrasts:
-    return Contrasts.of([item.statuses for item in pictures.items])
+def _contrasts(images: Encoded) -> Contrasts:
+    return Contrasts.of([item.statuses for item in images.items])
 
 
-def _mean_auroc(probe: Probe, pictures: Encoded) -> float:
-    """The mean over the learned classes that the pictures show, against all pictures without them."""
-    contrasts = _contrasts(pictures)
-    scores = probe.scores(pictures.vectors)
+def _mean_auroc(probe: Probe, images: Encoded) -> float:
+    """The mean AUROC over the learned classes, positive against negative images."""
+    contrasts = _contrasts(images)
+    scores = probe.scores(images.vectors)
     areas = []
     for column in np.flatnonzero(np.isfinite(probe.bias)):
         present = contrasts.present[:, column]
@@ -167,7 +150,7 @@ def _mean_auroc(probe: Probe, pictures: Encoded) -> float:
     measured = np.array(areas)[np.isfinite(areas)]
     if not len(measured):
         raise EvaluationError(
-            f"none of the {len(pictures.items)} pictures of the val split shows a learned finding beside "
-            "pictures without it: the probe's damping cannot be chosen; leave out --probe"
+            f"none of the {len(images.items)} images of the val split shows a learned finding beside "
+            "images without it: the probe's regularisation cannot be chosen; leave out --probe"
         )
     return float(measured.mean())

@@ -1,6 +1,6 @@
-"""Answers as gallery positions, best first: ties, excluded pairs and short galleries in one place.
+"""Rankings of the gallery for queries, with ties, excluded pairs and short galleries.
 
-Shapes: Q queries, G gallery items, K places of an answer.
+Shapes: Q queries, G gallery items, K ranks.
 """
 
 from typing import Any
@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 DEPTH = 10
-"""How many places of an answer any metric looks at."""
+"""The ranks that metrics use."""
 
 BLOCK = 256
-"""Queries that are ranked at a time: 256 × 100,000 gallery items are 100 MB."""
+"""Queries ranked at a time: 256 × 100,000 gallery items are 100 MB."""
 
 Ranking = NDArray[np.int64]
-"""(Q, K) gallery indices, best first; −1 where an answer has fewer than K hits."""
+"""(Q, K) gallery indices, best first; −1 where there are fewer than K hits."""
 
 Pairs = NDArray[np.int64]
 """(P, 2) rows of (query index, gallery index)."""
 
 
 def no_pairs() -> Pairs:
-    """Return an empty set of pairs."""
+    """An empty set of pairs."""
     return np.empty((0, 2), dtype=np.int64)
 
 
@@ -30,15 +30,15 @@ def rank(similarity: NDArray[Any], excluded: Pairs | None = None, depth: int = D
     """Rank the gallery for each query.
 
     Args:
-        similarity: (Q, G), higher is more alike. Ties go to the earlier gallery item.
-        excluded: pairs that may not be answered.
-        depth: how many places to fill.
+        similarity: (Q, G), higher is more similar. Ties go to the earlier gallery item.
+        excluded: pairs that are no hits.
+        depth: number of ranks K.
 
     Returns:
-        (Q, depth) gallery indices, −1 where the gallery has no more to give.
+        (Q, depth) gallery indices, −1 after the last hit.
 
     Raises:
-        ValueError: a similarity is NaN: no order can be read from it.
+        ValueError: a similarity is NaN and has no order.
     """
     scores: NDArray[Any] = np.array(
         similarity, dtype=np.float32 if similarity.dtype == np.float32 else np.float64
@@ -49,18 +49,18 @@ def rank(similarity: NDArray[Any], excluded: Pairs | None = None, depth: int = D
         scores[excluded[:, 0], excluded[:, 1]] = -np.inf
     rows, size = scores.shape
     ranking = np.full((rows, depth), -1, dtype=np.int64)
-    kept = min(depth, size)
-    if kept == 0 or rows == 0:
+    filled = min(depth, size)
+    if filled == 0 or rows == 0:
         return ranking
-    # Everything above the k-th score is in; among those equal to it the earlier items are.
-    threshold = np.partition(scores, size - kept, axis=1)[:, size - kept, None]
+    # All items above the k-th score are hits; of those equal to it, the earlier ones.
+    threshold = np.partition(scores, size - filled, axis=1)[:, size - filled, None]
     above, level = scores > threshold, scores == threshold
-    chosen = above | (level & (np.cumsum(level, axis=1) <= kept - above.sum(axis=1, keepdims=True)))
-    index = np.nonzero(chosen)[1].reshape(rows, kept)
+    chosen = above | (level & (np.cumsum(level, axis=1) <= filled - above.sum(axis=1, keepdims=True)))
+    index = np.nonzero(chosen)[1].reshape(rows, filled)
     order = np.argsort(np.negative(np.take_along_axis(scores, index, axis=1)), axis=1, kind="stable")
     index = np.take_along_axis(index, order, axis=1)
-    answered = np.isfinite(np.take_along_axis(scores, index, axis=1))
-    ranking[:, :kept] = np.where(answered, index, -1)
+    is_hit = np.isfinite(np.take_along_axis(scores, index, axis=1))
+    ranking[:, :filled] = np.where(is_hit, index, -1)
     return ranking
 
 
@@ -77,7 +77,7 @@ def rank_vectors(
 
 
 def pairs_of_block(pairs: Pairs, start: int) -> Pairs:
-    """Return the pairs of the queries of one block, counted from its first query."""
+    """The pairs of the queries of one block, with query indices counted from its first query."""
     inside = (pairs[:, 0] >= start) & (pairs[:, 0] < start + BLOCK)
     within: Pairs = pairs[inside] - np.array([start, 0])
     return within

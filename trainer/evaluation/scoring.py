@@ -1,7 +1,7 @@
-"""Scores of one answer to an evaluation: the metrics with their intervals, beside three baselines.
+"""Scores of a ranking: the metrics with their intervals, and three baselines.
 
-`score_ranking` gives the part of `evaluate --json` that depends on rankings and labels alone, so that
-anything that can rank (an encoder, raw features, a classifier) is scored by the same code.
+`score_ranking` gives the part of `evaluate --json` that depends on rankings and labels alone, so that the
+same code scores everything that can rank: an encoder, raw features, a classifier.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.findings import Status, Statuses
+from corpus.statistics import BOOTSTRAP_DRAWS, draw_subjects, interval95
 from trainer.evaluation.auroc import auroc
 from trainer.evaluation.labels import CLASSES, LEAVES, Labels
 from trainer.evaluation.metrics import (
@@ -25,13 +26,11 @@ from trainer.evaluation.metrics import (
     Scored,
     Task,
     compare,
-    draw_people,
     ideal_gains,
     pool,
 )
 from trainer.evaluation.ranking import DEPTH, Pairs, Ranking, no_pairs, rank, rank_vectors
 
-BOOTSTRAP_DRAWS = 1000
 BASELINE_DRAWS = 20
 _BLOCK = 256
 _AGAINST = {"auroc": "absent", "auroc_abnormal": "others"}
@@ -44,7 +43,7 @@ HEADLINE: Mapping[str, str] = MappingProxyType(
         f"ndcg_at_{NDCG_AT}": f"ndcg_at_{NDCG_AT}",
     }
 )
-"""The few metrics that groups and encoders are compared by: name in the record → name in `add_up`."""
+"""The metrics by which groups and encoders are compared: name in the record → name in `add_up`."""
 
 Metrics = Mapping[str, NDArray[np.float64]]
 
@@ -60,25 +59,25 @@ def score_vectors(
     draws: int = BOOTSTRAP_DRAWS,
     baselines: bool = True,
 ) -> dict[str, Any]:
-    """Score vectors against vectors, items without a known finding left out on both sides.
+    """Score query vectors against gallery vectors, without items that have no known finding.
 
     Args:
         queries: (Q, dim) unit rows.
         gallery: (G, dim) unit rows.
         query_statuses: Q statuses.
         gallery_statuses: G statuses.
-        subjects: the person behind each query; default: each query its own.
+        subjects: the subject of each query; default: a different one each.
         seed: of the bootstrap and the random baselines.
-        draws: bootstrap draws; 0 leaves the intervals out (`ci95` is None).
+        draws: bootstrap draws; 0: no intervals (`ci95` is None).
         baselines: whether to score the baselines too (else `baselines` is None).
 
     Returns:
         As `score_ranking`.
     """
-    asked, held = Labels.of(query_statuses), Labels.of(gallery_statuses)
-    people = np.arange(len(asked)) if subjects is None else np.asarray(subjects)
-    task = Task(asked.take(asked.known), held.take(held.known), people[asked.known], no_pairs())
-    ranking = rank_vectors(np.asarray(queries)[asked.known], np.asarray(gallery)[held.known])
+    left, right = Labels.of(query_statuses), Labels.of(gallery_statuses)
+    owners = np.arange(len(left)) if subjects is None else np.asarray(subjects)
+    task = Task(left.take(left.known), right.take(right.known), owners[left.known], no_pairs())
+    ranking = rank_vectors(np.asarray(queries)[left.known], np.asarray(gallery)[right.known])
     return score_ranking(ranking, task, seed=seed, draws=draws, baselines=baselines)
 
 
@@ -90,19 +89,18 @@ def score_ranking(
     draws: int = BOOTSTRAP_DRAWS,
     baselines: bool = True,
 ) -> dict[str, Any]:
-    """Score an answer.
+    """Score the ranking of a task.
 
     Args:
-        ranking: (Q, ≥ 10) as `trainer.evaluation.ranking.rank` gives it.
-        task: what is asked and held; every item in it has a known finding.
+        ranking: (Q, ≥ 10), from `trainer.evaluation.ranking.rank`.
+        task: the retrieval task; all its items have a known finding.
         seed: of the bootstrap and the random baselines.
-        draws: bootstrap draws over people; 0 leaves the intervals out (`ci95` is None).
+        draws: bootstrap draws over subjects; 0: no intervals (`ci95` is None).
         baselines: whether to score the baselines too (else `baselines` is None).
 
     Returns:
         `precision_at`, `lift_at_5`, `ndcg_at_10`, `recall_at`, `per_finding`, `baselines`, `ci95`,
-        `bootstrap_draws` and `seed` as the contract names them; a metric that nothing could be measured
-        for is None.
+        `bootstrap_draws` and `seed`, as in the contract; a metric that cannot be measured is None.
     """
     return score_parts([ranking], [task], seed=seed, draws=draws, baselines=baselines)
 
@@ -115,14 +113,14 @@ def score_parts(
     draws: int = BOOTSTRAP_DRAWS,
     baselines: bool = True,
 ) -> dict[str, Any]:
-    """Score the answers to several tasks as one: the folds of a cross-validation, each with its gallery.
+    """Score the rankings of several tasks as one: the folds of a cross-validation, each with its gallery.
 
-    Folds should be alike: a finding that is common in one fold's queries and in its gallery gives even one
-    constant answer a fold a little lift.
+    Folds should be similar: if a finding is common in one fold's queries and in its gallery, even one
+    constant ranking per fold has a small lift.
 
     Args:
-        rankings: one a task, as `score_ranking` takes it.
-        tasks: whose queries are pooled (`metrics.pool`); gallery counts of findings are added up.
+        rankings: one per task, as `score_ranking` takes it.
+        tasks: their queries are pooled (`metrics.pool`); gallery counts of findings are added up.
         seed: as `score_ranking`.
         draws: as `score_ranking`.
         baselines: as `score_ranking`.
@@ -133,13 +131,13 @@ def score_parts(
     ideals = [ideal_gains(task) for task in tasks]
     scored = pool([Scored.of(*part) for part in zip(rankings, tasks, ideals, strict=True)])
     metrics = scored.metrics()
-    drawn = scored.metrics(draw_people(scored.subjects, draws, seed)) if draws else None
+    drawn = scored.metrics(draw_subjects(scored.subjects, draws, seed)) if draws else None
     counted = scored.counted
     return {
         **_table({name: _number(value[0]) for name, value in metrics.items()}, counted),
         "per_finding": _findings(metrics, drawn, tasks, counted),
         "baselines": score_baselines(tasks, seed, ideals) if baselines else None,
-        "ci95": None if drawn is None else _table({n: interval(v) for n, v in drawn.items()}, counted),
+        "ci95": None if drawn is None else _table({n: interval95(v) for n, v in drawn.items()}, counted),
         "bootstrap_draws": draws,
         "seed": seed,
     }
@@ -151,16 +149,17 @@ def score_baselines(
     ideals: Sequence[NDArray[np.float64]] | None = None,
     draws: int = BASELINE_DRAWS,
 ) -> dict[str, Any]:
-    """Score what needs no encoder, on the same queries.
+    """Score the baselines, which need no encoder, on the same queries.
 
-    `random`: every query gets the gallery in an order of its own; the mean of `draws` draws, with their
-    standard deviation (`sd`). `constant`: every query of a task gets one and the same order, the best in
-    hindsight (items that match most of these very queries first). `normal_abnormal`: a perfect classifier,
-    items that are normal exactly as the query is come first, in random order; mean and deviation of `draws`
-    draws.
+    `random`: a random order of the gallery for every query; the mean of `draws` draws and their standard
+    deviation (`sd`).
+    `constant`: one order for all queries of a task, the best in hindsight (items that match most of the
+    queries first).
+    `normal_abnormal`: a perfect classifier of normal and abnormal: items of the query's class first, in
+    random order; mean and standard deviation of `draws` draws.
 
-    Where a query's own subject is excluded the constant order closes the gap, so that its lift can be a
-    little off 0: a film of the subject is what that query, and no other, may not have.
+    Where the query's own subject is excluded, the constant order skips its items, so that the lift can differ
+    slightly from 0.
     """
     ideals = [ideal_gains(task) for task in tasks] if ideals is None else ideals
 
@@ -189,11 +188,13 @@ def score_baselines(
 
 @dataclass(frozen=True, slots=True)
 class Contrasts:
-    """What each class (`CLASSES`) is told from, three (n, C) bool tables over n items.
+    """Positive and negative items of each class (`CLASSES`): three (n, C) bool tables over n items.
 
-    `present`: shows it. `absent`: said not to show it, or normal. `others`: abnormal without it, absent or
-    unmentioned (as lift compares; uncertain is neither). For `no_finding`, `absent` is whatever has a
-    present leaf finding, and nothing is in `others`.
+    `present`: items with the class.
+    `absent`: items with the status absent, and normal items; for `no_finding`, items with a present leaf
+    finding.
+    `others`: abnormal items without the class, absent or unmentioned (as lift compares; uncertain is in no
+    table); for `no_finding`, none.
     """
 
     present: NDArray[np.bool_]
@@ -202,15 +203,15 @@ class Contrasts:
 
     @classmethod
     def of(cls, statuses: Sequence[Statuses]) -> "Contrasts":
-        """Read the contrasts of items from their statuses."""
+        """The contrasts of items with these statuses."""
         labels = Labels.of(statuses)
-        said = np.array([[told.get(leaf, Status.UNMENTIONED) for leaf in LEAVES] for told in statuses])
-        said = said.reshape(len(statuses), len(LEAVES))
-        normal, without = labels.normal[:, None], ~labels.present & (said != Status.UNCERTAIN)
+        status = np.array([[item.get(leaf, Status.UNMENTIONED) for leaf in LEAVES] for item in statuses])
+        status = status.reshape(len(statuses), len(LEAVES))
+        normal, without = labels.normal[:, None], ~labels.present & (status != Status.UNCERTAIN)
         abnormal = labels.present.any(axis=1, keepdims=True) & ~normal
         return cls(
             np.concatenate([labels.present, normal], axis=1),
-            np.concatenate([without & (normal | (said == Status.ABSENT)), abnormal], axis=1),
+            np.concatenate([without & (normal | (status == Status.ABSENT)), abnormal], axis=1),
             np.concatenate([without & abnormal, np.zeros_like(normal)], axis=1),
         )
 
@@ -223,22 +224,22 @@ def score_classes(
     seed: int = 0,
     draws: int = BOOTSTRAP_DRAWS,
 ) -> dict[str, Any]:
-    """Score how well items are told to show a class, each class by itself.
+    """Score a classifier, each class separately.
 
     Args:
-        scores: (n, C) over `CLASSES`, higher speaks for the class; a column of NaN is not measured.
+        scores: (n, C) over `CLASSES`, higher for the class; a column of NaN is not measured.
         contrasts: of the n items.
-        subjects: (n,) the person behind each item; the bootstrap draws people.
+        subjects: (n,) the subject of each item; the bootstrap draws subjects.
         seed: of the bootstrap.
         draws: bootstrap draws.
 
     Returns:
-        `auroc` (present against absent) and `auroc_abnormal` (present against other abnormal items; telling
-        normal from abnormal earns nothing there), each with `macro` over the `findings` of at least ten
-        items on either side, and `ci95`; `per_finding` with counts, values and intervals. None where
-        nothing could be measured.
+        `auroc` (present against absent) and `auroc_abnormal` (present against other abnormal items, where a
+        classifier of normal and abnormal scores 0.5), each with `macro` over the `findings` of at least ten
+        items on either side, and `ci95`; `per_finding` with counts, values and intervals. None where nothing
+        can be measured.
     """
-    weights = draw_people(subjects, draws, seed)[:, np.unique(subjects, return_inverse=True)[1]]
+    weights = draw_subjects(subjects, draws, seed)[:, np.unique(subjects, return_inverse=True)[1]]
     rows: list[dict[str, Any]] = []
     areas: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in _AGAINST}
     for column, name in enumerate(CLASSES):
@@ -252,7 +253,7 @@ def score_classes(
             if present.any() and against.any() and not np.isnan(scores[chosen, column]).any():
                 counted = np.concatenate([np.ones((1, chosen.sum())), weights[:, chosen]])
                 area = auroc(scores[chosen, column], present[chosen], counted)
-                row[metric], row[f"{metric}_ci95"] = _number(area[0]), interval(area[1:])
+                row[metric], row[f"{metric}_ci95"] = _number(area[0]), interval95(area[1:])
                 if name in LEAVES and min(row["present"], row[side]) >= MIN_QUERIES:
                     areas[metric][name] = area
         if present.any():
@@ -261,18 +262,18 @@ def score_classes(
 
 
 def _macro(areas: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
-    """Average the areas of findings; in a draw, of those that it holds."""
+    """The mean area over findings; in a draw, over the findings with a finite area."""
     if not areas:
         return {"macro": None, "findings": [], "ci95": None}
     table = np.stack(list(areas.values()))
     measured = np.isfinite(table)
     mean = np.where(measured, table, 0.0).sum(axis=0) / np.maximum(measured.sum(axis=0), 1)
     mean[~measured.any(axis=0)] = np.nan
-    return {"macro": _number(mean[0]), "findings": list(areas), "ci95": interval(mean[1:])}
+    return {"macro": _number(mean[0]), "findings": list(areas), "ci95": interval95(mean[1:])}
 
 
 def rank_constant(task: Task) -> Ranking:
-    """Answer every query with one order: the items that match most of the queries first."""
+    """One ranking for every query: the items that match most of the queries first."""
     matched = np.zeros(len(task.gallery))
     for start in range(0, len(task.queries), _BLOCK):
         chosen = np.arange(start, min(start + _BLOCK, len(task.queries)))
@@ -281,7 +282,7 @@ def rank_constant(task: Task) -> Ranking:
 
 
 def rank_at_random(task: Task, rng: np.random.Generator, by_normal: bool = False) -> Ranking:
-    """Answer every query at random; `by_normal` puts the items that are normal as the query is first."""
+    """A random ranking for every query; `by_normal`: items as normal or abnormal as the query first."""
     ranking = np.empty((len(task.queries), DEPTH), dtype=np.int64)
     for start in range(0, len(ranking), _BLOCK):
         stop = min(start + _BLOCK, len(ranking))
@@ -294,20 +295,12 @@ def rank_at_random(task: Task, rng: np.random.Generator, by_normal: bool = False
     return ranking
 
 
-def interval(values: NDArray[np.float64]) -> list[float] | None:
-    """Return the 2.5th and 97.5th percentile of bootstrap draws, or None when none could be measured."""
-    measured = values[np.isfinite(values)]
-    if not len(measured):
-        return None
-    return [float(bound) for bound in np.percentile(measured, [2.5, 97.5])]
-
-
 def _number(value: float | np.floating[Any]) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
 def _table(values: Mapping[str, Any], counted: Sequence[str]) -> dict[str, Any]:
-    """Nest flat metric names into the contract's form."""
+    """Flat metric names nested as in the contract."""
     recall = {str(k): values[f"recall_at.{k}"] for k in RECALL_AT if f"recall_at.{k}" in values}
     return {
         "precision_at": {str(k): values[f"precision_at.{k}"] for k in PRECISION_AT},
@@ -323,40 +316,43 @@ def _table(values: Mapping[str, Any], counted: Sequence[str]) -> dict[str, Any]:
 def _findings(
     metrics: Metrics, drawn: Metrics | None, tasks: Sequence[Task], counted: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """One row a leaf finding that either side has: how often, and how well it is told apart.
+    """One row per leaf finding of either side: counts, precision and lift.
 
-    `precision` is the mean share of the first five that has it over queries that have it; `in_macro` says
-    whether both sides have enough of it (ten queries, eight items) for the macro lift.
+    `precision_at_5` is the mean share of the first five hits with the finding, over queries with it;
+    `in_macro` says whether both sides have enough items (ten queries, eight gallery items) for the macro
+    lift.
     """
-    asked = np.sum([task.queries.present.sum(axis=0) for task in tasks], axis=0)
-    held = np.sum([task.gallery.present.sum(axis=0) for task in tasks], axis=0)
+    in_queries = np.sum([task.queries.present.sum(axis=0) for task in tasks], axis=0)
+    in_gallery = np.sum([task.gallery.present.sum(axis=0) for task in tasks], axis=0)
     return [
         {
             "finding": leaf,
-            "queries": int(asked[column]),
-            "gallery": int(held[column]),
+            "queries": int(in_queries[column]),
+            "gallery": int(in_gallery[column]),
             "precision_at_5": _number(metrics[f"with.{leaf}"][0]),
             "lift_at_5": _number(metrics[f"lift_at_{LIFT_AT}.{leaf}"][0]),
-            "ci95": None if drawn is None else interval(drawn[f"lift_at_{LIFT_AT}.{leaf}"]),
+            "ci95": None if drawn is None else interval95(drawn[f"lift_at_{LIFT_AT}.{leaf}"]),
             "in_macro": leaf in counted,
         }
         for column, leaf in enumerate(LEAVES)
-        if asked[column] or held[column]
+        if in_queries[column] or in_gallery[column]
     ]
 
 
 def chance(scores: Mapping[str, Any]) -> str:
-    """Say in a sentence what chance is on these queries, from the result of `score_ranking`."""
+    """A sentence with the chance level on these queries, from the result of `score_ranking`."""
     random = scores["baselines"]["random"]
-    told = f"Chance here is P@1 {_show(random['precision_at']['1'])}"
-    told += f", nDCG@10 {_show(random['ndcg_at_10'])}"
+    sentence = f"Chance here is P@1 {_show(random['precision_at']['1'])}"
+    sentence += f", nDCG@10 {_show(random['ndcg_at_10'])}"
     lift, spread = random["lift_at_5"]["macro"], random["sd"]["lift_at_5"]["macro"]
     if lift is None:
         return (
-            f"{told}; no finding has {MIN_QUERIES} queries and {MIN_GALLERY} gallery items, "
+            f"{sentence}; no finding has {MIN_QUERIES} queries and {MIN_GALLERY} gallery items, "
             "so there is no macro lift."
         )
-    return f"{told} and lift@5 0 ± {_show(spread)}; a constant answer and normal-against-abnormal lift 0 too."
+    return (
+        f"{sentence} and lift@5 0 ± {_show(spread)}; the constant and normal-abnormal baselines have lift 0."
+    )
 
 
 def _show(value: float | None) -> str:

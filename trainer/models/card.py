@@ -1,4 +1,4 @@
-"""The model card: what an encoder is, what it was trained on, how it was measured, what it is not for."""
+"""The model card of an encoder: use, training data, evaluation, settings, limits."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
@@ -6,9 +6,9 @@ from typing import Any
 
 LIMITS = """## Limits
 
-**Not a medical device.** Research software: not for diagnosis, triage or treatment. Likeness of pictures is
-not sameness of disease. It was measured only on the data named here; other machines, views, ages and
-populations are unknown to it. The encoder answers every query, also one that is no chest radiograph."""
+**Not a medical device.** Research software: not for diagnosis, triage or treatment. Similar images
+can show different diseases. The encoder was measured only on the data named here, not on other machines,
+views, ages and populations. It encodes every image, also one that is no chest radiograph."""
 
 PLAIN_OPEN_CLIP = """In plain open_clip, wherever the folder lies:
 
@@ -34,11 +34,11 @@ While the folder is where it was made, or was last opened by Similarity, `local-
 
 _HEADLINES = (("P@1", "1"), ("P@2", "2"), ("P@5", "5"), ("P@10", "10"))
 _MEANINGS = {
-    "precision_at_1": "Share of pictures whose first report has a finding in common, or both are normal",
-    "lift_at_5": "Share of the first five reports with a finding, over the share where another is asked with",
-    "ndcg_at_10": "Order of the first ten reports by findings in common",
-    "loss": "What training minimised, mean of the epoch",
-    "epoch": "Epoch whose weights these are",
+    "precision_at_1": "Share of images where the first report has a finding in common, or both are normal",
+    "lift_at_5": "Share of the first five reports with a finding, for queries with it minus without it",
+    "ndcg_at_10": "Ranking of the first ten reports by findings in common",
+    "loss": "Training loss, mean of the epoch",
+    "epoch": "Epoch of these weights",
     "step": "Steps until then",
     "seconds": "Seconds of training until then",
 }
@@ -48,12 +48,12 @@ _NOTHING = "–"
 def model_card(record: Mapping[str, Any]) -> str:
     """Write the model card of a record (the content of `similarity.json`), in Markdown.
 
-    Evaluations are read from `metrics` and `epochs`, as training writes them, and from `evaluations`: a list
-    of what `similarity evaluate --json` prints.
+    Evaluations come from `metrics` and `epochs`, which training writes, and from `evaluations`, a list of
+    records of `similarity evaluate --json`.
     """
     parts = [
         f"# {record['name']}",
-        "Pictures and reports of chest radiographs as unit vectors in one space, for retrieval.",
+        "Images and reports of chest radiographs as unit vectors in one space, for retrieval.",
         f"Architecture `{record['architecture']}`, fingerprint `{record['fingerprint'][:8]}`. "
         "Made with Similarity. **Not a medical device.**",
         "## Use",
@@ -68,22 +68,22 @@ def model_card(record: Mapping[str, Any]) -> str:
 
 
 def _data(record: Mapping[str, Any]) -> Iterator[str]:
-    """The training data: sources with their numbers and licences, people, items that could not be read."""
+    """The training data: sources with counts and licences, subjects, unreadable items."""
     if not record.get("data"):
         yield from ("## Licence", str(record["licence"])) if record.get("licence") else ()
         return
     yield "## Training data"
     yield _table_of(record["data"])
-    people = len((record.get("subjects") or {}).get("hashes", ()))
-    if people:
-        yield f"{people} people, kept as keyed hashes, so that an evaluation can tell whom it has seen."
+    subjects = len((record.get("subjects") or {}).get("hashes", ()))
+    if subjects:
+        yield f"{subjects} subjects, stored as keyed hashes, so that evaluations can count training overlap."
     if record.get("problems"):
         yield "Left out: " + ", ".join(f"{n} {state}" for state, n in record["problems"].items()) + "."
     yield str(record.get("licence", ""))
 
 
 def _evaluation(record: Mapping[str, Any]) -> Iterator[str]:
-    """What was measured: on the people held out for tuning, and on others."""
+    """The scores: on the subjects held out for tuning, and of evaluations."""
     metrics = dict(record.get("metrics") or {})
     evaluations = list(record.get("evaluations") or ())
     if not (metrics or evaluations):
@@ -94,7 +94,10 @@ def _evaluation(record: Mapping[str, Any]) -> Iterator[str]:
     for title, content in metrics.items():
         yield f"### {_words(title).capitalize()}"
         if title == "held_out_for_tuning":
-            yield "Training chose by these people, so the numbers flatter; judge by people left out of it."
+            yield (
+                "Training selected the epoch on these subjects, so the scores are optimistic; prefer an "
+                "evaluation on other subjects."
+            )
         rows = [(_words(key), value, _MEANINGS.get(key, "")) for key, value in _flat(content)]
         yield _table(("", "value", ""), rows)
     if record.get("epochs"):
@@ -102,14 +105,14 @@ def _evaluation(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _retrieval(result: Mapping[str, Any]) -> Iterator[str]:
-    """One evaluation: the encoder with its intervals above the baselines, then finding by finding."""
+    """One evaluation: the encoder with its intervals and the baselines, then each finding."""
     queries, gallery = result["queries"], result["gallery"]
     yield f"### {queries['source']} → {gallery['source']}"
-    seen = result.get("seen_subjects", 0)
+    overlap = result.get("seen_subjects", 0)
     yield (
-        f"{queries['items']} {queries['kind']}s of {queries['subjects']} people ask, {gallery['items']} "
-        f"{gallery['kind']}s answer; {result.get('split', 'all')} split, {seen or 'none'} of them seen in "
-        f"training. Intervals: 95 %, bootstrap over people."
+        f"{queries['items']} query {queries['kind']}s of {queries['subjects']} subjects, {gallery['items']} "
+        f"gallery {gallery['kind']}s; {result.get('split', 'all')} split, training overlap "
+        f"{overlap or 'none'}. Intervals: 95 %, bootstrap over subjects."
     )
     rows = {"this encoder": result, "95 %": result.get("ci95") or {}, **(result.get("baselines") or {})}
     yield _table(
@@ -128,7 +131,7 @@ def _headline(row: Mapping[str, Any]) -> list[Any]:
 
 
 def _training(record: Mapping[str, Any]) -> Iterator[str]:
-    """What training started from and every setting of it."""
+    """The initial weights and every setting of the training."""
     if not (record.get("starts") or record.get("config")):
         return
     yield "## Training"
@@ -141,12 +144,12 @@ def _training(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _public(start: str) -> str:
-    """What a tower started from, without the folders of the machine it was trained on."""
+    """The initial weights of a tower, without folders of the training machine."""
     return PurePath(start).name if str(start).startswith(("/", ".", "~")) else str(start)
 
 
 def _table_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as a table with a column for every key."""
+    """A table of rows with a column for every key."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     return _table(
         [_words(column) for column in columns], ([row.get(column) for column in columns] for row in rows)
@@ -159,7 +162,7 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """A value as it may stand in a table; an interval as `0.50 … 0.62`."""
+    """A value as the text of a table cell; an interval as `0.50 … 0.62`."""
     if value is None or value == "":
         return _NOTHING if value is None else ""
     if isinstance(value, bool):

@@ -1,8 +1,9 @@
-"""The encoders and SAM files that others have published: where each is, under which licence, with which hash.
+"""The catalog of published models: encoders and SAM checkpoints with address, licence and hash.
 
-A hash stands here only where the publisher gives it, or where several projects that checked the file agree
-on it; else None, and listings say "no published hash". The hex digits in the names of the SAM files are the
-start of the file's MD5, not of its SHA-256. Hub files are pinned to a commit, so that a name means one file.
+A hash is listed only where the publisher gives it, or where several projects that checked the file agree on
+it; else it is None, and listings say "no published hash". The hex digits in the names of the SAM files are
+the start of the file's MD5, not of its SHA-256. Hub files are pinned to a commit, so that a name means one
+file.
 """
 
 import difflib
@@ -32,15 +33,16 @@ _MOBILE_SAM = (
 )
 _MEDSAM = "https://zenodo.org/records/10689643/files"
 
-_SAM_PICTURES = "RGB, long side to 1024 px, padded; mean 123.675 116.28 103.53, std 58.395 57.12 57.375"
-_MEDCLIP_PICTURES = "grey, padded to a square, 224 px, mean 0.5862785803043838, std 0.27950088968644304"
+_SAM_PREPROCESSING = "RGB, long side to 1024 px, padded; mean 123.675 116.28 103.53, std 58.395 57.12 57.375"
+_MEDCLIP_PREPROCESSING = "grey, padded to a square, 224 px, mean 0.5862785803043838, std 0.27950088968644304"
 
 
 @dataclass(frozen=True, slots=True)
-class KnownFile:
-    """One file of something known.
+class PublishedFile:
+    """One file of a published model.
 
-    `sha256`, `md5`: hex digits as published, the whole or their start; None where none is published.
+    `url`: where it is downloaded from.
+    `sha256`, `md5`: hex digits as published, all or the first; None where none is published.
     `size`: bytes, where published.
     """
 
@@ -51,35 +53,40 @@ class KnownFile:
 
     @property
     def name(self) -> str:
-        """The file's name, which it keeps on this side."""
+        """The file's name, here as there."""
         return PurePosixPath(self.url.partition("?")[0]).name
 
     @property
     def hashed(self) -> bool:
-        """Whether a hash of it is published."""
+        """Whether a hash of the file is published."""
         return bool(self.sha256 or self.md5)
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """Something published that this program can use.
+class PublishedModel:
+    """A published model that this program can use.
 
-    `files`: the weights first, then what they need. `licence`: of the weights. `preprocessing`: what the
-    pictures go through, in words. `importer`: what turns the files into an encoder folder; None for SAM,
-    whose file is used as it is.
+    `name`: by which users name it.
+    `kind`: encoder or SAM checkpoint.
+    `what`: a description in a line.
+    `source`: the publisher's page or `hf-hub:` name.
+    `files`: the weights first, then the other files that they need.
+    `licence`: of the weights.
+    `preprocessing`: of the images, in words.
+    `importer`: the module that makes an encoder folder of the files; None for SAM, used as published.
     """
 
     name: str
     kind: Kind
     what: str
     source: str
-    files: tuple[KnownFile, ...]
+    files: tuple[PublishedFile, ...]
     licence: str
     preprocessing: str
     importer: Importer | None = None
 
     @property
-    def weights(self) -> KnownFile:
+    def weights(self) -> PublishedFile:
         """The file that holds the weights."""
         return self.files[0]
 
@@ -89,20 +96,20 @@ class Known:
         return self.weights.size
 
 
-def _medclip(name: str, what: str, archive: str) -> Known:
-    # The zip holds weights alone; the words they were learned with are Bio_ClinicalBERT's.
-    return Known(
+def _medclip(name: str, what: str, archive: str) -> PublishedModel:
+    # The zip holds weights only; their vocabulary is Bio_ClinicalBERT's.
+    return PublishedModel(
         name=name,
         kind="encoder",
         what=what,
         source="https://github.com/RyanWangZf/MedCLIP",
         files=(
-            KnownFile(f"{_MEDCLIP}/{archive}"),
-            KnownFile(f"{_CLINICALBERT}/config.json"),
-            KnownFile(f"{_CLINICALBERT}/vocab.txt"),
+            PublishedFile(f"{_MEDCLIP}/{archive}"),
+            PublishedFile(f"{_CLINICALBERT}/config.json"),
+            PublishedFile(f"{_CLINICALBERT}/vocab.txt"),
         ),
         licence="MIT",
-        preprocessing=_MEDCLIP_PICTURES,
+        preprocessing=_MEDCLIP_PREPROCESSING,
         importer="medclip",
     )
 
@@ -111,34 +118,34 @@ def _sam(
     name: str,
     what: str,
     source: str,
-    file: KnownFile,
+    file: PublishedFile,
     licence: str = "Apache-2.0",
-    pictures: str = _SAM_PICTURES,
-) -> Known:
-    return Known(name, "sam", what, source, (file,), licence, pictures)
+    preprocessing: str = _SAM_PREPROCESSING,
+) -> PublishedModel:
+    return PublishedModel(name, "sam", what, source, (file,), licence, preprocessing)
 
 
 _META = "https://github.com/facebookresearch/segment-anything"
 
-KNOWN: tuple[Known, ...] = (
-    Known(
+PUBLISHED_MODELS: tuple[PublishedModel, ...] = (
+    PublishedModel(
         name="biomedclip",
         kind="encoder",
         what="BiomedCLIP: ViT-B/16 and PubMedBERT, from 15 million figures and captions of PubMed Central",
         source="hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
         files=(
-            KnownFile(
+            PublishedFile(
                 f"{_BIOMEDCLIP}/open_clip_pytorch_model.bin",
                 sha256="52cc993c5c5ff962bd0c60931874bc001e7e9b41666a385530f4a036294576be",
                 size=783_705_670,
             ),
-            KnownFile(f"{_BIOMEDCLIP}/open_clip_config.json"),
-            KnownFile(f"{_BIOMEDCLIP}/tokenizer.json"),
-            KnownFile(f"{_BIOMEDCLIP}/tokenizer_config.json"),
-            KnownFile(f"{_BIOMEDCLIP}/special_tokens_map.json"),
-            KnownFile(f"{_BIOMEDCLIP}/vocab.txt"),
+            PublishedFile(f"{_BIOMEDCLIP}/open_clip_config.json"),
+            PublishedFile(f"{_BIOMEDCLIP}/tokenizer.json"),
+            PublishedFile(f"{_BIOMEDCLIP}/tokenizer_config.json"),
+            PublishedFile(f"{_BIOMEDCLIP}/special_tokens_map.json"),
+            PublishedFile(f"{_BIOMEDCLIP}/vocab.txt"),
             # The shape of the text tower: BiomedCLIP's own configuration only names this repository.
-            KnownFile(f"{_BIOMEDBERT}/config.json"),
+            PublishedFile(f"{_BIOMEDBERT}/config.json"),
         ),
         licence="MIT",
         preprocessing="RGB, 224 px, mean and standard deviation as in its open_clip_config.json",
@@ -158,7 +165,7 @@ KNOWN: tuple[Known, ...] = (
         "sam-vit-b",
         "Segment Anything, ViT-B",
         _META,
-        KnownFile(
+        PublishedFile(
             f"{_SAM}/sam_vit_b_01ec64.pth",
             sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
             md5="01ec64",
@@ -169,7 +176,7 @@ KNOWN: tuple[Known, ...] = (
         "sam-vit-l",
         "Segment Anything, ViT-L",
         _META,
-        KnownFile(
+        PublishedFile(
             f"{_SAM}/sam_vit_l_0b3195.pth",
             sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
             md5="0b3195",
@@ -180,7 +187,7 @@ KNOWN: tuple[Known, ...] = (
         "sam-vit-h",
         "Segment Anything, ViT-H",
         _META,
-        KnownFile(
+        PublishedFile(
             f"{_SAM}/sam_vit_h_4b8939.pth",
             sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
             md5="4b8939",
@@ -191,7 +198,7 @@ KNOWN: tuple[Known, ...] = (
         "mobile-sam",
         "MobileSAM, TinyViT",
         "https://github.com/ChaoningZhang/MobileSAM",
-        KnownFile(
+        PublishedFile(
             f"{_MOBILE_SAM}/weights/mobile_sam.pt",
             sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
             size=40_728_226,
@@ -199,39 +206,41 @@ KNOWN: tuple[Known, ...] = (
     ),
     _sam(
         "medsam-vit-b",
-        "MedSAM: Segment Anything ViT-B, trained further on medical pictures",
+        "MedSAM: Segment Anything ViT-B, trained further on medical images",
         "https://zenodo.org/records/10689643",
-        KnownFile(f"{_MEDSAM}/medsam_vit_b.pth", md5="3bb6db55bd0c9ca30b61248bca72f8d6", size=375_049_145),
+        PublishedFile(
+            f"{_MEDSAM}/medsam_vit_b.pth", md5="3bb6db55bd0c9ca30b61248bca72f8d6", size=375_049_145
+        ),
         licence="CC BY 4.0",
-        pictures="RGB stretched to 1024 × 1024 px, each picture scaled from its least to its greatest value",
+        preprocessing="RGB stretched to 1024 × 1024 px, each image scaled from its minimum to its maximum",
     ),
 )
 
 
-def find_known(name: str, kind: Kind | None = None) -> Known | None:
-    """The known thing of that name, or of that file's name for SAM; of the given kind only; None if none."""
-    for known in KNOWN:
-        names = {known.name, known.weights.name} if known.kind == "sam" else {known.name}
-        if name in names and kind in (None, known.kind):
-            return known
+def find_published(name: str, kind: Kind | None = None) -> PublishedModel | None:
+    """The published model of a name, for SAM also of a file name; of the given kind only; None if none."""
+    for model in PUBLISHED_MODELS:
+        names = {model.name, model.weights.name} if model.kind == "sam" else {model.name}
+        if name in names and kind in (None, model.kind):
+            return model
     return None
 
 
-def require_known(name: str, kind: Kind | None = None) -> Known:
-    """The known thing of that name.
+def require_published(name: str, kind: Kind | None = None) -> PublishedModel:
+    """The published model of a name.
 
     Raises:
         EncoderError: there is none; names the nearest one.
     """
-    known = find_known(name, kind)
-    if known is not None:
-        return known
-    names = known_names(kind)
+    model = find_published(name, kind)
+    if model is not None:
+        return model
+    names = published_names(kind)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
     raise EncoderError(f"nothing published is known here as {name!r}; {hint}")
 
 
-def known_names(kind: Kind | None = None) -> list[str]:
-    """The names of what is known, of the given kind only."""
-    return [known.name for known in KNOWN if kind in (None, known.kind)]
+def published_names(kind: Kind | None = None) -> list[str]:
+    """The names of the published models, of the given kind only."""
+    return [model.name for model in PUBLISHED_MODELS if kind in (None, model.kind)]

@@ -1,8 +1,8 @@
-"""One file from the web, whole and checked or not at all; a broken download goes on where it broke.
+"""Download one file: complete and verified or not at all; an interrupted download resumes.
 
 The bytes go into `<target>.part`, which is resumed with an HTTP range request (RFC 9110, section 14), hashed,
-flushed to the disk and renamed. `<target>.part.of` remembers which version of the file the part belongs to
-(the server's ETag or date), so that halves of two versions are never joined. Messages and logs show a URL
+flushed to the disk and renamed. `<target>.part.of` holds the version of the file that the part belongs to
+(the server's ETag or date), so that parts of two versions are never joined. Messages and logs show a URL
 without its user, password and query.
 """
 
@@ -23,13 +23,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from corpus.errors import EncoderError, HomeError
-from corpus.locks import Lock, take
+from corpus.files import Lock, acquire_lock
 from corpus.settings import settings
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int | None], None]
-"""Told the bytes here so far and the bytes in all, None where the server does not say."""
+"""Called with the bytes received so far and the bytes in all, None where the server does not say."""
 
 TRIES = 5
 WAIT_SECONDS = 1.0
@@ -41,15 +41,15 @@ _AGAIN_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class Unreachable(EncoderError):
-    """The server cannot be reached from here, or does not give the file; somebody else may fetch it."""
+    """The server cannot be reached from here, or does not give the file; it may be fetched elsewhere."""
 
 
 class _TryAgainError(Exception):
-    """This attempt failed in a way that the next may not."""
+    """This attempt failed, the next may succeed."""
 
 
 class _NothingLeftError(Exception):
-    """The server has nothing after the part; `total` is the length that it gives for the file."""
+    """The server has no bytes after the part; `total` is its length of the file."""
 
     def __init__(self, total: int | None) -> None:
         super().__init__(total)
@@ -65,24 +65,24 @@ def download(
     size: int | None = None,
     on_progress: Progress | None = None,
 ) -> Path:
-    """Fetch a file by HTTP, unless it is there already and is the right one.
+    """Download a file by HTTP, unless it is there already and verified.
 
     Args:
         url: http or https.
-        target: where it goes; the folder is made.
-        sha256: hex digits that its SHA-256 is or begins with.
-        md5: the same of its MD5, where that is all that is published.
+        target: path of the file; its folder is created.
+        sha256: its SHA-256 or the first hex digits of it.
+        md5: the same of its MD5, where only that is published.
         size: its bytes.
-        on_progress: told whenever some has come.
+        on_progress: called after each chunk.
 
     Returns:
         `target`.
 
     Raises:
-        Unreachable: no network, no such file, no permission, or a server that fails again and again. What
-            came so far is kept, and the next call goes on from there.
-        EncoderError: what came is not that file (a web page, a wrong hash: then it is deleted), the file
-            there already is another one, or another process is downloading it.
+        Unreachable: no network, no such file, no permission, or a server that fails repeatedly. The part
+            received so far stays, and the next call resumes it.
+        EncoderError: the download is another file (a web page, a wrong hash: then it is deleted), the
+            existing file is another one, or another process is downloading it.
         HomeError: the disk is full, or the folder cannot be written.
     """
     if urlsplit(url).scheme not in ("http", "https"):
@@ -107,7 +107,7 @@ def download(
 
 
 def check(path: Path, *, sha256: str | None = None, md5: str | None = None, size: int | None = None) -> str:
-    """Compare a file with what is published of it; return its SHA-256 as 64 hex digits.
+    """Compare a file with its published hashes and size; return its SHA-256 as 64 hex digits.
 
     Raises:
         EncoderError: it is another file.
@@ -131,40 +131,40 @@ def check(path: Path, *, sha256: str | None = None, md5: str | None = None, size
 
 @contextmanager
 def alone(target: Path) -> Iterator[None]:
-    """Hold the lock of a file or folder to be made; who holds it is waited for as the setting says.
+    """Hold the lock of a file or folder that is being made; wait for another process that holds it.
 
     Raises:
         EncoderError: another process still holds it after `SIMILARITY_LOCK_WAIT_SECONDS`.
-        HomeError: the folder around it cannot be written.
+        HomeError: the parent folder cannot be written.
     """
     path = target.with_name(f".{target.name}.lock")
     deadline = time.monotonic() + settings().lock_wait_seconds
-    told = False
+    logged = False
     while (lock := _try_lock(path)) is None:
         if time.monotonic() >= deadline:
             raise EncoderError(
                 f"another process is bringing {target.name} here; run it again when that has finished"
             )
-        if not told:
+        if not logged:
             logger.info("another process is bringing %s here; waiting for it", target.name)
-            told = True
+            logged = True
         time.sleep(0.1)
     try:
         yield
     finally:
-        with suppress(OSError):  # while it is held: who waits sees that the name is another file's
+        with suppress(OSError):  # before the release: a waiting process sees that the name is another file's
             path.unlink()
         lock.release()
 
 
 def shown(url: str) -> str:
-    """A URL as it may stand in a message: without user, password, query and fragment."""
+    """A URL for messages: without user, password, query and fragment."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _fetch(url: str, part: Path, hashed: bool, on_progress: Progress) -> None:
-    """Bring the part to the file's whole length. `hashed`: a hash will tell if two versions were joined."""
+    """Download the rest of the file. `hashed`: a hash will reveal parts of two versions."""
     failures, furthest = 0, _length(part)
     while True:
         try:
@@ -178,7 +178,7 @@ def _fetch(url: str, part: Path, hashed: bool, on_progress: Progress) -> None:
             if failures >= TRIES:
                 raise Unreachable(f"{shown(url)} cannot be fetched: the server answers 416") from None
         except _TryAgainError as error:
-            # A line that breaks again and again but brings something each time gets there in the end.
+            # Only attempts without any new bytes count as failures in a row.
             failures = 1 if _length(part) > furthest else failures + 1
             furthest = max(furthest, _length(part))
             if failures >= TRIES:
@@ -191,7 +191,7 @@ def _fetch(url: str, part: Path, hashed: bool, on_progress: Progress) -> None:
 def _attempt(url: str, part: Path, hashed: bool, on_progress: Progress) -> None:
     have = _length(part)
     version = _read_version(part)
-    if have and not (version or hashed):  # nothing would tell whether the rest is of the same file
+    if have and not (version or hashed):  # no version and no hash: the rest may be of another file
         _forget(part)
         have = 0
     headers = {"User-Agent": "similarity", "Accept-Encoding": "identity"}
@@ -210,7 +210,7 @@ def _attempt(url: str, part: Path, hashed: bool, on_progress: Progress) -> None:
         first = _read(answer, left)
         if not resumed:
             _refuse_page(url, answer, first)
-            _forget(part)  # only now: a proxy's page must not cost what has come so far
+            _forget(part)  # only now: a proxy's page must not cost the part received so far
             _remember_version(part, answer)
         _require_room(part, left)
         _receive(answer, first, part, offset, total, on_progress)
@@ -218,8 +218,8 @@ def _attempt(url: str, part: Path, hashed: bool, on_progress: Progress) -> None:
 
 @contextmanager
 def _open(url: str, headers: dict[str, str]) -> Iterator[Any]:
-    """Send the request and give the answer."""
-    # What is wrong with a URL is said by Python with the URL in it, so no such text is passed on.
+    """Send the request; yield the response."""
+    # Python's messages contain the URL with its user and password: none of them is passed on.
     try:
         answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
@@ -274,7 +274,7 @@ def _receive(
 
 
 def _read(answer: Any, left: int | None) -> bytes:
-    """The next bytes there are; none at the end, which is not waited for where it is known."""
+    """The next bytes; none at the end, without waiting for it where the length is known."""
     if left == 0:
         return b""
     try:
@@ -299,7 +299,7 @@ def _range_start(answer: Any) -> int | None:
 
 
 def _remember_version(part: Path, answer: Any) -> None:
-    """Write down the strong validator of what is being fetched (RFC 9110, section 13.1.5)."""
+    """Store the strong validator of the file (RFC 9110, section 13.1.5)."""
     tag = answer.headers.get("ETag", "")
     version = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
     _version_file(part).write_text(version, encoding="utf-8")
@@ -322,7 +322,7 @@ def _forget(part: Path) -> None:
 
 
 def _settle(part: Path, target: Path) -> None:
-    """Give the part its name, so that it keeps it through a power cut."""
+    """Rename the part to the target durably: the name survives a power failure."""
     part.replace(target)
     _forget(part)
     if os.name == "nt":
@@ -351,14 +351,14 @@ def _disk_error(target: Path, error: OSError) -> HomeError:
 
 def _try_lock(path: Path) -> Lock | None:
     try:
-        return take(path)
+        return acquire_lock(path)
     except OSError as error:
         raise _disk_error(path, error) from error
 
 
 def _digest(path: Path, kind: str) -> str:
     with path.open("rb") as file:
-        # MD5 is only compared where the publisher gives nothing better.
+        # MD5 is compared only where the publisher gives no SHA-256.
         return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
@@ -374,7 +374,7 @@ def _int(text: str | None) -> int | None:
 
 
 def _cause(reason: object) -> str:
-    """What went wrong, in words that hold no address."""
+    """A cause of failure, without addresses."""
     if isinstance(reason, TimeoutError):
         return "no answer in time"
     if isinstance(reason, OSError):
@@ -383,4 +383,4 @@ def _cause(reason: object) -> str:
 
 
 def _no_progress(here: int, total: int | None) -> None:
-    """Tell nobody."""
+    """Progress that is not reported."""

@@ -1,21 +1,24 @@
-"""Write an encoder folder: whole or not at all."""
+"""Write an encoder's or a segmenter's folder: whole or not at all."""
 
 import json
-import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from corpus.errors import EncoderError
+from corpus.errors import EncoderError, TrainingError
+from trainer.models.architecture import Architecture
 from trainer.models.card import model_card
-from trainer.models.registry import Architecture
 from trainer.runtime import encoder_folder as files
-from trainer.runtime.pooling import is_plain
+from trainer.runtime import segmenter
+from trainer.runtime.clip_model import is_plain
+from trainer.runtime.segmenter import Shape
 
 TRAINED_ON_LICENCES = "The weights were learned from the data named here; its licences bind their use."
 
@@ -27,14 +30,14 @@ def export_encoder(
     record: Mapping[str, Any],
     folder: Path,
 ) -> Path:
-    """Write an encoder folder that plain open_clip loads (`local-dir:FOLDER`), in place of one of that name.
+    """Write an encoder folder that plain open_clip loads (`local-dir:FOLDER`); replace one of that name.
 
     Args:
         model: an open_clip model of the architecture.
         tokenizer: the text tower's; None where it is open_clip's own.
         architecture: shape and preprocessing.
-        record: what goes into `similarity.json`: data, subjects, configuration, metrics.
-        folder: where it goes; its parent is made if need be.
+        record: content of `similarity.json`: data, subjects, configuration, metrics.
+        folder: path of the encoder folder; missing parents are created.
 
     Returns:
         The folder.
@@ -79,7 +82,7 @@ def _write(
     if text_config is not None:
         text_config.save_pretrained(str(fresh))
     if architecture.image_trunk is not None:
-        files.write_trunk(fresh, architecture.image_trunk)
+        files.write_backbone_config(fresh, architecture.image_trunk)
     config = {"model_cfg": dict(architecture.model_cfg), "preprocess_cfg": dict(architecture.preprocess_cfg)}
     (fresh / files.CONFIG).write_text(json.dumps(files.with_paths(config, str(final)), indent=2), "utf-8")
     hashes = files.hash_files(fresh)
@@ -96,12 +99,60 @@ def _write(
     (fresh / files.CARD).write_text(model_card(whole), "utf-8")
 
 
-def remove_encoder(folder: Path) -> None:
-    """Delete an encoder folder; anything else is refused.
+def export_segmenter(
+    members: Sequence[Mapping[str, Tensor]],
+    structures: Sequence[str],
+    thresholds: Sequence[float],
+    shape: Shape,
+    record: Mapping[str, Any],
+    folder: Path,
+) -> Path:
+    """Write a segmenter's folder; replace one of that name.
+
+    Args:
+        members: state dicts of `trainer.runtime.segmenter.ResidualUNet`, one or more: the ensemble.
+        structures: names of the channels.
+        thresholds: the probability from which a pixel is inside, one per structure.
+        shape: of each member.
+        record: further content of `segmenter.json`.
+        folder: path of the segmenter's folder.
+
+    Returns:
+        The folder.
 
     Raises:
-        EncoderError: the folder is no encoder folder.
+        TrainingError: the weights are not finite, the folder holds something else, or the disk is full.
     """
-    if not (folder / files.RECORD).is_file():
-        raise EncoderError(f"{folder} is no encoder folder: it has no {files.RECORD}")
-    shutil.rmtree(folder)
+    state = {f"{n}.{name}": t.contiguous() for n, member in enumerate(members) for name, t in member.items()}
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+        raise TrainingError("the weights are not finite; nothing was exported")
+    if folder.exists() and any(folder.iterdir()) and not (folder / segmenter.RECORD).is_file():
+        raise TrainingError(f"{folder} holds something that is no segmenter; name another folder")
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as made:
+            fresh = Path(made) / "segmenter"
+            fresh.mkdir()
+            save_file(state, fresh / segmenter.WEIGHTS)
+            digest = segmenter.hash_weights(fresh)
+            whole = {
+                "name": folder.name,
+                "structures": list(structures),
+                "cuts": list(thresholds),
+                "shape": asdict(shape),
+                "members": len(members),
+                "fingerprint": segmenter.fingerprint(digest, structures, thresholds, shape),
+                "weights_sha256": digest,
+                "licence": "The weights were learned from images and masks; their licences bind its use.",
+                **record,
+            }
+            (fresh / segmenter.RECORD).write_text(
+                json.dumps(whole, indent=2, ensure_ascii=False) + "\n", "utf-8"
+            )
+            if folder.exists():
+                folder.rename(Path(made) / "replaced")
+            fresh.rename(folder)
+    except OSError as error:
+        raise TrainingError(
+            f"the segmenter cannot be written to {folder}: {error}; free some space"
+        ) from error
+    return folder

@@ -1,7 +1,7 @@
-"""Any open_clip model that a Hugging Face hub holds, by its name `hf-hub:OWNER/REPOSITORY[@REVISION]`.
+"""Any open_clip model of a Hugging Face hub, by its name `hf-hub:OWNER/REPOSITORY[@REVISION]`.
 
-The hub's own listing says which files there are, at which commit, with which SHA-256. From there on it is
-something published like those that `trainer.models.catalog` names, and is brought here in the same way.
+The hub's listing gives the files, their commit and their SHA-256. The result is a `PublishedModel` like those
+of `trainer.models.catalog`, and is pulled in the same way.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 from corpus.errors import EncoderError
 from corpus.settings import settings
-from trainer.models.catalog import Known, KnownFile
+from trainer.models.catalog import PublishedFile, PublishedModel
 from trainer.models.download import download
 from trainer.runtime.encoder_folder import CONFIG, TOKENIZER, TOWER_CONFIG, WEIGHTS
 
@@ -33,29 +33,29 @@ _TOKENIZER = (
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a name asks for a hub's model."""
+    """Whether a name is that of a hub's model."""
     return name.startswith(PREFIX)
 
 
 def local_name(name: str) -> str:
-    """What a hub's model is called under the home: `hf-hub:OWNER/REPO@REV` → `OWNER--REPO@REV`.
+    """The name of a hub's model under the home: `hf-hub:OWNER/REPO@REV` → `OWNER--REPO@REV`.
 
     Raises:
-        EncoderError: it is no name of a hub's model.
+        EncoderError: the name is not that of a hub's model.
     """
     owner, repository, revision = _parts(name)
     return f"{owner}--{repository}" + (f"@{revision.replace('/', '--')}" if revision else "")
 
 
-def look_up(name: str) -> Known:
-    """Ask the hub what a model consists of.
+def look_up(name: str) -> PublishedModel:
+    """Look up the files of a hub's model.
 
     Args:
         name: `hf-hub:OWNER/REPOSITORY`, and `@REVISION` for a branch, tag or commit.
 
     Raises:
-        Unreachable: the hub cannot be asked, or has no such model.
-        EncoderError: the name is none, or what is there is no open_clip model with a tokenizer.
+        Unreachable: the hub cannot be reached, or has no such model.
+        EncoderError: the name is malformed, or the repository holds no open_clip model with a tokenizer.
     """
     owner, repository, revision = _parts(name)
     model = _list(f"{owner}/{repository}", revision)
@@ -65,7 +65,7 @@ def look_up(name: str) -> Known:
     if weights is None:
         raise EncoderError(f"{name} has no weights that open_clip reads: none of {', '.join(_WEIGHTS)}")
     text = _read_json(model.files[CONFIG].url).get("model_cfg", {}).get("text_cfg", {})
-    return Known(
+    return PublishedModel(
         name=local_name(name),
         kind="encoder",
         what=f"open_clip model {owner}/{repository}",
@@ -78,7 +78,7 @@ def look_up(name: str) -> Known:
 
 
 def how_to(name: str) -> str:
-    """What to fetch and run where there is no network here."""
+    """Which files to fetch elsewhere and which command to run then, for a machine without a network."""
     owner, repository, _ = _parts(name)
     return (
         f"Where there is a network, fetch {CONFIG}, the weights and the tokenizer's files of "
@@ -90,14 +90,14 @@ def how_to(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """What a hub tells of a repository: its files by name, and their licence."""
+    """A hub's listing of a repository: its files by name, and their licence."""
 
-    files: dict[str, KnownFile]
+    files: dict[str, PublishedFile]
     licence: str
 
 
-def _text_files(model: _Listing, text: dict[str, Any]) -> Iterator[KnownFile]:
-    """The tokenizer's files and the text tower's shape, where open_clip does not have both in itself."""
+def _text_files(model: _Listing, text: dict[str, Any]) -> Iterator[PublishedFile]:
+    """The tokenizer's files and the text tower's configuration, unless both are open_clip's own."""
     tower, words = text.get("hf_model_name"), text.get("hf_tokenizer_name")
     tower_listing = _list(tower) if tower else None
     if words:
@@ -119,30 +119,32 @@ def _parts(name: str) -> tuple[str, str, str | None]:
 
 
 def _list(repository: str, revision: str | None = None) -> _Listing:
-    asked = f"{settings().hub}/api/models/{repository}"
-    told = _read_json(f"{asked}/revision/{revision}?blobs=true" if revision else f"{asked}?blobs=true")
+    address = f"{settings().hub}/api/models/{repository}"
+    listing = _read_json(f"{address}/revision/{revision}?blobs=true" if revision else f"{address}?blobs=true")
     try:
-        commit = str(told["sha"])
+        commit = str(listing["sha"])
         files = {
-            str(file["rfilename"]): KnownFile(
+            str(file["rfilename"]): PublishedFile(
                 f"{settings().hub}/{repository}/resolve/{commit}/{file['rfilename']}",
                 sha256=(file.get("lfs") or {}).get("sha256"),
                 size=file.get("size"),
             )
-            for file in told["siblings"]
+            for file in listing["siblings"]
         }
-        licence = (told.get("cardData") or {}).get("license") or "not told by the hub"
+        licence = (listing.get("cardData") or {}).get("license") or "not given by the hub"
     except (KeyError, TypeError, AttributeError) as error:
-        raise EncoderError(f"the listing of {repository} on {settings().hub} is none: {error}") from error
+        raise EncoderError(
+            f"the listing of {repository} on {settings().hub} is malformed: {error}"
+        ) from error
     return _Listing(files, str(licence))
 
 
 def _read_json(url: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            told = json.loads(download(url, Path(scratch) / "told.json").read_text(encoding="utf-8"))
+            answer = json.loads(download(url, Path(scratch) / "answer.json").read_text(encoding="utf-8"))
         except ValueError:
-            told = None
-    if not isinstance(told, dict):
+            answer = None
+    if not isinstance(answer, dict):
         raise EncoderError(f"{url.partition('?')[0]} gives no JSON object")
-    return told
+    return answer

@@ -1,77 +1,134 @@
-"""Bring what others published under the home: downloaded, or put there by hand, then checked and imported.
+"""Resolve the name of an encoder or SAM file: find it on this machine, else pull what others published.
+
+`open_encoder` is the one way to open an encoder; `resolve_encoder` gives its folder without importing torch.
+A published model is downloaded, or put under the home by hand, then checked and imported.
 
 Files go to `<home>/downloads/<name>/`. An encoder is imported into `<home>/encoders/<name>`; a SAM file is
-used where it lies. Each file is hashed once: a note beside it says what was checked, so that a file of
-gigabytes is not read anew at every start, and one put there by hand is checked as a downloaded one is.
+used from the downloads. Each file is hashed once, and a note beside it stores the result, so that a file of
+gigabytes is not read again at every start. A file put there by hand is verified like a downloaded one.
 """
 
+import difflib
 import json
 import logging
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from corpus.errors import EncoderError, HomeError
 from corpus.settings import settings
 from trainer.models import hub
-from trainer.models.catalog import Known, KnownFile, find_known, require_known
+from trainer.models.catalog import (
+    PublishedFile,
+    PublishedModel,
+    find_published,
+    published_names,
+    require_published,
+)
 from trainer.models.download import Unreachable, alone, check, download, shown
-from trainer.models.registry import ENCODERS
-from trainer.runtime.encoder_folder import RECORD
+from trainer.models.registry import encoder_folders, find_local_encoder
+from trainer.runtime.encoder_folder import RECORD, encoder_home, locate
+
+if TYPE_CHECKING:
+    from trainer.runtime.encoder import Encoder
 
 logger = logging.getLogger(__name__)
 
 DOWNLOADS = "downloads"
 
 FileProgress = Callable[[str, int, int | None], None]
-"""Told a file's name, its bytes here so far, and its bytes in all (None where the server does not say)."""
+"""Called with a file's name, its bytes received so far, and its bytes in all (None where unknown)."""
+
+
+def open_encoder(name_or_path: str | Path, *, device: str = "auto", download: bool = True) -> "Encoder":
+    """Open an encoder: resolve its name, verify its folder, load it. Imports torch.
+
+    Args:
+        name_or_path: as `resolve_encoder`.
+        device: `auto` (cuda, then mps, then cpu) or a torch device name.
+        download: as `resolve_encoder`.
+
+    Raises:
+        EncoderError: as `resolve_encoder`; or the folder is incomplete or edited, or
+            the device cannot be used.
+        HomeError: the disk is full, or the home cannot be written.
+    """
+    folder = resolve_encoder(name_or_path, download=download)
+    from trainer.runtime.encoder import Encoder  # late: a wrong name is refused before torch is imported
+
+    return Encoder.load(folder, device)
+
+
+def resolve_encoder(name_or_path: str | Path, *, download: bool = True) -> Path:
+    """The folder of an encoder: found on this machine, else pulled.
+
+    Args:
+        name_or_path: an encoder's folder, the folder of the run that made it, a name under
+            `<home>/encoders`, the name of a published encoder, or `hf-hub:OWNER/REPOSITORY`.
+        download: fetch a published encoder that is not here yet; False takes files put there by hand only.
+
+    Raises:
+        EncoderError: there is no such folder or name: names the nearest known one; or a published one cannot
+            be fetched: says which files to put where.
+        HomeError: the disk is full, or the home cannot be written.
+    """
+    found = find_local_encoder(name_or_path)
+    if found is not None:
+        return found
+    name = str(name_or_path)
+    if hub.is_hub_name(name) or find_published(name, "encoder") is not None:
+        return pull(name, offline=not download)
+    path = locate(Path(name_or_path).expanduser())
+    if path.is_dir():
+        raise EncoderError(f"{path} is no encoder folder: it has no {RECORD}")
+    names = list(dict.fromkeys([*(folder.name for folder in encoder_folders()), *published_names("encoder")]))
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+    raise EncoderError(f"there is no encoder {name!r}, neither a folder nor a name; {hint}")
 
 
 def pull(name: str, *, offline: bool = False, on_progress: FileProgress | None = None) -> Path:
-    """Have something known ready for use.
+    """Pull a published model: download what is missing, verify it, import an encoder.
 
     Args:
-        name: one of `trainer.models.catalog`, for SAM the file's name too; or `hf-hub:OWNER/REPOSITORY`.
-        offline: download nothing; so too with the setting `SIMILARITY_OFFLINE`.
-        on_progress: told of each file's bytes; without it the log is.
+        name: a name of `trainer.models.catalog`, for SAM also the file's name; or `hf-hub:OWNER/REPOSITORY`.
+        offline: download nothing, as with the setting `SIMILARITY_OFFLINE`.
+        on_progress: called for each file; without it progress is logged.
 
     Returns:
         The encoder's folder, or the SAM file.
 
     Raises:
-        EncoderError: no such name; a file that is not the published one; or files are missing and cannot be
-            fetched: then it says which to fetch from where, where to put them, and what to run then.
+        EncoderError: no such name; a file is not the published one; or files are missing and cannot be
+            fetched: the message says which to fetch from where, where to put them, and what to run then.
         HomeError: the disk is full, or the home cannot be written.
     """
-    here = (
-        settings().home_folder
-        / ENCODERS
-        / (hub.local_name(name) if hub.is_hub_name(name) else require_known(name).name)
-    )
-    if (here / RECORD).is_file() and find_known(name, "sam") is None:
+    here = encoder_home(hub.local_name(name) if hub.is_hub_name(name) else require_published(name).name)
+    if (here / RECORD).is_file() and find_published(name, "sam") is None:
         return here
     offline = offline or settings().offline
-    known = _ask_hub(name, offline) if hub.is_hub_name(name) else require_known(name)
-    missing = missing_files(known)
+    model = _ask_hub(name, offline) if hub.is_hub_name(name) else require_published(name)
+    missing = missing_files(model)
     if missing and offline:
         raise EncoderError(
-            f"{known.name} is not here yet, and nothing is downloaded offline.\n{how_to(known)}"
+            f"{model.name} is not here yet, and nothing is downloaded offline.\n{how_to(model)}"
         )
     try:
         for file in missing:
-            logger.info("downloading %s of %s from %s", file.name, known.name, shown(file.url))
-            _download(known, file, on_progress or each_tenth(logger.info))
+            logger.info("downloading %s of %s from %s", file.name, model.name, shown(file.url))
+            _download(model, file, on_progress or each_tenth(logger.info))
     except Unreachable as error:
-        raise EncoderError(f"{error}\n{how_to(known)}") from error
-    for file in known.files:
-        check_once(place(known, file), file)
-    if known.kind == "sam":
-        return place(known, known.weights)
-    with alone(place(known, known.weights).parent):
-        return here if (here / RECORD).is_file() else _import(known)
+        raise EncoderError(f"{error}\n{how_to(model)}") from error
+    for file in model.files:
+        check_once(download_path(model, file), file)
+    if model.kind == "sam":
+        return download_path(model, model.weights)
+    with alone(download_path(model, model.weights).parent):
+        return here if (here / RECORD).is_file() else _import(model)
 
 
-def _ask_hub(name: str, offline: bool) -> Known:
+def _ask_hub(name: str, offline: bool) -> PublishedModel:
     if offline:
         raise EncoderError(f"{name} is not here yet, and nothing is downloaded offline.\n{hub.how_to(name)}")
     try:
@@ -80,65 +137,66 @@ def _ask_hub(name: str, offline: bool) -> Known:
         raise EncoderError(f"{error}\n{hub.how_to(name)}") from error
 
 
-def is_here(known: Known) -> bool:
-    """Whether it can be used without a download: the encoder is imported, or all its files are there."""
-    encoder = settings().home_folder / ENCODERS / known.name
-    return (known.kind == "encoder" and (encoder / RECORD).is_file()) or not missing_files(known)
+def is_available(model: PublishedModel) -> bool:
+    """Whether a model can be used without a download: it is imported, or all its files are there."""
+    encoder = encoder_home(model.name)
+    return (model.kind == "encoder" and (encoder / RECORD).is_file()) or not missing_files(model)
 
 
-def missing_files(known: Known) -> list[KnownFile]:
-    """The files of it that are not in their place."""
-    return [file for file in known.files if not place(known, file).is_file()]
+def missing_files(model: PublishedModel) -> list[PublishedFile]:
+    """The files of a model that are not in the downloads."""
+    return [file for file in model.files if not download_path(model, file).is_file()]
 
 
-def place(known: Known, file: KnownFile) -> Path:
-    """Where a file of it lies, or is to be put."""
-    return settings().home_folder / DOWNLOADS / known.name / file.name
+def download_path(model: PublishedModel, file: PublishedFile) -> Path:
+    """The path of a model's file, whether it is there or not."""
+    return settings().home_folder / DOWNLOADS / model.name / file.name
 
 
-def how_to(known: Known) -> str:
-    """Which files to fetch by hand, where to put them, and what to run then; a line each."""
+def how_to(model: PublishedModel) -> str:
+    """Instructions for a download by hand: which files, where to put them, which command to run then."""
     lines = []
-    for file in missing_files(known):
+    for file in missing_files(model):
         size = f", {file.size} bytes" if file.size else ""
-        lines += [f"  fetch {file.url} ({_published(file)}{size})", f"  as    {place(known, file)}"]
+        lines += [f"  fetch {file.url} ({_published(file)}{size})", f"  as    {download_path(model, file)}"]
     return "\n".join(
         [
             "Where there is a network:",
             *lines,
-            f"and then run: similarity encoders {_then(known)}",
+            f"and then run: similarity encoders {_then(model)}",
         ]
     )
 
 
-def _then(known: Known) -> str:
-    if hub.is_hub_name(known.source):  # offline, nobody knows which files the hub has
-        return f"import {shlex.quote(str(place(known, known.weights).parent))} --as {shlex.quote(known.name)}"
-    return f"pull {shlex.quote(known.name)} --offline"
+def _then(model: PublishedModel) -> str:
+    if hub.is_hub_name(model.source):  # its files are unknown offline, so only an import names the folder
+        folder = download_path(model, model.weights).parent
+        return f"import {shlex.quote(str(folder))} --as {shlex.quote(model.name)}"
+    return f"pull {shlex.quote(model.name)} --offline"
 
 
 def each_tenth(say: Callable[[str], None]) -> FileProgress:
-    """Progress as a line for each tenth of a file that has come."""
-    told: dict[str, int] = {}
+    """Progress as one line per tenth of a file."""
+    reported: dict[str, int] = {}
 
-    def tell(name: str, here: int, total: int | None) -> None:
+    def report(name: str, here: int, total: int | None) -> None:
         tenths = here * 10 // total if total else 0
-        if tenths > told.get(name, 0):
+        if tenths > reported.get(name, 0):
             say(f"{name}: {tenths * 10} % of {total} bytes")
-        told[name] = tenths
+        reported[name] = tenths
 
-    return tell
+    return report
 
 
-def check_once(path: Path, file: KnownFile) -> str:
-    """Compare a file in its place with what is published of it, unless that was done; return its SHA-256.
+def check_once(path: Path, file: PublishedFile) -> str:
+    """Verify a file against its published hashes, unless that was done before; return its SHA-256.
 
     Raises:
-        EncoderError: it is another file.
+        EncoderError: the file is another one.
     """
     note = path.with_name(f".{path.name}.checked")
     stat = path.stat()
-    # What was published is part of the note: a newer version of this program may know more of the file.
+    # The published hashes are part of the note: a newer catalog may add one.
     seen = {"bytes": stat.st_size, "changed": stat.st_mtime_ns, "sha256": file.sha256, "md5": file.md5}
     try:
         noted = json.loads(note.read_text(encoding="utf-8"))
@@ -151,18 +209,18 @@ def check_once(path: Path, file: KnownFile) -> str:
         logger.info("%s has no published hash; its SHA-256 here is %s", file.name, found)
     try:
         note.write_text(json.dumps({"found": found, "seen": seen}), encoding="utf-8")
-    except OSError as error:  # a read-only home: then it is checked anew each time
-        logger.info("the check of %s is not noted: %s", file.name, error.strerror)
+    except OSError as error:  # a read-only home: the file is verified again each time
+        logger.info("the verification of %s is not stored: %s", file.name, error.strerror)
     return found
 
 
-def _published(file: KnownFile) -> str:
+def _published(file: PublishedFile) -> str:
     if file.sha256:
         return f"SHA-256 {file.sha256}"
     return f"MD5 {file.md5}" if file.md5 else "no published hash"
 
 
-def _download(known: Known, file: KnownFile, on_progress: FileProgress) -> None:
+def _download(model: PublishedModel, file: PublishedFile, on_progress: FileProgress) -> None:
     home = settings().home_folder
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -170,7 +228,7 @@ def _download(known: Known, file: KnownFile, on_progress: FileProgress) -> None:
         raise HomeError(f"the home {home} cannot be made: {error.strerror}") from error
     download(
         file.url,
-        place(known, file),
+        download_path(model, file),
         sha256=file.sha256,
         md5=file.md5,
         size=file.size,
@@ -178,13 +236,13 @@ def _download(known: Known, file: KnownFile, on_progress: FileProgress) -> None:
     )
 
 
-def _import(known: Known) -> Path:
-    """Make an encoder folder of the files in their place."""
-    if known.importer == "medclip":
+def _import(model: PublishedModel) -> Path:
+    """Import downloaded files into an encoder folder."""
+    if model.importer == "medclip":
         from trainer.models.importers.medclip import import_folder
     else:
         from trainer.models.importers.openclip import import_folder
 
-    folder = place(known, known.weights).parent
-    logger.info("importing %s from %s", known.name, folder)
-    return import_folder(folder, known.name)
+    folder = download_path(model, model.weights).parent
+    logger.info("importing %s from %s", model.name, folder)
+    return import_folder(folder, model.name)

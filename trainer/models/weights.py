@@ -1,4 +1,4 @@
-"""Read a published file of weights: tensors by name, and nothing else that may be in it."""
+"""Weights from a file: read without running code in it, and compared with a model key by key."""
 
 import io
 import pickle
@@ -26,7 +26,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict from a `.safetensors` or torch file, or from the `pytorch_model.bin` in a zip.
 
     Raises:
-        EncoderError: there is no such file; it is a web page, is cut off, holds code, or is no state dict.
+        EncoderError: the file is missing, a web page, truncated, holds code, or is no state dict.
     """
     state = read_saved(path)
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
@@ -37,10 +37,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_saved(path: Path) -> Any:
-    """Read what `torch.save` or safetensors wrote: tensors and plain values. Code in a file is never run.
+    """Read a file of `torch.save` or safetensors: tensors and plain values. Code in it is never run.
 
     Raises:
-        EncoderError: there is no such file; it is a web page or of another kind, is cut off, or holds code.
+        EncoderError: the file is missing, a web page, of another kind, truncated, or holds code.
     """
     plain = path.suffix == ".safetensors"
     try:
@@ -70,16 +70,19 @@ def _load(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             inside = [name for name in archive.namelist() if name.rpartition("/")[2] == _WEIGHTS]
             if inside:
-                held = io.BytesIO(archive.read(inside[0]))
-                return torch.load(held, map_location="cpu", weights_only=True)
+                content = io.BytesIO(archive.read(inside[0]))
+                return torch.load(content, map_location="cpu", weights_only=True)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyReport:
-    """How a checkpoint's keys fit a model: `placed` of them do, the others are listed.
+    """How a checkpoint's keys fit a model.
 
-    `dropped`: keys that the model has no use for, and that are known to mean nothing to it.
+    `placed`: number of keys that fit.
+    `missing`, `extra`: keys of the model only, of the checkpoint only.
+    `misshaped`, `not_finite`: keys of both with another shape, with values that are not finite.
+    `dropped`: keys of the checkpoint that the model is known not to need.
     """
 
     placed: int
@@ -91,11 +94,11 @@ class KeyReport:
 
     @property
     def fits(self) -> bool:
-        """Whether every key found its place."""
+        """Whether every key fits."""
         return not (self.missing or self.extra or self.misshaped or self.not_finite)
 
     def brief(self) -> str:
-        """What does not fit in half a line: how many keys of each kind, and the first of them."""
+        """A short summary of the keys that do not fit: how many of each kind, and the first three."""
         unfit = {kind.replace("_", " "): getattr(self, kind) for kind in _UNFIT}
         return "; ".join(
             f"{kind} {len(keys)} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
@@ -105,16 +108,16 @@ class KeyReport:
 
     def lines(self) -> list[str]:
         """The report, a line each kind and key."""
-        told = [f"{self.placed} keys placed"]
+        lines = [f"{self.placed} keys placed"]
         for kind in (*_UNFIT, "dropped"):
             keys = getattr(self, kind)
             if keys:
-                told += [f"{len(keys)} {kind.replace('_', ' ')}:", *(f"  {key}" for key in keys)]
-        return told
+                lines += [f"{len(keys)} {kind.replace('_', ' ')}:", *(f"  {key}" for key in keys)]
+        return lines
 
 
 def compare_keys(state: State, model: torch.nn.Module, dropped: tuple[str, ...] = ()) -> KeyReport:
-    """Lay a state dict beside a model's own."""
+    """Compare a state dict with that of a model."""
     own = model.state_dict()
     both = own.keys() & state.keys()
     misshaped = sorted(
@@ -136,10 +139,10 @@ def compare_keys(state: State, model: torch.nn.Module, dropped: tuple[str, ...] 
 
 
 def load_fitting(state: State, model: torch.nn.Module, report: KeyReport, what: str) -> None:
-    """Load a state dict that fits; refuse any other with all that does not.
+    """Load a state dict that fits a model.
 
     Raises:
-        EncoderError: a key is missing, extra, misshaped or not finite; all of them are listed.
+        EncoderError: a key is missing, extra, misshaped or not finite; the message lists all of them.
     """
     if not report.fits:
         raise EncoderError(f"{what} does not fit: " + "\n".join(report.lines()))

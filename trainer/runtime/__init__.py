@@ -1,1 +1,1 @@
-"""What encodes: the encoder and its folder, tokens, feature maps, the segmenter."""
+"""Inference: the encoder and its folder, tokens, feature maps, the segmenter. Other layers may import it."""

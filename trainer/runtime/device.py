@@ -1,4 +1,4 @@
-"""Where a network runs, and what the process must know about it."""
+"""Devices: which one a network runs on, its precision, and the settings of the process for it."""
 
 import ctypes
 import sys
@@ -11,7 +11,7 @@ from corpus.errors import EncoderError
 
 # The parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_KEPT_BELOW = 1 << 30
+_MMAP_FROM_BYTES = 1 << 30
 _LARGEST = (1 << 31) - 1
 
 
@@ -41,23 +41,24 @@ def choose_device(name: str) -> torch.device:
 def quick_precision(device: torch.device) -> torch.dtype:
     """bfloat16 where the device multiplies in it, in half the time of float32; else float32.
 
-    For what need not be exact: a processor without it computes in float32 what it calls bfloat16, and longer.
+    For results that need not be exact. A processor without bfloat16 emulates it in float32, which takes
+    longer.
     """
     if device.type == "cuda":
         quick = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        # What tells it is younger than the oldest torch that serves.
-        told: Callable[[], dict[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
-        able = told() if device.type == "cpu" else {}
-        quick = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+        # The oldest supported torch lacks this function.
+        capabilities: Callable[[], dict[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
+        found = capabilities() if device.type == "cpu" else {}
+        quick = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
     return torch.bfloat16 if quick else torch.float32
 
 
 def compute_in_float32() -> None:
-    """Have an Nvidia GPU compute with the digits that its numbers have.
+    """Let an Nvidia GPU compute in full float32 precision.
 
-    By default its convolutions round to TF32, ten bits of mantissa: vectors would differ from those of a CPU,
-    and gradients of a trunk that learns patches from scratch need more (localize.toml).
+    By default its convolutions round to TF32 with ten bits of mantissa: vectors would differ from those of a
+    CPU, and the gradients of a backbone that learns patches from scratch need more (localize.toml).
     """
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -65,19 +66,19 @@ def compute_in_float32() -> None:
 
 @cache
 def keep_freed_memory() -> bool:
-    """Have the allocator keep what a network frees instead of giving it back to the system.
+    """Let the allocator keep memory that a network frees instead of returning it to the system.
 
     By default glibc maps every activation larger than 32 MB afresh and unmaps it after use, so that the
     system zeroes each page again at every layer: measured on MobileNetV2 at 320 px, four fifths of the time.
     The process keeps its peak memory until it ends.
 
     Returns:
-        Whether there was a glibc to tell.
+        Whether glibc accepted the settings.
     """
     if not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
-        return False  # another C library, with habits of its own
-    return bool(mallopt(_MMAP_THRESHOLD, _KEPT_BELOW)) and bool(mallopt(_TRIM_THRESHOLD, _LARGEST))
+        return False  # another C library
+    return bool(mallopt(_MMAP_THRESHOLD, _MMAP_FROM_BYTES)) and bool(mallopt(_TRIM_THRESHOLD, _LARGEST))

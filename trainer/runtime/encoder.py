@@ -1,7 +1,7 @@
 """The encoder: an open_clip model with everything that decides its output.
 
-Pictures and texts become unit vectors in one space, so that a dot product compares any two of them. The
-model inside is plain open_clip; the folder it is read from is described in `trainer.runtime.encoder_folder`.
+Images and texts become unit vectors in one space: the dot product of any two is their cosine. The model
+inside is plain open_clip; `trainer.runtime.encoder_folder` describes the folder that it is read from.
 """
 
 import logging
@@ -11,19 +11,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from corpus.errors import EncoderError
-from corpus.geometry import Framing, Place
+from corpus.geometry import Framing, Placement
 from trainer.runtime import encoder_folder as files
+from trainer.runtime.clip_model import read_model
 from trainer.runtime.device import choose_device
-from trainer.runtime.feature_maps import patch_features, trunk_features
-from trainer.runtime.pooling import TEXT_BIAS, add_text_bias, keep_hidden_states
+from trainer.runtime.feature_maps import backbone_features, patch_features
 from trainer.runtime.tokens import WindowTokenizer
 
 logger = logging.getLogger(__name__)
@@ -33,31 +31,32 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """Patch vectors of some pictures, before pooling, in the space of the picture and text vectors.
+    """Patch vectors of n images, before pooling, in the space of the image and text vectors.
 
-    `vectors`: (n, gh, gw, dim) float32, unit along dim. `places`: where each picture lies in the square of
-    `image_size` pixels that the grid covers evenly; what is outside it is padding.
+    `vectors`: (n, gh, gw, dim) float32, unit along dim; the grid covers the letterboxed square evenly.
+    `content_boxes`: where each image lies in that square; outside it is padding.
+    `image_size`: side of the square in pixels.
     """
 
     vectors: Vectors
-    places: list[Place]
+    content_boxes: list[Placement]
     image_size: int
 
     def inside(self, index: int) -> NDArray[np.bool_]:
-        """(gh, gw) bool: the patches of picture `index` that touch the picture, not only its padding."""
+        """(gh, gw) bool: the patches of image `index` that are not padding alone."""
         _, gh, gw, _ = self.vectors.shape
-        place = self.places[index]
+        box = self.content_boxes[index]
         top, left = np.arange(gh) * self.image_size / gh, np.arange(gw) * self.image_size / gw
-        rows = (top < place.top + place.height) & (top + self.image_size / gh > place.top)
-        columns = (left < place.left + place.width) & (left + self.image_size / gw > place.left)
+        rows = (top < box.top + box.height) & (top + self.image_size / gh > box.top)
+        columns = (left < box.left + box.width) & (left + self.image_size / gw > box.left)
         return np.asarray(rows[:, None] & columns[None, :])
 
 
 class Encoder:
-    """Turns pictures and texts into unit vectors. Frozen, in evaluation mode; threads may share it.
+    """Turns images and texts into unit vectors. Frozen, in evaluation mode; threads may share it.
 
-    A vector is the same alone or in any batch (cosine ≥ 1 − 1e-6): nothing is padded into a mean, and
-    normalisation layers use their stored statistics.
+    A vector is the same alone or in any batch (cosine ≥ 1 − 1e-6): padding enters no mean, and normalisation
+    layers use their stored statistics.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class Encoder:
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "auto") -> "Encoder":
-        """Read an encoder folder; check that it is whole and unedited.
+        """Load an encoder folder after checking that it is complete and unedited.
 
         Args:
             folder: an encoder folder, also one that was moved, or the folder of the run that made it.
@@ -116,21 +115,21 @@ class Encoder:
 
     @property
     def model(self) -> nn.Module:
-        """The open_clip model inside, for those who look into its layers (saliency). Do not train it."""
+        """The open_clip model inside, for saliency methods, which need its layers. Do not train it."""
         return cast(nn.Module, self._model)
 
     def encode_images(self, images: Sequence[Vectors], batch_size: int = 32) -> Vectors:
-        """Encode pictures.
+        """Encode images.
 
         Args:
             images: (height, width) float32 grey in [0, 1] each; sizes may differ.
-            batch_size: pictures that go through the network at once; it does not change the vectors.
+            batch_size: images that go through the network at once; it does not change the vectors.
 
         Returns:
             (n, dim) float32 unit rows, in the order of `images`.
 
         Raises:
-            EncoderError: a picture has another shape or holds a value that is not finite; names its position.
+            EncoderError: an image has another shape or holds a value that is not finite; names its position.
         """
         rows = [
             self.encode_framed(self._frame(images[at : at + batch_size], at), batch_size)
@@ -139,21 +138,21 @@ class Encoder:
         return np.concatenate(rows) if rows else np.zeros((0, self.dim), np.float32)
 
     def encode_framed(self, framed: Vectors, batch_size: int = 32) -> Vectors:
-        """Encode pictures that already went through `self.framing`.
+        """Encode images that `self.framing` has letterboxed.
 
         Args:
             framed: (n, image_size, image_size) float32 in [0, 1].
-            batch_size: pictures that go through the network at once.
+            batch_size: images that go through the network at once.
 
         Returns:
             (n, dim) float32 unit rows.
 
         Raises:
-            EncoderError: the pictures are not framed for this encoder.
+            EncoderError: the images are not framed for this encoder.
         """
         if framed.ndim != 3 or framed.shape[1:] != (self.image_size, self.image_size):
             raise EncoderError(
-                f"{self.name} takes pictures framed to (n, {self.image_size}, {self.image_size}), "
+                f"{self.name} takes images framed to (n, {self.image_size}, {self.image_size}), "
                 f"not {framed.shape}"
             )
         rows = np.zeros((len(framed), self.dim), np.float32)
@@ -161,23 +160,23 @@ class Encoder:
             for at in range(0, len(framed), batch_size):
                 features = self._model.encode_image(self._normalise(framed[at : at + batch_size]))
                 rows[at : at + batch_size] = F.normalize(features.float(), dim=-1).cpu().numpy()
-        return self._finite(rows, "picture")
+        return self._finite(rows, "image")
 
     def encode_patches(self, images: Sequence[Vectors], batch_size: int = 16) -> Patches:
-        """Encode the patches of pictures: the network's last feature map through its projection.
+        """Encode the patches of images: the network's last feature map through its projection.
 
-        Where the network averages its map and projects linearly, the mean of a picture's patch vectors
-        before normalisation is its picture vector before normalisation.
+        Where the network averages its map and projects linearly, the mean of an image's patch vectors
+        before normalisation is its image vector before normalisation.
 
         Args:
             images: (height, width) float32 grey in [0, 1] each.
-            batch_size: pictures that go through the network at once.
+            batch_size: images that go through the network at once.
 
         Returns:
             Patches with vectors (n, gh, gw, dim).
 
         Raises:
-            EncoderError: as `encode_images`; or the network has no feature map that can be projected.
+            EncoderError: as `encode_images`; or the network has no feature map to project.
         """
         grids = []
         with torch.inference_mode():
@@ -185,26 +184,26 @@ class Encoder:
                 pixels = self._normalise(self._frame(images[at : at + batch_size], at))
                 features = patch_features(self._model, pixels)
                 grids.append(F.normalize(features.float(), dim=-1).cpu().numpy())
-        places = [self.framing.place(*image.shape) for image in images]
-        return Patches(np.concatenate(grids), places, self.image_size)
+        content_boxes = [self.framing.placement(*image.shape) for image in images]
+        return Patches(np.concatenate(grids), content_boxes, self.image_size)
 
     def inputs(self, images: Sequence[Vectors]) -> torch.Tensor:
-        """Pictures as the image tower takes them: (n, channels, image_size, image_size), on the device.
+        """Images as input of the image tower: (n, channels, image_size, image_size), on the device.
 
         Raises:
             EncoderError: as `encode_images`.
         """
         return self._normalise(self._frame(images, 0))
 
-    def encode_trunk(self, images: Sequence[Vectors], batch_size: int = 32) -> Vectors:
-        """What the image trunk sees in pictures, before the head that was trained to tell findings apart.
+    def encode_backbone(self, images: Sequence[Vectors], batch_size: int = 32) -> Vectors:
+        """Encode images with the image backbone alone, before the head that was trained on findings.
 
         Args:
             images: (height, width) float32 grey in [0, 1] each.
-            batch_size: pictures that go through the network at once.
+            batch_size: images that go through the network at once.
 
         Returns:
-            (n, channels) float32: the trunk's last feature map, averaged over the picture; not normalised.
+            (n, channels) float32: the backbone's last feature map, averaged over the image; not normalised.
 
         Raises:
             EncoderError: as `encode_patches`.
@@ -213,8 +212,8 @@ class Encoder:
         with torch.inference_mode():
             for at in range(0, len(images), batch_size):
                 pixels = self._normalise(self._frame(images[at : at + batch_size], at))
-                rows.append(trunk_features(self._model, pixels).float().cpu().numpy())
-        return self._finite(np.concatenate(rows), "picture") if rows else np.zeros((0, 0), np.float32)
+                rows.append(backbone_features(self._model, pixels).float().cpu().numpy())
+        return self._finite(np.concatenate(rows), "image") if rows else np.zeros((0, 0), np.float32)
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> Vectors:
         """Encode texts. One longer than the context is the normalised mean of its windows' vectors.
@@ -243,13 +242,13 @@ class Encoder:
         return self._finite((sums / np.maximum(norms, 1e-12)).astype(np.float32), "text")
 
     def count_windows(self, texts: Sequence[str]) -> list[int]:
-        """How many windows each text is encoded in; 1 for a text that fits the context."""
+        """The number of windows that each text is encoded in; 1 for a text that fits the context."""
         return [len(windows) for windows in self._tokenizer.windows(texts)] if texts else []
 
     def _encode_windows(
         self, owned: list[tuple[int, list[int]]], batch_size: int
     ) -> Iterator[tuple[list[int], Vectors]]:
-        """Unit vectors of windows with the texts they belong to, batched by length to spare padding."""
+        """Unit vectors of windows with the index of their text, batched by length to save padding."""
         by_length = sorted(owned, key=lambda pair: len(pair[1]))
         with torch.inference_mode():
             for at in range(0, len(by_length), batch_size):
@@ -262,9 +261,9 @@ class Encoder:
         framed = np.zeros((len(images), self.image_size, self.image_size), np.float32)
         for i, image in enumerate(images):
             if image.ndim != 2 or 0 in image.shape:
-                raise EncoderError(f"picture {first + i} has shape {image.shape}, not (height, width)")
+                raise EncoderError(f"image {first + i} has shape {image.shape}, not (height, width)")
             if not np.isfinite(image).all():
-                raise EncoderError(f"picture {first + i} holds values that are not finite")
+                raise EncoderError(f"image {first + i} holds values that are not finite")
             framed[i] = self.framing.apply(image)
         return framed
 
@@ -279,45 +278,3 @@ class Encoder:
                 f"{self.name} gives no finite vector for {what} {bad[0]}; its weights are damaged"
             )
         return rows
-
-
-def read_model(folder: Path, config: Mapping[str, Any]) -> nn.Module:
-    """Build the open_clip model of a folder and load its weights, on the CPU.
-
-    Raises:
-        EncoderError: the configuration or the weights do not fit open_clip or each other.
-    """
-    try:
-        model = build_model(files.with_paths(config, str(folder))["model_cfg"])
-        with safe_open(folder / files.WEIGHTS, "pt") as held:
-            if TEXT_BIAS in held.keys():  # noqa: SIM118 – no mapping, keys() is all it has
-                add_text_bias(model)
-        open_clip.load_checkpoint(model, str(folder / files.WEIGHTS), strict=True)
-    except (RuntimeError, TypeError, KeyError, ValueError, OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:400]
-        raise EncoderError(f"open_clip cannot build the encoder of {folder}: {reason}") from error
-    return model
-
-
-def build_model(model_cfg: Mapping[str, Any], *, pretrained_text: bool = False) -> nn.Module:
-    """Build an open_clip model from its configuration, without reaching for weights.
-
-    Args:
-        model_cfg: open_clip's `model_cfg`; `hf_model_name` must be a folder that exists.
-        pretrained_text: read the text tower's weights from that folder as well.
-    """
-    cfg: dict[str, Any] = {**model_cfg}
-    custom = bool(cfg.pop("custom_text", False))
-    cfg["vision_cfg"] = {**cfg["vision_cfg"]}
-    cfg["text_cfg"] = {**cfg["text_cfg"]}
-    if cfg["vision_cfg"].get("timm_model_name"):
-        cfg["vision_cfg"]["timm_model_pretrained"] = False
-    if cfg["text_cfg"].get("hf_model_name"):
-        custom = True
-        cfg["text_cfg"]["hf_model_pretrained"] = pretrained_text
-    model: nn.Module = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**cfg)
-    if custom:
-        keep_hidden_states(model)
-    # Convolutions over pixels whose channels lie together take half the time on a CPU; the numbers stay.
-    model.visual.to(memory_format=torch.channels_last)
-    return model

@@ -1,11 +1,11 @@
 """The encoder folder on disk: its files, their hashes, and the fingerprint that an index is bound to.
 
-An encoder folder is what plain open_clip writes and reads (`open_clip_config.json`,
-`open_clip_model.safetensors`, the tokenizer's files) together with `similarity.json`, our record of how it
-was made, and `README.md`, its model card. A text tower of BERT shape makes open_clip store the folder's own
-path in its configuration; that path is no part of what the encoder is, so hashes are taken without it, and
-`adopt` writes the present one after a move. So does an image trunk that is built with arguments of its own
-(a finer grid): timm reads them from `trunk/config.json`, by a path.
+An encoder folder holds the files of plain open_clip (`open_clip_config.json`, `open_clip_model.safetensors`,
+the tokenizer's files), `similarity.json`, the record of its training, and `README.md`, its model card.
+
+With a BERT text tower, or with an image backbone that has arguments of its own (a finer grid, which timm
+reads from `trunk/config.json`), open_clip's configuration contains the path of the folder. The path does not
+belong to the encoder: hashes exclude it, and `adopt` updates it after a move.
 """
 
 import hashlib
@@ -17,25 +17,27 @@ from pathlib import Path
 from typing import Any
 
 from corpus.errors import EncoderError
+from corpus.settings import settings
 
 logger = logging.getLogger(__name__)
 
+ENCODERS = "encoders"
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 TOWER_CONFIG = "config.json"
-TRUNK = "trunk"
-TRUNK_CONFIG = f"{TRUNK}/config.json"
+BACKBONE = "trunk"
+BACKBONE_CONFIG = f"{BACKBONE}/config.json"
 TOKENIZER = "tokenizer.json"
 RECORD = "similarity.json"
 CARD = "README.md"
 
 _UNHASHED = frozenset({RECORD, CARD})  # the record holds the hashes; the card may be edited by its owner
 _PATH_FIELDS = ("hf_model_name", "hf_tokenizer_name")
-_TRUNK_SOURCE = "local-dir:"  # timm's word for a model whose name and arguments stand in a folder
+_LOCAL_FOLDER = "local-dir:"  # timm's prefix for a model described in a folder
 _HERE = "."
 
 ENCODING_RULES = "pad-to-square/bicubic; texts in even windows on word borders, averaged; unit vectors; v1"
-"""What our code adds to the network on the way to a vector. A change here changes every fingerprint."""
+"""Our own steps from item to vector. A change here changes every fingerprint."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -56,36 +58,36 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def with_paths(config: Mapping[str, Any], here: str) -> dict[str, Any]:
-    """Return a copy of an open_clip configuration whose parts outside it are read from `here`.
+    """A copy of an open_clip configuration with `here` as the path of every part outside it.
 
-    These are the text tower and the tokenizer, and an image trunk with arguments of its own.
+    These parts are the text tower, the tokenizer, and an image backbone with arguments of its own.
     """
     copy: dict[str, Any] = json.loads(json.dumps(config))
     text = copy.get("model_cfg", {}).get("text_cfg", {})
     for field in _PATH_FIELDS:
         if text.get(field):
             text[field] = here
-    if has_trunk_config(copy):
-        copy["model_cfg"]["vision_cfg"]["timm_model_name"] = f"{_TRUNK_SOURCE}{here}/{TRUNK}"
+    if has_backbone_config(copy):
+        copy["model_cfg"]["vision_cfg"]["timm_model_name"] = f"{_LOCAL_FOLDER}{here}/{BACKBONE}"
     return copy
 
 
-def has_trunk_config(config: Mapping[str, Any]) -> bool:
-    """Whether the image trunk of an open_clip configuration is described by a file beside it."""
+def has_backbone_config(config: Mapping[str, Any]) -> bool:
+    """Whether a separate file describes the image backbone of an open_clip configuration."""
     vision = config.get("model_cfg", {}).get("vision_cfg", {})
-    return isinstance(vision, dict) and str(vision.get("timm_model_name")).startswith(_TRUNK_SOURCE)
+    return isinstance(vision, dict) and str(vision.get("timm_model_name")).startswith(_LOCAL_FOLDER)
 
 
-def write_trunk(folder: Path, trunk: Mapping[str, Any]) -> None:
-    """Write an image trunk's name and arguments where timm looks for them below an encoder folder.
+def write_backbone_config(folder: Path, backbone: Mapping[str, Any]) -> None:
+    """Write an image backbone's name and arguments to `trunk/config.json` of an encoder folder, for timm.
 
     Args:
         folder: the encoder folder.
-        trunk: `{"architecture": NAME, "model_args": {…}}`, as timm has it.
+        backbone: `{"architecture": NAME, "model_args": {…}}`, as timm has it.
     """
-    (folder / TRUNK).mkdir()
-    content = {**trunk, "pretrained_cfg": {}}
-    (folder / TRUNK_CONFIG).write_text(json.dumps(content, indent=2), "utf-8")
+    (folder / BACKBONE).mkdir()
+    content = {**backbone, "pretrained_cfg": {}}
+    (folder / BACKBONE_CONFIG).write_text(json.dumps(content, indent=2), "utf-8")
 
 
 def hash_file(path: Path) -> str:
@@ -104,15 +106,15 @@ def hash_files(folder: Path) -> dict[str, str]:
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name not in _UNHASHED and not path.name.startswith(".")
     }
-    if (folder / TRUNK_CONFIG).is_file():
-        hashes[TRUNK_CONFIG] = hash_file(folder / TRUNK_CONFIG)
+    if (folder / BACKBONE_CONFIG).is_file():
+        hashes[BACKBONE_CONFIG] = hash_file(folder / BACKBONE_CONFIG)
     return hashes
 
 
 def fingerprint(folder: Path, hashes: Mapping[str, str]) -> str:
-    """What the encoder is, as 64 hex digits: weights, preprocessing, tokenizer and pooling.
+    """The fingerprint of an encoder, 64 hex digits: of its weights, preprocessing, tokenizer and pooling.
 
-    Made from contents alone, so that a moved or renamed folder keeps it.
+    It depends on contents alone: a moved or renamed folder keeps it.
 
     Args:
         folder: the encoder folder.
@@ -127,19 +129,24 @@ def fingerprint(folder: Path, hashes: Mapping[str, str]) -> str:
         "text_tower": hashes.get(TOWER_CONFIG, "open_clip"),
         "rules": ENCODING_RULES,
     }
-    if TRUNK_CONFIG in hashes:
-        decisive["image_trunk"] = hashes[TRUNK_CONFIG]
+    if BACKBONE_CONFIG in hashes:
+        decisive["image_trunk"] = hashes[BACKBONE_CONFIG]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
+def encoder_home(name: str) -> Path:
+    """The folder of an encoder of that name under the home: `<home>/encoders/<name>`."""
+    return settings().home_folder / ENCODERS / name
+
+
 def locate(path: Path) -> Path:
-    """The encoder folder meant by a path: itself, or the `encoder/` inside a training run's folder."""
+    """The encoder folder at a path: the path itself, or the `encoder/` of a training run's folder."""
     inside = path / "encoder"
     return inside if not (path / RECORD).is_file() and (inside / RECORD).is_file() else path
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Check that the folder is whole and unedited; return its record.
+    """Check that an encoder folder is complete and unedited; return its record.
 
     Raises:
         EncoderError: it is no encoder folder, or a file is missing or was changed; the message names it.
@@ -167,9 +174,9 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def adopt(folder: Path) -> None:
-    """Write the folder's present path into its open_clip configuration, for plain open_clip's sake.
+    """Write the folder's present path into its open_clip configuration, so that plain open_clip loads it.
 
-    Our own loader does not need it, so a folder that cannot be written is left as it is.
+    Our own loader does not need the path: a read-only folder is left as it is.
     """
     path = folder / CONFIG
     config = read_json(path)
@@ -183,7 +190,7 @@ def adopt(folder: Path) -> None:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Replace a file's text at once: a reader sees the old or the new, a full disk leaves the old."""
+    """Replace a file's text atomically: a reader sees the old or the new text, a full disk leaves the old."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as file:

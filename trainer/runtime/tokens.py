@@ -1,6 +1,6 @@
-"""From texts to token windows: nothing is cut in silence.
+"""From texts to token windows: no text is truncated.
 
-A text that is longer than the network's context becomes several windows of nearly equal length, parted
+A text that is longer than the network's context becomes several windows of nearly equal length, split
 between words; the caller averages their vectors. Tokens are those of open_clip's own tokenizer.
 """
 
@@ -19,15 +19,15 @@ from trainer.runtime.encoder_folder import CONFIG, read_json
 
 
 class WindowTokenizer:
-    """Cuts texts into windows of token ids. Holds no state between calls: threads may share it.
+    """Splits texts into windows of token ids. Stateless between calls: threads may share it.
 
     Args:
         tokenizer: of the text tower; its padding and truncation are switched off.
-        clean: what texts go through before it.
-        context_length: tokens that the network takes at most, those around a text included.
-        pad_id: what `pad` fills windows up with.
-        whole: the network wants the whole context. open_clip's own text tower does; Hugging Face's kind
-            takes any length.
+        clean: cleans a text before tokenization.
+        context_length: maximal number of tokens of the network, special tokens included.
+        pad_id: the token that `pad` fills windows up with.
+        whole: pad every window to the whole context, as open_clip's own text tower needs; Hugging Face's
+            towers take any length.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class WindowTokenizer:
         self._clean = clean
         self.context_length = context_length
         self.pad_id = pad_id or 0
-        self._least = context_length if whole else 0
+        self._shortest = context_length if whole else 0
         self._prefix, self._suffix = _frame(tokenizer)
         self._room = context_length - len(self._prefix) - len(self._suffix)
         if self._room < 1:
@@ -93,17 +93,20 @@ class WindowTokenizer:
             if not encoding.ids:
                 raise EncoderError(f"text {position} is empty: there is nothing to encode")
         return [
-            [[*self._prefix, *encoding.ids[start:end], *self._suffix] for start, end in self._cuts(encoding)]
+            [
+                [*self._prefix, *encoding.ids[start:end], *self._suffix]
+                for start, end in self._window_bounds(encoding)
+            ]
             for encoding in encodings
         ]
 
     def pad(self, windows: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Stack windows into (n, length) int64, as long as the longest of them or as the network wants."""
-        length = max(self._least, *map(len, windows))
+        """Stack windows into (n, length) int64: as long as the longest, or the whole context where needed."""
+        length = max(self._shortest, *map(len, windows))
         return torch.tensor([[*window, *([self.pad_id] * (length - len(window)))] for window in windows])
 
-    def _cuts(self, encoding: Encoding) -> Iterator[tuple[int, int]]:
-        """Even stretches of a text's tokens, each starting with a word."""
+    def _window_bounds(self, encoding: Encoding) -> Iterator[tuple[int, int]]:
+        """Start and end of each window: even stretches of a text's tokens that begin with a word."""
         words, start, total = encoding.word_ids, 0, len(encoding.ids)
         while start < total:
             left = total - start
@@ -111,7 +114,7 @@ class WindowTokenizer:
             border = end
             while start < border < total and words[border] is not None and words[border] == words[border - 1]:
                 border -= 1
-            if border > start:  # else one word alone is longer than the window, and is parted
+            if border > start:  # else one word alone is longer than the window, and is split
                 end = border
             yield start, end
             start = end
@@ -127,9 +130,9 @@ def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 
 
 def _byte_pairs(plain: SimpleTokenizer) -> Tokenizer:
-    """open_clip's own tokenizer (byte pairs of lower-case words) as one that keeps track of words.
+    """open_clip's own tokenizer (byte pairs of lower-case words), with word boundaries.
 
-    The names of its special tokens are words like any other here: no text can end itself early.
+    The names of its special tokens count as ordinary words in a text: no text can end itself early.
     """
     start, end = "<start_of_text>", "<end_of_text>"
     words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"

@@ -1,8 +1,8 @@
-"""Which people an encoder has learned from, written down without saying who they are.
+"""Training overlap: which subjects an encoder was trained on, from keyed hashes of their ids.
 
-The encoder's record keeps keyed hashes of the subjects it saw, `"subjects": {"salt": hex, "hashes": [hex…]}`,
-so that an evaluation can count the people who were already in its training. An encoder that began with the
-image trunk of another has that one's lists beside its own, `"earlier_subjects": [{"salt", "hashes"}…]`.
+The encoder's record holds `"subjects": {"salt": hex, "hashes": [hex…]}`, so that an evaluation can count the
+subjects of its training without knowing them. An encoder that was initialised with another's image backbone
+also holds the lists of that encoder, `"earlier_subjects": [{"salt", "hashes"}…]`.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 from corpus.errors import EncoderError
 
 HASH_BYTES = 16
-"""How much of each HMAC-SHA256 is kept: enough that no two of a billion subjects meet."""
+"""Bytes of each HMAC-SHA256 that a record holds: a collision among a billion subjects is improbable."""
 
 _HASH = re.compile(rf"[0-9a-f]{{{2 * HASH_BYTES}}}")
 
@@ -51,46 +51,48 @@ def subjects_record(ids: Iterable[str]) -> dict[str, Any]:
     return {"salt": salt, "hashes": hash_subjects(salt, ids)}
 
 
-def count_seen(record: Mapping[str, Any], ids: Iterable[str]) -> int:
+def count_training_overlap(record: Mapping[str, Any], ids: Iterable[str]) -> int:
     """Count the distinct subjects among `ids` that the encoder of `record` was trained on.
 
     Args:
-        record: the encoder's `similarity.json`; one without a `subjects` entry has seen nobody that we
-            can know of, and counts 0.
+        record: the encoder's `similarity.json`; without a `subjects` entry the count is 0.
         ids: subject ids.
 
     Raises:
         EncoderError: the `subjects` entry is there and is not a salt and a list of hashes.
     """
-    return len(seen_among(record, ids))
+    return len(overlapping_subjects(record, ids))
 
 
-def seen_among(record: Mapping[str, Any], ids: Iterable[str]) -> frozenset[str]:
-    """The subjects among `ids` that the encoder of `record` was trained on; see `count_seen`.
+def overlapping_subjects(record: Mapping[str, Any], ids: Iterable[str]) -> frozenset[str]:
+    """The subjects among `ids` that the encoder of `record` was trained on.
+
+    Args:
+        record, ids: as `count_training_overlap` takes them.
 
     Raises:
         EncoderError: the `subjects` entry is there and is not a salt and a list of hashes.
     """
-    asked = set(ids)
-    seen: set[str] = set()
-    for entry in lists_of_subjects(record):
+    requested = set(ids)
+    overlap: set[str] = set()
+    for entry in subject_lists(record):
         known = set(entry["hashes"])
-        seen |= {i for i in asked - seen if hash_subjects(entry["salt"], [i])[0] in known}
-    return frozenset(seen)
+        overlap |= {i for i in requested - overlap if hash_subjects(entry["salt"], [i])[0] in known}
+    return frozenset(overlap)
 
 
-def lists_of_subjects(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The lists of an encoder's record: its own people, and those of the encoders it began with.
+def subject_lists(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The subject lists of an encoder's record: its own, and those of the encoders it was initialised with.
 
     Raises:
-        EncoderError: as `seen_among`.
+        EncoderError: as `overlapping_subjects`.
     """
     earlier = record.get("earlier_subjects", [])
     lists = [record.get("subjects"), *(earlier if isinstance(earlier, list) else [earlier])]
-    held = [entry for entry in lists if entry is not None]
-    if not all(map(_is_list, held)):
+    stored = [entry for entry in lists if entry is not None]
+    if not all(map(_is_list, stored)):
         raise EncoderError("the encoder's record has a damaged list of subjects; export the encoder again")
-    return held
+    return stored
 
 
 def _is_list(entry: Any) -> bool:
@@ -102,13 +104,13 @@ def _is_list(entry: Any) -> bool:
     )
 
 
-def has_seen(record: Mapping[str, Any], subject_id: str) -> bool:
-    """Whether the encoder of `record` was trained on films of a person.
+def was_trained_on(record: Mapping[str, Any], subject_id: str) -> bool:
+    """Whether the encoder of `record` was trained on radiographs of a subject.
 
-    Films that were made of this person's (`corpus counterfactual`) and read by a manifest count as well: a
-    manifest puts its own name before the id.
+    Counterfactual radiographs of the subject (`corpus counterfactual`), read through a manifest, count as
+    well: a manifest prefixes the id with its own name.
 
     Raises:
-        EncoderError: as `count_seen`.
+        EncoderError: as `count_training_overlap`.
     """
-    return count_seen(record, [subject_id, f"manifest:{subject_id}"]) > 0
+    return count_training_overlap(record, [subject_id, f"manifest:{subject_id}"]) > 0

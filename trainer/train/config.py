@@ -1,16 +1,10 @@
-"""The configuration of a training run: frozen, read from TOML, written back resolved.
+"""The configuration of a training run: frozen data classes, every setting with its default.
 
-Every setting has its default here. A key that no setting has is refused with the nearest that one has.
+`trainer.train.config_file` reads them from TOML and writes them back.
 """
 
-import difflib
-import json
-import math
-import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
+from typing import Literal
 
 from corpus.errors import UsageError
 from trainer.data.targets import TargetConfig
@@ -26,14 +20,18 @@ Precision = Literal["float32", "bf16"]
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
-    """What training minimises; see `trainer.train.losses`.
+    """The training loss; see `trainer.train.losses`.
 
-    Semantic matching: `temperature` sharpens its targets below 1, `identity_weight` leans them on true pairs.
-    DHN-NCE: `beta1` and `beta2` weigh hard negatives, `detach_weights` takes the weights as constants,
-    `decoupled` leaves the true pair out of the sum. Multi-positive InfoNCE: positives are at least `least`
-    alike. `learn_scale`: learn the logit scale, too, else it stays 1 / `optimizer.temperature`. `patches`:
-    weight of the loss between texts and the patches that fit them best (`trainer.train.patch_loss`), which
-    teaches where in a picture a finding lies; 0: none.
+    `name`: of the loss.
+    `temperature`: of semantic matching's targets, sharper below 1.
+    `identity_weight`: share of true pairs in semantic matching's targets.
+    `beta1`, `beta2`: weights of hard negatives in DHN-NCE.
+    `detach_weights`: treat DHN-NCE's weights as constants.
+    `decoupled`: exclude the true pair from DHN-NCE's sum.
+    `least`: minimal similarity of a positive in multi-positive InfoNCE.
+    `learn_scale`: learn the logit scale; else it stays 1 / `optimizer.temperature`.
+    `patches`: weight of the loss between texts and their best patches, which
+    teaches where in an image a finding lies; 0: none.
     """
 
     name: LossName = "semantic-matching"
@@ -49,20 +47,24 @@ class LossConfig:
 
     @property
     def by_labels(self) -> bool:
-        """Whether the loss goes by the likeness of labels, and not by true pairs."""
+        """Whether the loss uses the similarity of labels instead of true pairs."""
         return self.name in ("semantic-matching", "multi-positive-infonce")
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingConfig:
-    """How batches are drawn; see `trainer.data.sampling.Sampler`.
+    """Sampling of batches; see `trainer.data.sampling.Sampler`.
 
-    `text_unit`: a text is a report, a sentence, or either. `pairing`: `auto` is independent for losses that
-    go by labels and true for those that go by pairs. `texts_per_picture`: how many texts of its own a paired
-    picture meets at once, drawn anew each time. `prompts`: how many texts are made from the findings of each
-    picture that has no report. `text_batch_size` 0: as many texts as pictures, or all. `steps` an epoch, 0:
-    each picture about once. `source_shares`: `SOURCE=SHARE` each, such as `covid-chestxray=0.1`: how much
-    of all draws of pictures comes from that source; the other sources share the rest as they are.
+    `text_unit`: a text is a report, a sentence, or either.
+    `pairing`: `auto` is independent for losses over labels and true for losses over pairs.
+    `texts_per_picture`: texts of its own study per paired image, drawn anew each time.
+    `prompts`: number of texts made from the findings of each study without a report.
+    `batch_size`: images per step.
+    `text_batch_size`: texts per step; 0: as many as images, or all.
+    `balance`: in [0, 1]; 1 draws every finding about equally often.
+    `steps`: per epoch; 0: each image about once.
+    `source_shares`: `SOURCE=SHARE` each, such as `covid-chestxray=0.1`: the share of drawn images from that
+    source; the other sources share the rest as without shares.
     """
 
     text_unit: Unit = "both"
@@ -77,7 +79,7 @@ class SamplingConfig:
 
     @property
     def shares(self) -> dict[str, float]:
-        """`source_shares` by source.
+        """Share of each source of `source_shares`.
 
         Raises:
             UsageError: an entry is not of the form `SOURCE=SHARE`, or the shares leave nothing for the rest.
@@ -98,14 +100,16 @@ class SamplingConfig:
 
 @dataclass(frozen=True, slots=True)
 class FreezeConfig:
-    """What of the towers stays as it was loaded.
+    """Frozen parts of the towers.
 
-    `image_blocks`: the stem and so many of the trunk's blocks; −1 the whole trunk. `text_layers`: the
-    embeddings and so many layers; −1 the whole text tower but its projection. The activations of what is
-    frozen are computed once and kept (float16) where they fit into `cache_gb`; `views` is how many
-    augmented views of a picture are kept then. `batch_norm`: `auto` freezes the statistics of a trunk that
-    starts from weights. `text_head`: the text tower's projection stays where it began, too. A trunk from
-    scratch has nothing to say at first; a projection that learns meanwhile draws all texts together.
+    `image_blocks`: number of frozen backbone blocks, with the stem; −1: the whole backbone.
+    `text_layers`: number of frozen text layers, with the embeddings; −1: the whole text tower except its
+    projection.
+    `views`: number of augmented views per image in the cache of frozen activations.
+    `cache_gb`: largest cache of frozen activations (float16) in GB; a larger one is not made.
+    `batch_norm`: `auto` freezes the statistics of a backbone with initial weights.
+    `text_head`: also freeze the text tower's projection. A backbone from scratch gives no signal at first,
+    and a projection that learns meanwhile collapses all texts.
     """
 
     image_blocks: int = 0
@@ -118,12 +122,13 @@ class FreezeConfig:
 
 @dataclass(frozen=True, slots=True)
 class HeadConfig:
-    """The linear projections at the towers' ends, and where they begin.
+    """The linear projections at the ends of the towers (`trainer.train.heads`).
 
-    `start`: `aligned` begins near what the labels say (`trainer.train.projection_start`), `plain` at random.
-    `image_ridge` and `text_ridge` damp that beginning, the fewer items for their features the more.
-    `standardise`: learn on standardised features (`trainer.train.heads`), of which a share `drop` is left out
-    at each step. `normalise`: the image side's are batch-normalised as it learns, for a trunk from scratch.
+    `start`: `aligned` initialises by regression on the labels, `plain` at random.
+    `image_ridge`, `text_ridge`: ridge penalties of that regression; more with fewer items per feature.
+    `standardise`: train on standardised features.
+    `drop`: dropout of the standardised features.
+    `normalise`: batch-normalise the image features during training, for a backbone from scratch.
     """
 
     start: Start = "aligned"
@@ -135,16 +140,19 @@ class HeadConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadingConfig:
-    """Whether and how the text tower first learns to read; see `trainer.train.text_pretraining`.
+class TextPretrainingConfig:
+    """Text-tower pretraining (`trainer.train.text_pretraining`); the section `[reading]` of files.
 
-    `epochs` of the texts, 0: it does not. `learning_rate` of its layers, `head_rate` of its projection, which
-    afterwards begins anew (`trainer.train.projection_start`). `frozen_layers`: the embeddings and so many
-    layers stay as they are. `balance` as `sampling.balance`. The tower is then left as it reads:
-    `freeze.text_layers` must be −1.
-    `shared`: how long, beside a finding, what all texts have in common is. Without it a text that is read as
-    half normal, half something else lies nearest to every picture that could be either; beside a shared part
-    it is merely short, and what is wholly the one or the other comes first.
+    `epochs`: over the texts; 0: no pretraining. The tower is frozen afterwards: `freeze.text_layers` must be
+    −1.
+    `learning_rate`: of its layers.
+    `head_rate`: of its projection, which is initialised again afterwards.
+    `batch_size`: texts per step.
+    `frozen_layers`: number of frozen layers, with the embeddings.
+    `balance`: as `sampling.balance`.
+    `shared`: length of a component that all texts share, relative to a finding. Without it a text encoded as
+    half normal and half abnormal is nearest to every image that could be either; with it such a text is only
+    shorter, and unambiguous texts rank first.
     """
 
     epochs: int = 0
@@ -160,11 +168,15 @@ class ReadingConfig:
 class OptimizerConfig:
     """AdamW with warm-up and a cosine to zero.
 
-    `learning_rate` of the towers; `head_rate` of projections and logit scale, 0: the same. `layer_decay`:
-    each layer of a tower below its last learns by so much of the rate of the one above. `warm_up`: share
-    of all steps. `clip`: largest gradient norm. `average`: decay of the running mean of the weights that is
-    scored and exported in place of the last step's, 0: none. `keep_start`: share of the weights that
-    training began with in what is scored and exported.
+    `learning_rate`: of the towers.
+    `head_rate`: of projections and logit scale; 0: the same.
+    `layer_decay`: factor of the rate from each layer of a tower to the one below.
+    `weight_decay`: of AdamW.
+    `warm_up`: share of all steps.
+    `clip`: largest gradient norm.
+    `temperature`: initial temperature of the logits.
+    `average`: decay of the exponential mean of the weights that is scored and exported; 0: the last weights.
+    `keep_start`: share of the initial weights in the weights that are scored and exported.
     """
 
     learning_rate: float = 1e-3
@@ -180,11 +192,13 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
-    """Small random changes of a training picture; left stays left.
+    """Augmentation: small random changes of a training image, without flips.
 
-    `degrees` of rotation, `translate` and `scale` as shares, `brightness` and `contrast` as factors 1 ± x.
-    `hidden_patches`: share of a picture's patches that `loss.patches` does not see in a step, so that no part
-    of a finding can rely on its most telling one.
+    `degrees`: of rotation.
+    `translate`, `scale`: as shares of the side.
+    `brightness`, `contrast`: as factors 1 ± x.
+    `hidden_patches`: share of an image's patches hidden from `loss.patches` in each step, so that a finding
+    is not learned from its most discriminative patch alone.
     """
 
     degrees: float = 5.0
@@ -197,11 +211,11 @@ class AugmentConfig:
 
 @dataclass(frozen=True, slots=True)
 class MemoryConfig:
-    """Large batches on small machines.
+    """Memory: large batches on small machines.
 
-    `chunk`: items that go through a tower at once (gradient caching, `trainer.train.step`), 0: the whole
-    batch. `precision` of the towers. `recompute`: keep no activations inside a tower, run its blocks again
-    instead.
+    `chunk`: items through a tower at once (gradient caching, `trainer.train.step`); 0: the whole batch.
+    `precision`: of the towers.
+    `recompute`: gradient checkpointing inside the towers.
     """
 
     chunk: int = 0
@@ -211,12 +225,21 @@ class MemoryConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Everything that decides a run.
+    """All settings of a run.
 
-    `checkpoint_steps` 0: a checkpoint at each epoch's end only. `patience`: stop after so many epochs without
-    a better lift@5 on the people held out for tuning (nDCG@10 where lift cannot be measured), 0: never.
-    `encoding` of the tables and `dates` of the manifests of the corpus: as `--encoding` and `--date-format`
-    have them, `day_first` or `month_first`; empty where the tables tell.
+    `corpus`: sources, `KIND:PATH` each.
+    `arch`: name or file of the architecture.
+    `image_weights`, `text_weights`: initial weights of the towers (`trainer.train.towers`); empty: the
+    architecture's.
+    `epochs`: at most.
+    `seed`: of all random choices.
+    `keep`: export the weights of the `best` epoch or of the `last`.
+    `patience`: stop after this many epochs without a better lift@5 on the validation split (nDCG@10 where
+    lift cannot be measured); 0: never.
+    `checkpoint_steps`: steps between checkpoints; 0: at the end of each epoch only.
+    `workers`: decode processes; 0: one per core.
+    `encoding`, `dates`: of the corpus's tables, as in `--encoding` and `--date-format` (`day_first` or
+    `month_first`); empty: detect them.
     """
 
     corpus: tuple[str, ...] = ()
@@ -236,7 +259,7 @@ class TrainConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
-    reading: ReadingConfig = field(default_factory=ReadingConfig)
+    text_pretraining: TextPretrainingConfig = field(default_factory=TextPretrainingConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
@@ -256,12 +279,12 @@ class TrainConfig:
             ("freeze.views", self.freeze.views, 1),
             ("freeze.image_blocks", self.freeze.image_blocks, -1),
             ("freeze.text_layers", self.freeze.text_layers, -1),
-            ("reading.epochs", self.reading.epochs, 0),
-            ("reading.learning_rate", self.reading.learning_rate, 0),
-            ("reading.batch_size", self.reading.batch_size, 1),
-            ("reading.frozen_layers", self.reading.frozen_layers, 0),
-            ("reading.balance", self.reading.balance, 0),
-            ("reading.shared", self.reading.shared, 0),
+            ("reading.epochs", self.text_pretraining.epochs, 0),
+            ("reading.learning_rate", self.text_pretraining.learning_rate, 0),
+            ("reading.batch_size", self.text_pretraining.batch_size, 1),
+            ("reading.frozen_layers", self.text_pretraining.frozen_layers, 0),
+            ("reading.balance", self.text_pretraining.balance, 0),
+            ("reading.shared", self.text_pretraining.shared, 0),
             ("optimizer.learning_rate", self.optimizer.learning_rate, 0),
             ("optimizer.clip", self.optimizer.clip, 0),
         ):
@@ -273,13 +296,13 @@ class TrainConfig:
             )
         if self.memory.chunk and self.freeze.batch_norm == "live":
             raise UsageError(
-                "memory.chunk needs batch normalisation on frozen statistics: a piece's would stand for the "
+                "memory.chunk needs batch normalisation on frozen statistics: those of a chunk are not the "
                 "batch's; set freeze.batch_norm to frozen or memory.chunk to 0"
             )
-        if self.reading.epochs and (self.freeze.text_layers >= 0 or not self.needs_labels):
+        if self.text_pretraining.epochs and (self.freeze.text_layers >= 0 or not self.needs_labels):
             raise UsageError(
-                "reading.epochs teaches the text tower findings, and then leaves it: set freeze.text_layers "
-                "to -1, and take a loss that goes by findings or matched pairs, or set reading.epochs to 0"
+                "reading.epochs teaches the text tower findings and then freezes it: set freeze.text_layers "
+                "to -1, and take a loss over findings or matched pairs, or set reading.epochs to 0"
             )
         _ = self.sampling.shares
         for name, share in (
@@ -300,121 +323,6 @@ class TrainConfig:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether an item without any known finding has nothing to say to this run."""
+        """Whether the run can use only items with a known finding."""
         by_findings = self.loss.by_labels and self.targets.of != "embedding"
         return by_findings or self.pairing == "matched"
-
-
-def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-    """Read a configuration and lay overrides over it.
-
-    Args:
-        path: a TOML file; None for the defaults.
-        overrides: dotted setting → value, such as `{"loss.name": "infonce"}`; None values are passed over.
-
-    Raises:
-        UsageError: the file cannot be read, a key is unknown (the nearest is named) or a value does not fit.
-    """
-    content: dict[str, Any] = {}
-    if path is not None:
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"the configuration {path} cannot be read: {error}") from error
-    for dotted, value in (overrides or {}).items():
-        if value is not None:
-            *sections, key = dotted.split(".")
-            place = content
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[key] = value
-    config: TrainConfig = _read_section(TrainConfig, content, "")
-    return config
-
-
-def config_table(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as plain JSON values."""
-    table: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return table
-
-
-def write_toml(config: TrainConfig) -> str:
-    """The resolved configuration as TOML that `read_config` reads back to an equal one."""
-    table = config_table(config)
-    lines = [f"{key} = {_toml(value)}" for key, value in table.items() if not isinstance(value, dict)]
-    for section, content in table.items():
-        if isinstance(content, dict):
-            lines += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in content.items())]
-    return "\n".join(lines) + "\n"
-
-
-def differing(left: TrainConfig, right: TrainConfig) -> list[str]:
-    """The dotted names of the settings in which two configurations differ."""
-    one, other = _flat(config_table(left)), _flat(config_table(right))
-    return [name for name in one if one[name] != other[name]]
-
-
-def without_places(config: TrainConfig) -> TrainConfig:
-    """The configuration as it may leave this machine: sources and weights by name, without their folders."""
-    return replace(
-        config,
-        corpus=tuple(public_name(spec) for spec in config.corpus),
-        arch=public_name(config.arch),
-        image_weights=public_name(config.image_weights),
-        text_weights=public_name(config.text_weights),
-    )
-
-
-def public_name(spec: str) -> str:
-    """`openi:/home/a/openi` → `openi:openi`, `/models/a.safetensors` → `a.safetensors`."""
-    if spec.startswith(("package:", "timm:", "hf:", "phantom:")):
-        return spec
-    kind, colon, place = spec.rpartition(":")
-    return f"{kind}{colon}{Path(place).name}"
-
-
-def _read_section(kind: type[Any], content: Mapping[str, Any], prefix: str) -> Any:
-    types = get_type_hints(kind)
-    known = {f.name for f in fields(kind)}
-    values = {}
-    for key, value in content.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(sorted(known))}"
-            raise UsageError(f"unknown setting {prefix}{key}; {hint}")
-        values[key] = _fit(types[key], value, f"{prefix}{key}")
-    return kind(**values)
-
-
-def _fit(kind: Any, value: Any, name: str) -> Any:
-    """Check one value against its type; numbers without a point may stand for those with one."""
-    if is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(value, dict):
-            raise UsageError(f"{name} is a section: write [{name}]")
-        return _read_section(kind, value, f"{name}.")
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise UsageError(f"{name} must be one of {', '.join(get_args(kind))}, not {value!r}")
-        return value
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            raise UsageError(f"{name} must be a list of texts")
-        return tuple(value)
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise UsageError(f"{name} must be a number, not {value}")
-        return float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UsageError(f"{name} must be of kind {kind.__name__}, not {value!r}")
-    return value
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _toml(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)  # a JSON scalar or list of texts is TOML as well

@@ -1,9 +1,9 @@
-"""One process or several: what each takes of a batch, and how features and gradients come together.
+"""Distributed training: the share of each process in a batch, and the exchange of features and gradients.
 
 The same command trains in one process and, under `torchrun` or `accelerate launch`, in as many as they start.
-Every process plans the same batches and takes its stretch of each. Features are gathered, so that the loss
-sees all pictures and texts of the batch; each process puts its gradients through its own rows only, and the
-gradients of all are summed. That is the gradient of one process with the whole batch, exactly.
+Every process plans the same batches and takes its slice of each. Features are gathered, so that the loss
+covers all images and texts of the batch; each process backpropagates through its own rows only, and the
+gradients of all are summed. That is exactly the gradient of one process with the whole batch.
 """
 
 import contextlib
@@ -17,14 +17,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-_PATIENCE = timedelta(hours=6)  # the first process decodes a corpus while the others wait
+_TIMEOUT = timedelta(hours=6)  # the first process decodes a corpus while the others wait
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """Who this process is: `rank` of `world`, and `local_rank` on its machine."""
+    """This process among others: `rank` of `world`, and `local_rank` on its machine."""
 
     rank: int = 0
     world: int = 1
@@ -32,11 +32,11 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process writes the files."""
         return self.rank == 0
 
     def stretch(self, count: int) -> slice:
-        """Which of `count` items of a batch are this process's."""
+        """The slice of this process of `count` items of a batch."""
         edges = self._edges(count)
         return slice(edges[self.rank], edges[self.rank + 1])
 
@@ -44,7 +44,7 @@ class Processes:
         """The rows of all processes, (count, …), in the batch's order.
 
         Args:
-            rows: this process's stretch, (its length, …); its own rows keep their gradient.
+            rows: this process's slice, (its length, …); its own rows keep their gradient.
             count: rows of all processes.
         """
         if self.world == 1:
@@ -64,8 +64,8 @@ class Processes:
         """Sum every parameter's gradient over the processes.
 
         Args:
-            shared: parameters that each process has the gradient of its own rows of.
-            known_by_all: parameters whose whole gradient each process has already, as of the logit scale.
+            shared: parameters with a partial gradient, of the process's own rows.
+            known_by_all: parameters with the whole gradient in each process, such as the logit scale.
         """
         if self.world == 1:
             return
@@ -74,33 +74,33 @@ class Processes:
             if parameter.grad is not None:
                 parameter.grad.div_(self.world)
         for parameter in (*shared, *whole):
-            if parameter.grad is None:  # a process without rows in this batch takes part all the same
+            if parameter.grad is None:  # a process without rows in this batch takes part as well
                 parameter.grad = torch.zeros_like(parameter)
             dist.all_reduce(parameter.grad)
 
     def wait(self) -> None:
-        """Go on when every process has come here."""
+        """Wait until every process is here."""
         if self.world > 1:
             dist.barrier()
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What the first process makes, given to all; an error of the first is raised in all."""
+        """The result of the first process, sent to all; an error of the first is raised in all."""
         if self.world == 1:
             return make()
-        told: list[tuple[T | None, Exception | None]] = [(None, None)]
+        outcome: list[tuple[T | None, Exception | None]] = [(None, None)]
         if self.first:
             try:
-                told = [(make(), None)]
+                outcome = [(make(), None)]
             except Exception as error:
-                told = [(None, error)]
-        dist.broadcast_object_list(told, src=0)
-        value, failure = told[0]
+                outcome = [(None, error)]
+        dist.broadcast_object_list(outcome, src=0)
+        value, failure = outcome[0]
         if failure is not None:
             raise failure
-        return value  # type: ignore[return-value]  # None where `make` gave None
+        return value  # type: ignore[return-value]  # None where `make` returns None
 
     def take_weights(self, module: nn.Module) -> None:
-        """Give all processes the first one's weights and buffers."""
+        """Copy the first process's weights and buffers to all."""
         if self.world > 1:
             for tensor in module.state_dict().values():
                 dist.broadcast(tensor, src=0)
@@ -111,10 +111,10 @@ class Processes:
             return [value]
         values: list[T | None] = [None] * self.world
         dist.all_gather_object(values, value)
-        return values  # type: ignore[return-value]  # every place is filled by then
+        return values  # type: ignore[return-value]  # every entry is filled by then
 
     def device(self, device: torch.device) -> torch.device:
-        """This process's own of several GPUs, where no number was asked for."""
+        """This process's GPU of several, unless a number was requested."""
         if self.world > 1 and device.type == "cuda" and not has_number(device):
             return torch.device("cuda", self.local_rank % torch.cuda.device_count())
         return device
@@ -127,16 +127,16 @@ ALONE = Processes()
 
 
 def has_number(device: torch.device) -> bool:
-    """Whether a device was named with its number, as `cuda:1`."""
+    """Whether a device name has a number, such as `cuda:1`."""
     return ":" in str(device)
 
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that a launcher started; alone where there is none.
+    """Join the processes of a launcher; a single process without one.
 
     Args:
-        device: where the network runs; it decides how processes talk (nccl on cuda, else gloo).
+        device: of the network; it decides the backend (nccl on cuda, else gloo).
     """
     if dist.is_initialized():  # the caller's own group
         yield _this()
@@ -144,7 +144,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
     if not dist.is_torchelastic_launched():
         yield ALONE
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
         yield _this()
     finally:

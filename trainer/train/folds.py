@@ -1,8 +1,8 @@
-"""Cross-validation over people: how good a recipe is, without asking the people left out for the test.
+"""Cross-validation of a recipe over subjects, without the subjects of the test split.
 
-Everyone who is not in the test part falls into one of K folds by a hash of their id. For each fold an encoder
-is trained on the others' pictures and texts, and its pictures ask for its reports. Corpus, pixels and frozen
-activations are prepared once; towers begin each training from the same weights.
+A hash of the id assigns every other subject to one of K folds. For each fold an encoder is trained on the
+images and texts of the other folds; the images of the fold are the queries, its reports the gallery. Corpus,
+pixels and frozen activations are prepared once; each training starts from the same weights.
 """
 
 import json
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from corpus.errors import EvaluationError, TrainingError, UsageError
 from corpus.findings import Statuses
+from corpus.progress import OnProgress, silent
 from corpus.splits import fold_of
 from corpus.truth import Truth
 from trainer.evaluation.labels import Labels
@@ -28,7 +29,7 @@ from trainer.runtime.device import choose_device
 from trainer.runtime.encoder_folder import write_text_atomic
 from trainer.train.config import TrainConfig
 from trainer.train.heads import draw_heads, fold_heads
-from trainer.train.preparation import OnProgress, Prepared, Progress, Side, prepare
+from trainer.train.preparation import Prepared, PreparedSplit, prepare
 from trainer.train.run import Training
 from trainer.train.state import open_run
 
@@ -40,48 +41,49 @@ OnStep = Callable[[int, int, float], None]
 
 
 def _silent(done: int, total: int, loss: float) -> None:
-    """Tell nobody."""
+    """Progress that is not reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One part left out: what a training on the others may see, what it is asked, and by which labels.
+    """One fold of a cross-validation.
 
-    `prepared.train` holds the others; `held` the queries and the gallery of the fold.
+    `prepared`: with the training items of the other folds.
+    `held_out`: the queries and the gallery of the fold.
+    `task`: the retrieval task with their labels.
     """
 
     prepared: Prepared
-    held: Side
+    held_out: PreparedSplit
     task: Task
 
-    def rank(self, pictures: NDArray[np.float32], texts: NDArray[np.float32]) -> Ranking:
-        """Rank (m, dim) unit texts of the gallery for (n, dim) unit pictures of the queries."""
-        return rank_vectors(pictures, texts, self.task.excluded)
+    def rank(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Ranking:
+        """Rank the gallery's (m, dim) unit text rows for the queries' (n, dim) unit image rows."""
+        return rank_vectors(images, texts, self.task.excluded)
 
 
 def cross_validate(
     config: TrainConfig,
     out: Path,
     folds: int,
-    on_progress: OnProgress = lambda progress: None,
+    on_progress: OnProgress = silent,
     *,
     queries: Sequence[str] = (),
     gallery: Sequence[str] = (),
     truth: Truth | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Cross-validate a recipe; the scores are also written into `folds.json` of the run's folder.
+    """Cross-validate a recipe; write the scores to `folds.json` of the run's folder as well.
 
     Args:
         config: the recipe.
-        out: a run's folder of its own; it keeps configuration and scores, no encoder.
+        out: a separate run folder, for configuration and scores; no encoder is exported.
         folds, queries, gallery, truth: as `CrossValidation` takes them.
-        on_progress: called as it goes on.
+        on_progress: called during the run.
         device: `auto` or a torch device name.
 
     Returns:
-        The metrics as `trainer.evaluation.scoring.score_parts` gives them, with `folds`, `queries` and
-        `gallery`.
+        The metrics of `trainer.evaluation.scoring.score_parts`, with `folds`, `queries` and `gallery`.
 
     Raises:
         TrainingError, CorpusError, UsageError, EncoderError: as `trainer.train.loop.train` says.
@@ -89,15 +91,15 @@ def cross_validate(
     """
     if folds < 2:
         raise UsageError(f"cross-validation takes at least 2 folds, not {folds}")
-    place = choose_device(device)
+    position = choose_device(device)
     with open_run(out, config, resume=False) as folder:
         torch.manual_seed(config.seed)
-        prepared = prepare(config, folder, on_progress, place, whole=True)
-        crossed = CrossValidation(prepared, folds, place, queries=queries, gallery=gallery, truth=truth)
+        prepared = prepare(config, folder, on_progress, position, whole=True)
+        crossed = CrossValidation(prepared, folds, position, queries=queries, gallery=gallery, truth=truth)
 
         def tell(done: int, total: int, loss: float) -> None:
             fold = min(folds, 1 + (done - 1) * folds // total)
-            on_progress(Progress("train", done, total, f"fold {fold} loss {loss:.3f}"))
+            on_progress("train", done, total, f"fold {fold} loss {loss:.3f}")
 
         scores = crossed.score(crossed.rank(config, tell), config.seed)
         sizes = {
@@ -116,14 +118,14 @@ class CrossValidation:
 
     Args:
         prepared: made by `trainer.train.preparation.prepare` with `whole`.
-        folds: how many, at least 2.
-        device: where the towers are.
-        queries: only pictures of these sources (their kinds, as `openi`) ask; none: all.
-        gallery: only reports of these sources answer; none: all.
-        truth: replaces the statuses of the studies it names, for scoring only.
+        folds: number of folds, at least 2.
+        device: of the towers.
+        queries: kinds of sources (such as `openi`) of the query images; none: all.
+        gallery: kinds of sources of the gallery reports; none: all.
+        truth: ground truth; replaces the statuses of the studies that it names, for scoring only.
 
     Raises:
-        EvaluationError: a fold has nobody to ask, or nothing to answer with.
+        EvaluationError: a fold has no queries or an empty gallery.
     """
 
     def __init__(
@@ -137,24 +139,24 @@ class CrossValidation:
         truth: Truth | None = None,
     ) -> None:
         if prepared.val is None:
-            raise EvaluationError("cross-validation needs pictures and reports; the corpus lacks one of them")
+            raise EvaluationError("cross-validation needs images and reports; the corpus lacks one of them")
         self._device = device
         self._model: Any = prepared.towers.model
         self._start = {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
         known = {} if truth is None else truth.statuses
         self.folds = [
-            _leave_out(prepared, prepared.val, part, folds, queries, gallery, known) for part in range(folds)
+            _make_fold(prepared, prepared.val, part, folds, queries, gallery, known) for part in range(folds)
         ]
 
     def begin(self, config: TrainConfig, fold: Fold) -> Training:
-        """A training of a recipe on everyone outside a fold, before its first step.
+        """A training of a recipe on the subjects outside a fold, before its first step.
 
         Args:
             config: its corpus, towers and frozen parts must be those that were prepared.
-            fold: what is left out.
+            fold: the held-out fold.
 
         Raises:
-            TrainingError: the recipe cannot be trained on so few.
+            TrainingError: there are too few items for the recipe.
         """
         fold_heads(self._model)
         self._model.load_state_dict(self._start)
@@ -164,7 +166,7 @@ class CrossValidation:
         return training
 
     def train(self, fold: Fold, config: TrainConfig, on_step: OnStep = _silent) -> Training:
-        """Train a recipe on everyone outside a fold."""
+        """Train a recipe on the subjects outside a fold."""
         training = self.begin(config, fold)
         steps = training.steps_per_epoch * config.epochs
         for epoch in range(config.epochs):
@@ -176,12 +178,12 @@ class CrossValidation:
     def rank(
         self, config: TrainConfig, on_step: OnStep = _silent, folds: Sequence[Fold] | None = None
     ) -> list[Ranking]:
-        """Train a recipe once a fold; how each fold's queries rank its gallery.
+        """Train a recipe once per fold; rank each fold's gallery for its queries.
 
         Args:
             config: the recipe, as `begin` takes it.
             on_step: called with the steps of all folds.
-            folds: these folds in place of `folds`, such as with less to train on.
+            folds: replace `self.folds`, for example by folds with fewer training items.
         """
         rankings = []
         folds = self.folds if folds is None else folds
@@ -192,22 +194,22 @@ class CrossValidation:
 
             training = self.train(fold, config, tell)
             with training.exported():
-                rankings.append(fold.rank(*training.encode(fold.held)))
+                rankings.append(fold.rank(*training.encode(fold.held_out)))
         return rankings
 
     def score(self, rankings: Sequence[Ranking], seed: int = 0) -> dict[str, Any]:
-        """The contract's metrics over all folds, with intervals over people and the baselines."""
+        """The metrics of the contract over all folds, with intervals over subjects and the baselines."""
         return score_parts(rankings, self.tasks, seed=seed)
 
     @property
     def tasks(self) -> list[Task]:
-        """What is asked, fold by fold."""
+        """The retrieval task of each fold."""
         return [fold.task for fold in self.folds]
 
 
-def _leave_out(
+def _make_fold(
     prepared: Prepared,
-    everyone: Side,
+    validation: PreparedSplit,
     part: int,
     folds: int,
     queries: Sequence[str],
@@ -218,43 +220,43 @@ def _leave_out(
         return fold_of(subject, folds) == part
 
     train = prepared.train.only(
-        _places(not inside(picture.subject_id) for picture in prepared.train.pool.pictures),
-        _places(not all(map(inside, text.subjects)) for text in prepared.train.pool.texts),
+        _positions(not inside(image.subject_id) for image in prepared.train.pool.images),
+        _positions(not all(map(inside, text.subjects)) for text in prepared.train.pool.texts),
     )
-    pool = everyone.pool
-    asked = Labels.of(truth.get(p.study_id, p.statuses) for p in pool.pictures)
-    held = Labels.of(_true_statuses(t.studies, t.statuses, truth) for t in pool.texts)
-    asking = _places(
+    pool = validation.pool
+    query_labels = Labels.of(truth.get(p.study_id, p.statuses) for p in pool.images)
+    gallery_labels = Labels.of(_statuses_for_scoring(t.studies, t.statuses, truth) for t in pool.texts)
+    query_rows = _positions(
         inside(p.subject_id) and known and _of_source([p.study_id], queries)
-        for p, known in zip(pool.pictures, asked.known, strict=True)
+        for p, known in zip(pool.images, query_labels.known, strict=True)
     )
-    answering = _places(
+    gallery_rows = _positions(
         any(map(inside, t.subjects)) and known and _of_source(t.studies, gallery)
-        for t, known in zip(pool.texts, held.known, strict=True)
+        for t, known in zip(pool.texts, gallery_labels.known, strict=True)
     )
-    for places, what in ((asking, "pictures that ask"), (answering, "reports that answer")):
-        if not len(places):
+    for positions, what in ((query_rows, "query images"), (gallery_rows, "gallery reports")):
+        if not len(positions):
             raise EvaluationError(f"fold {part + 1} of {folds} has no {what}; take fewer folds")
-    if not train.pool.pictures or not train.pool.texts:
+    if not train.pool.images or not train.pool.texts:
         raise TrainingError(
             f"without fold {part + 1} of {folds} nothing is left to train on; take more folds"
         )
-    people = np.array([pool.pictures[place].subject_id for place in asking])
+    subjects = np.array([pool.images[position].subject_id for position in query_rows])
     return Fold(
         replace(prepared, train=train, val=None),
-        everyone.only(asking, answering),
-        Task(asked.take(asking), held.take(answering), people, no_pairs()),
+        validation.only(query_rows, gallery_rows),
+        Task(query_labels.take(query_rows), gallery_labels.take(gallery_rows), subjects, no_pairs()),
     )
 
 
-def _true_statuses(studies: frozenset[str], told: Statuses, truth: Mapping[str, Statuses]) -> Statuses:
+def _statuses_for_scoring(studies: frozenset[str], own: Statuses, truth: Mapping[str, Statuses]) -> Statuses:
     named = sorted(study for study in studies if study in truth)
-    return truth[named[0]] if named else told
+    return truth[named[0]] if named else own
 
 
 def _of_source(studies: Sequence[str] | frozenset[str], kinds: Sequence[str]) -> bool:
     return not kinds or any(study.partition(":")[0] in kinds for study in studies)
 
 
-def _places(chosen: Any) -> Index:
+def _positions(chosen: Any) -> Index:
     return np.flatnonzero(np.fromiter(chosen, dtype=bool))

@@ -1,32 +1,48 @@
-"""The last layers of the towers while they learn: linear maps that see every feature on one scale.
+"""The projections at the ends of the towers: linear maps on standardised features, initialised from labels.
 
-A pretrained trunk's features differ in scale by orders of magnitude and share one large common part; a step
-of Adam moves every weight by as much, so the loud features are learned and the quiet ones, which tell
-findings apart, are not. A `StandardisedProjection` learns on standardised features, and folds into a plain
-linear layer without a bias when the encoder is written: what it has seen is then one matrix.
+A pretrained backbone's features differ in scale by orders of magnitude and share one large common component.
+A step of Adam moves every weight by the same amount, so that features of large scale are learned and those of
+small scale, which distinguish findings, are not. A `StandardisedProjection` learns on standardised features
+and folds into one plain linear layer without bias for export.
+
+From random projections the two towers first have to find a common space: the gradient of either side is
+hardly informative before the other side is, and a contrastive loss can stay on that plateau for hundreds of
+steps (it did, for towers from scratch). `start_projection` therefore fits a ridge regression from the
+features to the items' finding vectors, and embeds these with one rotation for both towers. The projection
+stays a plain linear layer. In directions without labels it is initialised on the principal directions of its
+features.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from corpus.errors import TrainingError
 
-_LEAST_DEVIATION = 1e-3  # of the largest: a feature that hardly differs is not blown up
+ITEMS = 4096
+"""The largest number of items for the initialisation of a projection."""
+
+_FREE = 0.1  # relative length of the components without labels
+_FLOOR = 0.01  # of the largest variance: smaller ones are noise and are not amplified
+_CHUNK = 32
+_LEAST_DEVIATION = 1e-3  # of the largest: a nearly constant feature is not amplified
 
 
 class StandardisedProjection(nn.Module):
-    """A (dim, d) projection in the place of a linear layer without bias, trained on standardised features.
+    """A (dim, d) projection that replaces a linear layer without bias, trained on standardised features.
 
     With the unit vector m along the mean of the features, l the mean of m·x and s the deviation of each
     feature once its part along m is taken out, it computes V·(x − m(m·x))/s + b·(m·x)/l. That is linear in x;
-    V and b are what learns, and every linear map can be written so. b acts as a bias where all x share m.
+    V and b are learned, and every linear map has this form. b acts as a bias where all x share m.
 
     Args:
-        linear: the layer whose place it takes, without bias; its weights are the beginning.
-        drop: share of the standardised features that are dropped in training.
+        linear: the replaced layer, without bias; its weights are the initial ones.
+        drop: dropout of the standardised features.
     """
 
     direction: Tensor
@@ -52,7 +68,7 @@ class StandardisedProjection(nn.Module):
         return projected + (along / self.level)[:, None] * self.shared
 
     def standardise(self, features: Tensor) -> None:
-        """Take mean direction and deviations from (n, d) features; the map itself stays what it was."""
+        """Set mean direction and deviations from (n, d) features; the map itself does not change."""
         matrix = self.matrix()
         mean = features.double().mean(dim=0)
         direction = mean / mean.norm().clamp(min=1e-12)
@@ -71,28 +87,28 @@ class StandardisedProjection(nn.Module):
         return weight + torch.outer(self.shared.detach().double() / self.level.double(), direction)
 
     def set_matrix(self, matrix: Tensor) -> None:
-        """Become this (dim, d) matrix."""
+        """Set the whole map to a (dim, d) matrix."""
         matrix = matrix.double().to(self.weight.device)
         with torch.no_grad():
             self.weight.copy_(matrix * self.deviation.double())
             self.shared.copy_(self.level.double() * (matrix @ self.direction.double()))
 
     def folded(self) -> nn.Linear:
-        """The plain linear layer that computes the same."""
+        """The equivalent plain linear layer."""
         linear = nn.Linear(self.in_features, self.out_features, bias=False)
         linear.weight.data.copy_(self.matrix())
         return linear
 
 
 class NormalisedProjection(nn.Module):
-    """A (dim, d) projection with a bias, trained on features that batch normalisation centres and scales.
+    """A (dim, d) projection with a bias, trained on batch-normalised features.
 
-    For a trunk that learns from scratch, whose features have no settled scale: after its last activation all
-    of them are positive, all patches of all pictures lie close together, and a loss over cosines does not get
-    them apart. In evaluation it is one linear map, into which it folds.
+    For a backbone from scratch, with features of changing scale: after its last activation all features are
+    positive and all patches of all images lie close together, so that a loss over cosines does not separate
+    them. In evaluation it is one linear map, into which it folds.
 
     Args:
-        linear: the layer whose place it takes, with a bias; its weights are the beginning.
+        linear: the replaced layer, with a bias; its weights are the initial ones.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -103,13 +119,13 @@ class NormalisedProjection(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(n, d) features → (n, dim)."""
-        # Under autocast, too: two or three digits are too few to tell patches of one picture apart.
+        # Also under autocast: two or three digits do not distinguish the patches of one image.
         with torch.autocast(features.device.type, enabled=False):
             projected: Tensor = self.linear(self.norm(features.float()))
         return projected
 
     def folded(self) -> nn.Linear:
-        """The plain linear layer that computes the same in evaluation."""
+        """The plain linear layer that is equivalent in evaluation."""
         assert self.norm.running_mean is not None
         assert self.norm.running_var is not None
         scale = (self.norm.running_var.double() + self.norm.eps).rsqrt()
@@ -121,13 +137,13 @@ class NormalisedProjection(nn.Module):
 
 
 def projections(model: nn.Module) -> dict[str, nn.Module]:
-    """The last layers of both towers by name, `image` and `text`, where they have one."""
+    """The projections of both towers, by `image` and `text`; an identity where there is none."""
     holders = _holders(model)
     return {side: getattr(holder, "proj", None) or nn.Identity() for side, holder in holders.items()}
 
 
 def standardise_heads(model: nn.Module, drop: float) -> None:
-    """Put a `StandardisedProjection` in the place of each linear last layer without bias."""
+    """Replace each linear projection without bias by a `StandardisedProjection`."""
     for side, holder in _holders(model).items():
         projection = projections(model)[side]
         if isinstance(projection, nn.Linear) and getattr(projection, "bias", None) is None:
@@ -135,10 +151,10 @@ def standardise_heads(model: nn.Module, drop: float) -> None:
 
 
 def normalise_image_head(model: nn.Module) -> None:
-    """Put a `NormalisedProjection` in the place of the image tower's linear last layer.
+    """Replace the image tower's linear projection by a `NormalisedProjection`.
 
     Raises:
-        TrainingError: it has none, or one without a bias.
+        TrainingError: there is none, or one without a bias.
     """
     projection = projections(model)["image"]
     if not isinstance(projection, nn.Linear) or projection.bias is None:
@@ -150,7 +166,7 @@ def normalise_image_head(model: nn.Module) -> None:
 
 
 def fold_heads(model: nn.Module) -> None:
-    """Undo what was put in the place of linear layers: the model computes the same with plain ones."""
+    """Fold the replaced projections into equivalent plain linear layers."""
     for side, holder in _holders(model).items():
         projection = projections(model)[side]
         if isinstance(projection, StandardisedProjection):
@@ -160,7 +176,7 @@ def fold_heads(model: nn.Module) -> None:
 
 
 def draw_heads(model: nn.Module, seed: int) -> None:
-    """Draw the weights of linear last layers anew."""
+    """Initialise the weights of linear projections at random."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for projection in projections(model).values():
@@ -170,3 +186,128 @@ def draw_heads(model: nn.Module, seed: int) -> None:
 
 def _holders(model: Any) -> dict[str, Any]:
     return {"image": getattr(model.visual, "head", None), "text": model.text}
+
+
+def start_projection(
+    projection: nn.Module,
+    encode: Callable[[NDArray[np.int64]], Tensor],
+    labels: NDArray[np.float32] | None,
+    index: NDArray[np.int64],
+    seed: int,
+    ridge: float,
+    owners: Callable[[NDArray[np.int64]], Sequence[int]] | None = None,
+) -> bool:
+    """Initialise a linear projection from its items' labels; return whether it was linear.
+
+    A `StandardisedProjection` takes the scale of its features from the same items.
+
+    Args:
+        projection: the last layer of a tower; only a linear one without bias is changed.
+        encode: runs the tower over items by their index, (n,) → (n, dim).
+        labels: (items, F) finding vectors, less a centre common to both towers; None leaves the map
+        unchanged.
+        index: the items, as training draws them, with repeats; the first `ITEMS` are used.
+        seed: of the rotation; the same for both towers.
+        ridge: penalty of the regression, in mean variances of a feature; more with fewer items.
+        owners: (n,) indices → for each input row of the projection, the position of its item in them, where
+            items have several rows (windows of a long text); the mean of the rows stands for the item.
+    """
+    if not isinstance(projection, nn.Linear | StandardisedProjection):
+        return False
+    if getattr(projection, "bias", None) is not None:
+        return False
+    index = index[:ITEMS]
+    features = _input_features(projection, encode, index, owners)
+    if isinstance(projection, StandardisedProjection):
+        projection.standardise(features)
+    if labels is None:
+        return True
+    targets = torch.from_numpy(labels[index]).double()
+    weight = aligned_weight(features, targets, projection.out_features, seed, ridge)
+    if isinstance(projection, StandardisedProjection):  # features have scale 1, so vectors get length 1
+        length = (features @ weight.T).norm(dim=1).mean()
+        projection.set_matrix(weight / length.clamp(min=1e-12))
+        return True
+    with torch.no_grad():
+        projection.weight.copy_(weight * (projection.weight.norm().cpu() / weight.norm().clamp(min=1e-12)))
+    return True
+
+
+def _input_features(
+    projection: nn.Module,
+    encode: Callable[[NDArray[np.int64]], Tensor],
+    index: NDArray[np.int64],
+    owners: Callable[[NDArray[np.int64]], Sequence[int]] | None,
+) -> Tensor:
+    """The input features of a projection for the items at `index`, (n, d) float64.
+
+    In float64, because the large common component leaves float32 few digits for the rest.
+    """
+    inputs_seen: list[Tensor] = []
+    features: list[Tensor] = []
+    hook = projection.register_forward_pre_hook(
+        lambda _, inputs: inputs_seen.append(inputs[0].detach().double())
+    )
+    try:
+        with torch.no_grad():
+            for start in range(0, len(index), _CHUNK):
+                chunk = index[start : start + _CHUNK]
+                encode(chunk)
+                rows = inputs_seen.pop()
+                features.append(rows if owners is None else _means(rows, owners(chunk), len(chunk)))
+    finally:
+        hook.remove()
+    return torch.cat(features).cpu()
+
+
+def _means(rows: Tensor, owners: Sequence[int], count: int) -> Tensor:
+    """The mean of each owner's rows, (count, d)."""
+    where = torch.tensor(owners, device=rows.device)
+    sums = torch.zeros(count, rows.shape[1], dtype=rows.dtype, device=rows.device).index_add(0, where, rows)
+    return sums / torch.bincount(where, minlength=count)[:, None]
+
+
+def aligned_weight(features: Tensor, labels: Tensor, dim: int, seed: int, ridge: float) -> Tensor:
+    """A (dim, d) matrix from (n, d) features to their (n, F) labels, embedded in `dim` dimensions."""
+    rotation = label_directions(dim, labels, seed)
+    gram = features.T @ features
+    damping = ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    regression = torch.linalg.solve(gram + damping, features.T @ labels)[:, : rotation.shape[1]]
+    labelled = rotation @ regression.T
+    free = spread_weight(features, dim, seed)
+    reach = (features @ labelled.T).norm() / (features @ free.T).norm().clamp(min=1e-12)
+    weight: Tensor = labelled + _FREE * reach * free if bool(reach > 0) else free
+    return weight
+
+
+def label_directions(dim: int, labels: Tensor, seed: int) -> Tensor:
+    """(dim, F) orthonormal directions, one for each column of (n, F) labels, in `dim` dimensions.
+
+    They depend only on width and dtype of the labels and on the seed; of more than `dim` columns the first
+    are used.
+    """
+    directions: Tensor = torch.linalg.qr(_noise(dim, min(dim, labels.shape[1]), seed, labels))[0]
+    return directions
+
+
+def spread_weight(features: Tensor, dim: int, seed: int) -> Tensor:
+    """A (dim, d) matrix that whitens (n, d) features without the direction of their mean, randomly rotated.
+
+    Directions with less than a hundredth of the largest variance are damped instead of amplified.
+    """
+    mean = features.mean(dim=0)
+    shared = mean / mean.norm().clamp(min=1e-12)
+    differing = features - mean
+    differing = differing - (differing @ shared)[:, None] * shared
+    _, spread, directions = torch.linalg.svd(differing, full_matrices=False)
+    rank = min(dim, len(spread))
+    variance = spread[:rank] ** 2
+    scale = (variance + _FLOOR * variance[0].clamp(min=1e-12)).rsqrt()
+    rotation, _ = torch.linalg.qr(_noise(dim, rank, seed + 1, features))
+    weight: Tensor = rotation @ (scale[:, None] * directions[:rank])
+    return weight
+
+
+def _noise(height: int, width: int, seed: int, like: Tensor) -> Tensor:
+    drawn = torch.randn(height, width, generator=torch.Generator().manual_seed(seed))
+    return drawn.to(like.dtype)

@@ -5,7 +5,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,29 @@ from typing import Any
 import torch
 
 from corpus.errors import TrainingError
+from corpus.progress import OnProgress, silent
+from trainer.data.items import Gathered, SourceCount
 from trainer.models.export import export_encoder
 from trainer.runtime.device import choose_device
+from trainer.runtime.training_overlap import subject_lists, subjects_record
 from trainer.train.config import TrainConfig
-from trainer.train.curves import draw_curves
+from trainer.train.config_file import config_table, public_name, without_folders
 from trainer.train.distributed import joined
 from trainer.train.heads import fold_heads
-from trainer.train.preparation import OnProgress, Prepared, Progress, prepare
-from trainer.train.record import run_record
+from trainer.train.preparation import Prepared, prepare
 from trainer.train.run import Training
-from trainer.train.state import BEST, CURVES, LAST, METRICS, STEPS, RunFolder, open_run
+from trainer.train.state import BEST, CURVES, LAST, METRICS, STEPS, RunFolder, draw_curves, open_run
 
-__all__ = ["OnProgress", "Progress", "train"]
+__all__ = ["train"]
 
 logger = logging.getLogger(__name__)
+
+_LICENCES = {
+    "covid-chestxray": "a licence for each image, in the set's metadata",
+    "nih-chestxray14": "free use with attribution to the NIH Clinical Center",
+    "openi": "CC BY-NC-ND 4.0",
+    "phantom": "none: drawn by the program",
+}
 
 _STEP_COLUMNS = ("step", "epoch", "loss", "learning_rate", "logit_scale")
 _EPOCH_COLUMNS = ("epoch", "step", "loss", "precision_at_1", "lift_at_5", "ndcg_at_10", "seconds")
@@ -35,7 +44,7 @@ _EPOCH_COLUMNS = ("epoch", "step", "loss", "precision_at_1", "lift_at_5", "ndcg_
 def train(
     config: TrainConfig,
     out: Path,
-    on_progress: OnProgress = lambda progress: None,
+    on_progress: OnProgress = silent,
     *,
     resume: bool = False,
     device: str = "auto",
@@ -47,32 +56,32 @@ def train(
     Args:
         config: the run.
         out: the run's folder (see `trainer.train.state`); the encoder goes into its `encoder/`.
-        on_progress: called as the run goes on, in the first process.
-        resume: go on with the run in `out` from its last checkpoint, as if it had never stopped: on a CPU
-            the losses are the same.
+        on_progress: called during the run, in the first process.
+        resume: continue the run in `out` from its last checkpoint; on a CPU the losses are those of an
+            uninterrupted run.
         device: `auto` or a torch device name.
 
     Returns:
         The encoder folder.
 
     Raises:
-        TrainingError: the run cannot start, resume or go on; its folder stays usable.
+        TrainingError: the run cannot start, resume or continue; its folder stays usable.
         CorpusError, UsageError: a source cannot be opened.
         EncoderError: an architecture or weights cannot be used, or the encoder cannot be written.
     """
-    place = choose_device(device)
-    with joined(place) as processes, contextlib.ExitStack() as stack:
-        place = processes.device(place)
+    torch_device = choose_device(device)
+    with joined(torch_device) as processes, contextlib.ExitStack() as stack:
+        torch_device = processes.device(torch_device)
 
-        def take_folder() -> RunFolder:
+        def enter_folder() -> RunFolder:
             return stack.enter_context(open_run(out, config, resume=resume))
 
-        path = processes.from_first(lambda: take_folder().path)
+        path = processes.from_first(lambda: enter_folder().path)
         folder = RunFolder(path)
         torch.manual_seed(config.seed)  # weights from scratch are the same in every process
-        tell: OnProgress = on_progress if processes.first else lambda progress: None
-        prepared = prepare(config, folder, tell, place, processes)
-        run = _Run(Training(config, prepared, place, processes), folder, tell)
+        tell: OnProgress = on_progress if processes.first else silent
+        prepared = prepare(config, folder, tell, torch_device, processes)
+        run = _Run(Training(config, prepared, torch_device, processes), folder, tell)
         if resume:
             run.restore()
         else:
@@ -83,7 +92,7 @@ def train(
 
 
 class _Run:
-    """A training and its folder: what is written as it goes on."""
+    """A training with its folder: steps, scores, checkpoints, export."""
 
     def __init__(self, training: Training, folder: RunFolder, on_progress: OnProgress) -> None:
         self.training, self.folder, self.on_progress = training, folder, on_progress
@@ -94,15 +103,15 @@ class _Run:
         self.unwritten: list[tuple[Any, ...]] = []
 
     def begin(self) -> None:
-        """Do what comes before the first step."""
+        """Initialise before the first step."""
 
         def tell(done: int, total: int, loss: float) -> None:
-            self.on_progress(Progress("read", done, total, f"loss {loss:.3f}"))
+            self.on_progress("read", done, total, f"loss {loss:.3f}")
 
         self.training.begin(tell)
 
     def go_on(self) -> None:
-        """Take every step that is still to be taken."""
+        """Take all remaining steps."""
         training = self.training
         for epoch in range(training.step // training.steps_per_epoch, self.config.epochs):
             if self._has_stopped_learning():
@@ -114,7 +123,7 @@ class _Run:
                     taken = training.take(batch)
                 except TrainingError as error:
                     raise TrainingError(
-                        f"{error}; the checkpoints before it in {self.folder.path} are whole"
+                        f"{error}; the earlier checkpoints in {self.folder.path} are intact"
                     ) from error
                 self._note(taken.loss, epoch, f"{taken.rate:.3e}", f"{taken.scale:.3f}")
                 every = self.config.checkpoint_steps
@@ -130,7 +139,7 @@ class _Run:
         self.losses.append(loss)
         self.unwritten.append((step, epoch + 1, f"{loss:.6f}", rate, scale))
         total = self.training.steps_per_epoch * self.config.epochs
-        self.on_progress(Progress("train", step, total, f"epoch {epoch + 1} loss {loss:.3f}"))
+        self.on_progress("train", step, total, f"epoch {epoch + 1} loss {loss:.3f}")
 
     def _end_epoch(self, epoch: int) -> None:
         self._score_and_keep(epoch)
@@ -139,11 +148,11 @@ class _Run:
         if self.first:
             self.folder.add_rows(METRICS, _EPOCH_COLUMNS, [[row[column] for column in _EPOCH_COLUMNS]])
             draw_curves(self.folder.path / STEPS, self.folder.path / METRICS, self.folder.path / CURVES)
-        told = " ".join(f"{name} {row[name]}" for name in _EPOCH_COLUMNS[2:6] if row[name] is not None)
-        self.on_progress(Progress("epoch", epoch + 1, self.config.epochs, told))
+        note = " ".join(f"{name} {row[name]}" for name in _EPOCH_COLUMNS[2:6] if row[name] is not None)
+        self.on_progress("epoch", epoch + 1, self.config.epochs, note)
 
     def _score_and_keep(self, epoch: int) -> None:
-        """Score the epoch; keep its weights where they are the ones to export."""
+        """Score the epoch; save its weights if they are the best so far."""
         score = self.training.processes.from_first(self.training.score)
         row = {
             "epoch": epoch + 1,
@@ -155,16 +164,16 @@ class _Run:
         self.losses = []
         before = self._best_row()
         self.epochs.append(row)
-        if self.first and before is not self._best_row():  # before the checkpoint that speaks of it
+        if self.first and before is not self._best_row():  # before the checkpoint that refers to it
             with self.training.exported():
                 self.folder.save(BEST, {"model": self.training.model.state_dict(), "epoch": epoch + 1})
 
     def _best_row(self) -> dict[str, Any]:
-        """The epoch to keep: the best scored, of equals the later; the last where that is asked for."""
+        """The row of the epoch to export: the best score, the later of equals; or the last, if configured."""
         if self.config.keep == "last" or all(row["ndcg_at_10"] is None for row in self.epochs):
             return self.epochs[-1] if self.epochs else {}
         return max(
-            reversed(self.epochs),  # few people held out cannot tell epochs apart: prefer the more trained
+            reversed(self.epochs),  # with few held-out subjects many epochs tie: prefer the later
             key=lambda row: (
                 -math.inf if row["ndcg_at_10"] is None else row["ndcg_at_10"] + (row["lift_at_5"] or 0)
             ),
@@ -189,10 +198,10 @@ class _Run:
         self.unwritten = []
 
     def restore(self) -> None:
-        """Take up the last checkpoint.
+        """Resume from the last checkpoint.
 
         Raises:
-            TrainingError: it is damaged, or the corpus is not what the run began with.
+            TrainingError: it is damaged, or the corpus is not that of the run.
         """
         state = self.folder.load(LAST)
         with _named_damage():
@@ -205,9 +214,9 @@ class _Run:
         self.training.processes.wait()
 
     def export(self, on_progress: OnProgress) -> Path:
-        """Write the encoder of the epoch to keep."""
-        on_progress(Progress("export", 0, 1))
-        kept = self._best_row()
+        """Export the encoder of the best epoch."""
+        on_progress("export", 0, 1)
+        best = self._best_row()
         model, prepared = self.training.model, self.training.prepared
         with _named_damage():
             model.load_state_dict(self.folder.load(BEST)["model"])
@@ -217,21 +226,23 @@ class _Run:
             model,
             prepared.towers.tokenizer,
             prepared.towers.architecture,
-            {"name": self.folder.path.name, **self._record(prepared, kept)},
+            {"name": self.folder.path.name, **self._record(prepared, best)},
             self.folder.encoder,
         )
-        shutil.rmtree(self.folder.cache, ignore_errors=True)  # pictures of people are not kept without need
-        on_progress(Progress("export", 1, 1, str(folder)))
+        shutil.rmtree(
+            self.folder.cache, ignore_errors=True
+        )  # pixels of patients are not stored longer than needed
+        on_progress("export", 1, 1, str(folder))
         return folder
 
-    def _record(self, prepared: Prepared, kept: Mapping[str, Any]) -> dict[str, Any]:
+    def _record(self, prepared: Prepared, best: Mapping[str, Any]) -> dict[str, Any]:
         return run_record(
             self.config,
             prepared.corpus,
             {"image": prepared.towers.image_start, "text": prepared.towers.text_start},
             prepared.towers.earlier,
             self.epochs,
-            kept,
+            best,
             prepared.problems,
             self.seconds,
         )
@@ -239,9 +250,57 @@ class _Run:
 
 @contextlib.contextmanager
 def _named_damage() -> Iterator[None]:
-    """Turn what a misshapen checkpoint causes into one line."""
+    """Turn the errors of a checkpoint of another run into one message."""
     try:
         yield
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(f"the checkpoint does not fit this run: {reason}; train anew") from error
+
+
+def run_record(
+    config: TrainConfig,
+    corpus: Gathered,
+    starts: Mapping[str, str],
+    earlier: Mapping[str, Any],
+    scores: Sequence[Mapping[str, Any]],
+    best: Mapping[str, Any],
+    problems: Mapping[str, int],
+    seconds: float,
+) -> dict[str, Any]:
+    """The record of a run for `similarity.json`, without paths of this machine and without subject ids.
+
+    Args:
+        config: the run's settings.
+        corpus: the training and validation items.
+        starts: initial weights of the towers.
+        earlier: the record of the encoder that gave the initial image backbone; empty without one.
+        scores: one row per epoch.
+        best: the row of the exported epoch.
+        problems: counts of unreadable items, by state.
+        seconds: training time.
+    """
+    return {
+        "data": [_source_row(count) for count in corpus.sources],
+        "subjects": subjects_record(corpus.subjects),
+        "earlier_subjects": subject_lists(earlier),
+        "starts": {side: public_name(start) for side, start in starts.items()},
+        "config": config_table(without_folders(config)),
+        "metrics": {"held_out_for_tuning": dict(best)},
+        "epochs": [dict(row) for row in scores],
+        "problems": dict(problems),
+        "seconds": round(seconds, 1),
+        "torch": torch.__version__,
+    }
+
+
+def _source_row(count: SourceCount) -> dict[str, Any]:
+    kind = count.source.partition(":")[0]
+    return {
+        "source": count.source,
+        "subjects": count.subjects,
+        "pictures": count.images,
+        "texts": count.texts,
+        "unlabelled": count.unlabelled,
+        "licence": _LICENCES.get(kind, "as given by the publisher of the set"),
+    }

@@ -1,4 +1,4 @@
-"""Everything a run has before its first step: corpus, towers, decoded pictures, cached frozen parts."""
+"""Preparation of a run: corpus, towers, decoded images, cached activations of frozen parts."""
 
 import hashlib
 import logging
@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 
 from corpus.errors import TrainingError
 from corpus.geometry import Framing
+from corpus.progress import OnProgress
 from corpus.records import Problem
 from corpus.redaction import redacted
 from corpus.sources import open_source
-from corpus.tables.options import TableOptions
-from trainer.data.features import ImageSide, TextSide, encode_all
+from corpus.tables import TableOptions
+from trainer.data.features import ImageFeatures, TextFeatures, encode_all
 from trainer.data.frozen_features import freeze_text_tower, recompute_text_tower
 from trainer.data.image_cache import decode
 from trainer.data.items import Gathered, Pool, gather
-from trainer.models.registry import Architecture, find_architecture
+from trainer.models.architecture import Architecture, find_architecture
 from trainer.runtime.tokens import WindowTokenizer
-from trainer.train.config import TrainConfig, public_name
+from trainer.train.config import TrainConfig
+from trainer.train.config_file import public_name
 from trainer.train.distributed import ALONE, Processes
 from trainer.train.state import RunFolder
 from trainer.train.towers import Towers, build_towers
@@ -33,65 +35,53 @@ logger = logging.getLogger(__name__)
 
 Index = NDArray[np.int64]
 
-_MONITORED = 2000  # more items than this do not make the score of an epoch surer
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run is: `done` of `total` in a stage, and a note.
-
-    Stages: gather, decode, freeze, read, train, epoch, export.
-    """
-
-    stage: str
-    done: int
-    total: int
-    note: str = ""
-
-
-OnProgress = Callable[[Progress], None]
+_VALIDATION_ITEMS = 2000  # more items hardly narrow the score of an epoch
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One split, ready for the network: items, and what turns them into features."""
+class PreparedSplit:
+    """One split, ready for training or scoring: the items and their features."""
 
     pool: Pool
-    images: ImageSide
-    texts: TextSide
+    images: ImageFeatures
+    texts: TextFeatures
 
-    def only(self, pictures: Index, texts: Index) -> "Side":
-        """The same side with some of its pictures and texts, by their places in the pool."""
+    def only(self, images: Index, texts: Index) -> "PreparedSplit":
+        """The split restricted to some images and texts, by their indices in the pool."""
         some = Pool(
-            tuple(self.pool.pictures[place] for place in pictures),
-            tuple(self.pool.texts[place] for place in texts),
+            tuple(self.pool.images[index] for index in images),
+            tuple(self.pool.texts[index] for index in texts),
         )
-        return Side(some, self.images.only(pictures), self.texts.only(texts))
+        return PreparedSplit(some, self.images.only(images), self.texts.only(texts))
 
     def encode(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Unit vectors of the pictures (n, dim) and of the texts (m, dim), as the model is now."""
-        pictures = encode_all(
-            lambda index: self.images.features(index, training=False), len(self.pool.pictures)
-        )
-        return pictures, encode_all(self.texts.features, len(self.pool.texts))
+        """Unit vectors of the images (n, dim) and of the texts (m, dim), with the model's present weights."""
+        images = encode_all(lambda index: self.images.features(index, training=False), len(self.pool.images))
+        return images, encode_all(self.texts.features, len(self.pool.texts))
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A run before its first step. `val` is None when nobody is held out for tuning."""
+    """A run before its first step.
+
+    `corpus`: the gathered items.
+    `towers`: the model.
+    `train`, `val`: the splits; `val` is None without subjects held out for tuning.
+    `problems`: counts of unreadable items by state.
+    """
 
     corpus: Gathered
     towers: Towers
-    train: Side
-    val: Side | None
+    train: PreparedSplit
+    val: PreparedSplit | None
     problems: Counter[str] = field(default_factory=Counter)
 
     def signature(self) -> str:
-        """Changes when the items or the tokenizer do: a run is only resumed on what it began with."""
+        """A hash of the items and the tokenizer: a run resumes only with those it began with."""
         digest = hashlib.sha256()
-        for picture in self.train.pool.pictures:
-            digest.update(f"{picture.item_id}\0{sorted(picture.statuses.items())}\0".encode())
+        for image in self.train.pool.images:
+            digest.update(f"{image.item_id}\0{sorted(image.statuses.items())}\0".encode())
         for text in self.train.pool.texts:
             digest.update(f"{text.text}\0{sorted(text.statuses.items())}\0".encode(errors="replace"))
         backend: Any = self.towers.tokenizer
@@ -108,10 +98,10 @@ def prepare(
     *,
     whole: bool = False,
 ) -> Prepared:
-    """Gather the corpus, build the towers, decode the pictures and run what is frozen once.
+    """Gather the corpus, build the towers, decode the images, and cache the activations of frozen parts.
 
-    Of several processes the first one decodes and keeps, the others read what it kept. `whole`: both sides
-    hold everyone, for a cross-validation (`trainer.train.folds`).
+    Of several processes the first one decodes and writes, the others read. `whole`: both splits contain all
+    subjects, for a cross-validation (`trainer.train.folds`).
 
     Raises:
         TrainingError, CorpusError, UsageError, EncoderError: as `trainer.train.loop.train` says.
@@ -123,20 +113,20 @@ def prepare(
         if processes.first:
             folder.note_problem(problem)
 
-    def side(name: str, pool: Pool) -> Side:
-        return _side(name, pool, config, towers, folder, note, on_progress, device, processes)
+    def split(name: str, pool: Pool) -> PreparedSplit:
+        return _prepare_split(name, pool, config, towers, folder, note, on_progress, device, processes)
 
-    architecture = find_architecture(config.arch)  # a wrong name is told before the work
+    architecture = find_architecture(config.arch)  # first, so that a wrong name fails before the work
     corpus = _gather(config, note, on_progress, whole)
     towers = _build(config, architecture, corpus)
     towers.model.to(device)
-    train = side("train", corpus.train)
+    train = split("train", corpus.train)
     val = None
-    if corpus.val.pictures and corpus.val.texts:
-        few = None if whole else _MONITORED
-        val = side("val", Pool(corpus.val.pictures[:few], corpus.val.texts[:few]))
+    if corpus.val.images and corpus.val.texts:
+        few = None if whole else _VALIDATION_ITEMS
+        val = split("val", Pool(corpus.val.images[:few], corpus.val.texts[:few]))
     else:
-        logger.warning("nobody is held out for tuning: the last epoch is kept, not the best")
+        logger.warning("no subjects are held out for tuning: the last epoch is exported, not the best")
     return Prepared(replace(corpus, train=train.pool), towers, train, val, problems)
 
 
@@ -145,7 +135,7 @@ def _gather(
 ) -> Gathered:
     if not config.corpus:
         raise TrainingError("there is no corpus to train on; name one with --corpus KIND:PATH")
-    on_progress(Progress("gather", 0, len(config.corpus)))
+    on_progress("gather", 0, len(config.corpus))
     tables = TableOptions(config.encoding or None, config.dates or None)
     sources = [(public_name(spec), open_source(spec, tables=tables)) for spec in config.corpus]
     gathered = gather(
@@ -157,8 +147,8 @@ def _gather(
         seed=config.seed,
         whole=whole,
     )
-    found = f"{len(gathered.train.pictures)} pictures, {len(gathered.train.texts)} texts"
-    on_progress(Progress("gather", len(sources), len(sources), found))
+    found = f"{len(gathered.train.images)} images, {len(gathered.train.texts)} texts"
+    on_progress("gather", len(sources), len(sources), found)
     return gathered
 
 
@@ -179,7 +169,7 @@ def _build(config: TrainConfig, architecture: Architecture, corpus: Gathered) ->
     return towers
 
 
-def _side(
+def _prepare_split(
     name: str,
     pool: Pool,
     config: TrainConfig,
@@ -189,20 +179,20 @@ def _side(
     on_progress: OnProgress,
     device: torch.device,
     processes: Processes,
-) -> Side:
+) -> PreparedSplit:
     shape = towers.architecture
     framing = Framing(int(shape.model_cfg["vision_cfg"]["image_size"]))
 
     def tick(stage: str, what: str) -> Callable[[int, int], None]:
-        return lambda done, total: on_progress(Progress(stage, done, total, f"{name} {what}"))
+        return lambda done, total: on_progress(stage, done, total, f"{name} {what}")
 
     file, frozen_file = folder.cache / f"{name}.npy", folder.cache / f"{name}-frozen.npy"
     readable = processes.from_first(
         lambda: decode(
-            pool.pictures, framing, file, note, workers=config.workers, tick=tick("decode", "pictures")
+            pool.images, framing, file, note, workers=config.workers, tick=tick("decode", "images")
         )
     )
-    images = ImageSide(
+    images = ImageFeatures(
         towers.model,
         np.load(file, mmap_mode="r")[: len(readable)],
         shape.preprocess_cfg,
@@ -215,8 +205,8 @@ def _side(
     tokenizer = WindowTokenizer.of_tokenizer(
         towers.tokenizer, int(shape.model_cfg["text_cfg"]["context_length"])
     )
-    texts = TextSide(towers.model, tokenizer, [text.text for text in pool.texts], config.freeze, device)
-    if processes.from_first(lambda: images.fill_cache(frozen_file, tick("freeze", "pictures"))):
+    texts = TextFeatures(towers.model, tokenizer, [text.text for text in pool.texts], config.freeze, device)
+    if processes.from_first(lambda: images.fill_cache(frozen_file, tick("freeze", "images"))):
         images.open_cache(frozen_file)
     texts.fill_cache(tick("freeze", "texts"))
-    return Side(Pool(tuple(pool.pictures[place] for place in readable), pool.texts), images, texts)
+    return PreparedSplit(Pool(tuple(pool.images[index] for index in readable), pool.texts), images, texts)

@@ -1,8 +1,8 @@
-"""A run between its steps: what learns, what it learns from, and what moves it on. Knows no files."""
+"""A training in memory: model, batches, targets, optimizer and their state. No files."""
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,23 +12,33 @@ from numpy.typing import NDArray
 from torch import nn
 
 from corpus.errors import TrainingError
+from corpus.findings import Statuses
 from trainer.data.frozen_features import set_modes
 from trainer.data.sampling import Batch, Sampler, rarity
 from trainer.data.target_vectors import target_vectors
 from trainer.data.targets import contrasted, label_similarity, rarity_weights, shown
+from trainer.evaluation.scoring import score_vectors
 from trainer.train.config import LossConfig, TrainConfig
 from trainer.train.distributed import ALONE, Processes
-from trainer.train.heads import normalise_image_head, projections, standardise_heads
-from trainer.train.losses import DHNNCELoss, InfoNCELoss, MultiPositiveInfoNCELoss, SemanticMatchingLoss
-from trainer.train.optimizer import build_optimizer, build_schedule
-from trainer.train.patch_loss import WithPatches
-from trainer.train.preparation import Prepared, Side
-from trainer.train.projection_start import label_directions, start_projection
+from trainer.train.heads import (
+    label_directions,
+    normalise_image_head,
+    projections,
+    standardise_heads,
+    start_projection,
+)
+from trainer.train.losses import (
+    DHNNCELoss,
+    InfoNCELoss,
+    MultiPositiveInfoNCELoss,
+    SemanticMatchingLoss,
+    WithPatches,
+)
+from trainer.train.optimizer import WeightAverage, build_optimizer, build_schedule
+from trainer.train.preparation import Prepared, PreparedSplit
 from trainer.train.step import Stepper
-from trainer.train.text_pretraining import learn_to_read
+from trainer.train.text_pretraining import pretrain_text_tower
 from trainer.train.towers import SCRATCH
-from trainer.train.validation import Score, score_held_out
-from trainer.train.weight_average import WeightAverage
 
 MAX_LOGIT_SCALE = 100.0
 
@@ -52,22 +62,40 @@ def _build_whole_loss(config: LossConfig) -> nn.Module:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What one step was: its loss, the rate of the first group of weights, the logit scale after it."""
+class StepResult:
+    """Result of one step: the loss, the rate of the first group of weights, the logit scale after it."""
 
     loss: float
     rate: float
     scale: float
 
 
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Scores of the validation split, images as queries, reports as gallery; None if not measurable.
+
+    `value`: the criterion of the best epoch: nDCG@10, plus the macro lift@5 where it can be measured (a
+    classifier of normal and abnormal alone already has a high nDCG).
+    """
+
+    precision_at_1: float | None
+    lift_at_5: float | None
+    ndcg_at_10: float | None
+
+    @property
+    def value(self) -> float | None:
+        """The criterion by which epochs are compared."""
+        return None if self.ndcg_at_10 is None else self.ndcg_at_10 + (self.lift_at_5 or 0.0)
+
+
 class Training:
-    """Everything that a checkpoint holds, on what was prepared.
+    """A training of what was prepared, with everything that a checkpoint contains.
 
     Args:
         config: the run.
         prepared: items and towers; the towers' weights are trained in place.
-        device: where the towers are.
-        processes: who else trains with this process.
+        device: of the towers.
+        processes: of the training.
     """
 
     def __init__(
@@ -86,9 +114,9 @@ class Training:
         projections(self.model)["text"].requires_grad_(not config.freeze.text_head)
         scale: Any = self.model.logit_scale
         scale.requires_grad_(config.loss.learn_scale)
-        sampling, side = config.sampling, prepared.train
+        sampling, split = config.sampling, prepared.train
         self.sampler = Sampler(
-            side.pool,
+            split.pool,
             config.pairing,
             sampling.batch_size,
             sampling.text_batch_size,
@@ -100,12 +128,12 @@ class Training:
         )
         self.first = self.sampler.plan(0)
         self.steps_per_epoch = len(self.first)
-        self.image_targets, self.text_targets = target_vectors(side.pool, config.targets)
+        self.image_targets, self.text_targets = target_vectors(split.pool, config.targets)
         self.rarity = rarity_weights(self.image_targets, self.text_targets, config.targets.rarity)
         if config.targets.of != "embedding":
-            drawn = np.concatenate([batch.pictures for batch in self.first])
+            drawn = np.concatenate([batch.images for batch in self.first])
             self.image_targets = contrasted(self.image_targets, drawn, config.targets.contrast)
-        self.texts, self.held_out = side.texts, prepared.val
+        self.texts, self.held_out = split.texts, prepared.val
         frozen = prepared.towers.image_start != SCRATCH or config.memory.chunk > 0
         self.live_norms = {"auto": not frozen, "frozen": False, "live": True}[config.freeze.batch_norm]
         self.optimizer = build_optimizer(self.model, config.optimizer)
@@ -113,52 +141,53 @@ class Training:
             self.optimizer, config.optimizer.warm_up, self.steps_per_epoch * config.epochs
         )
         self.gradients = Stepper(
-            side.images.with_patches
+            split.images.with_patches
             if config.loss.patches
-            else lambda index: side.images.features(index, training=True),
+            else lambda index: split.images.features(index, training=True),
             lambda index: self.texts.features(index),
             build_loss(config.loss),
             scale,
             device,
-            self._picture_shape(),
+            self._image_shape(),
             processes,
             config.memory.chunk,
             {"float32": torch.float32, "bf16": torch.bfloat16}[config.memory.precision],
         )
         self.average = self._average()
         self.step = 0
-        self._throw_dice()
+        self._seed_random()
 
     def begin(self, tick: Callable[[int, int, float], None] = lambda done, total, loss: None) -> None:
-        """Pretrain the text tower, and start linear projections (`trainer.train.projection_start`).
+        """Pretrain the text tower and initialise the linear projections (`trainer.train.heads`).
 
-        `tick` is called with steps of reading done, steps in all, and the loss.
+        Args:
+            tick: called with the steps of text pretraining done, the steps in all, and the loss.
         """
         self.set_modes()
-        side, head, seed = self.prepared.train, self.config.head, self.config.seed
-        pictures, texts = self.image_targets, self.text_targets
-        if self.config.reading.epochs:  # texts lie where their findings do, whatever other texts have
-            self._read(tick)
+        split, head, seed = self.prepared.train, self.config.head, self.config.seed
+        images, texts = self.image_targets, self.text_targets
+        if self.config.text_pretraining.epochs:  # text vectors are at their absolute targets: no centring
+            self._pretrain_text(tick)
             self.processes.take_weights(self.model)
-            self._keep_what_was_read()
-            pictures = _with_column(pictures, 0.0)
-            texts = _with_column(texts, self.config.reading.shared)
+            self._recompute_text_cache()
+            images = _with_column(images, 0.0)
+            texts = _with_column(texts, self.config.text_pretraining.shared)
         else:
-            centre = (pictures.mean(axis=0) + texts.mean(axis=0)) / 2
-            pictures, texts = pictures - centre, texts - centre
+            centre = (images.mean(axis=0) + texts.mean(axis=0)) / 2
+            images, texts = images - centre, texts - centre
         aligned = head.start == "aligned"
         start_projection(
             projections(self.model)["image"],
-            lambda index: side.images.features(index, training=False),
-            pictures if aligned else None,
-            np.concatenate([batch.pictures for batch in self.first]),
+            lambda index: split.images.features(index, training=False),
+            images if aligned else None,
+            np.concatenate([batch.images for batch in self.first]),
             seed,
             head.image_ridge,
         )
         self._start_text(texts if aligned else None)
         self.processes.take_weights(self.model)
         self.average = self._average()
-        self._throw_dice()
+        self._seed_random()
 
     def _start_text(self, targets: NDArray[np.float32] | None) -> None:
         start_projection(
@@ -171,48 +200,48 @@ class Training:
             self.texts.owners,
         )
 
-    def _read(self, tick: Callable[[int, int, float], None]) -> None:
-        """Let the text tower learn to read, in every process alike."""
+    def _pretrain_text(self, tick: Callable[[int, int, float], None]) -> None:
+        """Pretrain the text tower, identically in every process."""
         torch.manual_seed(self.config.seed)
-        side, config = self.prepared.train, self.config
+        split, config = self.prepared.train, self.config
         self._start_text(self.text_targets)
         targets = torch.from_numpy(self.text_targets * self.rarity)
         dim = int(self.prepared.towers.architecture.model_cfg["embed_dim"])
         directions = label_directions(dim, targets, config.seed)
-        learn_to_read(
-            side.texts.afresh(),
+        pretrain_text_tower(
+            split.texts.without_cache(),
             self.model.text,
             (targets[:, : directions.shape[1]] @ directions.T).to(self.device),
-            rarity([text.statuses for text in side.pool.texts], config.reading.balance),
-            config.reading,
+            rarity([text.statuses for text in split.pool.texts], config.text_pretraining.balance),
+            config.text_pretraining,
             config.optimizer,
             config.seed,
             tick,
         )
 
-    def _keep_what_was_read(self) -> None:
-        """Run the texts once through the tower that now reads; what was prepared stays as it was."""
+    def _recompute_text_cache(self) -> None:
+        """Cache the texts' features of the pretrained tower; what was prepared does not change."""
         self.model.eval()
-        self.texts = self.prepared.train.texts.afresh()
+        self.texts = self.prepared.train.texts.without_cache()
         self.texts.fill_cache(lambda done, total: None)
         if self.held_out is not None:
-            self.held_out = replace(self.held_out, texts=self.held_out.texts.afresh())
+            self.held_out = replace(self.held_out, texts=self.held_out.texts.without_cache())
             self.held_out.texts.fill_cache(lambda done, total: None)
         self.set_modes()
 
     def set_modes(self) -> None:
-        """Put what learns into training mode."""
+        """Put the learning modules into training mode."""
         set_modes(self.model, live_batch_norm=self.live_norms)
 
     def plan(self, epoch: int) -> list[Batch]:
-        """The batches of an epoch (from 0) that are still to be taken."""
+        """The remaining batches of an epoch (from 0)."""
         return self.sampler.plan(epoch)[max(0, self.step - epoch * self.steps_per_epoch) :]
 
-    def take(self, batch: Batch) -> Taken:
-        """One step.
+    def take(self, batch: Batch) -> StepResult:
+        """Take one step.
 
         Raises:
-            TrainingError: the loss is no number; the weights are those of the step before.
+            TrainingError: the loss is not finite; the weights are those of the step before.
         """
         if not self.model.training:
             self.set_modes()
@@ -233,39 +262,36 @@ class Training:
             scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
         self.step += 1
         self.average.update(self.step)
-        return Taken(loss, rate, math.exp(float(scale.detach())))
+        return StepResult(loss, rate, math.exp(float(scale.detach())))
 
     def score(self) -> Score:
-        """Picture → report on the people held out for tuning, by the weights that would be exported.
-
-        All is None where nobody is held out.
-        """
+        """Scores of the validation split with the weights that would be exported; None without a split."""
         held_out = self.held_out
         if held_out is None:
             return Score(None, None, None)
         with self.exported():
-            pictures, texts = held_out.encode()
-        return score_held_out(
-            pictures,
+            images, texts = held_out.encode()
+        return score_validation(
+            images,
             texts,
-            [picture.statuses for picture in held_out.pool.pictures],
+            [image.statuses for image in held_out.pool.images],
             [text.statuses for text in held_out.pool.texts],
         )
 
-    def encode(self, side: Side) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Vectors of a prepared side as `Side.encode`, its texts read by the tower as it reads now."""
-        texts = side.texts.afresh() if self.config.reading.epochs else side.texts
-        return replace(side, texts=texts).encode()
+    def encode(self, split: PreparedSplit) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Vectors of a prepared split as `PreparedSplit.encode`, its texts by the present text tower."""
+        texts = split.texts.without_cache() if self.config.text_pretraining.epochs else split.texts
+        return replace(split, texts=texts).encode()
 
     @contextlib.contextmanager
     def exported(self) -> Iterator[None]:
-        """Put the weights that would be exported in the model's place, in evaluation mode."""
+        """Put the weights that would be exported into the model, in evaluation mode."""
         with self.average.applied():
             self.model.eval()
             yield
 
     def state(self) -> dict[str, Any]:
-        """Everything that an exact resume needs; asked of all processes at once."""
+        """Everything that an exact resume needs; all processes call it together."""
         return {
             "signature": self.prepared.signature(),
             "model": self.model.state_dict(),
@@ -277,10 +303,10 @@ class Training:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up a state.
+        """Restore a state.
 
         Raises:
-            TrainingError: it is of another corpus, or of another number of processes.
+            TrainingError: it belongs to another corpus, or to another number of processes.
             KeyError, ValueError, TypeError, RuntimeError: it is not the state of such a run.
         """
         if state["signature"] != self.prepared.signature():
@@ -290,8 +316,8 @@ class Training:
                 f"the run was begun with {len(state['random'])} processes; resume with as many"
             )
         self.model.load_state_dict(state["model"])
-        if self.config.reading.epochs:
-            self._keep_what_was_read()
+        if self.config.text_pretraining.epochs:
+            self._recompute_text_cache()
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.average.restore(state["average"])
@@ -301,26 +327,26 @@ class Training:
     def _similarity(self, batch: Batch) -> torch.Tensor | None:
         if not self.config.loss.by_labels:
             return None
-        likeness = label_similarity(
-            self.image_targets[batch.pictures] * self.rarity,
+        similarity = label_similarity(
+            self.image_targets[batch.images] * self.rarity,
             self.text_targets[batch.texts] * self.rarity,
             self.config.targets.kind,
         )
-        return torch.from_numpy(likeness).to(self.device)
+        return torch.from_numpy(similarity).to(self.device)
 
     def _shown(self, batch: Batch) -> torch.Tensor | None:
-        """Which pictures show what which texts affirm, where patches learn from findings."""
+        """Whether each image shows the findings of each text, for the loss over patches; None if unused."""
         if not self.config.loss.patches or not self.config.needs_labels:
             return None
         pool = self.prepared.train.pool
-        told = shown(
-            [pool.pictures[place].statuses for place in batch.pictures],
-            [pool.texts[place].statuses for place in batch.texts],
+        labels = shown(
+            [pool.images[row].statuses for row in batch.images],
+            [pool.texts[row].statuses for row in batch.texts],
         )
-        return torch.from_numpy(told).to(self.device)
+        return torch.from_numpy(labels).to(self.device)
 
-    def _picture_shape(self) -> tuple[int, ...]:
-        """The shape of a picture's features: (dim,), or (1 + P, dim) with its patches'."""
+    def _image_shape(self) -> tuple[int, ...]:
+        """The shape of an image's features: (dim,), or (1 + P, dim) with patches."""
         images = self.prepared.train.images
         with torch.no_grad():
             if self.config.loss.patches:
@@ -331,11 +357,22 @@ class Training:
         optimizer = self.config.optimizer
         return WeightAverage(self.model, optimizer.average, optimizer.keep_start)
 
-    def _throw_dice(self) -> None:
-        """Each process drops and augments by its own chance; all draw the same batches."""
+    def _seed_random(self) -> None:
+        """Seed dropout and augmentation, differently in each process; all draw the same batches."""
         torch.manual_seed(self.config.seed + self.processes.rank * 100_003)
 
 
 def _with_column(vectors: NDArray[np.float32], value: float) -> NDArray[np.float32]:
-    """(n, F) vectors with one more column, (n, F + 1), that all have alike."""
+    """(n, F) vectors with one more column of a constant, (n, F + 1)."""
     return np.pad(vectors, ((0, 0), (0, 1)), constant_values=value)
+
+
+def score_validation(
+    images: NDArray[np.float32],
+    texts: NDArray[np.float32],
+    image_statuses: Sequence[Statuses],
+    text_statuses: Sequence[Statuses],
+) -> Score:
+    """Score (n, dim) unit image rows against (m, dim) unit text rows."""
+    scores = score_vectors(images, texts, image_statuses, text_statuses, draws=0, baselines=False)
+    return Score(scores["precision_at"]["1"], scores["lift_at_5"]["macro"], scores["ndcg_at_10"])

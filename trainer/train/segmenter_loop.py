@@ -1,18 +1,16 @@
-"""Train a segmenter on masks that nobody drew by hand.
+"""Training of a segmenter on pseudo-labels.
 
-Each picture and structure counts as much as its mask is sure of itself. The learning rate falls to nothing
-and rises again, several times; where it has fallen the weights are kept, and these checkpoints answer
-together (Huang et al., ICLR 2017). From the second cycle on a mask is met half-way: its target is mixed with
-what the network, from all masks, makes of the picture (Reed et al., arXiv 1412.6596), so that errors which
-one mask makes alone are not learned by heart. At the end each structure's probability is cut where that
-agrees best with its masks (`trainer.runtime.segmenter_thresholds`).
+Each mask is weighted by its confidence. The learning rate falls to zero and rises again, several times; the
+weights at each minimum form the ensemble (snapshot ensembles: Huang et al., ICLR 2017). From the second cycle
+on the target of a mask is mixed with the network's own prediction (bootstrapping: Reed et al., arXiv
+1412.6596), so that errors of single masks are not memorised. At the end the threshold of each structure is
+the one that agrees best with its masks.
 
-The run's folder: `config.json`, `steps.csv`, `checkpoints/last.pt`, and `segmenter/`, what was exported.
+The run's folder: `config.json`, `epochs.csv`, `checkpoints/last.pt`, and the exported `segmenter/`.
 """
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,37 +18,41 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from corpus.errors import TrainingError
-from trainer.data.pseudo_labels import WeakMasks, read_weak_masks
-from trainer.models.segmenter_export import export_segmenter
+from corpus.progress import OnProgress
+from trainer.data.pseudo_labels import PseudoLabels, read_pseudo_labels
+from trainer.models.export import export_segmenter
 from trainer.runtime.device import choose_device
 from trainer.runtime.encoder_folder import write_text_atomic
-from trainer.runtime.segmenter import Shape
-from trainer.runtime.segmenter_thresholds import BestCuts
-from trainer.runtime.unet import ResidualUNet
+from trainer.runtime.segmenter import DEFAULT_THRESHOLD, ResidualUNet, Shape
 from trainer.train.state import LAST, RunFolder, owned
 
 CONFIG = "config.json"
 EPOCHS = "epochs.csv"
 EXPORTED = "segmenter"
 
-_INSIDE = 4.0  # how much more a pixel inside counts than one outside, of which there are many more
+_INSIDE = 4.0  # weight of a pixel inside relative to one outside, of which there are many more
 
-_CHUNK = 32  # pictures that are looked at together
+THRESHOLDS = np.round(np.arange(0.1, 0.91, 0.05), 2)  # candidates
 
-OnProgress = Callable[[str, int, int, str], None]
-"""Told the stage (read, train), what is done of it, how much there is, and a note."""
+_CHUNK = 32  # images at once
 
 
 @dataclass(frozen=True, slots=True)
 class SegmenterConfig:
-    """How a segmenter is trained. `epochs` in all; each of the `cycles` ends in a checkpoint.
+    """Settings of a segmenter's training.
 
-    `trust`: the share of the mask in a target from the second cycle on; the rest is the network's own.
-    `shift` and `scale` of the augmentation are shares of the side; there are no flips: they exchange right
-    and left.
+    `shape`: of the network.
+    `epochs`: in all.
+    `cycles`: of the learning rate; each ends in a member of the ensemble.
+    `batch_size`, `learning_rate`, `weight_decay`: of AdamW.
+    `trust`: share of the mask in a target from the second cycle on; the rest is the network's prediction.
+    `shift`, `scale`: of the augmentation, as shares of the side. There are no flips: they exchange right and
+    left.
+    `seed`: of all random choices.
     """
 
     shape: Shape = field(default_factory=Shape)
@@ -70,7 +72,7 @@ class SegmenterConfig:
         return max(1, self.epochs // (2 * max(1, self.cycles - 1)))
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained."""
+        """Refuse invalid settings."""
         if not 1 <= self.cycles <= self.epochs:
             raise TrainingError("a segmenter takes at least one cycle, and as many epochs as cycles")
         if self.batch_size < 1 or not 0 < self.learning_rate < 1:
@@ -90,14 +92,14 @@ def train_segmenter(
     resume: bool = False,
     device: str = "auto",
 ) -> Path:
-    """Train and export a segmenter; nothing but the folder of masks and its pictures is read.
+    """Train and export a segmenter from a folder of pseudo-labels.
 
     Args:
         masks: the folder with `masks.csv`.
         out: the run's folder.
-        config: how.
-        on_progress: told of what is done.
-        resume: go on with the run in `out`; its losses are those of a run that was never stopped.
+        config: the settings.
+        on_progress: called for each image and epoch.
+        resume: continue the run in `out`; its losses are those of an uninterrupted run.
         device: auto or a torch device name.
 
     Returns:
@@ -105,22 +107,22 @@ def train_segmenter(
 
     Raises:
         TrainingError: the masks cannot be used, another process trains there, the folder holds another run,
-            the loss is no number, or the disk is full.
+            the loss is not finite, or the disk is full.
     """
     where = choose_device(device)
     with owned(out) as path:
         folder = RunFolder(path)
         _check_history(folder, config, resume)
-        data = read_weak_masks(masks, config.shape.size, lambda n, of: on_progress("read", n, of, ""))
+        data = read_pseudo_labels(masks, config.shape.size, lambda n, of: on_progress("read", n, of, ""))
         run = _Run(config, data, folder, where)
         if resume:
             run.restore()
         while run.epoch < config.epochs:
             row = run.train_epoch()
             on_progress("train", run.epoch, config.epochs, f"loss {row['loss']:.4f}")
-        cuts = run.cuts()
+        thresholds = run.thresholds()
         return export_segmenter(
-            run.members, data.structures, cuts, config.shape, run.record(), path / EXPORTED
+            run.members, data.structures, thresholds, config.shape, run.record(), path / EXPORTED
         )
 
 
@@ -154,10 +156,10 @@ def _write(path: Path, text: str) -> None:
 
 
 class _Run:
-    """A network, its optimizer, and what it has learned so far."""
+    """The state of a segmenter's training: network, optimizer, ensemble members, loss by epoch."""
 
     def __init__(
-        self, config: SegmenterConfig, data: WeakMasks, folder: RunFolder, device: torch.device
+        self, config: SegmenterConfig, data: PseudoLabels, folder: RunFolder, device: torch.device
     ) -> None:
         self.config, self.data, self.folder, self.device = config, data, folder, device
         with torch.random.fork_rng(devices=[]):
@@ -172,10 +174,10 @@ class _Run:
         self.rows: list[dict[str, float]] = []
 
     def train_epoch(self) -> dict[str, float]:
-        """Go once through the pictures; at the end of a cycle keep the weights. Leaves a checkpoint.
+        """Train one epoch; store a member at the end of a cycle; save a checkpoint.
 
         Raises:
-            TrainingError: the loss is no number, or the disk is full.
+            TrainingError: the loss is not finite, or the disk is full.
         """
         random = np.random.default_rng([self.config.seed, self.epoch])
         order = random.permutation(len(self.data.names))
@@ -195,9 +197,10 @@ class _Run:
         return row
 
     def _position(self, epoch: float) -> tuple[int, float]:
-        """The cycle that a point of the run lies in, and how far along it in [0, 1).
+        """The cycle at a point of the run, and the position within it in [0, 1).
 
-        The first takes half of the run, for it begins with nothing; the others share the rest.
+        The first cycle takes half of the run, because it starts from random weights; the others share the
+        rest.
         """
         cycles, epochs = self.config.cycles, self.config.epochs
         first = epochs if cycles == 1 else epochs - (cycles - 1) * self.config.later
@@ -230,9 +233,9 @@ class _Run:
         return value
 
     def _augmented(self, some: np.ndarray, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Move, scale and expose pictures otherwise; masks move along."""
+        """Rotated, shifted, scaled images with changed exposure, and their masks."""
         count = len(some)
-        pictures = torch.from_numpy(self.data.pictures[some]).to(self.device)[:, None].float() / 255
+        images = torch.from_numpy(self.data.images[some]).to(self.device)[:, None].float() / 255
         masks = torch.from_numpy(self.data.masks[some]).to(self.device).float() / 255
         angle = random.uniform(-0.08, 0.08, count)
         zoom = 1 + random.uniform(-self.config.scale, self.config.scale, count)
@@ -240,9 +243,9 @@ class _Run:
         turn = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1).reshape(-1, 2, 2)
         matrix = np.concatenate([turn * zoom[:, None, None], moved[..., None]], axis=2).astype(np.float32)
         grid = F.affine_grid(
-            torch.from_numpy(matrix).to(self.device), list(pictures.shape), align_corners=False
+            torch.from_numpy(matrix).to(self.device), list(images.shape), align_corners=False
         )
-        both = F.grid_sample(torch.cat([pictures, masks], dim=1), grid, align_corners=False)
+        both = F.grid_sample(torch.cat([images, masks], dim=1), grid, align_corners=False)
         gamma = torch.from_numpy(random.uniform(0.7, 1.4, (count, 1, 1, 1)).astype(np.float32))
         exposed = both[:, :1].clamp(1e-4, 1) ** gamma.to(self.device)
         noise = torch.from_numpy(random.standard_normal(exposed.shape, np.float32)).to(self.device)
@@ -269,10 +272,10 @@ class _Run:
             raise TrainingError(f"{EPOCHS} cannot be written: {error.strerror}; free some space") from error
 
     def restore(self) -> None:
-        """Take up the last checkpoint.
+        """Resume from the last checkpoint.
 
         Raises:
-            TrainingError: it is damaged, or the masks are not those it began with.
+            TrainingError: it is damaged, or the masks are not those of the run.
         """
         state = self.folder.load(LAST)
         try:
@@ -287,8 +290,8 @@ class _Run:
             reason = " ".join(str(error).split())[:200]
             raise TrainingError(f"the checkpoint does not fit this run: {reason}; train anew") from error
 
-    def cuts(self) -> tuple[float, ...]:
-        """From which probability a pixel is inside, by the masks that were learned from."""
+    def thresholds(self) -> tuple[float, ...]:
+        """The threshold of each structure that agrees best with the training masks."""
         members = []
         for state in self.members:
             member = ResidualUNet(
@@ -296,17 +299,17 @@ class _Run:
             )
             member.load_state_dict(state)
             members.append(member.to(self.device).eval())
-        best = BestCuts(len(self.data.structures))
+        best = ThresholdSearch(len(self.data.structures))
         for at in range(0, len(self.data.names), _CHUNK):
             some = slice(at, at + _CHUNK)
-            pixels = torch.from_numpy(self.data.pictures[some]).to(self.device)[:, None].float() / 255
+            pixels = torch.from_numpy(self.data.images[some]).to(self.device)[:, None].float() / 255
             with torch.inference_mode():
                 drawn = torch.stack([member(pixels).sigmoid() for member in members]).mean(0)
             best.add(drawn.cpu().numpy(), self.data.masks[some], self.data.weights[some])
         return best.choose()
 
     def record(self) -> dict[str, Any]:
-        """What the exported folder tells of the training; no path and no name of a picture."""
+        """The training record for the exported folder, without paths and image names."""
         known = self.data.weights > 0
         return {
             "name": self.folder.path.name,
@@ -328,10 +331,10 @@ def _mean(weights: np.ndarray) -> float:
 
 
 def _loss(logits: Tensor, masks: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of each picture and structure, and soft Dice of each structure over the whole batch.
+    """Cross-entropy of each image and structure plus soft Dice of each structure over the batch.
 
-    Both are weighted by how sure each mask is. Dice over the batch rather than the picture: where a structure
-    is absent, the ratio of nothing to nothing says nothing.
+    Both are weighted by the confidence of each mask. Dice is computed over the batch instead of the image,
+    because it is undefined (0 / 0) where a structure is absent.
     """
     rare = logits.new_tensor(_INSIDE)
     entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none", pos_weight=rare)
@@ -342,3 +345,49 @@ def _loss(logits: Tensor, masks: Tensor, weights: Tensor) -> Tensor:
     there = (spread * masks).sum((0, 2, 3)) > 0
     dice = ((1 - 2 * shared / both.clamp(min=1e-6)) * there).sum() / there.sum().clamp(min=1)
     return (entropy * weights).sum() / weights.sum().clamp(min=1e-6) + dice
+
+
+class ThresholdSearch:
+    """Searches the threshold of each structure that agrees best with its masks, a batch of images at a time.
+
+    One half fits only correct masks: masks that often miss a small structure teach a network probabilities
+    below one half everywhere, which are still highest at the structure.
+    """
+
+    def __init__(self, structures: int) -> None:
+        shape = structures, 2, len(THRESHOLDS)
+        self._agreement, self._weight = np.zeros(shape), np.zeros(shape)
+
+    def add(
+        self, probability: NDArray[np.float32], masks: NDArray[np.uint8], weights: NDArray[np.float32]
+    ) -> None:
+        """Compare maps with masks.
+
+        Args:
+            probability: (n, s, size, size) in [0, 1].
+            masks: of the same shape, 255 inside.
+            weights: (n, s), the confidence of each mask; 0 without a label.
+        """
+        inside = masks > 127
+        there = inside.any(axis=(2, 3)).astype(int)
+        areas = inside.sum(axis=(2, 3))
+        for number, threshold in enumerate(THRESHOLDS):
+            drawn = probability >= threshold
+            both = drawn.sum(axis=(2, 3)) + areas
+            shared = (drawn & inside).sum(axis=(2, 3))
+            dice = np.where(both > 0, 2 * shared / np.maximum(both, 1), 1.0)
+            for kind in (0, 1):
+                counted = weights * (there == kind)
+                self._agreement[:, kind, number] += (counted * dice).sum(axis=0)
+                self._weight[:, kind, number] += counted.sum(axis=0)
+
+    def choose(self) -> tuple[float, ...]:
+        """The threshold of each structure with the highest Dice; images with and without it weigh the same.
+
+        The Dice of two empty masks is 1. Of equals the one nearest to `DEFAULT_THRESHOLD` is chosen.
+        """
+        known = self._weight > 0
+        dice = np.divide(self._agreement, self._weight, out=np.zeros_like(self._agreement), where=known)
+        mean = dice.sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+        preferred = np.argsort(np.abs(THRESHOLDS - DEFAULT_THRESHOLD), kind="stable")
+        return tuple(float(THRESHOLDS[preferred[int(row[preferred].argmax())]]) for row in np.round(mean, 6))

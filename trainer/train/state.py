@@ -1,12 +1,12 @@
 """The folder of a run: its lock, its configuration, its checkpoints, its curves.
 
 config.toml            the resolved configuration
-steps.csv, metrics.csv loss by step; monitored scores by epoch
-curves.png             both, drawn
-problems.jsonl         items that could not be read, with the reason
+steps.csv, metrics.csv loss by step; validation scores by epoch
+curves.png             plots of both
+problems.jsonl         unreadable items with the reason
 checkpoints/last.pt    everything that an exact resume needs
 checkpoints/best.pt    weights of the best epoch
-encoder/               what was exported
+encoder/               the exported encoder
 """
 
 import csv
@@ -21,11 +21,12 @@ from typing import Any
 import torch
 
 from corpus.errors import EncoderError, TrainingError
-from corpus.locks import take
+from corpus.files import acquire_lock
 from corpus.records import Problem
 from trainer.models.weights import read_saved
 from trainer.runtime.encoder_folder import write_text_atomic
-from trainer.train.config import TrainConfig, differing, read_config, write_toml
+from trainer.train.config import TrainConfig
+from trainer.train.config_file import differing, read_config, write_toml
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ CURVES = "curves.png"
 PROBLEMS = "problems.jsonl"
 ENCODER = "encoder"
 
+_SCORES = {"precision_at_1": "P@1", "ndcg_at_10": "nDCG@10", "lift_at_5": "macro lift@5"}
+
 
 class RunFolder:
     """One run's folder, owned by this process while `open_run` is entered."""
@@ -48,14 +51,14 @@ class RunFolder:
 
     @property
     def encoder(self) -> Path:
-        """Where the encoder is exported to."""
+        """The folder of the exported encoder."""
         return self.path / ENCODER
 
     def save(self, name: str, state: Mapping[str, Any]) -> None:
-        """Write a checkpoint at once: a crash or a full disk leaves the one before.
+        """Write a checkpoint atomically: a crash or a full disk leaves the one before.
 
         Raises:
-            TrainingError: the disk does not take it.
+            TrainingError: it cannot be written, for example because the disk is full.
         """
         path = self.path / name
         temporary = path.with_suffix(".writing")
@@ -88,13 +91,13 @@ class RunFolder:
         return state
 
     def note_problem(self, problem: Problem) -> None:
-        """Add an item that could not be read to `problems.jsonl`."""
+        """Add an unreadable item to `problems.jsonl`."""
         line = json.dumps({"item_id": problem.item_id, "state": problem.state, "reason": problem.reason})
         with (self.path / PROBLEMS).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def add_rows(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Append rows to a CSV, with its header when it is new."""
+        """Append rows to a CSV, with a header if it is new."""
         path = self.path / name
         fresh = not path.exists()
         with path.open("a", newline="", encoding="utf-8") as file:
@@ -104,20 +107,20 @@ class RunFolder:
             writer.writerows(rows)
 
     def forget_after(self, name: str, column: str, last: int) -> None:
-        """Drop the rows of a CSV whose `column` is above `last`: a resumed run writes them again."""
+        """Drop the rows of a CSV with a `column` above `last`: a resumed run writes them again."""
         path = self.path / name
         if not path.exists():
             return
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = list(csv.reader(file)) or [[column]]
-        place = header.index(column)
-        kept = [row for row in rows if len(row) == len(header) and int(row[place]) <= last]
-        write_text_atomic(path, "".join(",".join(row) + "\n" for row in (header, *kept)))
+        column_index = header.index(column)
+        remaining = [row for row in rows if len(row) == len(header) and int(row[column_index]) <= last]
+        write_text_atomic(path, "".join(",".join(row) + "\n" for row in (header, *remaining)))
 
 
 @contextmanager
 def owned(out: Path) -> Iterator[Path]:
-    """Own a run's folder, alone among all processes; it is made if need be. Gives its absolute path.
+    """Lock a run's folder for this process, and create it if needed; yield its absolute path.
 
     Raises:
         TrainingError: another process trains there, or the folder cannot be written.
@@ -125,7 +128,7 @@ def owned(out: Path) -> Iterator[Path]:
     out = out.expanduser().resolve()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = take(out / ".lock")
+        lock = acquire_lock(out / ".lock")
     except OSError as error:
         raise TrainingError(f"the run folder {out} cannot be written: {error}") from error
     if lock is None:
@@ -138,11 +141,11 @@ def owned(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def open_run(out: Path, config: TrainConfig, *, resume: bool) -> Iterator[RunFolder]:
-    """Take a run's folder: a new one, or one to go on with.
+    """Open a run's folder, new or to resume.
 
     Raises:
-        TrainingError: another process trains there, it holds a run already, there is nothing to resume,
-            the configuration differs from the run's, or the folder cannot be written.
+        TrainingError: another process trains there, it already holds a run, there is nothing to resume, the
+            configuration differs from the run's, or the folder cannot be written.
     """
     with owned(out) as out:
         folder = RunFolder(out)
@@ -161,7 +164,7 @@ def _check_history(folder: RunFolder, config: TrainConfig, resume: bool) -> None
         for name in (STEPS, METRICS, CURVES, PROBLEMS):
             (folder.path / name).unlink(missing_ok=True)
         return
-    (folder.path / PROBLEMS).unlink(missing_ok=True)  # the pictures are read anew
+    (folder.path / PROBLEMS).unlink(missing_ok=True)  # the images are read again
     if not (folder.path / LAST).is_file():
         raise TrainingError(f"{folder.path} has no checkpoint to resume from; run without --resume")
     changed = differing(read_config(folder.path / CONFIG), config)
@@ -170,3 +173,41 @@ def _check_history(folder: RunFolder, config: TrainConfig, resume: bool) -> None
             f"the run in {folder.path} was begun with other settings ({', '.join(changed)}); resume with "
             f"its own {CONFIG}, or name another --out"
         )
+
+
+def draw_curves(steps: Path, metrics: Path, image: Path) -> None:
+    """Plot the curves of a run so far: loss by step, validation scores by epoch.
+
+    Args:
+        steps: CSV with a row per step: `step`, `loss`.
+        metrics: CSV with a row per epoch: `step`, the mean loss and the scores, empty where not measured.
+        image: the PNG to write, atomically.
+
+    Raises:
+        OSError: the image cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    taken, scored = _rows(steps), _rows(metrics)
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    losses.plot([int(r["step"]) for r in taken], [float(r["loss"]) for r in taken], color="0.75", lw=0.8)
+    losses.plot([int(r["step"]) for r in scored], [float(r["loss"]) for r in scored], "o-", ms=3)
+    losses.set(title="loss by step; dots: mean of an epoch", xlabel="step")
+    for column, name in _SCORES.items():
+        points = [(int(row["epoch"]), float(row[column])) for row in scored if row[column]]
+        if points:
+            scores.plot(*zip(*points, strict=True), "o-", ms=3, label=name)
+    scores.set(title="subjects held out for tuning", xlabel="epoch")
+    if scores.lines:
+        scores.legend(frameon=False)
+    for axes in (losses, scores):
+        axes.spines[["top", "right"]].set_visible(False)
+    unfinished = image.with_suffix(".writing")
+    figure.savefig(unfinished, format="png", dpi=110)
+    unfinished.replace(image)
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as table:
+        return list(csv.DictReader(table))

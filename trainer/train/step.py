@@ -1,10 +1,10 @@
-"""One step's gradients: encode, compare, go back; in pieces where the batch is larger than the memory.
+"""Gradients of one step, with gradient caching for batches larger than the memory.
 
 A contrastive loss needs all features of a batch at once, the towers do not. Gradient caching (Gao et al.
-2021, arXiv 2101.06983) encodes the batch piece by piece without keeping activations, computes the loss and
-its gradient for every feature, and then encodes each piece again to carry that gradient into the weights.
-The gradients are those of the whole batch: random choices (dropout, augmentation) are replayed, and batch
-normalisation must run on frozen statistics, or a piece's statistics would stand for the batch's.
+2021, arXiv 2101.06983) encodes the batch chunk by chunk without storing activations, computes the loss and
+its gradient for every feature, and then encodes each chunk again to backpropagate that gradient into the
+weights. The gradients are those of the whole batch: random choices (dropout, augmentation) are replayed, and
+batch normalisation must run on frozen statistics, because a chunk's differ from the batch's.
 """
 
 import contextlib
@@ -26,21 +26,25 @@ Encode = Callable[[Index], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Stepper:
-    """Fills the gradients of a model for a batch.
+    """Computes the gradients of a model for a batch.
 
-    `pictures`, `texts`: run the towers over items of the pool, (n,) indices → (n, dim) unit rows; pictures
-    may be (n, 1 + P, dim), with the patches that `trainer.train.patch_loss` learns from. `loss`: as in
-    `trainer.train.losses`. `log_scale`: the learned logarithm of the logit scale. `picture_shape`: of a
-    picture's features, (dim,) or (1 + P, dim). `chunk`: items through a tower at once, 0 for all.
-    `precision`: of the towers; features and loss are float32 whatever it is.
+    `images`, `texts`: run the towers over items of the pool, (n,) indices → (n, dim) unit rows; images may be
+    (n, 1 + P, dim), with the patches for `trainer.train.losses`.
+    `loss`: as in `trainer.train.losses`.
+    `log_scale`: the learned logarithm of the logit scale.
+    `device`: of the model.
+    `image_shape`: of an image's features, (dim,) or (1 + P, dim).
+    `processes`: of the training.
+    `chunk`: items through a tower at once; 0: all.
+    `precision`: of the towers; features and loss are always float32.
     """
 
-    pictures: Encode
+    images: Encode
     texts: Encode
     loss: nn.Module
     log_scale: nn.Parameter
     device: torch.device
-    picture_shape: tuple[int, ...]
+    image_shape: tuple[int, ...]
     processes: Processes = ALONE
     chunk: int = 0
     precision: torch.dtype = torch.float32
@@ -50,17 +54,17 @@ class Stepper:
 
         Args:
             batch: the whole batch, of all processes.
-            similarity: (n, m) likeness of labels of the whole batch, where the loss uses one.
-            shown: (n, m) which pictures show what which texts affirm, where patches learn from it.
+            similarity: (n, m) similarity of labels of the whole batch, if the loss uses one.
+            shown: (n, m) whether an image shows the findings of a text, if the loss over patches uses it.
 
         Returns:
             The loss of the whole batch.
         """
         own = self.processes.stretch
-        pictures = self._encode(self.pictures, batch.pictures[own(len(batch.pictures))], self.picture_shape)
-        texts = self._encode(self.texts, batch.texts[own(len(batch.texts))], self.picture_shape[-1:])
+        images = self._encode(self.images, batch.images[own(len(batch.images))], self.image_shape)
+        texts = self._encode(self.texts, batch.texts[own(len(batch.texts))], self.image_shape[-1:])
         value: Tensor = self.loss(
-            self.processes.gather(pictures.leaf, len(batch.pictures)),
+            self.processes.gather(images.leaf, len(batch.images)),
             self.processes.gather(texts.leaf, len(batch.texts)),
             self.log_scale.exp(),
             similarity=similarity,
@@ -69,7 +73,7 @@ class Stepper:
         )
         if bool(torch.isfinite(value)):
             value.backward()  # type: ignore[no-untyped-call]
-            pictures.carry_back()
+            images.carry_back()
             texts.carry_back()
         return float(value.detach())
 
@@ -80,17 +84,17 @@ class Stepper:
             with self._running():
                 features = encode(index)
             return _Encoded(_leaf(features), [lambda: features])
-        pieces: list[Callable[[], Tensor]] = []
+        chunks: list[Callable[[], Tensor]] = []
         rows = []
         for start in range(0, len(index), self.chunk):
             some = index[start : start + self.chunk]
-            pieces.append(partial(self._again, encode, some, _Dice.now(self.device)))
+            chunks.append(partial(self._encode_again, encode, some, _RandomState.now(self.device)))
             with torch.no_grad(), self._running():
                 rows.append(encode(some))
-        return _Encoded(_leaf(torch.cat(rows)), pieces)
+        return _Encoded(_leaf(torch.cat(rows)), chunks)
 
-    def _again(self, encode: Encode, index: Index, dice: "_Dice") -> Tensor:
-        with dice.thrown_again(self.device), self._running():
+    def _encode_again(self, encode: Encode, index: Index, random_state: "_RandomState") -> Tensor:
+        with random_state.restored(self.device), self._running():
             return encode(index)
 
     @contextlib.contextmanager
@@ -100,18 +104,18 @@ class Stepper:
 
 
 @dataclass(frozen=True, slots=True)
-class _Dice:
+class _RandomState:
     """The state of the random generators."""
 
     cpu: Tensor
     cuda: Tensor | None
 
     @classmethod
-    def now(cls, device: torch.device) -> "_Dice":
+    def now(cls, device: torch.device) -> "_RandomState":
         return cls(torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None)
 
     @contextlib.contextmanager
-    def thrown_again(self, device: torch.device) -> Iterator[None]:
+    def restored(self, device: torch.device) -> Iterator[None]:
         with torch.random.fork_rng([device] if self.cuda is not None else []):
             torch.set_rng_state(self.cpu)
             if self.cuda is not None:
@@ -121,18 +125,18 @@ class _Dice:
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    """One side's features as the loss sees them, a leaf that collects their gradient, and their pieces."""
+    """Features of images or texts: a leaf that collects their gradient, and the chunks to encode again."""
 
     leaf: Tensor
-    pieces: Sequence[Callable[[], Tensor]]
+    chunks: Sequence[Callable[[], Tensor]]
 
     def carry_back(self) -> None:
-        """Carry the gradient of the features into the weights, piece by piece."""
+        """Backpropagate the gradient of the features into the weights, chunk by chunk."""
         if self.leaf.grad is None:
             return
         start = 0
-        for piece in self.pieces:
-            features = piece()
+        for chunk in self.chunks:
+            features = chunk()
             if features.requires_grad:
                 features.backward(self.leaf.grad[start : start + len(features)])  # type: ignore[no-untyped-call]
             start += len(features)

@@ -1,9 +1,9 @@
-"""A text tower learns to read: texts come to lie where their findings lie, before any picture is looked at.
+"""Text-tower pretraining: text vectors are fitted to targets from findings, before images are used.
 
-A projection alone, on the pooled features of a language model that knows no radiology, misreads much, and
-that is lost to everything that is compared with texts. The last layers, taught the labeler's findings, read
-nearly as the labeler does; pictures, of which there are few, then have only findings to learn. Reports are
-plenty, and need no pictures for this.
+A projection alone, on the pooled features of a language model without radiology, encodes many texts wrongly,
+and every comparison with texts suffers. The last layers, trained on the labeler's findings, classify nearly
+as the labeler does; the few images then have only findings to learn. Reports are plentiful and need no images
+for this.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,42 +14,42 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainer.data.features import TextSide
+from trainer.data.features import TextFeatures
 from trainer.data.frozen_features import freeze_text_tower
-from trainer.train.config import OptimizerConfig, ReadingConfig
+from trainer.train.config import OptimizerConfig, TextPretrainingConfig
 from trainer.train.optimizer import build_schedule
 
 Index = NDArray[np.int64]
 
-_TOGETHER = 8  # batches whose texts are sorted by length, so that little of a batch is padding
+_TOGETHER = 8  # batches drawn together and sorted by length, to save padding
 
 
-def learn_to_read(
-    texts: TextSide,
+def pretrain_text_tower(
+    texts: TextFeatures,
     tower: nn.Module,
-    places: Tensor,
+    targets: Tensor,
     weights: NDArray[np.float64],
-    config: ReadingConfig,
+    config: TextPretrainingConfig,
     optimizer: OptimizerConfig,
     seed: int,
     tick: Callable[[int, int, float], None] = lambda done, total, loss: None,
 ) -> None:
-    """Train a text tower by 1 − cosine between each text's vector and its place; in place.
+    """Train a text tower in place, with the loss 1 − cosine between each text's vector and its target.
 
     Args:
-        texts: the texts, nothing of them cached: the tower is what learns.
-        tower: a Hugging Face text tower in training mode; afterwards all of it is frozen but its projection.
-        places: (n, dim) where each text is to lie; texts whose row is zero are passed over.
-        weights: (n,) how often each text is drawn, in proportion.
-        config: how long and how fast.
+        texts: the texts, without a cache, because the tower changes.
+        tower: a Hugging Face text tower; afterwards all of it except its projection is frozen.
+        targets: (n, dim) target vectors; texts with a row of zeros are skipped.
+        weights: (n,) relative frequency of each text in the draws.
+        config: epochs, rates and frozen layers.
         optimizer: weight decay, warm-up and clipping.
         seed: of the draws.
-        tick: called with steps done, steps in all and the loss.
+        tick: called with the steps done, the steps in all and the loss.
 
     Raises:
-        TrainingError: the tower has fewer layers than are to stay frozen.
+        TrainingError: the tower has fewer layers than are to be frozen.
     """
-    known = np.flatnonzero(places.norm(dim=1).cpu().numpy() > 0)
+    known = np.flatnonzero(targets.norm(dim=1).cpu().numpy() > 0)
     size = min(config.batch_size, len(known))
     if not size:
         return
@@ -69,7 +69,7 @@ def learn_to_read(
     schedule = build_schedule(stepper, optimizer.warm_up, total)
     batches = _batches(texts, known, share, size, total, np.random.default_rng(seed))
     for done, batch in enumerate(batches, 1):
-        loss = (1 - F.cosine_similarity(texts.features(batch), places[batch], dim=1)).mean()
+        loss = (1 - F.cosine_similarity(texts.features(batch), targets[batch], dim=1)).mean()
         stepper.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_([*layers, *heads], optimizer.clip)
@@ -80,9 +80,14 @@ def learn_to_read(
 
 
 def _batches(
-    texts: TextSide, known: Index, share: NDArray[np.float64], size: int, total: int, rng: np.random.Generator
+    texts: TextFeatures,
+    known: Index,
+    share: NDArray[np.float64],
+    size: int,
+    total: int,
+    rng: np.random.Generator,
 ) -> Iterator[Index]:
-    """`total` batches, drawn some at a time and sorted by length among themselves."""
+    """`total` batches, drawn in groups within which texts are sorted by length."""
     for first in range(0, total, _TOGETHER):
         count = min(_TOGETHER, total - first)
         drawn = rng.choice(known, count * size, p=share)

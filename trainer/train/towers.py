@@ -1,13 +1,14 @@
-"""Towers before training: an architecture's model, each side from scratch or from weights.
+"""Towers before training: the model of an architecture, each tower from scratch or with initial weights.
 
-Weights are named in a few words: a FILE or FOLDER, `package:NAME/folder` for weights inside an installed
-package, `timm:NAME` for an image trunk and a hub name for a text tower, both only from the local hub cache.
-For an image trunk a FOLDER is an encoder's or its run's. The network is never reached for.
+Initial weights are a FILE or FOLDER, `package:NAME/folder` inside an installed package, `timm:NAME` for an
+image backbone, or a hub name for a text tower; the last two only from the local hub cache. For an image
+backbone a FOLDER is that of an encoder or of its run. Nothing is downloaded.
 """
 
 import json
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -17,28 +18,34 @@ from typing import Any
 import timm
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from corpus.errors import EncoderError
-from trainer.data.token_vocabulary import learn_tokenizer
-from trainer.models.registry import Architecture
+from trainer.models.architecture import Architecture
 from trainer.models.weights import compare_keys, read_weights
-from trainer.runtime.encoder import build_model
-from trainer.runtime.encoder_folder import WEIGHTS, locate, verify, with_paths, write_trunk
+from trainer.runtime.clip_model import build_model
+from trainer.runtime.encoder_folder import WEIGHTS, locate, verify, with_paths, write_backbone_config
 
 logger = logging.getLogger(__name__)
 
 SCRATCH = "scratch"
+
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_PRINTABLE = tuple(chr(code) for code in range(33, 127) if not chr(code).isupper())
+_SPELLED = (*_SPECIAL, *_PRINTABLE, *(f"##{sign}" for sign in _PRINTABLE if sign.isalnum()))
+_LEAST = 2  # a word that occurs once is spelled: its vector could not be learned
 
 
 @dataclass(frozen=True, slots=True)
 class Towers:
     """A model to be trained, with its tokenizer.
 
-    `image_start` and `text_start` say what they begin from. `earlier`: the record of the encoder whose image
-    trunk it is, where it is one's.
+    `architecture`: its shape.
+    `image_start`, `text_start`: the initial weights of the towers.
+    `earlier`: the record of the encoder that gave the initial image backbone; empty without one.
     """
 
     model: nn.Module
@@ -56,13 +63,13 @@ def build_towers(
     text_weights: str | None = None,
     texts: Callable[[], Iterable[str]] = tuple,
 ) -> Towers:
-    """Build an architecture's model and fill its towers.
+    """Build an architecture's model and load the initial weights of its towers.
 
     Args:
         architecture: the shape.
-        image_weights: what the image tower starts from; default the architecture's own, `scratch` nothing.
+        image_weights: of the image tower; default: the architecture's; `scratch`: none.
         text_weights: the same for the text tower.
-        texts: gives the training texts, asked for only when a vocabulary must be learned from them.
+        texts: returns the training texts; called only when a vocabulary must be learned from them.
 
     Raises:
         EncoderError: weights are missing, not in the local cache, or do not fit the tower.
@@ -79,9 +86,9 @@ def build_towers(
     folder = locate(Path(image_start).expanduser())
     if image_start != SCRATCH and folder.is_dir():
         earlier = verify(folder)
-        _load_trunk(model, architecture, image_start, _trunk_of(folder))
+        _load_backbone(model, architecture, image_start, _backbone_of(folder))
     elif image_start != SCRATCH:
-        _load_trunk(model, architecture, image_start, _read_trunk(image_start))
+        _load_backbone(model, architecture, image_start, _read_backbone(image_start))
     return Towers(model, tokenizer, architecture, image_start, text_start, earlier)
 
 
@@ -103,7 +110,7 @@ def _with_new_text_tower(
 def _with_text_tower_of(architecture: Architecture, spec: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     folder = _text_folder(spec)
     transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()  # it lists at length what a mean pooling lacks
+    transformers_logging.set_verbosity_error()  # it warns at length about the unused pooler
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # transformers raises many kinds for one cause
@@ -118,7 +125,7 @@ def _build(architecture: Architecture, text_folder: str, *, pretrained_text: boo
             cfg = with_paths(config, folder)["model_cfg"]
             cfg["text_cfg"] = with_paths(config, text_folder)["model_cfg"]["text_cfg"]
             if architecture.image_trunk is not None:
-                write_trunk(Path(folder), architecture.image_trunk)
+                write_backbone_config(Path(folder), architecture.image_trunk)
             return build_model(cfg, pretrained_text=pretrained_text)
     except (RuntimeError, TypeError, KeyError, ValueError, OSError, AssertionError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -150,50 +157,50 @@ def _text_folder(spec: str) -> Path:
         ) from error
 
 
-def _load_trunk(
+def _load_backbone(
     model: nn.Module, architecture: Architecture, spec: str, state: Mapping[str, torch.Tensor]
 ) -> None:
-    """Load image weights into the trunk; the classifier that they come with is dropped."""
-    trunk = getattr(model.visual, "trunk", None)
-    if not isinstance(trunk, nn.Module):
+    """Load image weights into the backbone, without their classifier."""
+    backbone = getattr(model.visual, "trunk", None)
+    if not isinstance(backbone, nn.Module):
         raise EncoderError(
-            f"the architecture {architecture.name!r} has no timm image trunk to load weights into"
+            f"the architecture {architecture.name!r} has no timm image backbone to load weights into"
         )
-    heads = _classifier(trunk, architecture)
+    heads = _classifier(backbone, architecture)
     dropped = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
     state = {key: value for key, value in state.items() if not (dropped and key.startswith(dropped))}
-    report = compare_keys(state, trunk)
+    report = compare_keys(state, backbone)
     if not report.fits:
         raise EncoderError(
-            f"the image weights {spec!r} do not fit the trunk of {architecture.name!r}: {report.brief()}"
+            f"the image weights {spec!r} do not fit the backbone of {architecture.name!r}: {report.brief()}"
         )
-    trunk.load_state_dict(state, strict=True)
+    backbone.load_state_dict(state, strict=True)
 
 
-def _read_trunk(spec: str) -> Mapping[str, torch.Tensor]:
-    file = _trunk_file(spec)
+def _read_backbone(spec: str) -> Mapping[str, torch.Tensor]:
+    file = _backbone_file(spec)
     try:
         return read_weights(file)
     except EncoderError as error:
         raise EncoderError(f"the image weights {spec!r} cannot be read: {error}") from error
 
 
-def _trunk_of(encoder: Path) -> Mapping[str, torch.Tensor]:
-    """The weights of an encoder's image trunk, without its projection."""
+def _backbone_of(encoder: Path) -> Mapping[str, torch.Tensor]:
+    """The weights of an encoder's image backbone, without its projection."""
     prefix = "visual.trunk."
     weights = read_weights(encoder / WEIGHTS)
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
-def _classifier(trunk: Any, architecture: Architecture) -> Any:
-    """The names of the layers that classify, in a network's weights as they are published."""
+def _classifier(backbone: Any, architecture: Architecture) -> Any:
+    """The names of the classifier layers in a network's published weights."""
     if architecture.image_trunk is None:
-        return trunk.pretrained_cfg.get("classifier") or ()
+        return backbone.pretrained_cfg.get("classifier") or ()
     known = timm.get_pretrained_cfg(str(architecture.image_trunk["architecture"]))
     return (known and known.classifier) or ()
 
 
-def _trunk_file(spec: str) -> Path:
+def _backbone_file(spec: str) -> Path:
     if not spec.startswith("timm:"):
         path = Path(spec).expanduser()
         if not path.is_file():
@@ -213,3 +220,29 @@ def _trunk_file(spec: str) -> Path:
             f"the image weights {spec!r} are not in the local hub cache, and the network is not used; "
             f"download them and give --image-weights FILE"
         ) from error
+
+
+def learn_tokenizer(texts: Iterable[str], size: int, context_length: int) -> PreTrainedTokenizerBase:
+    """Learn a lower-casing WordPiece tokenizer of at most `size` tokens; `[PAD]` is token 0.
+
+    Its pieces are the most common whole words and, for every other word, single characters. The library's own
+    WordPiece trainer splits words more finely but breaks ties at random, so that two runs of one seed would
+    differ; here the same texts give the same tokenizer. Printable ASCII is always included, alone and within
+    words, so that an unknown word still has tokens.
+    """
+    normalizer, parter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(word for word, _ in parter.pre_tokenize_str(normalizer.normalize_str(text)))
+    common = sorted(
+        (word for word, count in counts.items() if count >= _LEAST), key=lambda w: (-counts[w], w)
+    )
+    tokens = list(dict.fromkeys([*_SPELLED, *common]))[: max(size, len(_SPELLED))]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, parter
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
+    )
+    return BertTokenizerFast(tokenizer_object=tokenizer, model_max_length=context_length)

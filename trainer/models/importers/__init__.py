@@ -1,4 +1,4 @@
-"""Checkpoints that others published, made into encoder folders of ours.
+"""Importers: published checkpoints to encoder folders.
 
-A file whose keys do not all find their place is refused with the list of them; code in it is never run.
+A file with keys that do not fit is refused and the keys are listed; code in a file is never run.
 """

@@ -2,8 +2,7 @@
 
 A bare state dict with the names of Hugging Face's Swin-tiny or torchvision's ResNet50 under
 `vision_model.model.`, of Hugging Face's BertModel under `text_model.model.`, two projections to 512 and the
-logit scale. The words it was learned with are not in it: Bio_ClinicalBERT's `config.json` and vocabulary lie
-beside it.
+logit scale. It holds no tokenizer: Bio_ClinicalBERT's `config.json` and vocabulary must lie beside it.
 """
 
 import json
@@ -18,16 +17,15 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from corpus.errors import EncoderError
-from corpus.settings import settings
+from trainer.models.architecture import Architecture, find_architecture
 from trainer.models.export import export_encoder
-from trainer.models.registry import ENCODERS, Architecture, find_architecture
 from trainer.models.weights import KeyReport, State, compare_keys, load_fitting, read_weights
-from trainer.runtime.encoder import build_model
-from trainer.runtime.encoder_folder import TOWER_CONFIG, with_paths
-from trainer.runtime.pooling import add_text_bias
+from trainer.runtime.clip_model import add_text_bias, build_model
+from trainer.runtime.encoder_folder import TOWER_CONFIG, encoder_home, with_paths
 
 LICENCE = (
-    "MIT, as the code it was published with; learned from MIMIC-CXR and CheXpert, whose terms bind its use."
+    "MIT, as the code it was published with; the terms of its training data, MIMIC-CXR and CheXpert, bind "
+    "its use."
 )
 
 _SWIN, _RESNET, _BERT = "vision_model.model.", "vision_model.model.", "text_model.model."
@@ -53,7 +51,14 @@ _OUTSIDE = {
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A checkpoint in our towers: how its keys fit, and the model, filled where they do."""
+    """A checkpoint read into an open_clip model.
+
+    `report`: how its keys fit.
+    `model`: filled if they do.
+    `tokenizer`: of the text tower.
+    `architecture`: its shape.
+    `pooling`: of the text tower, for the record.
+    """
 
     report: KeyReport
     model: nn.Module
@@ -69,7 +74,7 @@ def import_folder(folder: Path, name: str) -> Path:
         The encoder folder `<home>/encoders/<name>`.
 
     Raises:
-        EncoderError: a file is missing or no checkpoint, or a key does not find its place; all are listed.
+        EncoderError: a file is missing or no checkpoint, or keys do not fit; the message lists them.
     """
     read = read_checkpoint(find_checkpoint(folder), folder)
     if not read.report.fits:
@@ -81,12 +86,11 @@ def import_folder(folder: Path, name: str) -> Path:
         "licence": LICENCE,
         "data": [],
     }
-    place = settings().home_folder / ENCODERS / name
-    return export_encoder(read.model.eval(), read.tokenizer, read.architecture, record, place)
+    return export_encoder(read.model.eval(), read.tokenizer, read.architecture, record, encoder_home(name))
 
 
 def find_checkpoint(folder: Path) -> Path:
-    """The one file in a folder that may be the checkpoint.
+    """The checkpoint in a folder: its only .zip, .bin or .pt file.
 
     Raises:
         EncoderError: there is none, or more than one.
@@ -99,14 +103,14 @@ def find_checkpoint(folder: Path) -> Path:
 
 
 def read_checkpoint(file: Path, text_folder: Path) -> Imported:
-    """Read a checkpoint into our towers.
+    """Read a checkpoint into an open_clip model.
 
     Args:
         file: `pytorch_model.bin` or the zip around it.
         text_folder: holds the text tower's `config.json` and its tokenizer.
 
     Raises:
-        EncoderError: a file is missing, damaged, or not of MedCLIP.
+        EncoderError: a file is missing, damaged, or no checkpoint of MedCLIP.
     """
     state = read_weights(file)
     kind = "medclip-swin" if f"{_SWIN}embeddings.norm.weight" in state else "medclip-resnet50"
@@ -137,11 +141,14 @@ def read_checkpoint(file: Path, text_folder: Path) -> Imported:
 
 
 def rename(state: State, *, pooler: bool) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Published names to ours; what they leave unused is returned by name.
+    """Rename published keys to those of open_clip.
 
     Args:
         state: as published.
         pooler: whether the text tower's own pooler is used (older files).
+
+    Returns:
+        The renamed state dict, and the published keys that it does not need, sorted.
     """
     ours: dict[str, Tensor] = {}
     dropped: list[str] = []
@@ -151,16 +158,16 @@ def rename(state: State, *, pooler: bool) -> tuple[dict[str, Tensor], tuple[str,
         if _STALE.fullmatch(key) or unused_pooler:
             dropped.append(key)
             continue
-        place = _place_of(key, swin)
-        if place is not None:
-            ours[place] = value
-    for place, parts in _stacked(state).items():
-        ours[place] = torch.cat(parts)
+        target_name = _target_name(key, swin)
+        if target_name is not None:
+            ours[target_name] = value
+    for target_name, parts in _stacked(state).items():
+        ours[target_name] = torch.cat(parts)
     return ours, tuple(sorted(dropped))
 
 
-def _place_of(key: str, swin: bool) -> str | None:
-    """Our name for a published one; itself where it means nothing to us, None for a part of a stack."""
+def _target_name(key: str, swin: bool) -> str | None:
+    """open_clip's name of a published key; the key itself if unknown, None for a part of a stacked matrix."""
     fixed = {
         "logit_scale": "logit_scale",
         "vision_model.projection_head.weight": "visual.head.proj.weight",
@@ -177,12 +184,12 @@ def _place_of(key: str, swin: bool) -> str | None:
     inside = key.removeprefix(_SWIN)
     if not swin:
         return f"visual.trunk.{inside}"
-    place = _swin_place(inside)
-    return None if place == "" else f"visual.trunk.{place}" if place else key
+    target_name = _swin_target_name(inside)
+    return None if target_name == "" else f"visual.trunk.{target_name}" if target_name else key
 
 
-def _swin_place(inside: str) -> str | None:
-    """timm's name for a name of Hugging Face's Swin, "" for a part of a stack, None for an unknown one."""
+def _swin_target_name(inside: str) -> str | None:
+    """timm's name of a key of Hugging Face's Swin, "" for a part of a stacked matrix, None if unknown."""
     table = re.fullmatch(
         r"encoder\.layers\.(\d+)\.blocks\.(\d+)\.attention\.self\.relative_position_bias_table", inside
     )
@@ -195,14 +202,14 @@ def _swin_place(inside: str) -> str | None:
         ours = _IN_BLOCK.get(block[3])
         return ours and f"layers.{block[1]}.blocks.{block[2]}.{ours}.{block[4]}"
     down = _DOWN.fullmatch(inside)
-    if down:  # there it ends a stage, in timm it begins the next
+    if down:  # Hugging Face counts it to the stage before it, timm to the one after
         return f"layers.{int(down[1]) + 1}.downsample.{down[2]}.{down[3]}"
     name, _, leaf = inside.rpartition(".")
     return f"{_OUTSIDE[name]}.{leaf}" if name in _OUTSIDE else None
 
 
 def _stacked(state: State) -> dict[str, list[Tensor]]:
-    """Query, key and value of each block, which timm keeps as one matrix."""
+    """Query, key and value of each block, which are one matrix in timm."""
     stacked: dict[str, list[Tensor]] = {}
     for prefix, stage, block, leaf in _blocks(state):
         names = [f"{prefix}.{part}.{leaf}" for part in _QKV]

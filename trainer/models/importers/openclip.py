@@ -1,7 +1,7 @@
-"""A model that someone published in open_clip's layout, as BiomedCLIP: configuration, weights, tokenizer.
+"""Models published in open_clip's layout, such as BiomedCLIP: configuration, weights, tokenizer.
 
-A text tower of Hugging Face's kind must have its `config.json` in the same folder: open_clip's own
-configuration only names the repository that it came from. open_clip's own text tower needs nothing beside it.
+A text tower of Hugging Face must have its `config.json` in the same folder, because open_clip's configuration
+only names the repository that it came from. open_clip's own text tower needs no further file.
 """
 
 from collections.abc import Mapping
@@ -13,24 +13,26 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from corpus.errors import EncoderError
-from corpus.settings import settings
+from trainer.models.architecture import Architecture
 from trainer.models.export import export_encoder
-from trainer.models.registry import ENCODERS, Architecture
 from trainer.models.weights import KeyReport, compare_keys, load_fitting, read_weights
-from trainer.runtime.encoder import build_model
-from trainer.runtime.encoder_folder import CONFIG, TOWER_CONFIG, WEIGHTS, read_json, with_paths
+from trainer.runtime.clip_model import build_model
+from trainer.runtime.encoder_folder import CONFIG, TOWER_CONFIG, WEIGHTS, encoder_home, read_json, with_paths
 
-LICENCE = "As its publisher gives it; the licences of what it was learned from bind its use."
+LICENCE = "As its publisher gives it; the licences of its training data bind its use."
 
 _FILES = (WEIGHTS, "open_clip_pytorch_model.bin", "open_clip_model.pt")
-_STALE = "embeddings.position_ids"  # a buffer of older transformers; newer ones count positions themselves
+_STALE = "embeddings.position_ids"  # a buffer of older transformers; newer ones compute it
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A published model in our hands: how its keys fit, and the model, filled where they do.
+    """A published model, read.
 
-    `tokenizer`: None where the words are those of open_clip's own tokenizer.
+    `report`: how its keys fit.
+    `model`: filled if they do.
+    `tokenizer`: of the text tower; None where it is open_clip's own.
+    `architecture`: its shape.
     """
 
     report: KeyReport
@@ -46,22 +48,21 @@ def import_folder(folder: Path, name: str) -> Path:
         The encoder folder `<home>/encoders/<name>`.
 
     Raises:
-        EncoderError: a file is missing or damaged, or a key does not find its place; all are listed.
+        EncoderError: a file is missing or damaged, or keys do not fit; the message lists them.
     """
     read = read_folder(folder)
     if not read.report.fits:
         raise EncoderError(f"the weights in {folder} do not fit: " + "\n".join(read.report.lines()))
     published = f"published as {name}"
     record = {"name": name, "starts": {"image": published, "text": published}, "licence": LICENCE, "data": []}
-    place = settings().home_folder / ENCODERS / name
-    return export_encoder(read.model.eval(), read.tokenizer, read.architecture, record, place)
+    return export_encoder(read.model.eval(), read.tokenizer, read.architecture, record, encoder_home(name))
 
 
 def read_folder(folder: Path) -> Imported:
     """Read an open_clip folder into a model.
 
     Raises:
-        EncoderError: a file is missing or damaged, or open_clip cannot build what it describes.
+        EncoderError: a file is missing or damaged, or open_clip cannot build the model.
     """
     if not (folder / CONFIG).is_file():
         raise EncoderError(f"{folder} holds no open_clip model: it has no {CONFIG}")
@@ -89,14 +90,14 @@ def read_folder(folder: Path) -> Imported:
 
 
 def _with_tower_here(folder: Path, cfg: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with text tower and tokenizer read from the folder itself."""
+    """The configuration with the folder as source of text tower and tokenizer."""
     if not (folder / TOWER_CONFIG).is_file():
         raise EncoderError(
             f"{folder} lacks {TOWER_CONFIG}, the shape of its text tower: take it from "
             f"{cfg['text_cfg']['hf_model_name']}"
         )
     text = {**cfg["text_cfg"], "hf_tokenizer_name": "."}
-    # A pretrained text tower need not be fetched: the weights here hold it.
+    # The weights of the folder include those of the text tower.
     text.pop("hf_model_pretrained", None)
     return {**cfg, "custom_text": True, "text_cfg": text}
 

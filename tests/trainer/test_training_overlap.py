@@ -5,7 +5,7 @@ import json
 import pytest
 
 from corpus.errors import EncoderError
-from trainer.runtime.training_overlap import count_seen, hash_subjects, subjects_record
+from trainer.runtime.training_overlap import count_training_overlap, hash_subjects, subjects_record
 
 
 def test_a_hash_is_the_first_half_of_hmac_sha256_under_the_salt() -> None:
@@ -16,18 +16,18 @@ def test_a_hash_is_the_first_half_of_hmac_sha256_under_the_salt() -> None:
 
 def test_a_record_knows_its_subjects_and_no_others_and_names_none() -> None:
     record = json.loads(json.dumps({"subjects": subjects_record(["anna", "bert"])}))
-    assert count_seen(record, ["bert", "anna", "carl", "anna"]) == 2
-    assert count_seen(record, ["carl"]) == 0
+    assert count_training_overlap(record, ["bert", "anna", "carl", "anna"]) == 2
+    assert count_training_overlap(record, ["carl"]) == 0
     assert "anna" not in json.dumps(record)
 
 
-def test_two_records_of_the_same_people_share_no_hash() -> None:
+def test_two_records_of_the_same_subjects_share_no_hash() -> None:
     first, second = subjects_record(["anna"]), subjects_record(["anna"])
     assert not set(first["hashes"]) & set(second["hashes"])
 
 
-def test_a_record_that_never_trained_has_seen_nobody() -> None:
-    assert count_seen({}, ["anna"]) == 0
+def test_a_record_without_training_has_no_overlap() -> None:
+    assert count_training_overlap({}, ["anna"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_a_record_that_never_trained_has_seen_nobody() -> None:
 )
 def test_a_damaged_list_of_subjects_is_refused_rather_than_taken_as_empty(entry: object) -> None:
     with pytest.raises(EncoderError):
-        count_seen({"subjects": entry}, ["anna"])
+        count_training_overlap({"subjects": entry}, ["anna"])

@@ -10,15 +10,16 @@ from torch import Tensor
 
 from corpus.errors import UsageError
 from tests.encoders import WORDS, tiny_shape
-from trainer.data.features import TextSide, encode_all
-from trainer.models.registry import Architecture
+from trainer.data.features import TextFeatures, encode_all
+from trainer.models.architecture import Architecture
 from trainer.runtime.tokens import WindowTokenizer
-from trainer.train.config import FreezeConfig, OptimizerConfig, ReadingConfig, read_config
-from trainer.train.text_pretraining import learn_to_read
+from trainer.train.config import FreezeConfig, OptimizerConfig, TextPretrainingConfig
+from trainer.train.config_file import read_config
+from trainer.train.text_pretraining import pretrain_text_tower
 from trainer.train.towers import Towers, build_towers
 
 FINDINGS = ("effusion", "consolidation", "edema", "atelectasis")
-TOLD = [
+LABELLED = [
     (f"{first} {degree} {finding} in the {side} lobe {second}", finding, first == "there is")
     for finding, degree, side, (first, second) in product(
         FINDINGS,
@@ -27,8 +28,8 @@ TOLD = [
         (("there is", "heart size is normal"), ("no", "heart is stable")),
     )
 ]
-TEXTS = [text for text, _, _ in TOLD]
-LEFT_OUT = np.arange(len(TOLD)) % 7 == 3
+TEXTS = [text for text, _, _ in LABELLED]
+LEFT_OUT = np.arange(len(LABELLED)) % 7 == 3
 FAST = {"epochs": 60, "batch_size": 16, "learning_rate": 5e-3, "head_rate": 1e-2, "frozen_layers": 0}
 
 
@@ -40,15 +41,15 @@ def new_towers() -> Towers:
         )
 
 
-def side(towers: Towers) -> TextSide:
+def side(towers: Towers) -> TextFeatures:
     tokenizer = WindowTokenizer.of_tokenizer(towers.tokenizer, 32)
-    return TextSide(towers.model, tokenizer, TEXTS, FreezeConfig(text_layers=-1), torch.device("cpu"))
+    return TextFeatures(towers.model, tokenizer, TEXTS, FreezeConfig(text_layers=-1), torch.device("cpu"))
 
 
-def places() -> Tensor:
+def positions() -> Tensor:
     """A direction for each finding that is affirmed, and one for what denies it."""
-    rows = torch.zeros(len(TOLD), 32)
-    for row, (_, finding, affirmed) in zip(rows, TOLD, strict=True):
+    rows = torch.zeros(len(LABELLED), 32)
+    for row, (_, finding, affirmed) in zip(rows, LABELLED, strict=True):
         row[FINDINGS.index(finding) if affirmed else len(FINDINGS)] = 1
     return rows
 
@@ -58,12 +59,12 @@ def read(towers: Towers, wanted: Tensor, **settings: Any) -> list[float]:
     model: Any = towers.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        learn_to_read(
+        pretrain_text_tower(
             side(towers),
             model.text,
             wanted,
-            np.ones(len(TOLD)),
-            ReadingConfig(**FAST | settings),
+            np.ones(len(LABELLED)),
+            TextPretrainingConfig(**FAST | settings),
             OptimizerConfig(),
             0,
             lambda done, total, loss: losses.append(loss),
@@ -72,13 +73,13 @@ def read(towers: Towers, wanted: Tensor, **settings: Any) -> list[float]:
 
 
 def test_texts_come_to_lie_where_their_findings_lie_also_those_never_read() -> None:
-    towers, wanted = new_towers(), places()
+    towers, wanted = new_towers(), positions()
     shown = wanted.clone()
     shown[torch.from_numpy(LEFT_OUT)] = 0  # what has no place is not drawn
     losses = read(towers, shown)
     assert losses[-1] < 0.1 < losses[0]
     towers.model.eval()
-    vectors = encode_all(side(towers).features, len(TOLD))
+    vectors = encode_all(side(towers).features, len(LABELLED))
     nearest = (vectors @ np.eye(32, dtype=np.float32)).argmax(axis=1)
     right = nearest == wanted.argmax(dim=1).numpy()
     assert right[LEFT_OUT].mean() > 0.9  # a denial and an affirmation of one finding are not one place
@@ -87,10 +88,10 @@ def test_texts_come_to_lie_where_their_findings_lie_also_those_never_read() -> N
 def test_what_is_to_stay_frozen_stays_and_afterwards_all_is_but_the_projection() -> None:
     towers = new_towers()
     before = {name: tensor.clone() for name, tensor in towers.model.state_dict().items()}
-    read(towers, places(), epochs=1, frozen_layers=1)
+    read(towers, positions(), epochs=1, frozen_layers=1)
     changed = {n for n, tensor in towers.model.state_dict().items() if not torch.equal(tensor, before[n])}
     assert changed == {"text.proj.weight"}
-    read(towers, places(), epochs=1)
+    read(towers, positions(), epochs=1)
     changed = {n for n, tensor in towers.model.state_dict().items() if not torch.equal(tensor, before[n])}
     assert any(name.startswith("text.transformer.encoder.layer.0.") for name in changed)
     assert not any(name.startswith("visual.") for name in changed)
@@ -101,7 +102,7 @@ def test_what_is_to_stay_frozen_stays_and_afterwards_all_is_but_the_projection()
 def test_texts_of_no_finding_teach_nothing() -> None:
     towers = new_towers()
     before = {name: tensor.clone() for name, tensor in towers.model.state_dict().items()}
-    assert read(towers, torch.zeros(len(TOLD), 32)) == []
+    assert read(towers, torch.zeros(len(LABELLED), 32)) == []
     assert all(torch.equal(tensor, before[name]) for name, tensor in towers.model.state_dict().items())
 
 
@@ -110,4 +111,4 @@ def test_a_tower_that_reads_and_then_goes_on_learning_is_refused() -> None:
         read_config(None, {"reading.epochs": 1})
     with pytest.raises(UsageError, match="teaches the text tower"):
         read_config(None, {"reading.epochs": 1, "freeze.text_layers": -1, "loss.name": "infonce"})
-    assert read_config(None, {"reading.epochs": 1, "freeze.text_layers": -1}).reading.epochs == 1
+    assert read_config(None, {"reading.epochs": 1, "freeze.text_layers": -1}).text_pretraining.epochs == 1

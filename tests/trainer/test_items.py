@@ -1,4 +1,4 @@
-"""A run learns from any mix of sources, never from the people left out, and draws the same batches again."""
+"""Training items come from any mix of sources, never from held-out subjects; batches are reproducible."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,7 +13,7 @@ from corpus.records import Problem
 from corpus.splits import split_of
 from tests.trainer.studies import Few
 from trainer.data.image_cache import decode
-from trainer.data.items import Gathered, Picture, Pool, gather
+from trainer.data.items import Gathered, ImageItem, Pool, gather
 from trainer.data.sampling import Pairing, Sampler, finding_keys, rarity, shared_out
 
 
@@ -30,9 +30,9 @@ def sampler(pool: Pool, pairing: Pairing = "independent", balance: float = 0.0, 
     return Sampler(pool, pairing, size, size, balance, seed=1)
 
 
-def test_nobody_of_the_test_split_is_gathered_and_the_others_are_on_one_side(paired: Gathered) -> None:
-    train = {picture.subject_id for picture in paired.train.pictures}
-    val = {picture.subject_id for picture in paired.val.pictures}
+def test_no_subject_of_the_test_split_is_gathered_and_the_others_are_in_one_split(paired: Gathered) -> None:
+    train = {image.subject_id for image in paired.train.images}
+    val = {image.subject_id for image in paired.val.images}
     assert train
     assert val
     assert {split_of(subject) for subject in train} == {"train"}
@@ -40,13 +40,13 @@ def test_nobody_of_the_test_split_is_gathered_and_the_others_are_on_one_side(pai
     assert paired.subjects == train | val
 
 
-def test_pictures_of_one_source_and_texts_of_another_make_a_corpus(tmp_path: Path) -> None:
-    films = Few(tmp_path, texts=False, labels=True, name="films")
-    words = Few(tmp_path, pictures=False, name="words")
-    gathered = gather([("films", films), ("words", words)], "report", ignore)
-    assert {picture.study_id.split(":")[0] for picture in gathered.train.pictures} == {"films"}
+def test_images_of_one_source_and_texts_of_another_make_a_corpus(tmp_path: Path) -> None:
+    radiographs = Few(tmp_path, texts=False, labels=True, name="radiographs")
+    words = Few(tmp_path, images=False, name="words")
+    gathered = gather([("radiographs", radiographs), ("words", words)], "report", ignore)
+    assert {image.study_id.split(":")[0] for image in gathered.train.images} == {"radiographs"}
     assert len(gathered.train.texts) == 3
-    assert [count.source for count in gathered.sources] == ["films", "words"]
+    assert [count.source for count in gathered.sources] == ["radiographs", "words"]
     batch = sampler(gathered.train, size=3).plan(0)[0]
     assert len(batch.pairs) == 0
 
@@ -59,100 +59,102 @@ def test_identical_texts_are_one_item_that_knows_all_its_studies(paired: Gathere
     assert denied.statuses == {"pleural_effusion": Status.ABSENT}
 
 
-def test_table_labels_win_over_the_report_for_the_picture(tmp_path: Path) -> None:
+def test_table_labels_win_over_the_report_for_the_image(tmp_path: Path) -> None:
     gathered = gather(
         [("few", Few(tmp_path, labels=True, findings=["cardiomegaly", "no_finding"]))], "report", ignore
     )
-    assert {key for picture in gathered.train.pictures for key in finding_keys(picture.statuses)} == {
+    assert {key for image in gathered.train.images for key in finding_keys(image.statuses)} == {
         "cardiomegaly",
         "normal",
     }
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ({"texts": False, "labels": True}, "no texts to learn from"),
-        ({"pictures": False}, "no pictures of training subjects"),
+        ({"images": False}, "no images of training subjects"),
         ({"count": 1}, "one subject only"),
         ({"findings": ["cardiomegaly"], "labels": True}, None),
     ],
 )
 def test_a_corpus_that_cannot_teach_is_refused_in_one_line(
-    tmp_path: Path, source: dict[str, object], said: str | None
+    tmp_path: Path, source: dict[str, object], message: str | None
 ) -> None:
     few = Few(tmp_path, **source)  # type: ignore[arg-type]
-    if said is None:  # its texts still differ from each other
+    if message is None:  # its texts still differ from each other
         gather([("few", few)], "both", ignore)
         return
-    with pytest.raises(TrainingError, match=said):
+    with pytest.raises(TrainingError, match=message):
         gather([("few", few)], "both", ignore)
 
 
-def test_pictures_without_any_label_are_refused_for_a_loss_over_findings(tmp_path: Path) -> None:
-    films = Few(tmp_path, texts=False, name="films")
-    words = Few(tmp_path, pictures=False, name="words")
-    with pytest.raises(TrainingError, match="no label is known of any of the corpus's pictures"):
-        gather([("films", films), ("words", words)], "both", ignore)
+def test_images_without_any_label_are_refused_for_a_loss_over_findings(tmp_path: Path) -> None:
+    radiographs = Few(tmp_path, texts=False, name="radiographs")
+    words = Few(tmp_path, images=False, name="words")
+    with pytest.raises(TrainingError, match="no label is known of any of the corpus's images"):
+        gather([("radiographs", radiographs), ("words", words)], "both", ignore)
 
 
 def test_a_plan_is_the_same_again_and_another_for_another_epoch(paired: Gathered) -> None:
     drawn = sampler(paired.train)
     first, again, other = drawn.plan(0), drawn.plan(0), drawn.plan(1)
     for batch, same in zip(first, again, strict=True):
-        np.testing.assert_array_equal(batch.pictures, same.pictures)
+        np.testing.assert_array_equal(batch.images, same.images)
         np.testing.assert_array_equal(batch.texts, same.texts)
-    assert any(not np.array_equal(a.pictures, b.pictures) for a, b in zip(first, other, strict=True))
+    assert any(not np.array_equal(a.images, b.images) for a, b in zip(first, other, strict=True))
 
 
-def test_an_epoch_shows_every_picture_once_the_last_batch_being_short(paired: Gathered) -> None:
+def test_an_epoch_shows_every_image_once_the_last_batch_being_short(paired: Gathered) -> None:
     plan = Sampler(paired.train, "independent", 7, 4, 0.0, seed=1).plan(0)
-    shown = np.concatenate([batch.pictures for batch in plan])
-    left_over = len(paired.train.pictures) % 7 == 1  # one picture alone makes no batch
-    assert len(np.unique(shown)) == len(shown) == len(paired.train.pictures) - left_over
+    shown = np.concatenate([batch.images for batch in plan])
+    left_over = len(paired.train.images) % 7 == 1  # one image alone makes no batch
+    assert len(np.unique(shown)) == len(shown) == len(paired.train.images) - left_over
     assert len(plan[0].texts) == 4
 
 
 def test_known_pairs_of_an_independent_batch_are_of_one_study(paired: Gathered) -> None:
     found = 0
     for batch in sampler(paired.train, size=6).plan(0):
-        for place, other in batch.pairs:
-            picture = paired.train.pictures[batch.pictures[place]]
-            assert picture.study_id in paired.train.texts[batch.texts[other]].studies
+        for position, other in batch.pairs:
+            image = paired.train.images[batch.images[position]]
+            assert image.study_id in paired.train.texts[batch.texts[other]].studies
             found += 1
     assert found
 
 
 def test_true_pairs_are_of_one_study_and_matched_ones_share_a_finding(paired: Gathered) -> None:
-    pictures, texts = paired.train.pictures, paired.train.texts
+    images, texts = paired.train.images, paired.train.texts
     for batch in sampler(paired.train, "true").plan(0):
-        assert set(batch.pairs[:, 0]) == set(range(len(batch.pictures)))
-        for place, other in batch.pairs:
-            assert pictures[batch.pictures[place]].study_id in texts[batch.texts[other]].studies
+        assert set(batch.pairs[:, 0]) == set(range(len(batch.images)))
+        for position, other in batch.pairs:
+            assert images[batch.images[position]].study_id in texts[batch.texts[other]].studies
     for batch in sampler(paired.train, "matched").plan(0):
-        assert set(batch.pairs[:, 0]) == set(range(len(batch.pictures)))
-        for place, other in batch.pairs:
-            shared = set(finding_keys(pictures[batch.pictures[place]].statuses))
+        assert set(batch.pairs[:, 0]) == set(range(len(batch.images)))
+        for position, other in batch.pairs:
+            shared = set(finding_keys(images[batch.images[position]].statuses))
             assert shared & set(finding_keys(texts[batch.texts[other]].statuses))
 
 
-def test_a_text_that_several_pictures_drew_is_in_the_batch_once_and_nobodys_negative(tmp_path: Path) -> None:
-    """Twenty people with the same three reports: among true pairs no text may speak against its owner."""
+def test_a_text_that_several_images_drew_is_in_the_batch_once_and_no_negative_of_theirs(
+    tmp_path: Path,
+) -> None:
+    """Twenty subjects with the same three reports: among true pairs no text may speak against its owner."""
     pool = gather([("few", Few(tmp_path))], "report", ignore).train
     for batch in sampler(pool, "true").plan(0):
         assert len(np.unique(batch.texts)) == len(batch.texts) <= 3
-        own = {(int(place), int(other)) for place, other in batch.pairs}
-        for place, number in enumerate(batch.pictures):
+        own = {(int(position), int(other)) for position, other in batch.pairs}
+        for position, number in enumerate(batch.images):
             for other, text in enumerate(batch.texts):
-                held = pool.pictures[number].study_id in pool.texts[text].studies
-                assert held == ((place, other) in own)
+                available = pool.images[number].study_id in pool.texts[text].studies
+                assert available == ((position, other) in own)
 
 
 def test_true_pairing_of_sets_that_share_no_study_is_refused(tmp_path: Path) -> None:
-    films = Few(tmp_path, texts=False, labels=True, name="films")
-    words = Few(tmp_path, pictures=False, name="words")
-    pool = gather([("f", films), ("w", words)], "both", ignore).train
-    with pytest.raises(TrainingError, match="no training picture has a text of its own study"):
+    radiographs = Few(tmp_path, texts=False, labels=True, name="radiographs")
+    words = Few(tmp_path, images=False, name="words")
+    pool = gather([("f", radiographs), ("w", words)], "both", ignore).train
+    with pytest.raises(TrainingError, match="no training image has a text of its own study"):
         sampler(pool, "true", size=4).plan(0)
 
 
@@ -171,57 +173,59 @@ def test_a_named_source_has_its_share_of_the_draws_and_the_others_share_the_rest
     shared = shared_out(weights, ["a", "a", "b", "c"], {"a": 0.2})
     np.testing.assert_allclose(shared, [0.05, 0.15, 0.4, 0.4])
     np.testing.assert_allclose(shared_out(weights, ["b"] * 4, {"a": 0.2}), weights / 6)
-    with pytest.raises(TrainingError, match="leave no picture"):
+    with pytest.raises(TrainingError, match="leave no image"):
         shared_out(weights, ["a"] * 4, {"a": 0.0})
 
 
 def test_a_batch_larger_than_the_corpus_is_refused(paired: Gathered) -> None:
-    with pytest.raises(TrainingError, match=r"a batch of 500 is larger than the corpus: \d+ pictures"):
+    with pytest.raises(TrainingError, match=r"a batch of 500 is larger than the corpus: \d+ images"):
         sampler(paired.train, size=500)
 
 
-def test_pictures_are_decoded_once_and_broken_ones_are_reported(paired: Gathered, tmp_path: Path) -> None:
+def test_images_are_decoded_once_and_broken_ones_are_reported(paired: Gathered, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    pictures = [
-        *paired.train.pictures[:3],
-        Picture("few:x#broken", str(broken), "few:x", "s", {}),
-        paired.train.pictures[3],
+    images = [
+        *paired.train.images[:3],
+        ImageItem("few:x#broken", str(broken), "few:x", "s", {}),
+        paired.train.images[3],
     ]
     problems: list[Problem] = []
-    kept = decode(pictures, Framing(32), tmp_path / "pixels.npy", problems.append)
+    stored = decode(images, Framing(32), tmp_path / "pixels.npy", problems.append)
     pixels = np.load(tmp_path / "pixels.npy", mmap_mode="r")
-    assert kept == [0, 1, 2, 4]
+    assert stored == [0, 1, 2, 4]
     assert pixels.dtype == np.uint8
     assert [bool(row.any()) for row in pixels] == [True] * 4 + [False]
     assert [(problem.item_id, problem.state) for problem in problems] == [("few:x#broken", "failed")]
 
 
-def test_no_picture_that_can_be_read_stops_the_run(tmp_path: Path) -> None:
-    gone = Picture("few:x#gone", str(tmp_path / "gone.png"), "few:x", "s", {})
-    with pytest.raises(TrainingError, match="none of the 1 pictures can be read"):
+def test_no_image_that_can_be_read_stops_the_run(tmp_path: Path) -> None:
+    gone = ImageItem("few:x#gone", str(tmp_path / "gone.png"), "few:x", "s", {})
+    with pytest.raises(TrainingError, match="none of the 1 images can be read"):
         decode([gone], Framing(32), tmp_path / "pixels.npy", lambda problem: None)
 
 
-def test_a_picture_meets_as_many_of_its_own_texts_as_asked_for_and_others_each_time(paired: Gathered) -> None:
+def test_an_image_is_paired_with_the_requested_number_of_its_texts_drawn_anew_each_time(
+    paired: Gathered,
+) -> None:
     drawn = Sampler(paired.train, "true", 8, 0, 0.0, 0, texts_per_picture=2)
     plans = [drawn.plan(epoch) for epoch in range(6)]
     met: dict[int, set[int]] = {}
     for batch in (batch for plan in plans for batch in plan):
-        assert len(np.unique(batch.pairs[:, 0])) == len(batch.pictures)
-        for place, other in batch.pairs:
-            picture, text = batch.pictures[place], batch.texts[other]
-            assert paired.train.pictures[picture].study_id in paired.train.texts[text].studies
-            met.setdefault(int(picture), set()).add(int(text))
+        assert len(np.unique(batch.pairs[:, 0])) == len(batch.images)
+        for position, other in batch.pairs:
+            image, text = batch.images[position], batch.texts[other]
+            assert paired.train.images[image].study_id in paired.train.texts[text].studies
+            met.setdefault(int(image), set()).add(int(text))
     assert max(map(len, met.values())) > 2
 
 
-def test_texts_are_made_for_films_without_a_report_and_say_what_they_show(tmp_path: Path) -> None:
-    films = Few(tmp_path, texts=False, labels=True, name="films")
-    gathered = gather([("films", films)], "report", ignore, prompts=3, seed=1)
-    again = gather([("films", films)], "report", ignore, prompts=3, seed=1)
+def test_texts_are_made_for_radiographs_without_a_report_and_say_what_they_show(tmp_path: Path) -> None:
+    radiographs = Few(tmp_path, texts=False, labels=True, name="radiographs")
+    gathered = gather([("radiographs", radiographs)], "report", ignore, prompts=3, seed=1)
+    again = gather([("radiographs", radiographs)], "report", ignore, prompts=3, seed=1)
     assert gathered == again
-    findings = {picture.study_id: picture.statuses for picture in gathered.train.pictures}
+    findings = {image.study_id: image.statuses for image in gathered.train.images}
     for text in gathered.train.texts:
         for study in text.studies:
             assert findings[study] == text.statuses
@@ -230,9 +234,9 @@ def test_texts_are_made_for_films_without_a_report_and_say_what_they_show(tmp_pa
 
 def test_a_cross_validation_gets_everyone_but_the_test_part_on_both_sides(tmp_path: Path) -> None:
     gathered = gather([("few", Few(tmp_path))], "sentence", ignore, whole=True)
-    people = {f"few:subject{n}" for n in range(60) if split_of(f"few:subject{n}") != "test"}
+    subjects = {f"few:subject{n}" for n in range(60) if split_of(f"few:subject{n}") != "test"}
     for pool in (gathered.train, gathered.val):
-        assert {picture.subject_id for picture in pool.pictures} == people
-        assert {subject for text in pool.texts for subject in text.subjects} == people
+        assert {image.subject_id for image in pool.images} == subjects
+        assert {subject for text in pool.texts for subject in text.subjects} == subjects
     assert len(gathered.val.texts) < len(gathered.train.texts)  # whole reports against sentences
-    assert gathered.sources[0].subjects == len(people)
+    assert gathered.sources[0].subjects == len(subjects)

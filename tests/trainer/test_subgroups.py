@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from corpus.findings import from_sides
+from corpus.findings import make_statuses
 from corpus.records import ImageRef, Study
 from tests.trainer.test_comparison import some_rankings
 from tests.trainer.test_metrics import random_task
@@ -12,9 +12,11 @@ from trainer.evaluation.metrics import Scored
 from trainer.evaluation.scoring import score_ranking
 from trainer.evaluation.subgroups import GROUPS, age_group, group_items, score_groups
 
-FILM = ImageRef("s:1#f", "1.png", view="ap")
-STUDY = Study("s:1", "s:p1", "s", (ImageRef("s:1#side", "2.png", view="lateral"), FILM), age=64.9, sex="F")
-ITEM = Item("s:1#f", "image", STUDY, "1.png", from_sides(["edema"]), frozenset(), frozenset())
+RADIOGRAPH = ImageRef("s:1#f", "1.png", view="ap")
+STUDY = Study(
+    "s:1", "s:p1", "s", (ImageRef("s:1#side", "2.png", view="lateral"), RADIOGRAPH), age=64.9, sex="F"
+)
+ITEM = Item("s:1#f", "image", STUDY, "1.png", make_statuses(["edema"]), frozenset(), frozenset())
 
 
 def everyone(count: int, **groups: list[str]) -> dict[str, list[str]]:
@@ -32,7 +34,7 @@ def test_every_age_has_one_group(age: float | None, group: str) -> None:
     assert age_group(age) == group
 
 
-def test_a_film_is_grouped_by_its_own_view_and_its_studys_person_and_a_report_has_no_view() -> None:
+def test_a_radiograph_is_grouped_by_its_own_view_and_its_studys_subject_and_a_report_has_no_view() -> None:
     unknown = replace(ITEM, study=replace(STUDY, sex=None, age=None))
     report = replace(ITEM, item_id="s:1#report", kind="report")
     assert group_items([ITEM, unknown, report]) == {

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.train.heads import StandardisedProjection
-from trainer.train.projection_start import aligned_weight, spread_weight, start_projection
+from trainer.train.heads import StandardisedProjection, aligned_weight, spread_weight, start_projection
 
 EVERY = np.arange(300)
 
@@ -14,26 +13,26 @@ EVERY = np.arange(300)
 def sides(n: int = 300, labels: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Labels, and two kinds of features that hold them under a large part that all items share."""
     generator = torch.Generator().manual_seed(0)
-    told = (torch.rand(n, labels, generator=generator) < 0.3).float()
-    told -= told.mean(dim=0)
+    result = (torch.rand(n, labels, generator=generator) < 0.3).float()
+    result -= result.mean(dim=0)
 
     def seen(width: int) -> torch.Tensor:
         mixing = torch.randn(labels, width, generator=generator)
         noise = 0.3 * torch.randn(n, width, generator=generator)
-        return told @ mixing + noise + 20 * torch.randn(width, generator=generator)
+        return result @ mixing + noise + 20 * torch.randn(width, generator=generator)
 
-    return told, seen(40), seen(64)
+    return result, seen(40), seen(64)
 
 
-def test_likeness_across_the_sides_follows_the_labels_at_once() -> None:
-    told, images, texts = sides()
+def test_similarity_across_the_sides_follows_the_labels_at_once() -> None:
+    result, images, texts = sides()
     vectors = [
-        nn.functional.normalize(features @ aligned_weight(features, told, 32, seed=3, ridge=0.03).T, dim=-1)
+        nn.functional.normalize(features @ aligned_weight(features, result, 32, seed=3, ridge=0.03).T, dim=-1)
         for features in (images, texts)
     ]
-    likeness = (vectors[0] @ vectors[1].T).flatten().numpy()
-    wanted = (nn.functional.normalize(told, dim=-1) @ nn.functional.normalize(told, dim=-1).T).flatten()
-    assert np.corrcoef(likeness, wanted.numpy())[0, 1] > 0.9
+    similarity = (vectors[0] @ vectors[1].T).flatten().numpy()
+    wanted = (nn.functional.normalize(result, dim=-1) @ nn.functional.normalize(result, dim=-1).T).flatten()
+    assert np.corrcoef(similarity, wanted.numpy())[0, 1] > 0.9
 
 
 def test_without_labels_items_are_spread_instead_of_laid_on_one_point() -> None:
@@ -47,8 +46,8 @@ def test_without_labels_items_are_spread_instead_of_laid_on_one_point() -> None:
 
 
 def test_only_a_plain_linear_projection_is_set() -> None:
-    told, images, _ = sides()
-    labels = told.numpy()
+    result, images, _ = sides()
+    labels = result.numpy()
     projection = nn.Linear(40, 16, bias=False)
     before = projection.weight.clone()
     assert start_projection(projection, lambda index: projection(images[index]), labels, EVERY, 0, 0.03)
@@ -59,25 +58,27 @@ def test_only_a_plain_linear_projection_is_set() -> None:
 
 
 def test_a_text_of_several_windows_counts_once() -> None:
-    told, _, texts = sides()
-    projection, twin = nn.Linear(64, 16, bias=False), nn.Linear(64, 16, bias=False)
-    twin.load_state_dict(projection.state_dict())
-    start_projection(projection, lambda index: projection(texts[index]), told.numpy(), EVERY, 0, 0.03)
+    result, _, texts = sides()
+    projection, duplicate = nn.Linear(64, 16, bias=False), nn.Linear(64, 16, bias=False)
+    duplicate.load_state_dict(projection.state_dict())
+    start_projection(projection, lambda index: projection(texts[index]), result.numpy(), EVERY, 0, 0.03)
 
     def in_halves(index: np.ndarray) -> torch.Tensor:  # type: ignore[type-arg]
-        return twin(torch.cat([texts[index], texts[index]]))
+        return duplicate(torch.cat([texts[index], texts[index]]))
 
-    start_projection(twin, in_halves, told.numpy(), EVERY, 0, 0.03, lambda index: [*range(len(index))] * 2)
-    torch.testing.assert_close(projection.weight, twin.weight, atol=1e-5, rtol=1e-4)
+    start_projection(
+        duplicate, in_halves, result.numpy(), EVERY, 0, 0.03, lambda index: [*range(len(index))] * 2
+    )
+    torch.testing.assert_close(projection.weight, duplicate.weight, atol=1e-5, rtol=1e-4)
 
 
 def test_a_standardised_projection_starts_where_a_plain_one_does() -> None:
-    told, images, _ = sides()
+    result, images, _ = sides()
     plain = nn.Linear(40, 16, bias=False)
     standard = StandardisedProjection(plain)
     for projection in (plain, standard):
         start_projection(
-            projection, lambda index, p=projection: p(images[index]), told.numpy(), EVERY, 0, 0.03
+            projection, lambda index, p=projection: p(images[index]), result.numpy(), EVERY, 0, 0.03
         )
     one, other = (nn.functional.normalize(projection(images), dim=-1) for projection in (plain, standard))
     torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)

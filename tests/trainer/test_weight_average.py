@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.train.weight_average import WeightAverage
+from trainer.train.optimizer import WeightAverage
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def test_the_mean_is_that_of_a_plain_loop(model: nn.Module) -> None:
         with torch.no_grad():
             model.weight.add_(torch.randn(2, 3))
         average.update(step)
-        kept = min(0.5, (step + 1) / (step + 10))
-        expected = kept * expected + (1 - kept) * model.weight.detach()
+        stored = min(0.5, (step + 1) / (step + 10))
+        expected = stored * expected + (1 - stored) * model.weight.detach()
     with average.applied():
         torch.testing.assert_close(model.weight.detach(), expected)
 
@@ -45,7 +45,7 @@ def test_without_a_decay_the_mean_is_the_model_itself(model: nn.Module) -> None:
     assert average.state() == {"mean": {}, "start": {}}
 
 
-def test_frozen_weights_are_not_kept_twice(model: nn.Module) -> None:
+def test_frozen_weights_are_not_stored_twice(model: nn.Module) -> None:
     model.bias.requires_grad_(False)
     assert set(WeightAverage(model, 0.9).state()["mean"]) == {"weight"}
 
