@@ -1,13 +1,12 @@
-"""A backup of everything of one index in one file, and what is made of it again.
+"""Backup of one index in one file, and its restoration.
 
 The catalog is written row by row and the vectors collection by collection, so that a backup of the embedded
 stores can be restored onto servers and the other way round. Encoders are not in it: they are folders of their
-own. The file holds the key and every report: it is made for its owner alone, and belongs where the originals
-do.
+own. The file contains the key and every report: its mode is 0600, and it belongs where the originals do.
 
 A backup is whole or not there: it is written aside, with the hash of every part, and renamed. Restoring
-checks every hash before anything is written, and fills an empty home only: the catalog's rows, which alone
-make the rest count, come in one transaction at the end.
+checks every hash before anything is written, and fills an empty home only: the catalog's rows, without which
+the rest is unreachable, are committed in one transaction at the end.
 """
 
 import hashlib
@@ -15,66 +14,73 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
-import sqlalchemy as sa
+import numpy as np
+from numpy.typing import NDArray
 
 import migrations
 from corpus.errors import HomeError, IndexingError
-from indexer.catalog.ledger import FORMS, KINDS, collection_of
-from indexer.catalog.models import Base, StudyRow
+from indexer.catalog.catalog import Catalog
+from indexer.catalog.dump import dump_rows, restore_rows, table_names
+from indexer.catalog.ledger_records import FORMS, KINDS, collection_of
 from indexer.home import KEY_BYTES, home_error
 from indexer.index import Index
-from indexer.vectors.archive import read_points, write_points
-from indexer.vectors.store import VectorStore
+from indexer.vectors.store import Form, Point, Terms, VectorStore
 
 FORMAT = 1
-_ROWS, _POINTS = 2_000, 2_000  # in one part: no more is in memory at a time
+_POINTS = 2_000  # in one part: no more is in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What a backup holds."""
+class BackupContents:
+    """The contents of a backup. `rows`: table → number; `vectors`: collection → number."""
 
     created: str
     rows: dict[str, int]
     vectors: dict[str, int]
 
     def as_json(self) -> dict[str, Any]:
-        """The form of `docs/contracts/backup.schema.json`."""
+        """Return the form of `docs/contracts/backup.schema.json`."""
         return {"created": self.created, "rows": dict(self.rows), "vectors": dict(self.vectors)}
 
 
-def back_up(index: Index, file: Path) -> Held:
-    """Write everything of an index into a file, mode 0600.
+def back_up(index: Index, file: Path) -> BackupContents:
+    """Write a backup of an index to a file, mode 0600.
 
     Args:
-        index: open for writing, so that no other job changes it meanwhile; searches go on.
+        index: open for writing, so that no other job changes it meanwhile; searches continue.
         file: replaced if it is there.
 
     Raises:
         HomeError: the file cannot be written.
     """
     aside = file.with_name(f".{file.name}.part")
-    held = Held(datetime.now(UTC).isoformat(timespec="seconds"), {}, {})
+    contents = BackupContents(datetime.now(UTC).isoformat(timespec="seconds"), {}, {})
     hashes: dict[str, str] = {}
     try:
         with os.fdopen(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as written:
             with tarfile.open(fileobj=written, mode="w:gz", compresslevel=1) as tar:
                 _add(tar, hashes, "key", index.home.key)
-                for name, content in _catalog_parts(index.catalog.engine, held):
+                for name, content in _catalog_parts(index.catalog, contents):
                     _add(tar, hashes, name, content)
-                for name, content in _vector_parts(index.store, held):
+                for name, content in _vector_parts(index.store, contents):
                     _add(tar, hashes, name, content)
-                told = {"format": FORMAT, "revision": migrations.HEAD, **held.as_json(), "sha256": hashes}
-                _add(tar, {}, "backup.json", json.dumps(told).encode())
+                header = {
+                    "format": FORMAT,
+                    "revision": migrations.HEAD,
+                    **contents.as_json(),
+                    "sha256": hashes,
+                }
+                _add(tar, {}, "backup.json", json.dumps(header).encode())
             written.flush()
             os.fsync(written.fileno())
         aside.replace(file)
@@ -82,54 +88,54 @@ def back_up(index: Index, file: Path) -> Held:
         with suppress(OSError):
             aside.unlink()
         raise home_error(file.parent, error) from error
-    return held
+    return contents
 
 
-def restore(file: Path, home: Path) -> Held:
-    """Make a home of a backup.
+def restore(file: Path, home: Path) -> BackupContents:
+    """Restore a backup into an empty home.
 
     Args:
         file: what `back_up` wrote.
-        home: holds no index yet; with servers named in the settings, theirs are filled.
+        home: without an index; where the settings name servers, those are filled.
 
     Raises:
         IndexingError: the file is no backup, is damaged, or is of a newer version of the program.
-        HomeError: the home holds an index already, or cannot be written.
+        HomeError: the home has an index already, or cannot be written.
     """
-    told = check(file)
-    _place_key(file, home)
+    contents = check(file)
+    _restore_key(file, home)
     with Index.open(home, read_only=False) as index:
-        with index.catalog.engine.connect() as connection:
-            if connection.execute(sa.select(StudyRow.study_id).limit(1)).first() is not None:
+        with index.catalog.reading() as read:
+            if read.has_studies():
                 raise HomeError(f"{home} holds an index already: restore into another SIMILARITY_HOME")
         for name, content in _parts(file):
             if name.startswith("vectors/"):
                 _restore_points(index.store, name, content)
-        for collection in told.vectors:
+        for collection in contents.vectors:
             index.store.flush(collection)
-        _restore_rows(index.catalog.engine, file)
+        restore_rows(index.catalog, _row_parts(file))
         _index_own_fields(index)
-    return told
+    return contents
 
 
-def check(file: Path) -> Held:
+def check(file: Path) -> BackupContents:
     """Read a backup through and compare every part with its hash.
 
     Raises:
         IndexingError: it is no backup, is damaged, or is of a newer version of the program.
     """
     hashes: dict[str, str] = {}
-    told: dict[str, Any] = {}
+    header: dict[str, Any] = {}
     for name, content in _parts(file):
         if name == "backup.json":
-            told = json.loads(content)
+            header = json.loads(content)
         else:
             hashes[name] = hashlib.sha256(content).hexdigest()
-    if not told or told.get("sha256") != hashes:
+    if not header or header.get("sha256") != hashes:
         raise IndexingError(f"{file.name} is no whole backup: a part is missing or differs from its hash")
-    if told["format"] != FORMAT or told["revision"] > migrations.HEAD:
+    if header["format"] != FORMAT or header["revision"] > migrations.HEAD:
         raise IndexingError(f"{file.name} was made by a newer version of Similarity: update the program")
-    return Held(told["created"], told["rows"], told["vectors"])
+    return BackupContents(header["created"], header["rows"], header["vectors"])
 
 
 def _add(tar: tarfile.TarFile, hashes: dict[str, str], name: str, content: bytes) -> None:
@@ -140,7 +146,7 @@ def _add(tar: tarfile.TarFile, hashes: dict[str, str], name: str, content: bytes
 
 
 def _parts(file: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every part, in order; nothing is unpacked to a path that the file names."""
+    """Yield name and content of every part, in order; nothing is unpacked to a path that the file names."""
     try:
         with tarfile.open(file, "r:gz") as tar:
             for member in tar:
@@ -153,36 +159,30 @@ def _parts(file: Path) -> Iterator[tuple[str, bytes]]:
         ) from error
 
 
-def _catalog_parts(engine: sa.Engine, held: Held) -> Iterator[tuple[str, bytes]]:
-    """Every row of every table, as of one moment, in the order in which they can be put back."""
-    with engine.connect() as connection:
-        if engine.dialect.name == "postgresql":
-            connection = connection.execution_options(isolation_level="REPEATABLE READ")
-        for table in Base.metadata.sorted_tables:
-            held.rows[table.name] = 0
-            result = connection.execution_options(yield_per=_ROWS).execute(
-                sa.select(table).order_by(*table.primary_key.columns)
-            )
-            for number, rows in enumerate(result.partitions()):
-                lines = [json.dumps([_written(value) for value in row]) for row in rows]
-                held.rows[table.name] += len(lines)
-                yield f"catalog/{table.name}/{number}.jsonl", "\n".join(lines).encode()
+def _catalog_parts(catalog: Catalog, contents: BackupContents) -> Iterator[tuple[str, bytes]]:
+    """Yield the parts of every table, and count their rows in `contents`."""
+    contents.rows.update(dict.fromkeys(table_names(), 0))
+    parts: Counter[str] = Counter()
+    for table, lines in dump_rows(catalog):
+        contents.rows[table] += len(lines)
+        yield f"catalog/{table}/{parts[table]}.jsonl", "\n".join(lines).encode()
+        parts[table] += 1
 
 
-def _vector_parts(store: VectorStore, held: Held) -> Iterator[tuple[str, bytes]]:
+def _vector_parts(store: VectorStore, contents: BackupContents) -> Iterator[tuple[str, bytes]]:
     for collection in store.collections():
-        held.vectors[collection] = 0
+        contents.vectors[collection] = 0
         ids = store.ids(collection)
         number = 0
         while batch := list(islice(ids, _POINTS)):
             points = store.fetch(collection, batch)
-            held.vectors[collection] += len(points)
+            contents.vectors[collection] += len(points)
             yield f"vectors/{collection}/{number}.npz", write_points(points)
             number += 1
 
 
-def _place_key(file: Path, home: Path) -> None:
-    """Put the backup's key into a home that has none."""
+def _restore_key(file: Path, home: Path) -> None:
+    """Write the backup's key to a home that has none."""
     key = next((content for name, content in _parts(file) if name == "key"), b"")
     if len(key) != KEY_BYTES:
         raise IndexingError(f"{file.name} holds no key")
@@ -207,49 +207,74 @@ def _restore_points(store: VectorStore, name: str, content: bytes) -> None:
 
 
 def _index_own_fields(index: Index) -> None:
-    """Let the collections be filtered by the tables' own columns, too."""
-    held = set(index.store.collections())
+    """Index the payload fields of the tables' own columns in every collection."""
+    existing = set(index.store.collections())
     for version in index.catalog.versions():
         for kind in KINDS:
             collection, form = collection_of(kind, version.fingerprint), FORMS.get(kind, "dense")
-            if collection in held and kind != "sentence":
+            if collection in existing and kind != "sentence":
                 dim = 0 if form == "terms" else version.dim
                 index.store.create(collection, dim, index.catalog.own_fields(), form)
 
 
-def _restore_rows(engine: sa.Engine, file: Path) -> None:
-    tables = {table.name: table for table in Base.metadata.sorted_tables}
-    with engine.begin() as connection:
-        for name, content in _parts(file):
-            if not name.startswith("catalog/"):
-                continue
-            table = tables[name.split("/")[1]]
-            columns = list(table.columns)
-            rows = [
-                {c.name: _read(c, value) for c, value in zip(columns, json.loads(line), strict=True)}
-                for line in content.decode().splitlines()
-            ]
-            if rows:
-                connection.execute(sa.insert(table), rows)
-        if engine.dialect.name == "postgresql":
-            # Numbers that the rows brought along were not drawn from the sequence: let it go on after them.
-            connection.execute(
-                sa.text(
-                    "SELECT setval(pg_get_serial_sequence('audit', 'number'), "
-                    "(SELECT COALESCE(MAX(number), 0) + 1 FROM audit), false)"
-                )
-            )
+def _row_parts(file: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield (table, rows) of every part of the catalog."""
+    for name, content in _parts(file):
+        if name.startswith("catalog/"):
+            yield name.split("/")[1], content.decode().splitlines()
 
 
-def _written(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
-    return value.hex if isinstance(value, UUID) else value
+def write_points(points: Sequence[Point]) -> bytes:
+    """Return points of one collection as bytes; there is at least one point.
+
+    Arrays and JSON only: reading such bytes runs no code. Vectors and words are concatenated, with the number
+    of rows and words of each point.
+    """
+    terms = [point.terms or Terms() for point in points]
+    rows = [np.atleast_2d(point.vector) for point in points]
+    payloads = json.dumps([dict(point.payload) for point in points])
+    content = io.BytesIO()
+    np.savez(
+        content,
+        form=np.array(_form_of(points[0])),
+        ids=np.frombuffer(b"".join(point.id.bytes for point in points), np.uint8).reshape(-1, 16),
+        rows=np.concatenate(rows).astype(np.float32),
+        row_counts=np.array([len(part) for part in rows], np.int64),
+        term_ids=np.array([name for part in terms for name in part.ids], np.uint32),
+        term_weights=np.array([weight for part in terms for weight in part.weights], np.float32),
+        term_counts=np.array([len(part.ids) for part in terms], np.int64),
+        payloads=np.frombuffer(payloads.encode(), np.uint8),
+    )
+    return content.getvalue()
 
 
-def _read(column: sa.Column[Any], value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(column.type, sa.DateTime):
-        return datetime.fromisoformat(value)
-    return UUID(hex=value) if isinstance(column.type, sa.Uuid) else value
+def read_points(content: bytes) -> tuple[Form, int, list[Point]]:
+    """Read what `write_points` wrote: the collection's form, its dimension (0 of terms), and the points."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        form = cast(Form, str(arrays["form"]))
+        ids = [UUID(bytes=row.tobytes()) for row in arrays["ids"]]
+        rows, names, weights = arrays["rows"], arrays["term_ids"], arrays["term_weights"]
+        vectors = [rows[begin:end] for begin, end in _spans(arrays["row_counts"])]
+        words = [slice(begin, end) for begin, end in _spans(arrays["term_counts"])]
+        payloads = json.loads(arrays["payloads"].tobytes())
+    points = [
+        Point(
+            point,
+            vector if form == "patches" else vector[0],
+            payload,
+            Terms(tuple(names[span].tolist()), tuple(weights[span].tolist())) if form == "terms" else None,
+        )
+        for point, vector, span, payload in zip(ids, vectors, words, payloads, strict=True)
+    ]
+    return form, int(rows.shape[1]), points
+
+
+def _form_of(point: Point) -> Form:
+    if point.terms is not None:
+        return "terms"
+    return "patches" if point.vector.ndim == 2 else "dense"
+
+
+def _spans(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return start and end of each part."""
+    return list(pairwise([0, *np.cumsum(counts).tolist()]))

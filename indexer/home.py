@@ -1,4 +1,4 @@
-"""The home folder: everything of one index, its key, and who may use it now."""
+"""The home folder of one index: its files, its key, and its locks."""
 
 import errno
 import hmac
@@ -17,18 +17,18 @@ from pathlib import Path
 from uuid import UUID
 
 from corpus.errors import HomeError, IndexInUse
-from corpus.locks import Lock, take
+from corpus.files import Lock, acquire_lock
 from corpus.redaction import redacted
 from corpus.settings import settings
 
 KEY_BYTES = 32
 CACHE = "cache"
-"""Folder in the home for what can be made anew at any time."""
+"""Folder in the home for files that can be recomputed at any time."""
 _KEYED_DIGITS = 32  # of 64 hex: 128 bits, never equal by chance
 
 RESERVE_BYTES = 256 << 20
-"""Room on the disk below which nothing more is written: the vector engine maps files of 32 MB ahead of the
-data, and a full disk under such a map kills the process instead of raising an error."""
+"""Free bytes on the disk below which nothing more is written: the vector engine maps files of 32 MB ahead of
+the data, and a full disk under such a map kills the process instead of raising an error."""
 
 
 @redacted
@@ -41,7 +41,7 @@ class Home:
 
     @classmethod
     def open(cls, folder: Path | None = None) -> "Home":
-        """Open the home, making folder (mode 0700) and key (mode 0600) where they are not there yet.
+        """Open the home; create folder (mode 0700) and key (mode 0600) where they are missing.
 
         Args:
             folder: default is `settings().home_folder`.
@@ -60,7 +60,7 @@ class Home:
 
     @classmethod
     def find(cls, folder: Path | None = None) -> "Home | None":
-        """Open the home if there is one; None where there is none, and nothing is made.
+        """Open the home where it exists; else return None and create nothing.
 
         Raises:
             HomeError: it cannot be read or written, or is no folder.
@@ -83,24 +83,24 @@ class Home:
         return self.folder / "vectors"
 
     def keyed(self, kind: str, value: str) -> str:
-        """The keyed hash (32 hex) that stands for an id outside the catalog.
+        """Return the keyed hash (32 hex) that replaces an id outside the catalog.
 
-        HMAC-SHA256 with this home's key, so that whoever holds the vectors alone can neither read an id nor
-        try one out. `kind` (study, subject, …) keeps equal values of two kinds apart.
+        HMAC-SHA256 with this home's key, so that the vectors alone reveal no id, not even by trial.
+        Equal values of two kinds (study, subject, …) have different hashes.
         """
         message = f"{kind}\0{value}".encode()
         return hmac.digest(self.key, message, "sha256").hex()[:_KEYED_DIGITS]
 
     def point_id(self, item_id: str) -> UUID:
-        """The id of an item's vector: its keyed hash as a UUID, the same in every version."""
+        """Return the id of an item's vector: its keyed hash as a UUID, the same in every version."""
         return UUID(hex=self.keyed("item", item_id))
 
     def sentence_id(self, text: str) -> UUID:
-        """The id of the one vector of a sentence's text, whoever says it."""
+        """Return the id of the one vector of a sentence's text, in all reports."""
         return UUID(hex=self.keyed("sentence", text))
 
     def require_space(self, more: int = 0) -> None:
-        """Stop before the disk is full.
+        """Raise before the disk is full.
 
         Raises:
             HomeError: fewer than `more` bytes and the reserve are free.
@@ -120,12 +120,12 @@ class Home:
         name: str = "owner",
         unless: Callable[[], bool] | None = None,
     ) -> Iterator[bool]:
-        """Own this home, alone among all processes, for the length of a `with`.
+        """Own this home exclusively among all processes, for the length of a `with`.
 
         Args:
-            on_wait: told once, in one line, that another process owns it and that this one waits.
-            name: which lock; `owner` is the vectors', `writer` an index job's, `catalog` guards migrations.
-            unless: asked whenever another process owns it; where it says yes, nothing is waited for.
+            on_wait: gets one line, once, when another process owns it and this one waits.
+            name: which lock: `owner` of the vectors, `writer` of an index job, `catalog` of migrations.
+            unless: called whenever another process owns it; True ends the wait.
 
         Yields:
             Whether the home is owned: always, but for `unless`.
@@ -156,12 +156,12 @@ class Home:
     def _wait_for(
         self, name: str, on_wait: Callable[[str], None] | None, unless: Callable[[], bool] | None
     ) -> Lock | None:
-        patience = settings().lock_wait_seconds
-        deadline = time.monotonic() + patience
-        told = False
+        seconds = settings().lock_wait_seconds
+        deadline = time.monotonic() + seconds
+        notified = False
         while True:
             try:
-                lock = take(self.folder / f".{name}.lock")
+                lock = acquire_lock(self.folder / f".{name}.lock")
             except OSError as error:
                 raise home_error(self.folder, error) from error
             if lock is not None:
@@ -174,14 +174,14 @@ class Home:
                     f"the index in {self.folder} is in use by {owner}; let it end, "
                     "or wait longer with SIMILARITY_LOCK_WAIT_SECONDS"
                 )
-            if not told and on_wait is not None:
-                on_wait(f"waiting up to {patience:g} s: the index is in use by {owner}")
-            told = True
+            if not notified and on_wait is not None:
+                on_wait(f"waiting up to {seconds:g} s: the index is in use by {owner}")
+            notified = True
             time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))
 
 
 def home_error(folder: Path, error: OSError) -> HomeError:
-    """What a failed call on the home means, in one line."""
+    """Return the error to raise for a failed call on the home, its message in one line."""
     reasons = {
         errno.ENOSPC: "the disk is full; make room and run the command again",
         errno.EDQUOT: "the disk quota is used up; make room and run the command again",
@@ -197,7 +197,7 @@ def home_error(folder: Path, error: OSError) -> HomeError:
 
 
 def _key(path: Path) -> bytes:
-    """Read the key; made once, whole, also when two processes start at the same time."""
+    """Read the key; it is created once, atomically, also when two processes start at the same time."""
     if not path.exists():
         # Written aside and linked into place: a link is atomic, and fails where another process was first.
         handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".key-")
@@ -214,7 +214,7 @@ def _key(path: Path) -> bytes:
     if len(key) != KEY_BYTES:
         raise HomeError(
             f"{path} is damaged ({len(key)} bytes, not {KEY_BYTES}): restore it from a backup; "
-            "without it the vectors cannot be told to belong to their cases"
+            "without it the vectors cannot be assigned to their cases"
         )
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
@@ -222,18 +222,18 @@ def _key(path: Path) -> bytes:
 
 
 def _command() -> str:
-    """What this process was asked to do, without its arguments: they may name a subject."""
+    """Return the command of this process without its arguments: they may name a subject."""
     words = [Path(sys.argv[0]).name, *(w for w in sys.argv[1:3] if w.isalpha())]
     return " ".join(words)
 
 
 def _holder_file(folder: Path, name: str) -> Path:
-    """Where the holder of a lock says who it is: a locked file cannot be read on every system."""
+    """Return the file that names the holder of a lock: a locked file cannot be read on every system."""
     return folder / f".{name}.holder"
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a small file that its owner alone may read."""
+    """Write a small file with mode 0600."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)
 

@@ -1,4 +1,4 @@
-"""The index as one thing: home, catalog, vectors and the encoder they were made by."""
+"""The index: its home, catalog and vectors, and the encoder that made them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,18 +7,16 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from corpus.errors import EmptyIndex, FingerprintMismatch
+from corpus.errors import EmptyIndex, FingerprintMismatch, IndexingError, UsageError
 from corpus.settings import settings
-from indexer.addresses import qdrant_address
 from indexer.catalog.calibrations import Calibrations
 from indexer.catalog.catalog import Catalog, Version
-from indexer.catalog.database import database_url, open_database
-from indexer.catalog.ledger import collection_of
+from indexer.catalog.database import database_url
+from indexer.catalog.ledger_records import collection_of
 from indexer.home import Home
-from indexer.retries import Patience
-from indexer.servers import Servers
-from indexer.vectors.read_only import ReadOnlyStore
-from indexer.vectors.store import VectorStore
+from indexer.retries import RetryPolicy
+from indexer.servers import Servers, qdrant_address
+from indexer.vectors.store import ReadOnlyStore, VectorStore
 
 if TYPE_CHECKING:
     from trainer.runtime.encoder import Encoder
@@ -28,20 +26,28 @@ class Index:
     """An open index. Leave it as a context manager, or `close` it.
 
     With the embedded vectors the process owns the home while the index is open, unless a service does: then
-    it works through that (`indexer.owner`). With a Qdrant server, opening it for reading waits for nobody.
+    it works through the service (`indexer.owner`). With a Qdrant server, opening it for reading never waits.
 
-    Whoever needs one version throughout, while another may be activated, works on what `pinned` returns.
+    `pinned` returns an index that uses one version throughout, while another may be activated.
     """
 
     def __init__(
-        self, home: Home, catalog: Catalog, store: VectorStore, held: ExitStack, *, read_only: bool = False
+        self, home: Home, catalog: Catalog, store: VectorStore, opened: ExitStack, *, read_only: bool = False
     ) -> None:
-        """Work on what is open; `read_only` is for a catalog whose engine refuses to write, too."""
+        """Use what is open.
+
+        Args:
+            home: its folder.
+            catalog: opened with the same `read_only`.
+            store: its vectors.
+            opened: closed when the index is closed.
+            read_only: writes to `store` raise `ReadOnlyIndex`.
+        """
         self.home = home
         self.catalog = catalog
-        self.calibrations = Calibrations(catalog.engine)
+        self.calibrations = Calibrations(catalog)
         self.store: VectorStore = ReadOnlyStore(store) if read_only else store
-        self._held = held
+        self._opened = opened
         self._version: Version | None = None
         self._encoders: dict[str, Encoder] = {}  # by fingerprint
         self._loading = Lock()
@@ -61,34 +67,34 @@ class Index:
         Args:
             home: default is `settings().home_folder`.
             encoder: one that is loaded already: the active version's, or that of the version to search.
-            read_only: whatever would write raises `ReadOnlyIndex`, and no home is made where there is none.
-                One process writes at a time; on a Qdrant server and beside a service, readers do not wait for
-                it. A catalog of an earlier version is brought up to date all the same: else nothing could be
-                read of it.
-            on_wait: told, in one line, when another process owns the index and this one waits, and, of an
-                index open for writing, when a server goes away and is waited for.
+            read_only: every write raises `ReadOnlyIndex`, and no home is created where there is none. One
+                process writes at a time; on a Qdrant server and beside a service, readers do not wait for it.
+                A catalog of an earlier version is migrated all the same: else it could not be read.
+            on_wait: gets a line when another process owns the index and this one waits, and, of an index open
+                for writing, when a server goes away and is waited for.
             servers: that it is on; default as the settings have it.
 
         Raises:
             EmptyIndex: it is opened read-only, and there is none yet.
             HomeError: home or database cannot be used.
             IndexInUse: another process owns the index, and did not end in time.
-            FingerprintMismatch: `encoder` made none of the vectors.
+            FingerprintMismatch: no version is of `encoder`.
         """
-        with ExitStack() as held:
+        with ExitStack() as opened:
             servers = servers or Servers.named()
             if read_only:
-                opened = _existing(home, servers)
+                found = _existing(home, servers)
             else:
-                opened = home if isinstance(home, Home) else Home.open(home)
+                found = home if isinstance(home, Home) else Home.open(home)
             if not read_only:
-                held.enter_context(opened.lock(on_wait, name="writer"))
-            patience = None if read_only else _patience(on_wait)
-            store = held.enter_context(open_store(opened, on_wait, patience, servers))
-            patience = None if read_only else _patience(on_wait)
-            engine = open_database(opened, patience, read_only=read_only, servers=servers)
-            held.callback(engine.dispose)
-            index = cls(opened, Catalog(engine), store, held.pop_all(), read_only=read_only)
+                opened.enter_context(found.lock(on_wait, name="writer"))
+            # One policy a server: which of the two answered before decides whether it is waited for.
+            retry = None if read_only else _retry_policy(on_wait)
+            store = opened.enter_context(open_store(found, on_wait, retry, servers))
+            retry = None if read_only else _retry_policy(on_wait)
+            catalog = Catalog.open(found, retry, read_only=read_only, servers=servers)
+            opened.callback(catalog.close)
+            index = cls(found, catalog, store, opened.pop_all(), read_only=read_only)
         if encoder is not None:
             try:
                 index.use(encoder)
@@ -106,7 +112,7 @@ class Index:
         self.close()
 
     def pinned(self) -> "Index":
-        """This index, held to the version that is active now; what it opened is this one's to close.
+        """Return this index bound to the version that is active now; closing stays with this one.
 
         Raises:
             EmptyIndex: nothing was indexed yet.
@@ -119,7 +125,7 @@ class Index:
 
     @property
     def active_version(self) -> Version:
-        """The version that searches use: the catalog's active one, unless this is held to another.
+        """The version that searches use: the catalog's active one, unless this index is bound to another.
 
         Raises:
             EmptyIndex: nothing was indexed yet.
@@ -156,10 +162,10 @@ class Index:
         return bool(self._encoders)
 
     def use(self, encoder: "Encoder") -> None:
-        """Encode with this one, and search its version, whichever is active.
+        """Encode with this encoder and search its version, whichever is active.
 
         Raises:
-            FingerprintMismatch: it made none of the vectors.
+            FingerprintMismatch: no version is of it.
         """
         active = self._version or self.catalog.active_version()
         if active is not None and active.fingerprint != encoder.fingerprint:
@@ -170,16 +176,40 @@ class Index:
         self._encoders[encoder.fingerprint] = encoder
 
     def collection(self, kind: str) -> str:
-        """The active version's collection of a kind: image, report, sentence, term or patch."""
+        """Return the active version's collection of a kind: image, report, sentence, term or patch."""
         return collection_of(kind, self.active_version.fingerprint)
 
     def close(self) -> None:
-        """Let go of vectors, database and home."""
-        self._held.close()
+        """Close vectors and database, and release the home."""
+        self._opened.close()
+
+
+def image_location(index: Index, study_id: str) -> str:
+    """Return the location of a study's first image.
+
+    Raises:
+        UsageError: there is no such case.
+        IndexingError: it has no image, or its image has changed since it was indexed.
+    """
+    from corpus.images.reader import content_hash  # late: pydicom and PIL take half a second
+
+    with index.catalog.reading() as read:
+        study = read.study_by_id(study_id)
+    if study is None:
+        raise UsageError(f"the index has no case {study_id!r}; an id is <source>:<the set's own name>")
+    first = next((item for item in study.items if item.kind == "image"), None)
+    if first is None or first.location is None:
+        raise IndexingError(f"the case {study_id!r} has no image to look at, only a report")
+    if content_hash(first.location) != first.content:
+        raise IndexingError(
+            f"the image of {study_id!r} has changed since it was indexed: run `similarity index add` on its "
+            "source"
+        )
+    return first.location
 
 
 def _existing(home: Home | Path | None, servers: Servers) -> Home:
-    """The home that is there, with its catalog; nothing is made."""
+    """Return the home and its catalog where they exist; nothing is created."""
     if isinstance(home, Home):
         found = home
     elif (there := Home.find(home)) is None:
@@ -199,7 +229,7 @@ def _empty(folder: Path) -> EmptyIndex:
 
 
 def mismatch(version: Version, name: str, fingerprint: str) -> str:
-    """Why an encoder may not be used on an index, in one line."""
+    """Return why an encoder may not be used on an index, in one line."""
     if name == version.name:
         return (
             f"the encoder {name!r} ({fingerprint[:8]}) is not as it was when the index was made "
@@ -217,21 +247,24 @@ def mismatch(version: Version, name: str, fingerprint: str) -> str:
 def open_store(
     home: Home,
     on_wait: Callable[[str], None] | None = None,
-    patience: Patience | None = None,
+    retry: RetryPolicy | None = None,
     servers: Servers | None = None,
 ) -> Iterator[VectorStore]:
-    """The vector store of a home: that of the Qdrant server, where one is named, else the embedded one.
+    """Open the vector store of a home: that of the Qdrant server, where one is named, else the embedded one.
 
-    `patience`: how long a server that goes away is waited for; default not at all. `servers`: default as the
-    settings have it.
+    Args:
+        home: the home.
+        on_wait: gets a line when another process owns the embedded one.
+        retry: how long a server that goes away is waited for; default not at all.
+        servers: default as the settings have it.
 
     Raises:
         IndexInUse: another process owns the embedded one, and did not end in time.
-        HomeError: URL or key of the server cannot be one.
+        HomeError: the URL or key of the server is malformed.
     """
     from indexer import owner  # late: with a server the engine is not needed
 
-    served = server_store(patience, servers)
+    served = server_store(retry, servers)
     if served is None:
         with owner.embedded_store(home, on_wait) as store:
             yield store
@@ -242,11 +275,11 @@ def open_store(
         served.close()
 
 
-def server_store(patience: Patience | None = None, servers: Servers | None = None) -> VectorStore | None:
-    """The store on the Qdrant server; None where none is named.
+def server_store(retry: RetryPolicy | None = None, servers: Servers | None = None) -> VectorStore | None:
+    """Return the store on the Qdrant server; None where none is named.
 
     Raises:
-        HomeError: URL or key cannot be one; they are not repeated.
+        HomeError: the URL or key is malformed; the message does not repeat it.
     """
     servers = servers or Servers.named()
     if servers.qdrant_url is None:
@@ -254,9 +287,9 @@ def server_store(patience: Patience | None = None, servers: Servers | None = Non
     address = qdrant_address(servers.qdrant_url.get_secret_value())
     from indexer.vectors.server import ServerStore, connect
 
-    return ServerStore(connect(address, servers.qdrant_api_key), f"Qdrant at {address.url}", patience)
+    return ServerStore(connect(address, servers.qdrant_api_key), f"Qdrant at {address.url}", retry)
 
 
-def _patience(on_wait: Callable[[str], None] | None) -> Patience:
-    """Of a job that writes, for one server."""
-    return Patience(settings().server_wait_seconds, on_wait)
+def _retry_policy(on_wait: Callable[[str], None] | None) -> RetryPolicy:
+    """Return the policy of a job that writes, for one server."""
+    return RetryPolicy(settings().server_wait_seconds, on_wait)

@@ -1,13 +1,12 @@
-"""One owner of the embedded vectors, and how every other process reaches them through it.
+"""The owner of the embedded vectors: one process opens them, every other calls it.
 
-The engine admits one process. A command on a home that nobody owns takes the vectors for its own length.
-A service owns them for as long as it runs and answers calls of the vector store on a socket in the home,
-which its user alone may open; a command that finds the vectors owned by a service works through that
-socket, and is otherwise the same command. Who writes holds a second lock, so that one index job runs at a
-time in either case.
+The engine admits one process. A command on a home without an owner owns the vectors for its own length. A
+service owns them for as long as it runs and answers calls of the vector store on a socket in the home, mode
+0600; a command that finds the vectors owned by a service works through that socket, and is otherwise the same
+command. A writer holds a second lock, so that one index job runs at a time in either case.
 
 Where a system has no sockets in the file system, or the home's name is too long for one, the service answers
-on a port of the loopback interface, to whoever shows the key that lies in the home beside the port's number.
+on a port of the loopback interface, to callers with the key that lies in the home beside the port's number.
 """
 
 import json
@@ -39,7 +38,7 @@ PORT = ".owner.port"
 """File with port and key, where there is no socket."""
 
 _LONGEST_NAME = 100  # bytes of a socket's address
-_LOOK_SECONDS = 0.5  # how soon the end is noticed where closing a socket wakes nobody
+_LOOK_SECONDS = 0.5  # how soon the end is noticed where closing a socket interrupts no call
 _HANDSHAKE_SECONDS = 5.0
 
 _CALLS = frozenset(
@@ -52,10 +51,10 @@ _CALLS = frozenset(
 
 @contextmanager
 def embedded_store(home: Home, on_wait: Callable[[str], None] | None = None) -> Iterator[VectorStore]:
-    """The embedded vectors of a home: opened here, or through the service that owns them.
+    """Open the embedded vectors of a home: in this process, or through the service that owns them.
 
     Raises:
-        IndexInUse: a process that is no service owns them, and did not end in time.
+        IndexInUse: a process that is not a service owns them, and did not end in time.
     """
     line: Connection | None = None
 
@@ -64,8 +63,8 @@ def embedded_store(home: Home, on_wait: Callable[[str], None] | None = None) -> 
         line = connect(home)
         return line is not None
 
-    with home.lock(on_wait, unless=reached) as held:
-        store: VectorStore = EdgeStore(home.vectors) if held or line is None else OwnedStore(line)
+    with home.lock(on_wait, unless=reached) as owned:
+        store: VectorStore = EdgeStore(home.vectors) if owned or line is None else OwnedStore(line)
         try:
             yield store
         finally:
@@ -74,7 +73,7 @@ def embedded_store(home: Home, on_wait: Callable[[str], None] | None = None) -> 
 
 @contextmanager
 def owned_store(home: Home, on_wait: Callable[[str], None] | None = None) -> Iterator[VectorStore]:
-    """Own the embedded vectors of a home and answer for them, for the length of a `with`.
+    """Own the embedded vectors of a home and answer other processes, for the length of a `with`.
 
     Raises:
         IndexInUse: another process owns them, and did not end in time.
@@ -89,7 +88,7 @@ def owned_store(home: Home, on_wait: Callable[[str], None] | None = None) -> Ite
 
 
 def connect(home: Home) -> Connection | None:
-    """A line to the service that owns a home's vectors; None where there is none."""
+    """Return a connection to the service that owns a home's vectors; None where there is none."""
     for file, call in ((home.folder / SOCKET, _call_socket), (home.folder / PORT, _call_port)):
         if file.exists():
             with suppress(OSError, ValueError, KeyError, EOFError, AuthenticationError):
@@ -105,15 +104,15 @@ def _call_socket(path: Path) -> Connection:
 
 
 def _call_port(path: Path) -> Connection:
-    told = json.loads(path.read_bytes())
-    with socket.create_connection(("127.0.0.1", int(told["port"])), _HANDSHAKE_SECONDS) as caller:
+    address = json.loads(path.read_bytes())
+    with socket.create_connection(("127.0.0.1", int(address["port"])), _HANDSHAKE_SECONDS) as caller:
         caller.settimeout(None)
         line = Connection(caller.detach())
     try:
         if not line.poll(_HANDSHAKE_SECONDS):  # another program has the port now
             raise EOFError
-        answer_challenge(line, bytes.fromhex(told["key"]))
-        deliver_challenge(line, bytes.fromhex(told["key"]))
+        answer_challenge(line, bytes.fromhex(address["key"]))
+        deliver_challenge(line, bytes.fromhex(address["key"]))
     except BaseException:
         line.close()
         raise
@@ -123,7 +122,7 @@ def _call_port(path: Path) -> Connection:
 @redacted
 @dataclass(frozen=True, slots=True)
 class _Listening:
-    """Where callers are heard. `file`: of the socket, or of the port; `key`: what they show, if anything."""
+    """A listening socket. `file`: of the socket, or of the port; `key`: which callers need, if any."""
 
     socket: socket.socket
     file: Path
@@ -132,12 +131,12 @@ class _Listening:
 
 def _listen(folder: Path) -> _Listening:
     for name in (SOCKET, PORT):
-        (folder / name).unlink(missing_ok=True)  # a killed service left it; whoever is here holds the lock
+        (folder / name).unlink(missing_ok=True)  # a killed service left it; this process holds the lock
     path = folder / SOCKET
     if not hasattr(socket, "AF_UNIX") or not (_is_short(path) or Path("/proc/self/fd").is_dir()):
         listening, key = socket.create_server(("127.0.0.1", 0)), secrets.token_bytes(32)
-        told = {"port": listening.getsockname()[1], "key": key.hex()}
-        write_private(folder / PORT, json.dumps(told).encode())
+        address = {"port": listening.getsockname()[1], "key": key.hex()}
+        write_private(folder / PORT, json.dumps(address).encode())
         return _Listening(listening, folder / PORT, key)
     listening = socket.socket(socket.AF_UNIX)
     before = os.umask(0o177)
@@ -200,7 +199,7 @@ def _answer(
     store: VectorStore,
     lines: dict[socket.socket, threading.Thread],
 ) -> None:
-    """Answer one caller until it hangs up."""
+    """Answer one caller until it disconnects."""
     caller.setblocking(True)
     line = Connection(caller.dup().detach())
     try:
@@ -216,7 +215,7 @@ def _answer(
     except (EOFError, OSError):
         pass
     except (ValueError, TypeError):
-        log.warning("a caller of the owner said what cannot be understood")
+        log.warning("a caller of the owner sent a malformed message")
     finally:
         lines.pop(caller, None)
         line.close()
@@ -227,8 +226,8 @@ def _outcome(store: VectorStore, method: str, arguments: list[Any]) -> list[Any]
     if method not in _CALLS:
         return ["IndexingError", f"a vector store has no call {method!r}"]
     try:
-        told = getattr(store, method)(*arguments)
-        return ["done", list(told) if isinstance(told, Iterator) else told]
+        result = getattr(store, method)(*arguments)
+        return ["done", list(result) if isinstance(result, Iterator) else result]
     except SimilarityError as error:
         return [type(error).__name__, str(error)]
     except Exception as error:  # the engine raises nothing narrower
@@ -238,7 +237,7 @@ def _outcome(store: VectorStore, method: str, arguments: list[Any]) -> list[Any]
 
 @contextmanager
 def _short(path: Path) -> Iterator[str]:
-    """A name for a socket: addresses end at a hundred bytes, so a longer one goes by its open folder."""
+    """Yield a name for a socket of at most a hundred bytes: a longer one goes by its open folder."""
     if _is_short(path):
         yield str(path)
         return

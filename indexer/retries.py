@@ -1,4 +1,4 @@
-"""Waiting for a server that goes away while a job runs: with a bound, and never in silence."""
+"""Waiting for a server that goes away while a job runs: for a bounded time, and reported."""
 
 import time
 from collections.abc import Callable
@@ -12,11 +12,11 @@ _FIRST_SECONDS = 0.5
 _LONGEST_SECONDS = 8.0
 
 
-class Patience:
-    """How long one process waits for one server, and whom it tells.
+class RetryPolicy:
+    """How long one process waits for one server, and who is notified.
 
-    A server that never answered is not waited for: its address is wrong, or nobody started it, and whoever
-    ran the command is told at once.
+    A server that never answered is not waited for: its address is wrong or it was not started, and the caller
+    learns that at once.
     """
 
     def __init__(
@@ -29,15 +29,15 @@ class Patience:
         self._seconds, self._on_wait, self._pause = seconds, on_wait, pause
         self._answered = False
 
-    def ask(self, call: Callable[[], Result], name: str) -> Result:
+    def run(self, call: Callable[[], Result], name: str) -> Result:
         """Make a call that is safe to repeat, again and again while its server is away.
 
         Args:
             call: raises `ServerUnavailable` where the server does not answer.
-            name: of the server, as people are told it.
+            name: of the server, for messages.
 
         Raises:
-            ServerUnavailable: by the call; where there was a wait, the message tells of it.
+            ServerUnavailable: by the call; after a wait, the message says how long it was.
         """
         began = pause = 0.0
         while True:
@@ -55,15 +55,15 @@ class Patience:
                         error.server,
                         away=True,
                     ) from error
-                self._tell(f"{name} does not answer; trying again ({waited:.0f} s of {self._seconds:g} s)")
+                self._notify(f"{name} does not answer; trying again ({waited:.0f} s of {self._seconds:g} s)")
                 pause = min(2 * pause or _FIRST_SECONDS, _LONGEST_SECONDS, self._seconds - waited)
                 self._pause(pause)
             else:
                 if pause:
-                    self._tell(f"{name} answers again")
+                    self._notify(f"{name} answers again")
                 self._answered = True
                 return result
 
-    def _tell(self, line: str) -> None:
+    def _notify(self, line: str) -> None:
         if self._on_wait is not None:
             self._on_wait(line)

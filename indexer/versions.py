@@ -1,37 +1,37 @@
 """Versions of the index: the vectors of several encoders side by side, of which one is searched.
 
-A second encoder's vectors are built beside the first's, in collections of their own, while searches go on
-by the first. Switching is one transaction; a search keeps the version that it began with to its end. An
-erased person leaves every version at once (`indexer.catalog.ledger`).
+A second encoder's vectors are built beside the first's, in collections of their own, while searches use the
+first. Switching is one transaction; a search uses the version that it began with to its end. An erased
+subject leaves every version at once (`indexer.catalog.ledger`).
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import sqlalchemy as sa
+from pathlib import Path
+from typing import Any, get_args
 
 from corpus.errors import IndexingError, UsageError
-from corpus.records import ProblemSink, Study
-from indexer.catalog.catalog import Catalog, Version, chunks
-from indexer.catalog.ledger import KINDS, collection_of
-from indexer.catalog.models import EncoderRow, ItemRow, LedgerRow, SentenceRow
+from corpus.records import ItemState, ProblemSink, Study
+from indexer.catalog.catalog import Catalog, Version
+from indexer.catalog.ledger import Ledger
+from indexer.catalog.ledger_records import KINDS, collection_of
+from indexer.catalog.rows import chunks
 from indexer.index import Index
 
 SHORTEST_PREFIX = 4
-"""Characters of a fingerprint by which a version may be named."""
+"""Fewest characters of a fingerprint that name a version."""
 
 
 @dataclass(frozen=True, slots=True)
 class VersionState:
-    """A version with what it holds: points by kind, and how many items and sentences it lacks."""
+    """A version, its number of points by kind, and how many items and sentences have no point in it."""
 
     version: Version
     points: Mapping[str, int]
     missing: int
 
     def as_json(self) -> dict[str, Any]:
-        """The form of `docs/contracts/index-versions.schema.json`."""
+        """Return the form of `docs/contracts/index-versions.schema.json`."""
         return {
             "name": self.version.name,
             "fingerprint": self.version.fingerprint,
@@ -43,30 +43,31 @@ class VersionState:
         }
 
 
-class HeldStudies:
-    """What the catalog holds, as a source: to embed it by another encoder without naming every source again.
+class CatalogSource:
+    """The catalog as a source: to embed its studies by another encoder without naming every source again.
 
-    Films are read from where they were when they were indexed.
+    Images are read from the files that they were indexed from.
     """
 
     name = "catalog"
 
     def __init__(self, catalog: Catalog) -> None:
+        """Yield the studies of this catalog."""
         self._catalog = catalog
 
     def studies(self, on_problem: ProblemSink) -> Iterator[Study]:
-        """Yield every study, by id; nothing of it is a problem before it is read."""
+        """Yield every study, by id; `on_problem` is not called."""
         for chunk in chunks(list(self._catalog.study_ids())):
             yield from self._catalog.studies(chunk).values()
 
 
 def list_versions(catalog: Catalog) -> list[VersionState]:
-    """Every version, oldest first."""
+    """Return every version, oldest first."""
     return [_state(catalog, version) for version in catalog.versions()]
 
 
 def find_version(catalog: Catalog, name: str) -> Version:
-    """The version of this name, or whose fingerprint begins so.
+    """Return the version of this name, or with a fingerprint that begins so.
 
     Raises:
         UsageError: there is none, or several.
@@ -83,11 +84,11 @@ def find_version(catalog: Catalog, name: str) -> Version:
 
 
 def activate(index: Index, name: str) -> Version:
-    """Search by this version from now on. One transaction: a search sees the version before or this one.
+    """Make this the version that searches use. One transaction: a search uses the one before or this one.
 
     Raises:
         UsageError: there is no such version.
-        IndexingError: it lacks items that the index holds.
+        IndexingError: items of the index have no point in it.
     """
     catalog = index.catalog
     version = find_version(catalog, name)
@@ -97,17 +98,14 @@ def activate(index: Index, name: str) -> Version:
             f"{version.name} ({version.fingerprint[:8]}) lacks {missing} of the items and sentences of this "
             f"index: run `similarity index add --encoder {version.folder}` first"
         )
-    with catalog.engine.begin() as session:
-        session.execute(sa.update(EncoderRow).where(EncoderRow.state == "active").values(state="retired"))
-        chosen = EncoderRow.fingerprint == version.fingerprint
-        session.execute(sa.update(EncoderRow).where(chosen).values(state="active"))
+    Ledger(catalog, index.home).activate(version.fingerprint)
     return find_version(catalog, version.fingerprint)
 
 
 def drop_version(index: Index, name: str) -> int:
-    """Delete a version's vectors and forget it; the number of points. The catalog stays.
+    """Drop a version and its vectors; return the number of points. The catalog's studies stay.
 
-    Killed in between, it is still listed, and dropping it again ends it.
+    Killed in between, it is still listed and can be dropped again.
 
     Raises:
         UsageError: there is no such version.
@@ -121,24 +119,49 @@ def drop_version(index: Index, name: str) -> int:
     points = sum(_state(index.catalog, version).points.values())
     for kind in KINDS:
         index.store.drop(collection_of(kind, version.fingerprint))
-    with index.catalog.engine.begin() as session:
-        session.execute(sa.delete(LedgerRow).where(LedgerRow.fingerprint == version.fingerprint))
-        session.execute(sa.delete(EncoderRow).where(EncoderRow.fingerprint == version.fingerprint))
+    Ledger(index.catalog, index.home).drop_version(version.fingerprint)
     return points
 
 
 def _state(catalog: Catalog, version: Version) -> VersionState:
-    mine = LedgerRow.fingerprint == version.fingerprint
-    items = sa.select(sa.func.count()).select_from(ItemRow)
-    items = items.outerjoin(
-        LedgerRow, mine & (LedgerRow.kind == ItemRow.kind) & (LedgerRow.point_id == ItemRow.point_id)
-    ).where(LedgerRow.point_id.is_(None))
-    said = sa.select(sa.func.count()).select_from(SentenceRow)
-    said = said.outerjoin(
-        LedgerRow, mine & (LedgerRow.kind == "sentence") & (LedgerRow.point_id == SentenceRow.point_id)
-    ).where(LedgerRow.point_id.is_(None))
-    with catalog.engine.connect() as session:
-        counted = sa.select(LedgerRow.kind, sa.func.count()).where(mine).group_by(LedgerRow.kind)
-        held = {kind: int(n) for kind, n in session.execute(counted)}
-        missing = int(session.scalar(items) or 0) + int(session.scalar(said) or 0)
-    return VersionState(version, {kind: held.get(kind, 0) for kind in KINDS}, missing)
+    points, missing = catalog.version_counts(version.fingerprint)
+    return VersionState(version, {kind: points.get(kind, 0) for kind in KINDS}, missing)
+
+
+def status_of(home: Path, catalog: Catalog, *, failed: bool = False) -> dict[str, Any]:
+    """Return the form of `docs/contracts/index-status.schema.json`.
+
+    Args:
+        home: its folder.
+        catalog: of the index.
+        failed: list the recorded problems as `items`.
+    """
+    counts = catalog.counts()
+    status: dict[str, Any] = {
+        "home": str(home),
+        "versions": [
+            {
+                "name": version.name,
+                "fingerprint": version.fingerprint,
+                "dim": version.dim,
+                "folder": version.folder,
+                "state": version.state,
+            }
+            for version in catalog.versions()
+        ],
+        "studies": counts["studies"],
+        "vectors": {kind: counts["vectors"].get(kind, 0) for kind in KINDS},
+        "problems": {state: counts["problems"].get(state, 0) for state in get_args(ItemState)},
+        "reports": catalog.report_languages().as_json(),
+    }
+    if failed:
+        status["items"] = [
+            {
+                "item_id": problem.item_id,
+                "state": problem.state,
+                "reason": problem.reason,
+                "location": problem.location,
+            }
+            for problem in catalog.problems()
+        ]
+    return status

@@ -1,4 +1,4 @@
 """Alembic migrations of the catalog."""
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest revision (a test compares it with the scripts): opening a current catalog needs no Alembic."""

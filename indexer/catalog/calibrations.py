@@ -1,6 +1,6 @@
-"""What was learned from a version's own films, kept in the catalog beside the version.
+"""Calibrations fitted on a version's own images, stored in the catalog beside the version.
 
-The indexer keeps the numbers and does not know what they mean: `retrieval` learns them and reads them.
+To the indexer they are opaque JSON: `retrieval` fits and interprets them.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,20 +9,22 @@ from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 
+from indexer.catalog.database import Connected
 from indexer.catalog.models import CalibrationRow, LedgerRow
 
 Read = TypeVar("Read")
 
 
 class Calibrations:
-    """The calibrations of one catalog. What was read stays read until it is replaced; threads share it."""
+    """The calibrations of one catalog, cached until they are replaced; threads share it."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
+    def __init__(self, catalog: Connected) -> None:
+        """Use this catalog's database."""
+        self._engine = catalog.engine
         self._read: dict[tuple[str, str], tuple[datetime, Any]] = {}
 
     def keep(self, fingerprint: str, fitted: Mapping[str, Mapping[str, Any] | None]) -> None:
-        """Replace calibrations of a version, all in one transaction; one that is None is forgotten.
+        """Replace calibrations of a version, all in one transaction; one that is None is deleted.
 
         Args:
             fingerprint: the version's.
@@ -37,37 +39,37 @@ class Calibrations:
                 {
                     "fingerprint": fingerprint,
                     "kind": kind,
-                    "fitted": dict(told),
+                    "fitted": dict(numbers),
                     "images": images,
                     "created": now,
                 }
-                for kind, told in fitted.items()
-                if told is not None
+                for kind, numbers in fitted.items()
+                if numbers is not None
             ]
             if rows:
                 connection.execute(sa.insert(CalibrationRow), rows)
 
-    def read(self, fingerprint: str, kind: str, reading: Callable[[Mapping[str, Any]], Read]) -> Read | None:
-        """A calibration as `reading` makes it of the kept numbers; None where there is none.
+    def read(self, fingerprint: str, kind: str, parse: Callable[[Mapping[str, Any]], Read]) -> Read | None:
+        """Return `parse` of a calibration's stored numbers; None where there is none.
 
-        `reading` runs once for each calibration that is kept, not at every call.
+        `parse` runs once for each stored calibration, not at every call.
         """
         chosen = (CalibrationRow.fingerprint == fingerprint, CalibrationRow.kind == kind)
         with self._engine.connect() as connection:
             created = connection.scalar(sa.select(CalibrationRow.created).where(*chosen))
             if created is None:
                 return None
-            known = self._read.get((fingerprint, kind))
-            if known is None or known[0] != created:
+            cached = self._read.get((fingerprint, kind))
+            if cached is None or cached[0] != created:
                 fitted = connection.scalar(sa.select(CalibrationRow.fitted).where(*chosen))
                 if fitted is None:  # replaced in between
                     return None
-                known = created, reading(fitted)
-                self._read[fingerprint, kind] = known
-        return cast(Read, known[1])
+                cached = created, parse(fitted)
+                self._read[fingerprint, kind] = cached
+        return cast(Read, cached[1])
 
-    def films(self, fingerprint: str, kind: str) -> tuple[int, int] | None:
-        """How many films the version held when it was calibrated, and holds now; None without calibration."""
+    def images(self, fingerprint: str, kind: str) -> tuple[int, int] | None:
+        """Return the version's number of images when it was calibrated, and now; None without calibration."""
         chosen = (CalibrationRow.fingerprint == fingerprint, CalibrationRow.kind == kind)
         with self._engine.connect() as connection:
             then = connection.scalar(sa.select(CalibrationRow.images).where(*chosen))
@@ -75,6 +77,6 @@ class Calibrations:
 
 
 def _images(connection: sa.Connection, fingerprint: str) -> int:
-    held = sa.select(sa.func.count()).select_from(LedgerRow)
-    held = held.where(LedgerRow.fingerprint == fingerprint, LedgerRow.kind == "image")
-    return connection.scalar(held) or 0
+    count = sa.select(sa.func.count()).select_from(LedgerRow)
+    count = count.where(LedgerRow.fingerprint == fingerprint, LedgerRow.kind == "image")
+    return connection.scalar(count) or 0

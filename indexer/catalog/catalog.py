@@ -1,22 +1,22 @@
-"""Reading the catalog: what a case is. Text, identity and everything else about a case live here.
+"""The catalog, for reading: everything about a case beside its vectors.
 
-Writing is `indexer.catalog.ledger`'s, in one transaction a step. Nothing here is cached: an answer is what
-the database holds now.
+`indexer.catalog.ledger` writes it, in one transaction a step. Nothing here is cached: an answer is what the
+database contains now.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from corpus.findings import Status
-from corpus.language.report_languages import ReportLanguages
-from corpus.records import ImageRef, Problem, Report, Section, Study
+from corpus.language.detection import ReportLanguages
+from corpus.records import ImageRef, ItemId, Problem, Report, Section, Study
 from corpus.redaction import redacted
-from indexer.catalog.database import repeated
+from indexer.catalog.database import open_database, repeated
 from indexer.catalog.models import (
     EncoderRow,
     FilterFieldRow,
@@ -27,16 +27,21 @@ from indexer.catalog.models import (
     SentenceUseRow,
     StudyRow,
 )
+from indexer.catalog.rows import CHUNK, chunks, study_of_row
+from indexer.catalog.studies import Reading, StoredItem
+from indexer.home import Home
+from indexer.retries import RetryPolicy
+from indexer.servers import Servers
 from indexer.vectors.filters import CASE_FIELDS, FieldType
-
-_CHUNK = 1_000  # ids a statement: far under what any database takes
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """An encoder whose vectors the index holds. `state`: active, building, or retired."""
+    """An encoder that made vectors of the index.
+
+    `fingerprint`: of the encoder. `name`, `folder`: of the encoder. `dim`: of its vectors. `state`: active,
+    building, or retired.
+    """
 
     fingerprint: str
     name: str
@@ -47,21 +52,8 @@ class Version:
 
 @redacted
 @dataclass(frozen=True, slots=True)
-class Item:
-    """A picture or report that has a vector. `content`: hash of its pixels or text."""
-
-    item_id: str
-    study_id: str
-    point_id: UUID
-    kind: str
-    location: str | None
-    content: str
-
-
-@redacted
-@dataclass(frozen=True, slots=True)
 class SentenceUse:
-    """One place where a sentence stands: item id is `<study_id>#report.<position>`."""
+    """A use of a sentence in a report: its item id is `<study_id>#report.<position>`."""
 
     study_id: str
     position: int
@@ -69,38 +61,77 @@ class SentenceUse:
     @property
     def item_id(self) -> str:
         """The contract's id of this sentence in this report."""
-        return f"{self.study_id}#report.{self.position}"
+        return ItemId.sentence(self.study_id, self.position).text
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A distinct sentence and every place where it stands, in order of study and position."""
+    """A distinct sentence and all of its uses, in order of study and position."""
 
-    point_id: UUID
+    point: UUID
     text: str
     uses: tuple[SentenceUse, ...]
+
+
+@redacted
+@dataclass(frozen=True, slots=True)
+class VersionImage:
+    """An image with a vector in a version. `point`: id of the vector."""
+
+    study_id: str
+    subject_id: str
+    point: UUID
+    location: str | None
+    view: str | None
 
 
 class Catalog:
     """The catalog of one index, for reading. Threads may share it."""
 
     def __init__(self, engine: sa.Engine) -> None:
-        """Read through this engine, whose tables are up to date (`database.open_database`)."""
+        """Read through this engine; its tables are migrated (`open` opens one)."""
         self.engine = engine
+
+    @classmethod
+    def open(
+        cls,
+        home: Home,
+        retry: RetryPolicy | None = None,
+        *,
+        read_only: bool = False,
+        servers: Servers | None = None,
+    ) -> "Catalog":
+        """Open the catalog of a home and migrate its tables; see `database.open_database`. `close` it."""
+        return cls(open_database(home, retry, read_only=read_only, servers=servers))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def ping(self) -> None:
+        """Ask the database for nothing: it raises where the database does not answer."""
+        with self.engine.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """Open one connection for several reads of studies."""
+        with self.engine.connect() as connection:
+            yield Reading(connection)
 
     @repeated
     def versions(self) -> list[Version]:
-        """The encoders that the index holds vectors of, oldest first."""
+        """Return the versions, oldest first."""
         with self.engine.connect() as connection:
             return [Version(*row) for row in connection.execute(_VERSIONS)]
 
     def active_version(self) -> Version | None:
-        """The version that searches use; None before the first `index add`."""
+        """Return the version that searches use; None before the first `index add`."""
         return next((version for version in self.versions() if version.state == "active"), None)
 
     def filter_fields(self) -> dict[str, FieldType]:
-        """Every field that one can filter on, and the type of its values.
+        """Return every field that one can filter on, with the type of its values.
 
         A table's own column bears its own name, or `attr.<name>` where that is a known field's.
         """
@@ -108,17 +139,17 @@ class Catalog:
 
     @repeated
     def own_fields(self) -> dict[str, FieldType]:
-        """Of the filter fields, those that tables brought."""
+        """Return the filter fields that are columns of tables, with their types."""
         with self.engine.connect() as connection:
             rows = connection.execute(sa.select(FilterFieldRow.name, FilterFieldRow.type)).all()
         return {name: FieldType(kind) for name, kind in sorted(map(tuple, rows))}
 
     def studies(self, study_ids: Iterable[str]) -> dict[str, Study]:
-        """The studies of these ids, whole; an id that is not there is left out."""
+        """Return study id → study, whole; unknown ids are left out."""
         return self._studies(StudyRow.study_id, study_ids)
 
     def studies_by_key(self, study_keys: Iterable[str]) -> dict[str, Study]:
-        """Keyed hash → study."""
+        """Return keyed hash → study, whole; unknown keys are left out."""
         keys = list(study_keys)
         ids: dict[str, str] = {}
         for chunk in chunks(keys):
@@ -128,11 +159,11 @@ class Catalog:
         return {key: studies[study_id] for key, study_id in ids.items() if study_id in studies}
 
     def images_of_studies(self, study_ids: Iterable[str]) -> dict[str, list[ImageRef]]:
-        """Study → its pictures, in the study's own order; an id that is not there is left out."""
+        """Return study id → its images, in the study's order; unknown ids are left out."""
         found: dict[str, list[ImageRef]] = {}
         columns = (ItemRow.item_id, ItemRow.location, ItemRow.view, ItemRow.modality)
-        pictures = sa.and_(ItemRow.study_id == StudyRow.study_id, ItemRow.kind == "image")
-        chosen = sa.select(StudyRow.study_id, *columns).outerjoin(ItemRow, pictures)
+        of_study = sa.and_(ItemRow.study_id == StudyRow.study_id, ItemRow.kind == "image")
+        chosen = sa.select(StudyRow.study_id, *columns).outerjoin(ItemRow, of_study)
         for chunk in chunks(study_ids):
             for study_id, item_id, location, view, modality in self._rows(
                 chosen.order_by(ItemRow.position), StudyRow.study_id, chunk
@@ -143,57 +174,56 @@ class Catalog:
         return found
 
     def study_ids_of_subject(self, subject_id: str) -> list[str]:
-        """The studies of one person, newest first (those without a date last)."""
+        """Return the ids of one subject's studies, newest first (those without a date last)."""
         newest_first = sa.select(StudyRow.study_id).where(StudyRow.subject_id == subject_id)
         newest_first = newest_first.order_by(StudyRow.date.is_(None), StudyRow.date.desc(), StudyRow.study_id)
         with self.engine.connect() as connection:
             return list(connection.scalars(newest_first))
 
     def study_ids_of_content(self, contents: Iterable[str]) -> list[str]:
-        """The studies that hold a picture or a report of this very content.
+        """Return the ids of the studies with an image or a report of one of these contents, sorted.
 
         Args:
-            contents: hashes as in `Item.content`: `corpus.images.reader.content_hash` of a picture, or
-                `indexer.ingest.payload.text_hash` of what a report says of the film.
+            contents: hashes as in `StoredItem.content`: `corpus.images.reader.content_hash` of an image, or
+                `indexer.ingest.payload.text_hash` of what a report describes.
         """
         found: set[str] = set()
         for chunk in chunks(contents):
             found |= {s for (s,) in self._rows(sa.select(ItemRow.study_id), ItemRow.content, chunk)}
         return sorted(found)
 
-    def items_of_points(self, points: Iterable[UUID]) -> dict[UUID, Item]:
-        """Point → the picture or report whose vector it is."""
-        found: dict[UUID, Item] = {}
+    def items_of_points(self, points: Iterable[UUID]) -> dict[UUID, StoredItem]:
+        """Return point → the image or report of that vector; unknown points are left out."""
+        found: dict[UUID, StoredItem] = {}
         for chunk in chunks(points):
             for row in self._rows(_ITEM, ItemRow.point_id, chunk):
-                found[row.point_id] = Item(*row)
+                found[row.point_id] = _item(row)
         return found
 
-    def items_of_studies(self, study_ids: Iterable[str]) -> dict[str, list[Item]]:
-        """Study → its pictures and report, in the study's own order."""
-        found: dict[str, list[Item]] = {}
+    def items_of_studies(self, study_ids: Iterable[str]) -> dict[str, list[StoredItem]]:
+        """Return study id → its images and report, in the study's order; unknown ids are left out."""
+        found: dict[str, list[StoredItem]] = {}
         for chunk in chunks(study_ids):
             for row in self._rows(
                 _ITEM.order_by(ItemRow.study_id, ItemRow.position), ItemRow.study_id, chunk
             ):
-                found.setdefault(row.study_id, []).append(Item(*row))
+                found.setdefault(row.study_id, []).append(_item(row))
         return found
 
     def sentences_of_points(self, points: Iterable[UUID]) -> dict[UUID, Sentence]:
-        """Point → the sentence whose vector it is, with every study that holds it."""
+        """Return point → the sentence of that vector, with all of its uses."""
         texts: dict[UUID, str] = {}
         uses: dict[UUID, list[SentenceUse]] = {}
         for chunk in chunks(points):
-            said = self._rows(sa.select(SentenceRow.point_id, SentenceRow.text), SentenceRow.point_id, chunk)
-            texts |= {row.point_id: row.text for row in said}
-            places = sa.select(SentenceUseRow.point_id, SentenceUseRow.study_id, SentenceUseRow.position)
-            places = places.order_by(SentenceUseRow.study_id, SentenceUseRow.position)
-            for point, study_id, position in self._rows(places, SentenceUseRow.point_id, chunk):
+            texts |= {row.point_id: row.text for row in self._rows(_SENTENCE, SentenceRow.point_id, chunk)}
+            select = sa.select(SentenceUseRow.point_id, SentenceUseRow.study_id, SentenceUseRow.position)
+            select = select.order_by(SentenceUseRow.study_id, SentenceUseRow.position)
+            for point, study_id, position in self._rows(select, SentenceUseRow.point_id, chunk):
                 uses.setdefault(point, []).append(SentenceUse(study_id, position))
         return {point: Sentence(point, text, tuple(uses.get(point, ()))) for point, text in texts.items()}
 
     def sentence_points_of_studies(self, study_ids: Iterable[str]) -> set[UUID]:
-        """The sentences that these studies hold."""
+        """Return the points of the sentences in these studies' reports."""
         found: set[UUID] = set()
         for chunk in chunks(study_ids):
             rows = self._rows(sa.select(SentenceUseRow.point_id), SentenceUseRow.study_id, chunk)
@@ -201,23 +231,66 @@ class Catalog:
         return found
 
     def study_ids(self) -> Iterator[str]:
-        """Every study's id, sorted, read as a stream."""
-        with self.engine.connect() as connection:
-            result = connection.execution_options(yield_per=_CHUNK).scalars(
-                sa.select(StudyRow.study_id).order_by(StudyRow.study_id)
+        """Yield every study's id, sorted, read as a stream."""
+        for (study_id,) in self._stream(sa.select(StudyRow.study_id).order_by(StudyRow.study_id)):
+            yield study_id
+
+    def sentences(self) -> Iterator[tuple[UUID, str]]:
+        """Yield (point, text) of every distinct sentence, read as a stream."""
+        yield from self._stream(_SENTENCE)
+
+    def reports(self) -> Iterator[tuple[str, Report]]:
+        """Yield (study id, report) of every study that has one, by study id, read as a stream."""
+        select = sa.select(StudyRow.study_id, StudyRow.sections).where(StudyRow.sections.is_not(None))
+        for study_id, sections in self._stream(select.order_by(StudyRow.study_id)):
+            yield study_id, Report("", tuple(Section(name, text) for name, text in sections))
+
+    def findings_of_studies_with(self, kind: str) -> Iterator[Mapping[str, str]]:
+        """Yield name → status of every study that has an item of a kind, read as a stream."""
+        with_kind = sa.select(ItemRow.study_id).where(ItemRow.kind == kind)
+        for (findings,) in self._stream(sa.select(StudyRow.findings).where(StudyRow.study_id.in_(with_kind))):
+            yield findings
+
+    def images_of_version(self, fingerprint: str) -> list[VersionImage]:
+        """Return every image of a version, by the keyed hash of its study: an order without meaning."""
+        select = (
+            sa.select(
+                StudyRow.study_id, StudyRow.subject_id, ItemRow.point_id, ItemRow.location, ItemRow.view
             )
-            yield from result
+            .join(ItemRow, ItemRow.study_id == StudyRow.study_id)
+            .join(LedgerRow, LedgerRow.point_id == ItemRow.point_id)
+            .where(LedgerRow.fingerprint == fingerprint, LedgerRow.kind == "image")
+            .order_by(StudyRow.study_key, ItemRow.position)
+        )
+        with self.engine.connect() as connection:
+            return [VersionImage(*row) for row in connection.execute(select)]
+
+    def version_counts(self, fingerprint: str) -> tuple[dict[str, int], int]:
+        """Return a version's points by kind, and how many items and sentences have no point in it."""
+        mine = LedgerRow.fingerprint == fingerprint
+        counted = sa.select(LedgerRow.kind, sa.func.count()).where(mine).group_by(LedgerRow.kind)
+        lacking = (
+            (ItemRow, (LedgerRow.kind == ItemRow.kind) & (LedgerRow.point_id == ItemRow.point_id)),
+            (SentenceRow, (LedgerRow.kind == "sentence") & (LedgerRow.point_id == SentenceRow.point_id)),
+        )
+        missing = 0
+        with self.engine.connect() as connection:
+            points = {kind: int(count) for kind, count in connection.execute(counted)}
+            for table, same in lacking:
+                select = sa.select(sa.func.count()).select_from(table).outerjoin(LedgerRow, mine & same)
+                missing += int(connection.scalar(select.where(LedgerRow.point_id.is_(None))) or 0)
+        return points, missing
 
     @repeated
     def problems(self) -> list[Problem]:
-        """What did not become part of the index, by item id."""
+        """Return every recorded problem, by item id."""
         with Session(self.engine) as session:
             rows = session.scalars(sa.select(ProblemRow).order_by(ProblemRow.item_id)).all()
             return [Problem(r.item_id, r.state, r.reason, r.location) for r in rows]  # type: ignore[arg-type]
 
     @repeated
     def counts(self) -> dict[str, dict[str, int]]:
-        """How much there is: studies by source, done vectors by kind, problems by state."""
+        """Count studies by source, done vectors by kind, problems by state."""
         grouped: dict[str, InstrumentedAttribute[str]] = {
             "studies": StudyRow.source,
             "vectors": LedgerRow.kind,
@@ -235,7 +308,7 @@ class Catalog:
             }
 
     def report_languages(self) -> ReportLanguages:
-        """How many reports are in which language, and of how many no findings were read."""
+        """Count reports by language, and those without a lexicon for their findings."""
         counted = ReportLanguages()
         columns = (StudyRow.language, StudyRow.findings_read)
         select = sa.select(*columns, sa.func.count()).where(StudyRow.sections.is_not(None)).group_by(*columns)
@@ -249,7 +322,7 @@ class Catalog:
         studies: dict[str, Study] = {}
         for chunk in chunks(values):
             rows = self._rows(sa.select(*StudyRow.__table__.columns), column, chunk)
-            pictures: dict[str, list[ImageRef]] = {}
+            of_study: dict[str, list[ImageRef]] = {}
             columns = (
                 ItemRow.item_id,
                 ItemRow.location,
@@ -262,8 +335,8 @@ class Catalog:
                 images.order_by(ItemRow.position), ItemRow.study_id, [row.study_id for row in rows]
             ):
                 image = ImageRef(item_id, location or "", view, modality, instance_key=key)
-                pictures.setdefault(study_id, []).append(image)
-            studies |= {row.study_id: _study(row, pictures.get(row.study_id, ())) for row in rows}
+                of_study.setdefault(study_id, []).append(image)
+            studies |= {row.study_id: study_of_row(row, of_study.get(row.study_id, ())) for row in rows}
         return studies
 
     @repeated
@@ -278,44 +351,29 @@ class Catalog:
         with self.engine.connect() as connection:
             return connection.execute(select.where(column.in_(values))).all()
 
+    def _stream(self, select: sa.Select[*tuple[Any, ...]]) -> Iterator[Any]:
+        with self.engine.connect() as connection:
+            yield from connection.execution_options(yield_per=CHUNK).execute(select)
+
 
 _VERSIONS = sa.select(
     EncoderRow.fingerprint, EncoderRow.name, EncoderRow.dim, EncoderRow.folder, EncoderRow.state
 ).order_by(EncoderRow.created)
 
 _ITEM = sa.select(
-    ItemRow.item_id, ItemRow.study_id, ItemRow.point_id, ItemRow.kind, ItemRow.location, ItemRow.content
+    ItemRow.item_id,
+    ItemRow.study_id,
+    ItemRow.point_id,
+    ItemRow.kind,
+    ItemRow.location,
+    ItemRow.content,
+    ItemRow.height,
+    ItemRow.width,
 )
 
-
-def chunks(values: Iterable[Value]) -> Iterator[list[Value]]:
-    """Lists short enough for one statement, without repeats."""
-    remaining = list(dict.fromkeys(values))
-    for start in range(0, len(remaining), _CHUNK):
-        yield remaining[start : start + _CHUNK]
+_SENTENCE = sa.select(SentenceRow.point_id, SentenceRow.text)
 
 
-def _study(row: Any, images: Iterable[ImageRef]) -> Study:
-    report = None
-    if row.sections is not None:
-        sections = tuple(Section(name, text) for name, text in row.sections)
-        read = row.findings_read is not False
-        report = Report(f"{row.study_id}#report", sections, row.language, read)
-    findings: Mapping[str, Status] = {name: Status(status) for name, status in row.findings.items()}
-    return Study(
-        study_id=row.study_id,
-        subject_id=row.subject_id,
-        source=row.source,
-        images=tuple(images),
-        report=report,
-        findings=findings,
-        diagnosis=row.diagnosis,
-        age=row.age,
-        sex=row.sex,
-        date=row.date,
-        accession=row.accession,
-        study_uid=row.study_uid,
-        attributes=row.attributes,
-        birth_key=row.birth_key,
-        shared_key=row.shared_key if row.subject_id == row.study_id else None,
-    )
+def _item(row: sa.Row[Any]) -> StoredItem:
+    shape = None if row.height is None else (row.height, row.width)
+    return StoredItem(row.item_id, row.study_id, row.point_id, row.kind, row.location, row.content, shape)

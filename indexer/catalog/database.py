@@ -1,9 +1,10 @@
-"""Opening the catalog's database and bringing its tables up to date."""
+"""The engine of the catalog: opening its database, migrating its tables, retries when its server is away."""
 
 import logging
 import math
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -12,28 +13,31 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 import migrations
-from corpus.errors import IndexingError, ReadOnlyIndex
+from corpus.errors import HomeError, IndexingError, ReadOnlyIndex
 from corpus.settings import settings
-from indexer.addresses import address_of, postgres_url
-from indexer.catalog.database_failures import database_error, is_of_server
+from indexer.catalog.database_failures import address_of, database_error, is_of_server
 from indexer.home import Home, home_error
-from indexer.retries import Patience
-from indexer.servers import Servers
-from indexer.vectors.read_only import OPENED_READ_ONLY
+from indexer.retries import RetryPolicy
+from indexer.servers import DATABASE_SETTING, POSTGRES_EXAMPLE, Servers, check_postgres_url
+from indexer.vectors.store import OPENED_READ_ONLY
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = "similarity_patience"
+_RETRY = "similarity_retry"
 _CONNECT_SECONDS = 10
 _MIGRATION_LOCK = 0x53494D49  # Postgres advisory lock, so that two processes do not migrate at once
-_READINGS = ("SELECT", "PRAGMA", "SHOW")  # what the statements begin with that only read
+_READ_STATEMENTS = ("SELECT", "PRAGMA", "SHOW")  # first words of the statements that only read
 
 
 def database_url(home: Home, servers: Servers | None = None) -> sa.URL:
-    """The database of this home: that of its servers (default: as the settings have it), else a SQLite file.
+    """Return the URL of a home's database: that of its servers, else of a SQLite file in the home.
+
+    Args:
+        home: of the catalog.
+        servers: default as the settings have it.
 
     Raises:
-        HomeError: what is named is no URL of a database; it is not repeated.
+        HomeError: what is named is not the URL of a database; the message does not repeat it.
     """
     named = (servers or Servers.named()).database_url
     if named is None:
@@ -41,32 +45,44 @@ def database_url(home: Home, servers: Servers | None = None) -> sa.URL:
     return postgres_url(named.get_secret_value())
 
 
+def postgres_url(text: str) -> sa.URL:
+    """Parse the URL of a database; `postgres://` is read as `postgresql://`.
+
+    Raises:
+        HomeError: it is not one; the message says what is wrong and does not repeat the URL.
+    """
+    try:
+        return sa.make_url(check_postgres_url(text))
+    except (sa.exc.ArgumentError, ValueError):
+        raise HomeError(f"{DATABASE_SETTING} is no database URL; {POSTGRES_EXAMPLE}") from None
+
+
 def open_database(
     home: Home,
-    patience: Patience | None = None,
+    retry: RetryPolicy | None = None,
     *,
     read_only: bool = False,
     servers: Servers | None = None,
 ) -> sa.Engine:
-    """Open the catalog's database, its tables made or migrated to what this program knows.
+    """Open the catalog's database and migrate its tables to the newest revision.
 
     Args:
-        home: whose catalog it is.
-        patience: of what is `repeated` on it, when its server goes away; default none.
-        read_only: whatever would write to it after that raises `ReadOnlyIndex`.
+        home: of the catalog.
+        retry: of `repeated` calls on it, when its server goes away; default none.
+        read_only: any write after that raises `ReadOnlyIndex`.
         servers: that the index is on; default as the settings have it.
 
     Raises:
         HomeError: it cannot be reached or written.
         IndexingError: it was made by a newer version of the program.
     """
-    url, patience = database_url(home, servers), patience or Patience()
-    engine = make_engine(url, patience)
+    url, retry = database_url(home, servers), retry or RetryPolicy()
+    engine = make_engine(url, retry)
     try:
         if url.get_backend_name() == "sqlite":
             _make_private(Path(str(url.database)))
         with home.lock(name="catalog"):
-            patience.ask(lambda: migrate(engine), url.get_backend_name())
+            retry.run(lambda: migrate(engine), url.get_backend_name())
     except OSError as error:
         engine.dispose()
         raise home_error(home.folder, error) from error
@@ -78,11 +94,11 @@ def open_database(
     return engine
 
 
-def make_engine(url: sa.URL, patience: Patience | None = None) -> sa.Engine:
-    """An engine with what each database needs: WAL and foreign keys on SQLite, time limits on Postgres.
+def make_engine(url: sa.URL, retry: RetryPolicy | None = None) -> sa.Engine:
+    """Make an engine with what each database needs: WAL and foreign keys on SQLite, time limits on Postgres.
 
     Where the server, the file or the network fails, its calls raise `HomeError` in place of SQLAlchemy's
-    errors; what is wrong with a statement stays SQLAlchemy's.
+    errors; a wrong statement still raises SQLAlchemy's.
     """
     sqlite = url.get_backend_name() == "sqlite"
     # Parameters are cases and names: they belong in no traceback and no log.
@@ -92,7 +108,7 @@ def make_engine(url: sa.URL, patience: Patience | None = None) -> sa.Engine:
         hide_parameters=True,
         pool_pre_ping=not sqlite,
         connect_args={} if sqlite else _time_limits(url),
-        execution_options={_PATIENCE: patience or Patience()},
+        execution_options={_RETRY: retry or RetryPolicy()},
     )
     if sqlite:
         event.listen(engine, "connect", _prepare_sqlite)
@@ -100,60 +116,50 @@ def make_engine(url: sa.URL, patience: Patience | None = None) -> sa.Engine:
     return engine
 
 
-class _OnEngine(Protocol):
-    """What reads or writes through an engine."""
+class Connected(Protocol):
+    """What reaches the catalog's database: a `Catalog`, a store of one of its tables, an engine itself."""
 
     @property
     def engine(self) -> sa.Engine:
-        """Through which one."""
+        """The engine of the catalog."""
         ...
 
 
-Self = TypeVar("Self", bound=_OnEngine)
+Through = TypeVar("Through", bound=Connected)
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 
 def repeated(
-    method: Callable[Concatenate[Self, Given], Result],
-) -> Callable[Concatenate[Self, Given], Result]:
-    """Have a method called again while the engine's server is away, within the engine's patience.
+    call: Callable[Concatenate[Through, Given], Result],
+) -> Callable[Concatenate[Through, Given], Result]:
+    """Decorate a method or function to be called again while its server is away (the engine's `RetryPolicy`).
 
-    The method reads, or writes in one transaction that may be made twice, since nobody knows whether a
-    transaction whose end was not heard came to pass; its arguments can be read twice, too.
+    It reads, or writes in one transaction that may run twice: when the connection breaks during a commit, the
+    outcome is unknown. Its arguments can be read twice, too.
     """
 
-    @wraps(method)
-    def repeating(self: Self, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
-        return _patiently(self.engine, lambda: method(self, *args, **kwargs))
+    @wraps(call)
+    def repeating(through: Through, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        engine = through.engine
+        retry: RetryPolicy = engine.get_execution_options().get(_RETRY) or RetryPolicy()
+        return retry.run(lambda: call(through, *args, **kwargs), f"Postgres at {address_of(engine.url)}")
 
     return repeating
 
 
-def repeated_query(
-    query: Callable[Concatenate[sa.Engine, Given], Result],
-) -> Callable[Concatenate[sa.Engine, Given], Result]:
-    """As `repeated`, of a function that reads from an engine."""
-
-    @wraps(query)
-    def repeating(engine: sa.Engine, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
-        return _patiently(engine, lambda: query(engine, *args, **kwargs))
-
-    return repeating
-
-
-def _patiently(engine: sa.Engine, call: Callable[[], Result]) -> Result:
-    patience: Patience = engine.get_execution_options().get(_PATIENCE) or Patience()
-    return patience.ask(call, f"Postgres at {address_of(engine.url)}")
+def in_utc(moment: datetime) -> datetime:
+    """Return a moment read from a database with its zone: SQLite drops that it is UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def migrate(engine: sa.Engine) -> None:
-    """Bring the tables up to date; quick where they are.
+    """Migrate the tables to the newest revision; quick where they are of it.
 
     Raises:
         IndexingError: the tables are of a newer version of the program.
     """
-    if _revision(engine) == migrations.HEAD:
+    if revision_of(engine) == migrations.HEAD:
         return
     from alembic import command  # late: a search on a current catalog need not pay for it
     from alembic.config import Config
@@ -175,7 +181,7 @@ def migrate(engine: sa.Engine) -> None:
 
 
 def _explain(context: sa.ExceptionContext) -> BaseException | None:
-    """The sentence in place of what a driver says of a server that fails; a ping's failure is the pool's."""
+    """Return our error in place of a driver's when a server fails; a failed ping is the pool's to handle."""
     error = context.sqlalchemy_exception
     if context.is_pre_ping or context.engine is None or not isinstance(error, sa.exc.DBAPIError):
         return None
@@ -186,7 +192,7 @@ def _explain(context: sa.ExceptionContext) -> BaseException | None:
 
 
 def _time_limits(url: sa.URL) -> dict[str, int]:
-    """What ends a call on a server that went silent; what the URL itself says counts before it."""
+    """Return the limits that end a call on a silent server; the URL's own options win."""
     seconds = math.ceil(settings().server_timeout_seconds)
     limits = {
         "connect_timeout": min(seconds, _CONNECT_SECONDS),
@@ -198,7 +204,8 @@ def _time_limits(url: sa.URL) -> dict[str, int]:
     return {name: value for name, value in limits.items() if name not in url.query}
 
 
-def _revision(engine: sa.Engine) -> str | None:
+def revision_of(engine: sa.Engine) -> str | None:
+    """Return the Alembic revision of the tables; None of an empty database."""
     if not sa.inspect(engine).has_table("alembic_version"):
         return None
     with engine.connect() as connection:
@@ -206,14 +213,14 @@ def _revision(engine: sa.Engine) -> str | None:
 
 
 def _make_private(file: Path) -> None:
-    """Make the SQLite file before SQLite does: its journals take over its mode."""
+    """Create the SQLite file with mode 0600 before SQLite does: its journals inherit the mode."""
     os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
     if file.stat().st_mode & 0o077:
         file.chmod(0o600)
 
 
 def _refuse_to_write(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-    if not statement.lstrip().upper().startswith(_READINGS):
+    if not statement.lstrip().upper().startswith(_READ_STATEMENTS):
         raise ReadOnlyIndex(OPENED_READ_ONLY)
 
 

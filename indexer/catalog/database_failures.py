@@ -1,4 +1,4 @@
-"""What a failed statement or connection means, as a sentence without parameters, users or passwords."""
+"""Failures of the database: which there are, and what each means, without parameters, users or passwords."""
 
 import re
 import sqlite3
@@ -6,8 +6,15 @@ import sqlite3
 import sqlalchemy as sa
 
 from corpus.errors import HomeError, ServerUnavailable
-from corpus.printable import one_line
-from indexer.addresses import DATABASE_SETTING, address_of
+from corpus.notices import one_line
+from indexer.servers import DATABASE_SETTING, POSTGRES_PORT
+
+DatabaseError = sa.exc.SQLAlchemyError
+"""Any failure of a statement that is not raised as `HomeError`."""
+OperationalError = sa.exc.OperationalError
+"""The database itself failed."""
+NoFreeConnection = sa.exc.TimeoutError
+"""No connection of the pool became free in time."""
 
 _LONGEST = 200  # characters of the server's own words
 
@@ -26,12 +33,12 @@ _BY_STATE = {
     "57P03": ("it is starting or shutting down", True),
     "57014": ("it gave the statement up (its statement_timeout)", False),
 }
-"""SQLSTATE → what it means, and whether the server may do it later."""
+"""SQLSTATE → what it means, and whether a later try may succeed."""
 
 _BY_WORDS = (
     ("password authentication failed", *_BY_STATE["28P01"]),
     ("no password supplied", f"it wants a password: {_LOOK}", False),
-    ("no pg_hba.conf entry", f"it lets nobody in from this host with this user: {_LOOK}", False),
+    ("no pg_hba.conf entry", f"it admits no connection from this host with this user: {_LOOK}", False),
     ("role ", f"it does not know the user: {_LOOK}", False),
     ("database ", *_BY_STATE["3D000"]),
     ("connection refused", f"it does not answer (connection refused): start it, or {_LOOK}", True),
@@ -48,7 +55,7 @@ _BY_WORDS = (
     ("expected authentication request", f"what answers is no Postgres: {_LOOK}", False),
     ("ssl error", f"there is no TLS connection with it: {_LOOK}", False),
     ("invalid connection option", f"the URL has an option that Postgres does not know: {_LOOK}", False),
-    ("invalid", f"the URL has an option whose value Postgres does not know: {_LOOK}", False),
+    ("invalid", f"the URL has an option with a value that Postgres does not know: {_LOOK}", False),
     ("timeout", f"it does not answer in time: start it, or {_LOOK}", True),
     ("timed out", f"it does not answer in time: start it, or {_LOOK}", True),
     ("no route to host", f"it cannot be reached: start it, or {_LOOK}", True),
@@ -57,7 +64,19 @@ _BY_WORDS = (
     ("connection reset", "it ended the connection", True),
     ("lost synchronization", "it ended the connection", True),
 )
-"""Words of a failed connection, which has no SQLSTATE, in the order in which they decide."""
+"""Words of a failed connection, which has no SQLSTATE; the first that occurs decides."""
+
+
+def address_of(url: sa.URL) -> str:
+    """Return host and port of a Postgres server, for messages: no user, no password, no options."""
+    host = url.host or str(url.query.get("host", "")) or "the local socket"
+    return host if host.startswith(("/", "the ")) else f"{host}:{url.port or POSTGRES_PORT}"
+
+
+def is_disk_full(error: sa.exc.OperationalError) -> bool:
+    """Whether a statement failed for want of disk space: SQLite's SQLITE_FULL, Postgres' class 53100."""
+    sqlite, postgres = getattr(error.orig, "sqlite_errorname", ""), getattr(error.orig, "sqlstate", "")
+    return sqlite == "SQLITE_FULL" or postgres == "53100"
 
 
 def is_of_server(error: sa.exc.DBAPIError, disconnected: bool) -> bool:
@@ -69,7 +88,7 @@ def is_of_server(error: sa.exc.DBAPIError, disconnected: bool) -> bool:
 
 
 def database_error(engine: sa.Engine, error: sa.exc.DBAPIError, disconnected: bool = False) -> HomeError:
-    """What a failure that `is_of_server` means to a person, in one line."""
+    """Return the error to raise for a failure that `is_of_server`, its message in one line."""
     if engine.dialect.name != "postgresql":
         return _of_file(engine.url, error)
     meaning, away = _of_postgres(error)
@@ -103,5 +122,5 @@ def _of_file(url: sa.URL, error: sa.exc.DBAPIError) -> HomeError:
     elif "not a database" in reason or "malformed" in reason:
         reason = f"the file is damaged ({reason}); restore it from a backup"
     elif "locked" in reason:
-        reason = "another process has kept it locked; run the command again when that has ended"
+        reason = "another process has locked it; run the command again when that has ended"
     return HomeError(f"the catalog {url.database} cannot be used: {reason}")

@@ -1,7 +1,7 @@
 """The tables of the catalog. Portable types only: the same models run on SQLite and on Postgres.
 
-Who may use the service and what was done with it (`token`, `session`, `audit`, `job`) stands beside the
-cases: where the catalog cannot be written, nothing leaves.
+Access to the service and its use (`token`, `session`, `audit`, `job`) are stored beside the cases: where the
+catalog cannot be written, no answer leaves.
 """
 
 from datetime import datetime
@@ -26,8 +26,8 @@ class Base(DeclarativeBase):
 
 
 class EncoderRow(Base):
-    """A version of the index: the encoder whose vectors it holds. `state`: active (it is searched),
-    building (it is yet to be activated) or retired (it was active)."""
+    """A version of the index: an encoder and its vectors. `state`: active (searches use it), building (not
+    activated yet) or retired (it was active)."""
 
     __tablename__ = "encoder"
 
@@ -40,14 +40,14 @@ class EncoderRow(Base):
 
 
 class StudyRow(Base):
-    """One study. `content`: hash of the whole row, by which an unchanged study is known.
+    """One study. `content`: hash of the whole row, equal while the study is unchanged.
 
-    `study_key` is the keyed hash that stands for it in the vectors. `findings`: name → status. `sections`:
-    list of [name, text], or null without a report. `birth_key`: keyed hash of the birth date, by which
-    patients of one id are told apart. `shared_key`: that id's key, where the subject is kept apart under it
-    or nothing tells whose study it is.
-    `language`: of the report, as ISO 639-1 code, and `findings_read`: whether a lexicon of it was there; null
-    without a report, and in rows of a version that did not look.
+    `study_key`: keyed hash of the id, in the vector store. `findings`: name → status. `sections`: list of
+    [name, text], or null without a report. `birth_key`: keyed hash of the birth date, which distinguishes
+    patients of one id. `shared_key`: that id's key, where several subjects share it or the subject is
+    undecided.
+    `language`: of the report, as ISO 639-1 code, and `findings_read`: whether there was a lexicon of it; null
+    without a report, and in rows of a version that did not record them.
     """
 
     __tablename__ = "study"
@@ -73,12 +73,12 @@ class StudyRow(Base):
 
 
 class ItemRow(Base):
-    """A picture or a report that has a vector. `kind`: image or report.
+    """An image or a report that has a vector. `kind`: image or report.
 
     `content`: hash of the pixels or the text, without the encoder: equal content, equal hash. `stamp`: size
-    and times of the file when it was read; while they stand, it need not be read again. `height` and `width`:
-    pixels of a picture as read; null where it was read by a version that did not keep them. `instance_key`:
-    keyed hash of a DICOM image's SOPInstanceUID.
+    and times of the file when it was read; while they are unchanged, it is not read again. `height`, `width`:
+    of an image as read, in pixels; null where it was read by a version that did not record them.
+    `instance_key`: keyed hash of a DICOM image's SOPInstanceUID.
     """
 
     __tablename__ = "item"
@@ -99,7 +99,7 @@ class ItemRow(Base):
 
 
 class SentenceRow(Base):
-    """One distinct sentence text: it has one vector, however many reports hold it."""
+    """One distinct sentence text: it has one vector, however many reports contain it."""
 
     __tablename__ = "sentence"
 
@@ -108,7 +108,7 @@ class SentenceRow(Base):
 
 
 class SentenceUseRow(Base):
-    """A study's report holds this sentence, as number `position` of those that are told of the film."""
+    """A use of a sentence in a study's report. `position`: its number in the description."""
 
     __tablename__ = "sentence_use"
 
@@ -130,9 +130,9 @@ class LedgerRow(Base):
 
 
 class CalibrationRow(Base):
-    """What was learned from a version's own films. `kind`: gate, guarantee or votes; `fitted`: its numbers.
+    """A calibration fitted on a version's own images. `kind`: gate, guarantee or votes.
 
-    `images`: how many films the version held then.
+    `fitted`: its numbers. `images`: how many images the version had then.
     """
 
     __tablename__ = "calibration"
@@ -147,7 +147,7 @@ class CalibrationRow(Base):
 
 
 class TombstoneRow(Base):
-    """A point that is no longer in the catalog and still has to leave the vector store."""
+    """A point that left the catalog and has to be purged from the vector store."""
 
     __tablename__ = "tombstone"
 
@@ -156,7 +156,7 @@ class TombstoneRow(Base):
 
 
 class ProblemRow(Base):
-    """An item that did not become part of the index, and why. `origin`: the source as it was named."""
+    """An item that was not indexed or is noted, and the reason. `origin`: the source as it was named."""
 
     __tablename__ = "problem"
 
@@ -179,7 +179,7 @@ class FilterFieldRow(Base):
 
 
 class TokenRow(Base):
-    """A key to the service. `digest`: SHA-256 of its secret, which is nowhere else; `role`: what it opens."""
+    """A token of the service. `digest`: SHA-256 of its secret, which is not stored; `role`: of its holder."""
 
     __tablename__ = "token"
 
@@ -193,7 +193,7 @@ class TokenRow(Base):
 
 
 class SessionRow(Base):
-    """A browser that was signed in with a token. `digest`: SHA-256 of its cookie."""
+    """A browser session opened with a token. `digest`: SHA-256 of its cookie."""
 
     __tablename__ = "session"
 
@@ -204,7 +204,7 @@ class SessionRow(Base):
 
 
 class AuditRow(Base):
-    """What somebody asked of the service and was answered. Rows are only added: triggers refuse the rest."""
+    """A request to the service and its outcome. Rows are only added: triggers refuse other changes."""
 
     __tablename__ = "audit"
 
@@ -218,7 +218,7 @@ class AuditRow(Base):
 
 
 class AuditStudyRow(Base):
-    """A study that an audited answer showed, by its keyed hash: erasing a study leaves nothing of it here."""
+    """A study in an audited answer, by its keyed hash: erasing a study leaves nothing of it here."""
 
     __tablename__ = "audit_study"
 
@@ -227,10 +227,10 @@ class AuditStudyRow(Base):
 
 
 class JobRow(Base):
-    """Long work that was asked for. `state`: queued, running, done, failed or cancelled.
+    """A job of the service. `state`: queued, running, done, failed or cancelled.
 
-    `request` says what is to be done, `progress` what is, `outcome` what came of it. `seen`: when the process
-    that works on it last gave a sign.
+    `request`: its arguments. `progress`: counts so far. `outcome`: its result. `seen`: last heartbeat of the
+    process that runs it.
     """
 
     __tablename__ = "job"
@@ -247,18 +247,3 @@ class JobRow(Base):
     created: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     seen: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     ended: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-
-
-class LocalizationRow(Base):
-    """Where one phrase is in one picture by one encoder and method.
-
-    `answer`: the rest of the contract's JSON form, the mask as run lengths among it.
-    """
-
-    __tablename__ = "localization"
-
-    item_id: Mapped[str] = mapped_column(ForeignKey("item.item_id", ondelete="CASCADE"), primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
-    phrase: Mapped[str] = mapped_column(Text, primary_key=True)
-    method: Mapped[str] = mapped_column(String(16), primary_key=True)
-    answer: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -1,7 +1,7 @@
-"""The words of a report as a sparse vector for BM25, made here for both stores by the engine's own model.
+"""Sparse vectors of words for BM25, made here for both stores by the engine's own model.
 
-Only what a report affirms is counted (`corpus.language.affirmed`): BM25 finds "no effusion" first for
-"effusion". Words are stemmed as English and stop words left out. How rare a word is, the store counts.
+Only what a report affirms is counted (`corpus.language.labeler`): BM25 would rank "no effusion" first for
+"effusion". Words are stemmed as English and stop words left out. The store counts document frequencies.
 """
 
 from functools import lru_cache
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
     from qdrant_edge import Bm25
 
 AVERAGE_WORDS = 14.0
-"""Of a report, stop words left out: what Open-i reports affirm has this length. One number for every index,
-so that a report's weights do not depend on the others and are never made again."""
+"""Average length of a report without stop words, measured on what Open-i reports affirm. One number for every
+index, so that a report's weights do not depend on the others and are never recomputed."""
 
 _VERSION = f"terms 1, labeler {LABELER_VERSION}, {AVERAGE_WORDS}"
 
 
 def terms_hash(content: str, language: str | None) -> str:
-    """Hash of what decides the words of a report of this content: its text, and the rules and the lexicon for
-    what it affirms in its language."""
+    """Return the hash of what decides a report's words: its content, and the rules and lexicon of its
+    language."""
     lexicon = lexicon_of(language)
     read_by = "unread" if lexicon is None else lexicon.version
     return digest([content, _VERSION, read_by] if read_by else [content, _VERSION])
 
 
 def document_terms(text: str) -> Terms:
-    """The words of a text with their weights, by how often they stand in it and how long it is."""
+    """Return the words of a text with their BM25 weights."""
     made = _model().embed_document(text)
     return Terms(tuple(made.indices), tuple(made.values))
 
 
 def query_terms(text: str) -> Terms:
-    """The words of a query, each with a weight of 1."""
+    """Return the words of a query, each with a weight of 1."""
     made = _model().embed_query(text)
     return Terms(tuple(made.indices), tuple(float(weight) for weight in made.values))
 

@@ -1,4 +1,4 @@
-"""From studies to points: what of a group of studies is new, and the vectors of just that."""
+"""Embedding a group of studies: which points are new or changed, and their vectors."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from corpus.dicom.file import DISPLAY_VERSION, is_dicom
 from corpus.files import UnreadableFile, read_bytes
-from corpus.images.decode_pool import DecodePool
-from corpus.images.decoder import Decoded, Outcome, Undecoded
-from corpus.language.affirmed import affirmed_text
-from corpus.language.sections import says_something, sentences
+from corpus.images.decoder import Decoded, DecodePool, Outcome, Undecoded
+from corpus.language.labeler import affirmed_text
+from corpus.language.sections import has_words, sentences
 from corpus.records import ImageRef, Problem, Study
 from corpus.redaction import redacted
-from indexer.catalog.ledger import KINDS, Done, Key, KnownItem, KnownStudy, NewItem, NewStudy
+from indexer.catalog.ledger_records import KINDS, Done, ExistingItem, ExistingStudy, Key, NewItem, NewStudy
 from indexer.home import Home
 from indexer.ingest.bm25 import document_terms, terms_hash
 from indexer.ingest.payload import (
@@ -40,15 +39,17 @@ if TYPE_CHECKING:
 
 @redacted
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture of a study under way. `outcome` is None where the file is as it was when last read.
+class PendingImage:
+    """An image of a study in progress.
 
-    `patches`: whether its patches are to be there; once they are, they are kept up to date.
+    `stamp`: of its file now. `known`: the catalog's item. `outcome`: of decoding it; None where the file is
+    unchanged since it was last read. `patches`: whether its patches are embedded; once they are, they stay up
+    to date.
     """
 
     image: ImageRef
     stamp: str | None
-    known: KnownItem | None
+    known: ExistingItem | None
     outcome: "Future[Outcome] | None"
     patches: bool = False
 
@@ -56,21 +57,16 @@ class Picture:
 @redacted
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Studies that are written in one step, their pictures being read meanwhile."""
+    """Studies of one step, their images being decoded meanwhile."""
 
-    studies: tuple[tuple[Study, KnownStudy | None, tuple[Picture, ...]], ...]
+    studies: tuple[tuple[Study, ExistingStudy | None, tuple[PendingImage, ...]], ...]
     problems: tuple[Problem, ...] = ()
-
-    @property
-    def pictures(self) -> int:
-        """How many pictures are being read for it."""
-        return sum(picture.outcome is not None for _, _, pictures in self.studies for picture in pictures)
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A point that should be in the store: what it is made of and what stands beside it."""
+    """A point required in the store. `done`: its hashes; `source`: pixels or text, None where unchanged."""
 
     done: Done
     payload: Mapping[str, PayloadValue]
@@ -80,48 +76,59 @@ class Wanted:
 @redacted
 @dataclass
 class Resolved:
-    """A group after its pictures were read: the catalog's rows, and the points that should exist."""
+    """A group after decoding: the catalog's rows and the required points.
+
+    `new`: (study, whether its row or items changed). `gone`: studies without any item. `problems`: (study id,
+    subject id, problem). `decode_seconds`: time of the decode processes, summed.
+    """
 
     new: list[tuple[NewStudy, bool]] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
-    """Studies of the catalog, not of the group, that were nothing but the report of one of its studies."""
+    """Studies of the catalog, not of the group, that were only the report of one of its studies."""
     wanted: dict[Key, Wanted] = field(default_factory=dict)
     problems: list[tuple[str | None, str | None, Problem]] = field(default_factory=list)
     unread: set[str] = field(default_factory=set)
-    """Pictures whose files are as they were when they were last read."""
+    """Images with files unchanged since they were last read."""
     decode_seconds: float = 0.0
 
 
-def start_reading(
+def start_decoding(
     studies: Sequence[Study],
-    known: Mapping[str, KnownStudy],
+    known: Mapping[str, ExistingStudy],
     pool: DecodePool,
     fingerprint: str,
     patches: bool = False,
 ) -> Group:
-    """Have the pictures of some studies read, save those whose files are as they were when last indexed.
+    """Submit the images of some studies for decoding, except those with files unchanged since the last run.
 
-    `patches`: theirs are wanted, too.
+    Args:
+        studies: to be indexed.
+        known: the catalog's studies among them, by id.
+        pool: decodes.
+        fingerprint: of the version.
+        patches: embed the patches of these images, too.
     """
     started = []
     for study in studies:
-        held = known.get(study.study_id)
-        pictures = []
+        existing = known.get(study.study_id)
+        images = []
         for image in study.images:
-            item = held.items.get(image.item_id) if held else None
-            same = item is not None and item.stamp is not None and is_read_alike(image.location, item.stamp)
+            item = existing.items.get(image.item_id) if existing else None
+            same = (
+                item is not None and item.stamp is not None and is_read_the_same(image.location, item.stamp)
+            )
             stamp = item.stamp if same and item is not None else stamp_of(image.location)
             patched = patches or (item is not None and item.patched is not None)
             done = same and item is not None and _is_done(item, fingerprint, patched)
             outcome = None if done else pool.submit(image.location)
-            pictures.append(Picture(image, stamp, item, outcome, patched))
-        started.append((study, held, tuple(pictures)))
+            images.append(PendingImage(image, stamp, item, outcome, patched))
+        started.append((study, existing, tuple(images)))
     return Group(tuple(started))
 
 
-def _is_done(item: KnownItem, fingerprint: str, patched: bool) -> bool:
-    """Whether all that is wanted of a picture is in the store, made of what the catalog has of it."""
+def _is_done(item: ExistingItem, fingerprint: str, patched: bool) -> bool:
+    """Return whether every required point of an image is done, of the content in the catalog."""
     if item.done is None or item.done.content != content_hash(item.content, fingerprint):
         return False
     made = patches_hash(item.content, fingerprint)
@@ -129,9 +136,9 @@ def _is_done(item: KnownItem, fingerprint: str, patched: bool) -> bool:
 
 
 def stamp_of(location: str) -> str | None:
-    """What a file is when it is read: size, times, and the version of the rules by which DICOM is shown.
+    """Return the stamp of a file: size, times, and the version of the rules by which DICOM is displayed.
 
-    None where there is no file to ask.
+    None where there is no file.
     """
     if location.startswith("phantom://"):
         return location  # a drawing is decided by its name
@@ -143,15 +150,15 @@ def stamp_of(location: str) -> str | None:
 
 
 def is_same_file(location: str, stamp: str) -> bool:
-    """Whether a file is as it was when it was stamped: while size and times stand, its content does."""
+    """Return whether a file has the stamped size and times: its content is then unchanged."""
     now = stamp_of(location)
     return now is not None and _of_file(now) == _of_file(stamp)
 
 
-def is_read_alike(location: str, stamp: str) -> bool:
-    """Whether reading a file would give the pixels that it gave when it was stamped.
+def is_read_the_same(location: str, stamp: str) -> bool:
+    """Return whether reading a file gives the pixels that it gave when it was stamped.
 
-    A DICOM file that was read by other rules would not: it may hang otherwise, or show another window.
+    A DICOM file that was read by other rules does not: orientation or window may differ.
     """
     if not is_same_file(location, stamp):
         return False
@@ -172,41 +179,41 @@ _DICOM_HEAD = 132  # bytes that tell whether a file is DICOM
 
 
 def resolve(group: Group, home: Home, own_fields: Mapping[str, FieldType], fingerprint: str) -> Resolved:
-    """Wait for the pictures of a group and say what should be in catalog and store."""
+    """Wait for the images of a group and return the rows and points that catalog and store require."""
     resolved = Resolved()
-    for study, held, pictures in group.studies:
+    for study, existing, images in group.studies:
         items: list[NewItem] = []
-        for picture in pictures:
-            item = _picture(study, picture, home, own_fields, fingerprint, resolved)
+        for pending in images:
+            item = _image_item(study, pending, home, own_fields, fingerprint, resolved)
             if item is not None:
                 items.append(item)
-        said = _report(study, items, home, own_fields, fingerprint, resolved)
+        sentence_points = _report(study, items, home, own_fields, fingerprint, resolved)
         if not items:
-            if held is not None:
+            if existing is not None:
                 resolved.gone.append(study.study_id)
             continue
-        before = {k: (v.content, v.stamp) for k, v in held.items.items()} if held else None
+        before = {k: (v.content, v.stamp) for k, v in existing.items.items()} if existing else None
         changed = before != {item.item_id: (item.content, item.stamp) for item in items}
-        resolved.new.append((NewStudy(study, tuple(items), said), changed))
+        resolved.new.append((NewStudy(study, tuple(items), sentence_points), changed))
     return resolved
 
 
-def _picture(
+def _image_item(
     study: Study,
-    picture: Picture,
+    pending: PendingImage,
     home: Home,
     own_fields: Mapping[str, FieldType],
     fingerprint: str,
     resolved: Resolved,
 ) -> NewItem | None:
-    image = picture.image
+    image = pending.image
     decoded = None
-    if picture.outcome is None:
-        assert picture.known is not None
-        content, shape = picture.known.content, picture.known.shape
+    if pending.outcome is None:
+        assert pending.known is not None
+        content, shape = pending.known.content, pending.known.shape
         resolved.unread.add(image.item_id)
     else:
-        outcome = picture.outcome.result()
+        outcome = pending.outcome.result()
         if isinstance(outcome, Undecoded):
             problem = Problem(image.item_id, outcome.state, outcome.reason, image.location)
             resolved.problems.append((study.study_id, study.subject_id, problem))
@@ -221,7 +228,7 @@ def _picture(
     beside = attribute_hash(study, payload)
     done = Done(content_hash(content, fingerprint), beside)
     resolved.wanted["image", point] = Wanted(done, payload, decoded)
-    if picture.patches:
+    if pending.patches:
         done = Done(patches_hash(content, fingerprint), beside)
         resolved.wanted["patch", point] = Wanted(done, payload, decoded)
     return NewItem(
@@ -232,7 +239,7 @@ def _picture(
         location=image.location,
         view=image.view,
         modality=image.modality,
-        stamp=picture.stamp,
+        stamp=pending.stamp,
         shape=shape,
         instance_key=image.instance_key,
     )
@@ -246,13 +253,13 @@ def _report(
     fingerprint: str,
     resolved: Resolved,
 ) -> tuple[tuple[UUID, str], ...]:
-    """Add the report to the items; return its sentences."""
+    """Add the report to the items; return (point, text) of its sentences."""
     report = study.report
     if report is None:
         return ()
     text = report.described
-    if not says_something(text):
-        problem = Problem(report.item_id, "skipped", "the report says nothing of the film")
+    if not has_words(text):
+        problem = Problem(report.item_id, "skipped", "the report describes nothing of the image")
         resolved.problems.append((study.study_id, study.subject_id, problem))
         return ()
     point = home.point_id(report.item_id)
@@ -263,26 +270,26 @@ def _report(
     affirmed = Done(terms_hash(content, report.language), beside)
     resolved.wanted["term", point] = Wanted(affirmed, payload, affirmed_text(report))
     items.append(NewItem(report.item_id, point, "report", content))
-    said = tuple((home.sentence_id(sentence), sentence) for sentence in sentences(report))
-    for sentence_point, sentence in said:
+    sentence_points = tuple((home.sentence_id(sentence), sentence) for sentence in sentences(report))
+    for sentence_point, sentence in sentence_points:
         sentence_done = Done(content_hash(text_hash(sentence), fingerprint), SENTENCE_ATTRIBUTES)
         resolved.wanted["sentence", sentence_point] = Wanted(sentence_done, SENTENCE_PAYLOAD, sentence)
-    return said
+    return sentence_points
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is to be written: new points by kind, and payloads of points whose vector stands."""
+    """New points, and payloads of points with an unchanged vector, by kind; and the hashes of both."""
 
     points: Mapping[str, Sequence[Point]]
     payloads: Mapping[str, Mapping[UUID, Mapping[str, PayloadValue]]]
     done: Mapping[Key, Done]
 
 
-def embed(wanted: Mapping[Key, Wanted], held: Mapping[Key, Done], encoder: "Encoder") -> Work:
-    """Make the vectors that the ledger does not have, and find the payloads that it has otherwise."""
-    missing = {k: w for k, w in wanted.items() if k not in held or held[k].content != w.done.content}
+def embed(wanted: Mapping[Key, Wanted], recorded: Mapping[Key, Done], encoder: "Encoder") -> Work:
+    """Embed the points that the ledger lacks, and find the payloads that differ from it."""
+    missing = {k: w for k, w in wanted.items() if k not in recorded or recorded[k].content != w.done.content}
     points: dict[str, list[Point]] = {}
     for kind in KINDS:
         sources = {
@@ -301,7 +308,7 @@ def embed(wanted: Mapping[Key, Wanted], held: Mapping[Key, Done], encoder: "Enco
     payloads: dict[str, dict[UUID, Mapping[str, PayloadValue]]] = {}
     for (kind, point), want in wanted.items():
         key = (kind, point)
-        if key not in missing and held[key].attributes != want.done.attributes:
+        if key not in missing and recorded[key].attributes != want.done.attributes:
             payloads.setdefault(kind, {})[point] = want.payload
     written = {(kind, point.id) for kind, of in points.items() for point in of}
     written |= {(kind, point) for kind, of_kind in payloads.items() for point in of_kind}
@@ -311,23 +318,22 @@ def embed(wanted: Mapping[Key, Wanted], held: Mapping[Key, Done], encoder: "Enco
 def _made(
     kind: str, sources: Sequence[Decoded | str], encoder: "Encoder"
 ) -> Iterable[NDArray[np.float32] | Terms]:
-    """What a kind holds of each source: of pictures and texts their vectors, of affirmed words their
-    weights."""
-    pictures = [source for source in sources if isinstance(source, Decoded)]
+    """Yield a kind's vector of each source, or its weights of affirmed words."""
+    images = [source for source in sources if isinstance(source, Decoded)]
     texts = [source for source in sources if isinstance(source, str)]
     if kind == "image":
-        return encoder.encode_framed(np.stack([picture.framed for picture in pictures]))
+        return encoder.encode_framed(np.stack([image.framed for image in images]))
     if kind == "patch":
-        return _patches(pictures, encoder)
+        return _patches(images, encoder)
     if kind == "term":
         return map(document_terms, texts)
     return encoder.encode_texts(texts)
 
 
-def _patches(pictures: Sequence[Decoded], encoder: "Encoder") -> Iterator[NDArray[np.float32]]:
-    """The vectors of each picture's patches, row by row of the grid, those of its padding left out."""
-    encoded = encoder.encode_patches([picture.framed for picture in pictures])
-    places = [encoder.framing.place(*picture.shape) for picture in pictures]
-    placed = replace(encoded, places=places)
+def _patches(images: Sequence[Decoded], encoder: "Encoder") -> Iterator[NDArray[np.float32]]:
+    """Yield (n, dim) vectors of each image's patches, row by row of the grid, without its padding."""
+    encoded = encoder.encode_patches([image.framed for image in images])
+    placements = [encoder.framing.placement(*image.shape) for image in images]
+    placed = replace(encoded, content_boxes=placements)
     for number, grid in enumerate(encoded.vectors):
         yield grid[placed.inside(number)]

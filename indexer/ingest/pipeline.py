@@ -1,7 +1,7 @@
 """`index add`: source → decode processes → encoder → writer, joined by bounded queues, each stage timed.
 
-A step is a group of studies that is embedded together. While one is, the pictures of the next are being read.
-Some steps are committed together, always in the ledger's order: vectors, flush, one transaction.
+A step is a group of studies that is embedded together, while the images of the next are being decoded.
+Several steps are committed together, always in the ledger's order: vectors, flush, one transaction.
 """
 
 import os
@@ -12,31 +12,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
-from corpus.images.decode_pool import HANG_SECONDS, DecodePool
-from corpus.language.deidentify import deidentified
-from corpus.language.labeler import labeled
-from corpus.language.report_languages import ReportLanguages
+from corpus.images.decoder import HANG_SECONDS, DecodePool
+from corpus.language.deidentify import deidentify_study
+from corpus.language.detection import ReportLanguages
+from corpus.language.labeler import label_study
 from corpus.records import ItemState, Problem, Source, Study
 from corpus.redaction import redacted
 from corpus.settings import settings
 from indexer.catalog.catalog import Version
-from indexer.catalog.ledger import FORMS, KINDS, Done, Key, Ledger, NewStudy, Step, collection_of
+from indexer.catalog.ledger import Ledger
+from indexer.catalog.ledger_records import FORMS, KINDS, Done, Key, NewStudy, Step, collection_of
 from indexer.home import home_error
 from indexer.index import Index
-from indexer.ingest.embedding import Group, Resolved, Work, embed, resolve, start_reading
-from indexer.ingest.instances import check_instances
+from indexer.ingest.duplicates import check_instances, replace_single_reports
+from indexer.ingest.embedding import Group, Resolved, Work, embed, resolve, start_decoding
 from indexer.ingest.payload import fields_of, study_hash
 from indexer.ingest.readahead import read_ahead
-from indexer.ingest.repair import set_right
-from indexer.ingest.single_reports import replace_single_reports
+from indexer.ingest.repair import repair
 from indexer.ingest.subject_identity import Identities
 from indexer.vectors.filters import FieldType
-from indexer.versions import HeldStudies
+from indexer.versions import CatalogSource
 
 if TYPE_CHECKING:
     from trainer.runtime.encoder import Encoder
 
-STEP_PICTURES = 64
+STEP_IMAGES = 64
 STEP_STUDIES = 128
 STEPS_AHEAD = 3
 
@@ -46,14 +46,14 @@ COMMIT_SECONDS = 5.0
 disk up to half a second, whatever it writes, and a killed run repeats no more than what was not committed."""
 
 Stage = Literal["read", "decoded", "encoded", "vectors", "flushed", "committing", "committed"]
-"""Moments of a step, in order. `read`: its pictures are under way; `vectors`: written, not yet on the disk;
-`committing`: the next thing is the transaction."""
+"""Moments of a step, in order. `read`: its images are being decoded; `vectors`: written, not yet flushed;
+`committing`: the transaction is next."""
 
 
 @dataclass
 class Added:
-    """What a run did. Counts are of points of the store, except `studies`, `unchanged` (studies) and the
-    problems; a picture's patches are one point, a report's affirmed words another."""
+    """The result of a run. Counts are of points of the store, except `studies`, `unchanged` (studies) and the
+    problems; an image's patches are one point, a report's affirmed words another."""
 
     studies: int = 0
     unchanged: int = 0
@@ -66,7 +66,7 @@ class Added:
     """Wall time of the main process by stage, and `decoding`: time of the decode processes, summed."""
 
     def as_json(self) -> dict[str, object]:
-        """The form of `docs/contracts/index-add.schema.json`."""
+        """Return the form of `docs/contracts/index-add.schema.json`."""
         return {
             "studies": self.studies,
             "unchanged": self.unchanged,
@@ -80,12 +80,12 @@ class Added:
 
 
 Observer = Callable[[Stage, Added], None]
-"""Told of every moment of every step, with what was done so far: for progress and for tests. It may raise
+"""Called at every moment of every step with the result so far: for progress and for tests. It may raise
 `Stopped`."""
 
 
 class Stopped(BaseException):
-    """Whoever asked for a run wants it to end here, in order: what is embedded is kept."""
+    """Ends a run in order, with a last commit of what is embedded."""
 
 
 def add_source(
@@ -100,21 +100,21 @@ def add_source(
     observer: Observer | None = None,
     hang_seconds: float = HANG_SECONDS,
 ) -> Added:
-    """Bring the index up to date with a source: embed what is new, update what changed, delete what is gone.
+    """Update the index from a source: embed what is new, update what changed, delete what is gone.
 
     Args:
         index: open for writing.
         source: read from its beginning; what a study of it no longer has is deleted, studies that it no
             longer lists stay.
-        encoder: of the version that is brought up to date. One that the index does not know makes a new
-            version, beside the active one until `versions.activate`; in an empty index it is the active one.
-        origin: the source as it was named, kept with its problems.
-        folder: where the encoder lies, so that a search finds it.
-        patches: keep the vectors of the patches of this source's pictures, too, so that a region can be
-            searched for; what has them already keeps them.
+        encoder: of the version to update. An unknown one makes a new version, beside the active one until
+            `versions.activate`; in an empty index it is the active one.
+        origin: the source as it was named, stored with its problems.
+        folder: of the encoder, so that a search finds it.
+        patches: embed the patches of this source's images, too, so that a region can be searched for; images
+            that have them keep them up to date in any case.
         workers: decode processes; 0 decodes in this process, by default one a core.
-        observer: told of every moment of every step.
-        hang_seconds: how long one picture may take.
+        observer: called at every moment of every step.
+        hang_seconds: time limit of decoding one image.
 
     Raises:
         HomeError: the disk is full or read-only.
@@ -130,7 +130,7 @@ def add_source(
             try:
                 job.run(source, pool)
             except (KeyboardInterrupt, Stopped):
-                job.keep()  # whoever stops a run in order has what it did
+                job.checkpoint()  # a run that is stopped in order loses nothing
                 raise
         job.finish()
     except OSError as error:
@@ -141,7 +141,7 @@ def add_source(
 @redacted
 @dataclass
 class _Pending:
-    """Steps that are in the store and not yet in the ledger."""
+    """Steps that are in the store and not yet in the ledger; see `Step`. `since`: monotonic seconds."""
 
     studies: list[NewStudy] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
@@ -152,11 +152,11 @@ class _Pending:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to commit."""
+        """Whether to commit now."""
         return len(self.done) >= COMMIT_VECTORS or time.monotonic() - self.since >= COMMIT_SECONDS
 
-    def holds(self, group: Group) -> bool:
-        """Whether a study of the group is among them."""
+    def overlaps(self, group: Group) -> bool:
+        """Return whether a study of the group is among them."""
         mine = {*self.gone, *(new.study.study_id for new in self.studies)}
         return any(study.study_id in mine for study, _, _ in group.studies)
 
@@ -170,34 +170,34 @@ class _Job:
         self.index, self.encoder, self.origin, self.observer = index, encoder, origin, observer
         self.patches = patches
         self.fingerprint = encoder.fingerprint
-        self.ledger = Ledger(index.catalog.engine, index.home)
+        self.ledger = Ledger(index.catalog, index.home)
         self.own_fields: dict[str, FieldType] = index.catalog.own_fields()
         self.added = Added()
         self.waiting: deque[Problem] = deque()  # handed over by the reading thread
         self.seen: set[str] = set()
         self.unread: set[str] = set()
         self.pending = _Pending()
-        self.identities = Identities(index.catalog.engine, index.home)
+        self.identities = Identities(index.catalog, index.home)
 
     def prepare(self, folder: str) -> None:
-        """Enter the version, make its collections, and settle what a killed run left."""
+        """Register the version, create its collections, and repair what a killed run left."""
         self.index.home.require_space()
         state = "active" if self.index.catalog.active_version() is None else "building"
         self.ledger.register(Version(self.fingerprint, self.encoder.name, self.encoder.dim, folder, state))
         self._create_collections()
-        self.ledger.bury(self.index.store)
-        set_right(self.index, self.fingerprint)
+        self.ledger.purge(self.index.store)
+        repair(self.index, self.fingerprint)
 
     def run(self, source: Source, pool: DecodePool) -> None:
         """Read, embed and write the whole source."""
         groups: deque[Group] = deque()
         for studies in self._timed("read", self._batches(source)):
             with self._clock("catalog"):
-                if source.name != HeldStudies.name:  # these were settled when they came
+                if source.name != CatalogSource.name:  # these have their subjects
                     studies, doubts = self.identities.settle(studies)
                     self.waiting.extend(doubts)
-                known = self.ledger.known_studies([s.study_id for s in studies], self.fingerprint)
-                groups.append(start_reading(studies, known, pool, self.fingerprint, self.patches))
+                known = self.ledger.existing_studies([s.study_id for s in studies], self.fingerprint)
+                groups.append(start_decoding(studies, known, pool, self.fingerprint, self.patches))
             self.observer("read", self.added)
             if len(groups) > STEPS_AHEAD:
                 self._step(groups.popleft())
@@ -206,32 +206,32 @@ class _Job:
         self.pending.problems += self._take_problems()
         self._commit()
 
-    def keep(self) -> None:
-        """Make last what is in the store already, so that a run that was stopped leaves nothing half done."""
+    def checkpoint(self) -> None:
+        """Commit what is in the store, so that a stopped run leaves nothing half done."""
         self.observer = lambda _stage, _added: None
         self._commit()
 
     def finish(self) -> None:
-        """Forget problems that are no more, build the search graph if due."""
-        # What was noted of a file when it was read holds while the file stands.
+        """Delete problems that no longer occur, build the search graph if due."""
+        # Problems noted on reading a file stay while the file is unchanged.
         for state in self.ledger.forget_problems(self.origin, self.seen, self.unread):
             self.added.problems[state] += 1
-        self.ledger.bury(self.index.store)  # what a commit left whose end was not heard
+        self.ledger.purge(self.index.store)  # tombstones of a commit with a lost reply
         with self._clock("graph"):
             for kind in self._kinds():
                 self.index.store.optimize(collection_of(kind, self.fingerprint))
 
     def _batches(self, source: Source) -> Iterator[list[Study]]:
         batch: list[Study] = []
-        told = source.studies(self.waiting.append)
-        studies = map(labeled, map(deidentified, told) if settings().deidentify else told)
+        read = source.studies(self.waiting.append)
+        studies = map(label_study, map(deidentify_study, read) if settings().deidentify else read)
         for study in read_ahead(studies, STEP_STUDIES):
             unwritable = _unwritable(study)
             if unwritable is not None:
                 self.waiting.append(unwritable)
                 continue
             batch.append(study)
-            if len(batch) == STEP_STUDIES or sum(len(s.images) for s in batch) >= STEP_PICTURES:
+            if len(batch) == STEP_STUDIES or sum(len(s.images) for s in batch) >= STEP_IMAGES:
                 yield batch
                 batch = []
         if batch:
@@ -239,7 +239,7 @@ class _Job:
 
     def _step(self, group: Group) -> None:
         """Embed one group, write its vectors, and commit when it is time."""
-        if self.pending.holds(group):
+        if self.pending.overlaps(group):
             self._commit()
         self._learn_fields(group)
         with self._clock("wait for pictures"):
@@ -247,12 +247,12 @@ class _Job:
         self._spend("decoding", resolved.decode_seconds)
         self.observer("decoded", self.added)
         with self._clock("catalog"):
-            check_instances(resolved, self.index.catalog.engine)
+            check_instances(resolved, self.index.catalog)
             replace_single_reports(resolved, self.index.catalog)
-            held = self.ledger.done({point for _, point in resolved.wanted}, self.fingerprint)
-            held |= self.pending.done
+            recorded = self.ledger.done({point for _, point in resolved.wanted}, self.fingerprint)
+            recorded |= self.pending.done
         with self._clock("encode"):
-            work = embed(resolved.wanted, held, self.encoder)
+            work = embed(resolved.wanted, recorded, self.encoder)
         self.observer("encoded", self.added)
         with self._clock("vectors"):
             self._write(work)
@@ -262,7 +262,7 @@ class _Job:
             self._commit()
 
     def _write(self, work: Work) -> None:
-        """Hand vectors and payloads to the store."""
+        """Write vectors and payloads to the store."""
         self.index.home.require_space(sum(p.vector.nbytes for ps in work.points.values() for p in ps))
         for kind, points in work.points.items():
             self.index.store.upsert(collection_of(kind, self.fingerprint), points)
@@ -272,8 +272,8 @@ class _Job:
             self.added.updated += len(payloads)
 
     def _note(self, group: Group, resolved: Resolved, work: Work) -> None:
-        """Keep for the next commit what a group changes in catalog and ledger."""
-        before = {study.study_id: held.content for study, held, _ in group.studies if held is not None}
+        """Add to the next commit what a group changes in catalog and ledger."""
+        before = {study.study_id: row.content for study, row, _ in group.studies if row is not None}
         written = {point for _, point in work.done}
         new = [
             study
@@ -295,7 +295,7 @@ class _Job:
         self.unread |= resolved.unread
 
     def _commit(self) -> None:
-        """Bring what was written to the disk, then make it last in one transaction."""
+        """Flush what was written, then commit it in one transaction."""
         pending = self.pending
         with self._clock("flush"):
             for kind in {kind for kind, _ in pending.done}:
@@ -314,10 +314,10 @@ class _Job:
         self.added.deleted += deleted
         if deleted:
             with self._clock("vectors"):
-                self.ledger.bury(self.index.store)
+                self.ledger.purge(self.index.store)
 
     def _learn_fields(self, group: Group) -> None:
-        """Make filter fields of columns that were not met before; a column keeps its first type."""
+        """Add filter fields for new columns; a column keeps its first type."""
         found: dict[str, FieldType] = {}
         for study, _, _ in group.studies:
             for name, kind in fields_of(study.attributes).items():
@@ -330,15 +330,15 @@ class _Job:
 
     def _create_collections(self) -> None:
         for kind in self._kinds():
-            # A sentence's point holds no study's fields.
+            # A sentence's payload has no study's fields.
             fields: Mapping[str, FieldType] = {} if kind == "sentence" else self.own_fields
             collection, form = collection_of(kind, self.fingerprint), FORMS.get(kind, "dense")
             self.index.store.create(collection, 0 if form == "terms" else self.encoder.dim, fields, form)
 
     def _kinds(self) -> tuple[str, ...]:
-        """Every kind that this version holds; patches only where they were asked for once."""
-        held = self.patches or collection_of("patch", self.fingerprint) in self.index.store.collections()
-        return tuple(kind for kind in KINDS if kind != "patch" or held)
+        """Return every kind of this version; patches only where they were requested once."""
+        patched = self.patches or collection_of("patch", self.fingerprint) in self.index.store.collections()
+        return tuple(kind for kind in KINDS if kind != "patch" or patched)
 
     def _take_problems(self) -> list[tuple[str | None, str | None, Problem]]:
         taken: list[tuple[str | None, str | None, Problem]] = []
@@ -368,7 +368,7 @@ class _Job:
 
 
 def _unwritable(study: Study) -> Problem | None:
-    """Why a study cannot stand in a database, if it cannot: a file name that is no text."""
+    """Return the problem of a study that no database can store: a file name that is not Unicode text."""
     for text in (study.study_id, study.subject_id, *(image.location for image in study.images)):
         try:
             fits = "\0" not in text and bool(text.encode() or True)

@@ -1,4 +1,4 @@
-"""Reading a source in a thread of its own, so that slow tables and headers do not hold the encoder up."""
+"""Reading a source in a thread of its own, so that slow tables and headers do not delay the encoder."""
 
 import queue
 import threading
@@ -9,14 +9,14 @@ Value = TypeVar("Value")
 
 
 class _End:
-    """What follows the last value: nothing, or the error that ended the reading."""
+    """The end of the values. `error`: what ended the reading, if anything."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
 
 def read_ahead(values: Iterable[Value], depth: int) -> Iterator[Value]:
-    """Yield the values in order, up to `depth` of them read ahead; an error comes out where it happened."""
+    """Yield the values in order, up to `depth` of them read ahead; an error is raised in its place."""
     line: queue.Queue[Value | _End] = queue.Queue(maxsize=depth)
     stop = threading.Event()
 

@@ -1,17 +1,15 @@
-"""Erasing a study or a person: catalog, vectors, sentences that nobody else says, problems, kept work."""
+"""Erasing a study or a subject: catalog, vectors, sentences of no other report, problems, caches."""
 
 import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import sqlalchemy as sa
-
 from corpus.redaction import redacted
 from corpus.subjects import key_of, matching_subjects, patient_id_of, subject_key
 from indexer.catalog.catalog import Catalog
 from indexer.catalog.ledger import Ledger
-from indexer.catalog.models import ProblemRow, StudyRow
+from indexer.catalog.subjects import subjects_by_key
 from indexer.home import CACHE
 from indexer.index import Index
 
@@ -19,9 +17,10 @@ from indexer.index import Index
 @redacted
 @dataclass(frozen=True, slots=True)
 class OtherSubject:
-    """A subject of the patient id that a removal named, which it leaves: `studies` is how many it has.
+    """Another subject of the patient id that a removal names, which it does not erase.
 
-    `undecided`: it is one study, of which nothing tells whose it is; its id is the study's, too.
+    `studies`: how many it has. `undecided`: it is one study that several patients of the id may own; its id
+    is the study's, too.
     """
 
     subject_id: str
@@ -29,7 +28,7 @@ class OtherSubject:
     undecided: bool
 
     def as_json(self) -> dict[str, object]:
-        """Its part of `docs/contracts/index-remove.schema.json`."""
+        """Return its part of `docs/contracts/index-remove.schema.json`."""
         return {"subject_id": self.subject_id, "studies": self.studies, "undecided": self.undecided}
 
 
@@ -38,7 +37,7 @@ class OtherSubject:
 class Removed:
     """What was erased: studies, vectors (of all versions' items and sentences), problems.
 
-    `not_erased`: the other subjects of the patient id, who are still there.
+    `not_erased`: the other subjects of the patient id.
     """
 
     studies: Sequence[str]
@@ -47,7 +46,7 @@ class Removed:
     not_erased: Sequence[OtherSubject] = ()
 
     def as_json(self) -> dict[str, object]:
-        """The form of `docs/contracts/index-remove.schema.json`."""
+        """Return the form of `docs/contracts/index-remove.schema.json`."""
         return {
             "studies": list(self.studies),
             "vectors": self.vectors,
@@ -59,7 +58,7 @@ class Removed:
 @redacted
 @dataclass(frozen=True, slots=True)
 class StudyToErase:
-    """A study that is about to be erased. `date`: ISO 8601, None where it is not known."""
+    """A study to be erased. `date`: ISO 8601 or None. `images`, `reports`: how many it has."""
 
     study_id: str
     date: str | None
@@ -70,7 +69,7 @@ class StudyToErase:
 def studies_to_erase(
     catalog: Catalog, *, study_id: str | None = None, subject_id: str | None = None
 ) -> list[StudyToErase]:
-    """The studies that would be erased with a study or a subject, the newest first; nothing is erased."""
+    """Return the studies that erasing a study or a subject would erase, newest first; nothing is erased."""
     named = [study_id] if study_id is not None else studies_of_subject(catalog, str(subject_id))
     studies, items = catalog.studies(named), catalog.items_of_studies(named)
     listed = []
@@ -81,7 +80,7 @@ def studies_to_erase(
 
 
 def studies_of_subject(catalog: Catalog, subject_id: str) -> list[str]:
-    """The studies of one person, by the id as it is named and as patient ids are matched."""
+    """Return the ids of one subject's studies, by the id as it is named and as patient ids are matched."""
     return [
         study_id
         for name in sorted(matching_subjects(subject_id))
@@ -90,42 +89,30 @@ def studies_of_subject(catalog: Catalog, subject_id: str) -> list[str]:
 
 
 def other_subjects(catalog: Catalog, subject_id: str) -> list[OtherSubject]:
-    """The subjects of the same patient id that a removal of this one leaves, in order of their ids.
+    """Return the subjects of the same patient id that a removal of this one does not erase, by id.
 
-    They are of other issuers or of none, kept apart by sex or birth date, or studies of which nothing tells
-    whose they are. Who is meant by an id may be any of them; only a person can tell.
+    They are of other issuers or of none, distinguished by sex or birth date, or undecided studies. An id may
+    mean any of them: the user has to decide.
     """
     source, patient_id = subject_id.partition(":")[0], patient_id_of(subject_id)
     plain = subject_key(source, patient_id)
     with_issuer = subject_key(source, patient_id, "?").partition("?")[2]
-    key = sa.func.coalesce(StudyRow.shared_key, StudyRow.subject_id)
-    alone = StudyRow.shared_key.is_not(None) & (StudyRow.subject_id == StudyRow.study_id)
-    undecided = alone.label("undecided")
-    rows = (
-        sa.select(StudyRow.subject_id, undecided, key.label("key"), sa.func.count().label("studies"))
-        .where(
-            StudyRow.source == source,
-            key.in_({plain, key_of(subject_id)}) | key.endswith(with_issuer, autoescape=True),
-            StudyRow.subject_id.not_in(matching_subjects(subject_id)),
-        )
-        .group_by(StudyRow.subject_id, undecided, key)
-        .order_by(StudyRow.subject_id)
-    )
-    with catalog.engine.connect() as session:
-        return [
-            OtherSubject(row.subject_id, row.studies, bool(row.undecided))
-            for row in session.execute(rows)
-            if patient_id_of(row.key) == patient_id
-        ]
+    keys = {plain, key_of(subject_id)}
+    counted = subjects_by_key(catalog, source, keys, with_issuer, matching_subjects(subject_id))
+    return [
+        OtherSubject(subject.subject_id, subject.studies, subject.undecided)
+        for subject in counted
+        if patient_id_of(subject.key) == patient_id
+    ]
 
 
 def remove_study(index: Index, study_id: str) -> Removed:
-    """Erase one study everywhere. A study that is not there is no error: nothing is left of it either way."""
+    """Erase one study everywhere. An unknown study is no error: nothing is left of it either way."""
     return _remove(index, list(index.catalog.studies([study_id])) or [study_id], None)
 
 
 def remove_subject(index: Index, subject_id: str) -> Removed:
-    """Erase every study of one subject everywhere; say which other subjects of the patient id are left."""
+    """Erase every study of one subject everywhere; list the other subjects of the patient id."""
     removed = _remove(index, studies_of_subject(index.catalog, subject_id), subject_id)
     return replace(removed, not_erased=other_subjects(index.catalog, subject_id))
 
@@ -133,19 +120,14 @@ def remove_subject(index: Index, subject_id: str) -> Removed:
 def _remove(index: Index, study_ids: Sequence[str], subject_id: str | None) -> Removed:
     existing = index.catalog.studies(study_ids)
     before = _problems(index)
-    ledger = Ledger(index.catalog.engine, index.home)
+    ledger = Ledger(index.catalog, index.home)
     vectors = ledger.erase(study_ids, subject_id)
-    ledger.bury(index.store)
-    # What is kept for speed may be of that person's films, and does not say whose it is: all of it goes.
+    ledger.purge(index.store)
+    # Caches may contain that subject's images and do not record the subject: all of them go.
     shutil.rmtree(index.home.folder / CACHE, ignore_errors=True)
-    if index.catalog.engine.dialect.name == "sqlite":
-        # A deleted row's text would otherwise stay in the file until it is written over.
-        with index.catalog.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as session:
-            session.execute(sa.text("VACUUM"))
-            session.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
+    ledger.vacuum()
     return Removed(sorted(existing), vectors, before - _problems(index))
 
 
 def _problems(index: Index) -> int:
-    with index.catalog.engine.connect() as session:
-        return session.scalar(sa.select(sa.func.count()).select_from(ProblemRow)) or 0
+    return sum(index.catalog.counts()["problems"].values())

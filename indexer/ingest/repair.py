@@ -1,4 +1,4 @@
-"""Whether catalog, ledger and vectors agree, and setting right what a killed run leaves."""
+"""Verifying that catalog, ledger and vectors agree, and repairing what a killed run leaves."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,12 +7,11 @@ from typing import Literal
 from uuid import UUID
 
 import numpy as np
-import sqlalchemy as sa
 
 from corpus.redaction import redacted
-from indexer.catalog.catalog import chunks
-from indexer.catalog.ledger import KINDS, Done, Ledger, collection_of
-from indexer.catalog.models import ItemRow, SentenceRow, TombstoneRow
+from indexer.catalog.ledger import Ledger
+from indexer.catalog.ledger_records import KINDS, Done, collection_of
+from indexer.catalog.rows import chunks
 from indexer.index import Index
 from indexer.ingest.bm25 import terms_hash
 from indexer.ingest.payload import (
@@ -43,7 +42,7 @@ FaultKind = Literal[
 @redacted
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One disagreement. `item`: the item's id where the catalog knows it, else the point's."""
+    """One disagreement. `item`: the item's id where the catalog has it, else the point's."""
 
     fault: FaultKind
     collection: str
@@ -52,13 +51,13 @@ class Fault:
 
 @dataclass
 class Verified:
-    """What was compared and what was wrong."""
+    """The result of a verification: vectors compared by kind, and the faults found."""
 
     vectors: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     faults: list[Fault] = field(default_factory=list)
 
     def as_json(self) -> dict[str, object]:
-        """The form of `docs/contracts/index-verify.schema.json`."""
+        """Return the form of `docs/contracts/index-verify.schema.json`."""
         return {
             "sound": not self.faults,
             "vectors": dict(self.vectors),
@@ -70,34 +69,32 @@ def verify(index: Index) -> Verified:
     """Compare catalog, ledger and vectors both ways, and every vector and payload by itself.
 
     Raises:
-        EmptyIndex: there is nothing to compare.
+        EmptyIndex: nothing was indexed yet.
     """
     version = index.active_version
     verified = Verified()
     for kind in KINDS:
         _verify_kind(index, version.fingerprint, kind, verified)
-    with index.catalog.engine.connect() as session:
-        for row in session.execute(sa.select(TombstoneRow.collection, TombstoneRow.point_id)):
-            verified.faults.append(Fault("deletion pending", row.collection, str(row.point_id)))
+    for collection, point in Ledger(index.catalog, index.home).tombstones():
+        verified.faults.append(Fault("deletion pending", collection, str(point)))
     verified.faults.sort(key=lambda fault: (fault.fault, fault.collection, fault.item))
     return verified
 
 
-def set_right(index: Index, fingerprint: str) -> None:
-    """Make ledger and store agree, so that the run that follows makes again what is missing, even one that
-    is stopped before its end.
+def repair(index: Index, fingerprint: str) -> None:
+    """Make ledger and store agree, so that the next run embeds again what is missing.
 
-    What the store does not have (a lost disk, a folder deleted) leaves the ledger; vectors that no ledger row
-    knows (a killed run wrote them and never committed) leave the store.
+    Rows of vectors that the store lost (a disk, a folder deleted) are deleted from the ledger; vectors
+    without a row (a killed run wrote them and never committed) are deleted from the store.
     """
-    ledger = Ledger(index.catalog.engine, index.home)
-    held = index.store.collections()
+    ledger = Ledger(index.catalog, index.home)
+    existing = index.store.collections()
     for kind in KINDS:
         collection = collection_of(kind, fingerprint)
-        stored = set(index.store.ids(collection)) if collection in held else set()
-        known = ledger.points(fingerprint, kind).keys()
-        ledger.forget(known - stored, fingerprint, kind)
-        if orphans := stored - known:
+        stored = set(index.store.ids(collection)) if collection in existing else set()
+        recorded = ledger.points(fingerprint, kind).keys()
+        ledger.forget(recorded - stored, fingerprint, kind)
+        if orphans := stored - recorded:
             index.store.delete(collection, orphans)
             index.store.flush(collection)
 
@@ -112,16 +109,16 @@ class _Expected:
 
 def _verify_kind(index: Index, fingerprint: str, kind: str, verified: Verified) -> None:
     collection = collection_of(kind, fingerprint)
-    ledger = Ledger(index.catalog.engine, index.home).points(fingerprint, kind)
+    ledger = Ledger(index.catalog, index.home).points(fingerprint, kind)
     stored = set(index.store.ids(collection)) if collection in index.store.collections() else set()
     verified.vectors[kind] = len(stored)
 
     def note(fault: FaultKind, item: str | UUID) -> None:
         verified.faults.append(Fault(fault, collection, str(item)))
 
-    known: set[UUID] = set()
+    required: set[UUID] = set()
     for point, expected in _expected(index, fingerprint, kind):
-        known.add(point)
+        required.add(point)
         if point not in ledger:
             if kind != "patch":  # on request only
                 note("item without ledger row", expected.item)
@@ -129,13 +126,13 @@ def _verify_kind(index: Index, fingerprint: str, kind: str, verified: Verified) 
             note("content differs", expected.item)
         elif ledger[point].attributes != expected.done.attributes:
             note("payload differs", expected.item)
-    for point in ledger.keys() - known:
+    for point in ledger.keys() - required:
         note("ledger row without item", point)
     for point in ledger.keys() - stored:
         note("ledger row without vector", point)
     for point in stored - ledger.keys():
         note("vector without ledger row", point)
-    _verify_points(index, fingerprint, kind, stored & known, note)
+    _verify_points(index, fingerprint, kind, stored & required, note)
 
 
 def _verify_points(index: Index, fingerprint: str, kind: str, points: set[UUID], note: object) -> None:
@@ -143,9 +140,9 @@ def _verify_points(index: Index, fingerprint: str, kind: str, points: set[UUID],
     collection = collection_of(kind, fingerprint)
     expected = ((p, e) for p, e in _expected(index, fingerprint, kind) if p in points)
     while batch := dict(islice(expected, 1_000)):
-        for held in index.store.fetch(collection, batch):
-            for fault in _faults_of(held, batch[held.id].payload):
-                note(fault, batch[held.id].item)
+        for point in index.store.fetch(collection, batch):
+            for fault in _faults_of(point, batch[point.id].payload):
+                note(fault, batch[point.id].item)
 
 
 def _faults_of(point: Point, payload: dict[str, PayloadValue]) -> Iterator[FaultKind]:
@@ -160,32 +157,23 @@ def _faults_of(point: Point, payload: dict[str, PayloadValue]) -> Iterator[Fault
 
 
 def _expected(index: Index, fingerprint: str, kind: str) -> Iterator[tuple[UUID, _Expected]]:
-    """What the catalog says each point of a kind should be."""
+    """Yield each point of a kind that the catalog requires."""
     if kind == "sentence":
-        with index.catalog.engine.connect() as session:
-            rows = session.execution_options(yield_per=1_000).execute(
-                sa.select(SentenceRow.point_id, SentenceRow.text)
-            )
-            for point, text in rows:
-                content = content_hash(text_hash(text), fingerprint)
-                payload = dict(SENTENCE_PAYLOAD)
-                yield point, _Expected(str(point), Done(content, SENTENCE_ATTRIBUTES), payload)
+        for point, text in index.catalog.sentences():
+            content = content_hash(text_hash(text), fingerprint)
+            yield point, _Expected(str(point), Done(content, SENTENCE_ATTRIBUTES), dict(SENTENCE_PAYLOAD))
         return
     own_fields = index.catalog.own_fields()
     item_kind = {"term": "report", "patch": "image"}.get(kind, kind)
     for chunk in chunks(index.catalog.study_ids()):
-        studies = index.catalog.studies(chunk)
-        items = sa.select(ItemRow.item_id, ItemRow.study_id, ItemRow.point_id, ItemRow.content)
-        items = items.where(ItemRow.study_id.in_(chunk), ItemRow.kind == item_kind)
-        with index.catalog.engine.connect() as session:
-            held = session.execute(items).all()
-        for item_id, study_id, point, content in held:
-            study = studies[study_id]
-            image = next((i for i in study.images if i.item_id == item_id), None)
+        studies, items = index.catalog.studies(chunk), index.catalog.items_of_studies(chunk)
+        for item in (item for of_study in items.values() for item in of_study if item.kind == item_kind):
+            study = studies[item.study_id]
+            image = next((i for i in study.images if i.item_id == item.item_id), None)
             payload = item_payload(study, image, index.home, own_fields)
             language = None if study.report is None else study.report.language
-            done = Done(_content(kind, content, fingerprint, language), attribute_hash(study, payload))
-            yield point, _Expected(item_id, done, payload)
+            done = Done(_content(kind, item.content, fingerprint, language), attribute_hash(study, payload))
+            yield item.point, _Expected(item.item_id, done, payload)
 
 
 def _content(kind: str, content: str, fingerprint: str, language: str | None) -> str:

@@ -1,9 +1,9 @@
-"""Filters in the store's neutral form, and what they mean.
+"""Filters in a form of no engine, and their meaning.
 
 `matches` is the meaning: plain boolean logic over comparisons, where a point without the field matches no
 comparison, not even `!=`. Each store translates a condition into its engine's filter, and one suite of tests
-holds both stores to `matches`. The engines answer an unknown field or a wrong type with nothing, without a
-word, so `check` refuses those before any engine sees them.
+compares both stores with `matches`. The engines answer an unknown field or a wrong type with no result and no
+error, so `check` refuses those before any engine sees them.
 """
 
 import difflib
@@ -19,12 +19,11 @@ from corpus.errors import UsageError
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in"]
 Scalar = str | float | int | bool
 PayloadValue = str | float | int | Sequence[str]
-"""What a payload holds under a key. Yes and no are 1 and 0: qdrant-edge 0.9 stores a bool, and then never
-finds it."""
+"""A value of a payload. Booleans are 1 and 0: qdrant-edge 0.9 stores a bool and then never finds it."""
 
 
 class FieldType(StrEnum):
-    """What the values of a filter field are."""
+    """The type of a filter field's values."""
 
     KEYWORD = "keyword"
     NUMBER = "number"
@@ -38,8 +37,8 @@ KEY_FIELDS: Mapping[str, FieldType] = {
     "kind": FieldType.KEYWORD,
     "concept": FieldType.KEYWORD,
 }
-"""Keyed hashes of study and subject, the kind of item, and the findings that a report places or grades: what
-the program itself asks for, not for users' filters."""
+"""Fields of the program's own filters, not of users': keyed hashes of study and subject, kind of item, and
+findings that a report localizes or grades."""
 
 CASE_FIELDS: Mapping[str, FieldType] = {
     "sex": FieldType.KEYWORD,
@@ -51,14 +50,14 @@ CASE_FIELDS: Mapping[str, FieldType] = {
     "diagnosis": FieldType.KEYWORD,
     "finding": FieldType.KEYWORD,
 }
-"""The fields that every index knows; a manifest's own columns come on top."""
+"""The fields of every index; a manifest's own columns come on top."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """`field op value`. `value` is a tuple for `in`, else one scalar; a date is ISO 8601 text.
 
-    A date may be a year, a month, a day or an instant; it stands for that whole stretch of time.
+    A date may be a year, a month, a day or an instant; it means that whole interval.
     A list field (`finding`) equals a value when one of its entries does.
     """
 
@@ -87,7 +86,7 @@ class Or:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The part does not hold. So `not age > 60` lets through a case whose age is unknown."""
+    """The part does not hold. So a case of unknown age meets `not age > 60`."""
 
     part: "Condition"
 
@@ -96,10 +95,10 @@ Condition = Comparison | And | Or | Not
 
 
 def payload_key(field: str) -> str:
-    """The key under which a filter field is kept in a payload.
+    """Return the key of a filter field in a payload.
 
     Known fields keep their name. A table's own column (`scanner`, or `attr.scanner` where the name is also a
-    known field's) is kept as `attr_` plus its name, with everything but letters, digits escaped, because the
+    known field's) is stored as `attr_` plus its name, with everything but letters and digits escaped: the
     engines read dots, quotes and brackets in a key as a path.
     """
     if field in CASE_FIELDS or field in KEY_FIELDS:
@@ -109,7 +108,7 @@ def payload_key(field: str) -> str:
 
 
 def stretch(date: str) -> tuple[datetime, datetime]:
-    """The stretch of time that an ISO 8601 date stands for: its first instant, and the first one after it.
+    """Return the interval of an ISO 8601 date: its first instant, and the first one after it.
 
     `2020` is a year, `2020-03` a month, `2020-03-01` a day, a date with a time that very instant (the end is
     then a microsecond later). Without a zone, UTC.
@@ -134,7 +133,7 @@ def stretch(date: str) -> tuple[datetime, datetime]:
 
 
 def check(condition: Condition | None, fields: Mapping[str, FieldType]) -> None:
-    """Refuse what no engine would complain about: unknown fields, values of the wrong type.
+    """Refuse what no engine reports: unknown fields, values of the wrong type.
 
     `fields` are the known ones besides `CASE_FIELDS` and `KEY_FIELDS`.
 
@@ -182,10 +181,9 @@ def _check_value(field: str, kind: FieldType, value: Scalar) -> None:
 def matches(
     condition: Condition | None, payload: Mapping[str, PayloadValue], fields: Mapping[str, FieldType]
 ) -> bool:
-    """Whether a payload meets a condition: the meaning that both stores must agree with.
+    """Return whether a payload meets a condition: the meaning that both stores must agree with.
 
-    `fields` gives the types of a table's own columns. Used as it is where a filter cannot run in the engine:
-    a sentence belongs to many studies, whose payloads are judged one by one.
+    `fields` gives the types of a table's own columns.
     """
     if condition is None:
         return True
@@ -195,8 +193,8 @@ def matches(
         return any(matches(part, payload, fields) for part in condition.parts)
     if isinstance(condition, Not):
         return not matches(condition.part, payload, fields)
-    held = payload.get(payload_key(condition.field))
-    entries = [held] if isinstance(held, str | int | float | bool) else list(held or ())
+    stored = payload.get(payload_key(condition.field))
+    entries = [stored] if isinstance(stored, str | int | float | bool) else list(stored or ())
     if not entries:
         return False
     kind = CASE_FIELDS.get(condition.field) or fields.get(condition.field)

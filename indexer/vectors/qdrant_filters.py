@@ -1,4 +1,4 @@
-"""The filter of a condition in Qdrant's terms, written once for the engine in the process and the server.
+"""Conditions translated to Qdrant's filters, once for the engine in the process and the server.
 
 Both libraries know the same filters under slightly different class names, so the translation is made in
 Qdrant's JSON shape and each store turns that shape into its own classes.
@@ -77,7 +77,7 @@ NOTHING = Bool(must=(Match("kind", ("",)),))
 def filter_of(
     where: Condition | None, exclude_study_keys: Collection[str], types: Mapping[str, FieldType]
 ) -> Bool | None:
-    """The engine's filter of a search, or None for none.
+    """Return the engine's filter of a search, or None.
 
     `types`: payload key → type, of the fields that the collection has an index on.
 
@@ -96,7 +96,7 @@ def filter_of(
 
 
 def fields_of(condition: Condition) -> set[str]:
-    """The fields that a condition compares."""
+    """Return the fields that a condition compares."""
     if isinstance(condition, And | Or):
         return {name for part in condition.parts for name in fields_of(part)}
     return fields_of(condition.part) if isinstance(condition, Not) else {condition.field}

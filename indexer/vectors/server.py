@@ -15,8 +15,8 @@ from qdrant_client import QdrantClient, models
 
 from corpus.errors import HomeError, IndexingError, SimilarityError
 from corpus.settings import settings
-from indexer.addresses import QdrantAddress
-from indexer.retries import Patience
+from indexer.retries import RetryPolicy
+from indexer.servers import QdrantAddress
 from indexer.vectors.filters import (
     CASE_FIELDS,
     KEY_FIELDS,
@@ -34,8 +34,8 @@ _PAGE = 1_000
 _SEARCH_EF = 256
 _TERMS = "terms"  # the sparse vector's name; a dense one has none
 _REST_SECONDS = 5.0
-"""After a call that spent its whole time in vain, others fail at once for so long, rather than each wait in
-turn: a service would answer nobody for minutes."""
+"""After a call that timed out, others fail at once for this long, rather than each wait in
+turn: a service would answer no request for minutes."""
 _RESCORED = 3.0  # times the limit: how many of the int8 candidates are compared exactly
 
 _SCHEMAS = {
@@ -45,8 +45,8 @@ _SCHEMAS = {
     FieldType.DATE: models.PayloadSchemaType.DATETIME,
 }
 _CARD = "collection"
-"""Key in a collection's own metadata under which the filter fields are kept: the client's local mode has no
-payload indexes to read them back from."""
+"""Key of the filter fields in a collection's own metadata: the client's local mode has no payload indexes to
+read them from."""
 
 
 Given = ParamSpec("Given")
@@ -57,20 +57,20 @@ class ServerStore:
     """A `VectorStore` on a server. Every write waits until the server has applied it.
 
     Each call is safe to repeat, points being written and deleted by their ids: while the server is away, a
-    call is made again within the store's patience. Beside what the protocol names, each raises
+    call is made again within the store's retry policy. Beside what the protocol names, each raises
     `ServerUnavailable` where the server does not answer, or refuses.
     """
 
-    def __init__(self, client: QdrantClient, name: str = "Qdrant", patience: Patience | None = None) -> None:
+    def __init__(self, client: QdrantClient, name: str = "Qdrant", retry: RetryPolicy | None = None) -> None:
         """Use this client; `close` closes it.
 
         Args:
             client: of the server.
-            name: of the server, as people are told it.
-            patience: how long the server is waited for when it goes away; default not at all.
+            name: of the server, for messages.
+            retry: how long the server is waited for when it goes away; default not at all.
         """
         self._client, self._name = client, name
-        self._patience = patience or Patience()
+        self._retry = retry or RetryPolicy()
         self._resting: tuple[float, SimilarityError] | None = None
         self._types: dict[str, dict[str, FieldType]] = {}
         self._shapes: dict[str, tuple[int, Form]] = {}
@@ -80,12 +80,12 @@ class ServerStore:
     ) -> None:
         """See `VectorStore.create`. Payload indexes are made before anything is written, so that the server
         builds its graph with the filters in mind."""
-        self._ask(self._make, collection, dim, form)
-        self._know(collection)
-        held_dim, held_form = self._shapes[collection]
-        if (held_dim, held_form) != (dim, form):
+        self._call(self._make, collection, dim, form)
+        self._require(collection)
+        existing_dim, existing_form = self._shapes[collection]
+        if (existing_dim, existing_form) != (dim, form):
             raise IndexingError(
-                f"collection {collection} holds {held_dim} numbers ({held_form}), not {dim} ({form})"
+                f"collection {collection} holds {existing_dim} numbers ({existing_form}), not {dim} ({form})"
             )
         known = self._types[collection]
         wanted = {payload_key(n): kind for n, kind in {**KEY_FIELDS, **CASE_FIELDS, **fields}.items()}
@@ -97,7 +97,7 @@ class ServerStore:
             self._index(collection, key, kind)
         if missing:
             known.update(missing)
-            self._ask(
+            self._call(
                 self._client.update_collection,
                 collection,
                 metadata={_CARD: {k: str(t) for k, t in known.items()}},
@@ -105,16 +105,16 @@ class ServerStore:
 
     def collections(self) -> list[str]:
         """See `VectorStore.collections`."""
-        return sorted(entry.name for entry in self._ask(self._list).collections)
+        return sorted(entry.name for entry in self._call(self._list).collections)
 
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         """See `VectorStore.upsert`."""
-        self._know(collection)
+        self._require(collection)
         if not points:
             return
         check_points(points, *self._shapes[collection])
         for start in range(0, len(points), _BATCH):
-            self._ask(
+            self._call(
                 self._client.upsert,
                 collection,
                 [_point(point) for point in points[start : start + _BATCH]],
@@ -123,10 +123,10 @@ class ServerStore:
 
     def set_payload(self, collection: str, payloads: Mapping[UUID, Mapping[str, PayloadValue]]) -> None:
         """See `VectorStore.set_payload`."""
-        self._know(collection)
+        self._require(collection)
         remaining = iter(payloads.items())
         while batch := list(islice(remaining, _BATCH)):
-            self._ask(
+            self._call(
                 self._client.batch_update_points,
                 collection,
                 [
@@ -140,15 +140,15 @@ class ServerStore:
 
     def delete(self, collection: str, ids: Iterable[UUID]) -> None:
         """See `VectorStore.delete`."""
-        self._know(collection)
+        self._require(collection)
         remaining = iter(ids)
         while batch := list(islice(remaining, _PAGE)):
             gone = models.PointIdsList(points=[str(point) for point in batch])
-            self._ask(self._client.delete, collection, gone, wait=True)
+            self._call(self._client.delete, collection, gone, wait=True)
 
     def flush(self, collection: str) -> None:
-        """See `VectorStore.flush`. Every write has waited for the server, whose log is on its disk."""
-        self._know(collection)
+        """See `VectorStore.flush`. Every write has waited until the server logged it on its disk."""
+        self._require(collection)
 
     def search(
         self,
@@ -161,12 +161,12 @@ class ServerStore:
         payload: Collection[str] | None = None,
     ) -> list[Hit]:
         """See `VectorStore.search`."""
-        self._know(collection)
+        self._require(collection)
         check_query(vector, *self._shapes[collection])
         if isinstance(vector, Terms) and not vector.ids:
             return []
         chosen = filter_of(where, exclude_study_keys, self._types[collection])
-        found = self._ask(
+        found = self._call(
             self._client.query_points,
             collection,
             query=_sparse(vector) if isinstance(vector, Terms) else vector.tolist(),
@@ -185,11 +185,11 @@ class ServerStore:
 
     def fetch(self, collection: str, ids: Iterable[UUID]) -> list[Point]:
         """See `VectorStore.fetch`."""
-        self._know(collection)
+        self._require(collection)
         points: list[Point] = []
         remaining = iter(ids)
         while batch := list(islice(remaining, _PAGE)):
-            found = self._ask(
+            found = self._call(
                 self._client.retrieve,
                 collection,
                 [str(point) for point in batch],
@@ -201,10 +201,10 @@ class ServerStore:
 
     def ids(self, collection: str) -> Iterator[UUID]:
         """See `VectorStore.ids`."""
-        self._know(collection)
+        self._require(collection)
         offset: models.ExtendedPointId | None = None
         while True:
-            page, offset = self._ask(
+            page, offset = self._call(
                 self._client.scroll,
                 collection,
                 offset=offset,
@@ -218,18 +218,18 @@ class ServerStore:
 
     def count(self, collection: str) -> int:
         """See `VectorStore.count`."""
-        self._know(collection)
-        return self._ask(self._client.count, collection, exact=True).count
+        self._require(collection)
+        return self._call(self._client.count, collection, exact=True).count
 
     def optimize(self, collection: str) -> bool:
         """See `VectorStore.optimize`. A server does this on its own."""
-        self._know(collection)
+        self._require(collection)
         return False
 
     def drop(self, collection: str) -> None:
         """See `VectorStore.drop`."""
-        if self._ask(self._client.collection_exists, collection):
-            self._ask(self._client.delete_collection, collection)
+        if self._call(self._client.collection_exists, collection):
+            self._call(self._client.delete_collection, collection)
         self._types.pop(collection, None)
         self._shapes.pop(collection, None)
 
@@ -238,7 +238,7 @@ class ServerStore:
         self._client.close()
 
     def _index(self, collection: str, key: str, kind: FieldType) -> None:
-        self._ask(self._client.create_payload_index, collection, key, _SCHEMAS[kind], wait=True)
+        self._call(self._client.create_payload_index, collection, key, _SCHEMAS[kind], wait=True)
 
     def _list(self) -> models.CollectionsResponse:
         listed = self._client.get_collections()
@@ -246,7 +246,7 @@ class ServerStore:
         return listed
 
     def _make(self, collection: str, dim: int, form: Form) -> None:
-        """Make a collection that is not there; one that an unheard call before has made is there."""
+        """Create a collection unless it exists: an earlier call with a lost reply may have created it."""
         if self._client.collection_exists(collection):
             return
         rarity = models.SparseVectorParams(modifier=models.Modifier.IDF)
@@ -256,9 +256,9 @@ class ServerStore:
             sparse_vectors_config={_TERMS: rarity} if form == "terms" else None,
         )
 
-    def _ask(self, call: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
-        """Make a call of the client; its failure is a sentence, and a server that is away is waited for."""
-        return self._patience.ask(lambda: self._once(lambda: call(*args, **kwargs)), self._name)
+    def _call(self, call: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        """Make a call of the client; explain its failure, and retry while the server is away."""
+        return self._retry.run(lambda: self._once(lambda: call(*args, **kwargs)), self._name)
 
     def _once(self, call: Callable[[], Result]) -> Result:
         if self._resting is not None:
@@ -277,13 +277,13 @@ class ServerStore:
         self._resting = None
         return result
 
-    def _know(self, collection: str) -> None:
+    def _require(self, collection: str) -> None:
         """Read the dimension and the filter fields of a collection, once."""
         if collection in self._shapes:
             return
-        if not self._ask(self._client.collection_exists, collection):
+        if not self._call(self._client.collection_exists, collection):
             raise IndexingError(f"there is no collection {collection}")
-        config = self._ask(self._client.get_collection, collection).config
+        config = self._call(self._client.get_collection, collection).config
         vectors, sparse = config.params.vectors, config.params.sparse_vectors
         if isinstance(vectors, models.VectorParams):
             self._shapes[collection] = vectors.size, "patches" if vectors.multivector_config else "dense"
@@ -296,10 +296,10 @@ class ServerStore:
 
 
 def connect(address: QdrantAddress, key: SecretStr | None) -> QdrantClient:
-    """A client of a server; it connects with its first call.
+    """Return a client of a server; it connects with its first call.
 
     Raises:
-        HomeError: the key holds what no HTTP header may hold; it is not repeated.
+        HomeError: the key has characters that no HTTP header may have; the message does not repeat it.
     """
     text = key.get_secret_value().strip() if key is not None else ""
     if not text.isascii() or not text.isprintable():
@@ -340,13 +340,13 @@ def _sparse(terms: Terms) -> models.SparseVector:
 
 
 def _fetched(record: models.Record) -> Point:
-    held = record.vector
-    if isinstance(held, dict):
-        sparse = held[_TERMS]
+    vectors = record.vector
+    if isinstance(vectors, dict):
+        sparse = vectors[_TERMS]
         assert isinstance(sparse, models.SparseVector)
         terms = Terms(tuple(sparse.indices), tuple(sparse.values))
         return Point(UUID(str(record.id)), NO_VECTOR, record.payload or {}, terms)
-    return Point(UUID(str(record.id)), np.asarray(held, dtype=np.float32), record.payload or {})
+    return Point(UUID(str(record.id)), np.asarray(vectors, dtype=np.float32), record.payload or {})
 
 
 def _filter(clause: Bool) -> models.Filter:

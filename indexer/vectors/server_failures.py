@@ -1,4 +1,4 @@
-"""What a failed call to a Qdrant server means, as a sentence: the client's own messages fill a screen."""
+"""Failures of calls to a Qdrant server, a sentence each: the client's own messages fill a screen."""
 
 import json
 import re
@@ -12,8 +12,8 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from corpus.errors import IndexingError, ServerUnavailable, SimilarityError
-from corpus.printable import one_line
-from indexer.addresses import QDRANT_SETTING
+from corpus.notices import one_line
+from indexer.servers import QDRANT_SETTING
 
 KEY_SETTING = "SIMILARITY_QDRANT_API_KEY"
 _LONGEST = 200  # characters of the server's own words
@@ -22,11 +22,11 @@ _GATEWAY = (502, 503, 504)
 
 
 def explain(error: Exception, name: str) -> SimilarityError | None:
-    """The error of ours that a client's error is; None where it is none of a server.
+    """Return our error for a client's error; None where the error is not of a server.
 
     Args:
         error: what the call raised.
-        name: of the server, as people are told it.
+        name: of the server, for messages.
     """
     if isinstance(error, UnexpectedResponse):
         return _of_status(error, name)
@@ -40,7 +40,7 @@ def explain(error: Exception, name: str) -> SimilarityError | None:
 
 
 def timed_out(error: Exception) -> bool:
-    """Whether a call failed only after its whole time was spent."""
+    """Return whether a call failed by its time limit."""
     return isinstance(error, ResponseHandlingException) and isinstance(error.source, httpx.TimeoutException)
 
 
@@ -54,8 +54,8 @@ def _of_status(error: UnexpectedResponse, name: str) -> SimilarityError:
     if words is None and status == 400 and b"HTTPS" in error.content:
         return _unavailable(f"{name} speaks TLS: write https:// in {QDRANT_SETTING}")
     if words is None and status in _GATEWAY:
-        told = f"a proxy answers for {name}, which it cannot reach itself ({status})"
-        return _unavailable(f"{told}: start Qdrant, or {look}{_proxy_advice()}", away=True)
+        problem = f"a proxy answers for {name}, which it cannot reach itself ({status})"
+        return _unavailable(f"{problem}: start Qdrant, or {look}{_proxy_advice()}", away=True)
     if words is None:
         return _unavailable(
             f"what answers as {name} is no Qdrant (status {status}): {look}{_proxy_advice()}",
@@ -114,7 +114,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _reason(error: BaseException) -> str:
-    """Why a connection failed, in the system's words."""
+    """Return why a connection failed, in the system's words."""
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.strerror:
             return one_line(re.sub(r"^\[.*?\]\s*", "", cause.strerror)).lower()[:_LONGEST]
@@ -123,17 +123,17 @@ def _reason(error: BaseException) -> str:
 
 
 def _words(content: bytes) -> str | None:
-    """What Qdrant says of a failure; None where the answer is not Qdrant's."""
+    """Return Qdrant's message of a failure; None where the answer is not Qdrant's."""
     try:
-        told = json.loads(content)
+        answer = json.loads(content)
     except ValueError:
         return None
-    status = told.get("status") if isinstance(told, dict) else None
+    status = answer.get("status") if isinstance(answer, dict) else None
     words = status.get("error") if isinstance(status, dict) else None
     return one_line(words)[:_LONGEST] if isinstance(words, str) else None
 
 
 def _proxy_advice() -> str:
-    """A word on the proxy that this process goes through, where its surroundings name one."""
+    """Return advice on the proxy of this process, where the environment names one."""
     named = {kind for kind in getproxies() if kind in ("http", "https", "all")}
     return "; HTTP_PROXY is set: add the host to NO_PROXY" if named else ""

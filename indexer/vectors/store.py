@@ -1,4 +1,4 @@
-"""What a vector store must do. Two do it: `edge` inside the process, `server` on a Qdrant server."""
+"""The protocol of a vector store, its records and checks. `edge` and `server` implement it."""
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -9,18 +9,19 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.errors import IndexingError
+from corpus.errors import IndexingError, ReadOnlyIndex
 from corpus.redaction import redacted
 from indexer.vectors.filters import Condition, FieldType, PayloadValue
 
 UNIT_TOLERANCE = 1e-3
-"""How far from 1 the length of a vector may be: float32 rounding and float16 models pass, others do not."""
+"""Largest difference of a vector's length from 1: float32 rounding and float16 models pass, others do not."""
 
+OPENED_READ_ONLY = "the index was opened read-only: open it with read_only=False"
 
 Form = Literal["dense", "patches", "terms"]
-"""What a collection holds for each point: one vector; the vectors of a picture's patches, compared by the sum
-over the query's patches of the nearest one's inner product (MaxSim), in int8 first and exactly at the end; or
-the weights of a text's words, compared by BM25 with the rarity of words counted over the collection."""
+"""Form of a collection's points: one vector; the vectors of an image's patches, compared by the sum over the
+query's patches of the nearest one's inner product (MaxSim), in int8 first and exactly at the end; or the
+weights of a text's words, compared by BM25 with the rarity of words counted over the collection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +74,13 @@ class VectorStore(Protocol):
     def create(
         self, collection: str, dim: int, fields: Mapping[str, FieldType], form: Form = "dense"
     ) -> None:
-        """Make the collection, or add what it lacks of the filter `fields` (beside those always known).
+        """Create the collection, or add missing filter `fields` to it (beside those that every one has).
 
         Args:
             collection: its name.
             dim: of its vectors; 0 for terms.
             fields: own fields that one can filter on, with their types.
-            form: what it holds.
+            form: of its points.
 
         Raises:
             IndexingError: it exists with another dimension or form.
@@ -87,7 +88,7 @@ class VectorStore(Protocol):
         ...
 
     def collections(self) -> list[str]:
-        """Names of the collections, sorted."""
+        """Return the names of the collections, sorted."""
         ...
 
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
@@ -108,7 +109,7 @@ class VectorStore(Protocol):
         ...
 
     def flush(self, collection: str) -> None:
-        """Return only once all that was written is on the disk."""
+        """Return when everything that was written is on the disk."""
         ...
 
     def search(
@@ -121,12 +122,17 @@ class VectorStore(Protocol):
         exact: bool = False,
         payload: Collection[str] | None = None,
     ) -> list[Hit]:
-        """The nearest points that meet the condition, best first.
+        """Return the nearest points that meet the condition, best first.
 
-        `vector`: (dim,) unit; for patches (n, dim) unit rows; for terms the words with a weight of 1 each, of
-        which a point must hold one. `exclude_study_keys`: keyed hashes of studies that must not come back.
-        `exact`: compare with every vector rather than follow the graph. `payload`: the keys that are wanted
-        of what stands beside each; None for all, which takes longer to read than the search itself.
+        Args:
+            collection: its name.
+            vector: (dim,) unit; for patches (n, dim) unit rows; for terms the words with a weight of 1 each,
+                of which a point must have one.
+            limit: how many points at most.
+            where: condition on the payload; None for none.
+            exclude_study_keys: keyed hashes of studies that are not returned.
+            exact: compare with every vector rather than follow the graph.
+            payload: keys to return; None for all, which takes longer to read than the search itself.
 
         Raises:
             UsageError: the condition names an unknown field or a value of the wrong type.
@@ -135,19 +141,19 @@ class VectorStore(Protocol):
         ...
 
     def fetch(self, collection: str, ids: Iterable[UUID]) -> list[Point]:
-        """The points of these ids, in any order, without those that do not exist."""
+        """Return the points of these ids, in any order, without those that do not exist."""
         ...
 
     def ids(self, collection: str) -> Iterator[UUID]:
-        """Every id, in the engine's own order."""
+        """Yield every id, in the engine's own order."""
         ...
 
     def count(self, collection: str) -> int:
-        """How many points there are, exactly."""
+        """Return the exact number of points."""
         ...
 
     def optimize(self, collection: str) -> bool:
-        """Build the search graph where the collection has outgrown plain comparison; True when it did."""
+        """Build the search graph of a collection too large for exhaustive search; return whether it did."""
         ...
 
     def drop(self, collection: str) -> None:
@@ -155,17 +161,57 @@ class VectorStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Flush and let go of everything."""
+        """Flush and close everything."""
         ...
 
 
+class ReadOnlyStore:
+    """A `VectorStore` that passes reads on to another and raises `ReadOnlyIndex` on every write."""
+
+    def __init__(self, store: VectorStore) -> None:
+        """Read from `store`, and close it when this is closed."""
+        self.collections = store.collections
+        self.search = store.search
+        self.fetch = store.fetch
+        self.ids = store.ids
+        self.count = store.count
+        self.flush = store.flush
+        self.close = store.close
+
+    def create(
+        self, collection: str, dim: int, fields: Mapping[str, FieldType], form: Form = "dense"
+    ) -> None:
+        """Refuse."""
+        raise ReadOnlyIndex(OPENED_READ_ONLY)
+
+    def upsert(self, collection: str, points: Sequence[Point]) -> None:
+        """Refuse."""
+        raise ReadOnlyIndex(OPENED_READ_ONLY)
+
+    def set_payload(self, collection: str, payloads: Mapping[UUID, Mapping[str, PayloadValue]]) -> None:
+        """Refuse."""
+        raise ReadOnlyIndex(OPENED_READ_ONLY)
+
+    def delete(self, collection: str, ids: Iterable[UUID]) -> None:
+        """Refuse."""
+        raise ReadOnlyIndex(OPENED_READ_ONLY)
+
+    def optimize(self, collection: str) -> bool:
+        """Refuse."""
+        raise ReadOnlyIndex(OPENED_READ_ONLY)
+
+    def drop(self, collection: str) -> None:
+        """Refuse."""
+        raise ReadOnlyIndex(OPENED_READ_ONLY)
+
+
 def check_vectors(vectors: NDArray[np.float32], dim: int, ids: Sequence[UUID] | None = None) -> None:
-    """Refuse what the engines store without a word: NaN, infinity, zero, another dimension, not unit.
+    """Refuse what the engines store without an error: NaN, infinity, zero, another dimension, not unit.
 
     Args:
         vectors: (n, dim).
         dim: the collection's dimension.
-        ids: of the n points, to name the culprit; None for a query.
+        ids: of the n points, for the message; None for a query.
 
     Raises:
         IndexingError: naming the first such vector.
@@ -227,11 +273,11 @@ def check_terms(terms: Terms, who: str) -> None:
     """Refuse weights that are not finite or not above zero, and ids that repeat or are none.
 
     Raises:
-        IndexingError: saying whose they are.
+        IndexingError: naming `who`.
     """
     if len(terms.ids) != len(terms.weights) or len(set(terms.ids)) != len(terms.ids):
         raise IndexingError(f"the words of {who} and their weights do not pair: nothing was written")
     if any(not 0 <= word < 1 << 32 for word in terms.ids):
-        raise IndexingError(f"{who} holds a word whose id is no uint32: nothing was written")
+        raise IndexingError(f"{who} has a word with an id that is no uint32: nothing was written")
     if any(not (0 < weight < math.inf) for weight in terms.weights):
-        raise IndexingError(f"{who} holds a word whose weight is not above zero: nothing was written")
+        raise IndexingError(f"{who} has a word with a weight that is not above zero: nothing was written")

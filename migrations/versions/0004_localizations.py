@@ -1,4 +1,4 @@
-"""Where findings are in pictures"""
+"""Localizations of findings in images"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""A point may be done as more than one kind; the size of a picture as read"""
+"""A point may be done as more than one kind; the size of an image as read"""
 
 from collections.abc import Sequence
 

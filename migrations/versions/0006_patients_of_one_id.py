@@ -1,4 +1,4 @@
-"""Patients who share an id, told apart by their birth dates; images known by their UIDs"""
+"""Patients who share an id, distinguished by their birth dates; images known by their UIDs"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Small cohorts on the disk, written as manifests, with pictures that differ from each other."""
+"""Small cohorts on the disk, written as manifests, with images that differ from each other."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,13 +31,13 @@ COLUMNS = (
 
 
 def draw(path: Path, seed: int, side: int = 40) -> None:
-    """Write a grey picture that no other seed gives."""
+    """Write a grey image that no other seed gives."""
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side + seed % 5), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
 
 
 def case(number: int, folder: Path, *, image: bool = True, report: bool = True) -> dict[str, str]:
-    """One row of a manifest, its picture drawn into the folder."""
+    """Return one row of a manifest and write its image to the folder."""
     row = {
         "study_id": f"s{number}",
         "subject_id": f"p{number // 2}",
@@ -68,7 +68,7 @@ def write_manifest(folder: Path, rows: Iterable[Mapping[str, str]], columns: Seq
 
 
 def cohort(folder: Path, count: int) -> str:
-    """`count` studies; every fifth has no picture, every seventh no report."""
+    """`count` studies; every fifth has no image, every seventh no report."""
     folder.mkdir(parents=True, exist_ok=True)
     return write_manifest(
         folder, [case(n, folder, image=n % 5 != 4, report=n % 7 != 6) for n in range(count)]

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from indexer.catalog.ledger import KINDS
+from indexer.catalog.ledger_records import KINDS
 from indexer.catalog.models import LedgerRow
 from indexer.index import Index
 from indexer.vectors.store import Point
@@ -20,6 +20,6 @@ def contents(index: Index) -> dict[str, Any]:
     points: dict[Any, Point] = {}
     present = set(index.store.collections())  # patches are kept on request
     for kind in (kind for kind in KINDS if index.collection(kind) in present):
-        held = index.store.fetch(index.collection(kind), list(index.store.ids(index.collection(kind))))
-        points |= {(kind, point.id): point for point in held}
+        stored = index.store.fetch(index.collection(kind), list(index.store.ids(index.collection(kind))))
+        points |= {(kind, point.id): point for point in stored}
     return {"ledger": ledger, "points": points}

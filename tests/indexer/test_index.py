@@ -79,9 +79,9 @@ def test_each_distinct_sentence_has_one_vector_and_names_all_who_say_it(
 def test_nothing_of_a_case_stands_beside_a_vector(home: Path, tmp_path: Path, encoder: Encoder) -> None:
     add(cohort(tmp_path / "cases", 6), encoder)
     with Index.open() as index:
-        told = " ".join(str(p.payload) + str(p.id) for p in contents(index)["points"].values())
+        payloads = " ".join(str(p.payload) + str(p.id) for p in contents(index)["points"].values())
     for secret in ("manifest:s", "'p1'", "film", str(tmp_path), "small left", "normal in"):
-        assert secret not in told
+        assert secret not in payloads
 
 
 def test_a_second_run_embeds_nothing(home: Path, tmp_path: Path, encoder: Encoder) -> None:
@@ -100,9 +100,9 @@ def test_what_changed_is_embedded_what_stands_beside_it_is_only_written(
     rows = [case(n, folder) for n in range(4)]
     add(write_manifest(folder, rows), encoder)
     draw(folder / "film0.png", 99)  # other pixels
-    picture = Image.open(folder / "film1.png")
-    picture.load()
-    picture.save(folder / "film1.png", compress_level=1)  # the same pixels in another file
+    drawn = Image.open(folder / "film1.png")
+    drawn.load()
+    drawn.save(folder / "film1.png", compress_level=1)  # the same pixels in another file
     rows[2]["sex"] = "O"
     rows[3]["report"] = "A new word altogether."
     changed = add(write_manifest(folder, rows), encoder)
@@ -136,11 +136,11 @@ def test_what_a_study_no_longer_has_is_deleted_in_the_same_run(
             assert "Only here said." not in session.scalars(sa.select(SentenceRow.text)).all()
 
 
-def test_a_removed_person_is_nowhere(home: Path, tmp_path: Path, encoder: Encoder) -> None:
+def test_a_removed_subject_is_nowhere(home: Path, tmp_path: Path, encoder: Encoder) -> None:
     folder = tmp_path / "cases"
     folder.mkdir()
     rows = [case(n, folder) for n in range(6)]
-    rows[0]["report"] = "Said of nobody else."
+    rows[0]["report"] = "Unique to this report."
     (folder / "film1.png").write_bytes(b"broken")
     add(write_manifest(folder, rows), encoder)
     with Index.open(read_only=False) as index:
@@ -153,16 +153,16 @@ def test_a_removed_person_is_nowhere(home: Path, tmp_path: Path, encoder: Encode
         assert verify(index).faults == []
         key = index.home.keyed("subject", "manifest:p0")
         assert all(p.payload.get("subject") != key for p in contents(index)["points"].values())
-        kept = index.home.folder / CACHE / "sam" / "checkpoint" / "film.npy"
-        kept.parent.mkdir(parents=True)
-        kept.write_bytes(b"the embedding of somebody's film")
+        remaining = index.home.folder / CACHE / "sam" / "checkpoint" / "film.npy"
+        remaining.parent.mkdir(parents=True)
+        remaining.write_bytes(b"the embedding of a subject's image")
         assert list(remove_study(index, "manifest:s2").studies) == ["manifest:s2"]
-        assert not kept.exists()
+        assert not remaining.exists()
         assert remove_study(index, "manifest:s2").vectors == 0
         assert verify(index).faults == []
     if (home / "catalog.sqlite").exists():
-        held = b"".join(file.read_bytes() for file in home.glob("catalog.sqlite*"))
-        assert b"Said of nobody else" not in held
+        stored = b"".join(file.read_bytes() for file in home.glob("catalog.sqlite*"))
+        assert b"Unique to this report" not in stored
 
 
 def test_verify_finds_every_planted_fault(home: Path, tmp_path: Path, encoder: Encoder) -> None:
@@ -171,12 +171,12 @@ def test_verify_finds_every_planted_fault(home: Path, tmp_path: Path, encoder: E
         assert verify(index).faults == []
         images, fingerprint = index.collection("image"), index.active_version.fingerprint
         ids = sorted(index.store.ids(images))
-        held = {p.id: p for p in index.store.fetch(images, ids)}
-        stray = Point(index.home.point_id("nobody#x"), held[ids[0]].vector, {"kind": "image"})
+        stored = {p.id: p for p in index.store.fetch(images, ids)}
+        stray = Point(index.home.point_id("nobody#x"), stored[ids[0]].vector, {"kind": "image"})
         index.store.upsert(images, [stray])
         index.store.set_payload(images, {ids[1]: {"kind": "image"}})
         index.store.delete(images, [ids[2]])
-        _upsert_unchecked(index, images, ids[3], held[ids[3]].payload)
+        _upsert_unchecked(index, images, ids[3], stored[ids[3]].payload)
         with index.catalog.engine.begin() as session:
             session.execute(sa.delete(LedgerRow).where(LedgerRow.point_id == ids[4]))
             session.execute(sa.update(ItemRow).where(ItemRow.point_id == ids[5]).values(content="0" * 64))
@@ -213,10 +213,10 @@ def test_lost_vectors_are_made_again_and_orphans_leave(home: Path, tmp_path: Pat
         before = contents(index)
         images = index.collection("image")
         lost = sorted(index.store.ids(images))[:3]
-        kept = next(i for i in index.store.ids(images) if i not in lost)
+        remaining = next(i for i in index.store.ids(images) if i not in lost)
         index.store.delete(images, lost)
-        (held,) = index.store.fetch(images, [kept])
-        index.store.upsert(images, [Point(index.home.point_id("nobody#x"), held.vector, {"kind": "image"})])
+        (stored,) = index.store.fetch(images, [remaining])
+        index.store.upsert(images, [Point(index.home.point_id("nobody#x"), stored.vector, {"kind": "image"})])
     assert add(source, encoder).embedded["image"] == 3
     assert add(source, encoder).embedded["image"] == 0
     with Index.open() as index:
@@ -242,7 +242,7 @@ def test_a_run_that_is_stopped_in_order_leaves_nothing_half_done(
     stage: Stage,
     stop: type[BaseException],
 ) -> None:
-    monkeypatch.setattr(pipeline, "STEP_PICTURES", 2)
+    monkeypatch.setattr(pipeline, "STEP_IMAGES", 2)
     source = cohort(tmp_path / "cases", 12)
     seen: list[Stage] = []
 
@@ -257,14 +257,14 @@ def test_a_run_that_is_stopped_in_order_leaves_nothing_half_done(
         verified = verify(index)
         assert not verified.faults
         assert verified.vectors["image"] >= 4  # what was embedded before is kept
-        kept = dict(verified.vectors)
-    assert add(source, encoder).embedded["image"] == 10 - kept["image"]
+        remaining = dict(verified.vectors)
+    assert add(source, encoder).embedded["image"] == 10 - remaining["image"]
 
 
 def test_a_run_that_is_stopped_early_leaves_nothing_of_one_that_was_killed_before(
     home: Path, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "STEP_PICTURES", 2)
+    monkeypatch.setattr(pipeline, "STEP_IMAGES", 2)
     source = cohort(tmp_path / "cases", 12)
 
     class Killed(BaseException):
@@ -303,7 +303,7 @@ def test_an_encoder_that_made_no_vectors_cannot_be_used_and_a_moved_one_can(
         assert len(index.catalog.versions()) == 1
 
 
-def test_text_without_pictures_and_pictures_without_text_both_go_in(
+def test_reports_without_images_and_images_without_reports_are_both_indexed(
     home: Path, tmp_path: Path, encoder: Encoder
 ) -> None:
     folder = tmp_path / "cases"

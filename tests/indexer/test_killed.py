@@ -30,8 +30,8 @@ Run = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Iterator[Run]:
     """Runs `index add` in a process of its own and says how it ended."""
-    place = tmp_path_factory.mktemp("killed")
-    source = cohort(place / "cases", STUDIES)
+    folder = tmp_path_factory.mktemp("killed")
+    source = cohort(folder / "cases", STUDIES)
     driver = subprocess.Popen(
         [sys.executable, "-m", "tests.indexer.killing"],
         stdin=subprocess.PIPE,
@@ -80,10 +80,10 @@ def assert_recovers(runs: Run, home: Path, whole: dict[str, Any]) -> None:
         left = contents(index)
     assert left["ledger"] == whole["ledger"]
     assert left["points"].keys() == whole["points"].keys()
-    for point, held in left["points"].items():
-        assert dict(held.payload) == dict(whole["points"][point].payload)
-        np.testing.assert_allclose(held.vector, whole["points"][point].vector, atol=1e-5)
-        assert held.terms == whole["points"][point].terms
+    for point, point_left in left["points"].items():
+        assert dict(point_left.payload) == dict(whole["points"][point].payload)
+        np.testing.assert_allclose(point_left.vector, whole["points"][point].vector, atol=1e-5)
+        assert point_left.terms == whole["points"][point].terms
 
 
 @pytest.mark.parametrize("stage", STAGES)

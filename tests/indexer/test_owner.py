@@ -61,18 +61,18 @@ def test_a_verification_takes_its_turn_beside_a_run(
     """What a run has written and not yet entered would look like a fault."""
     monkeypatch.setenv("SIMILARITY_LOCK_WAIT_SECONDS", "0")
     settings.cache_clear()
-    asked: list[Result] = []
+    results: list[Result] = []
 
     def observe(stage: Stage, _added: Added) -> None:
         if stage == "vectors":
-            asked.append(CliRunner().invoke(cli, ["index", "verify"]))
+            results.append(CliRunner().invoke(cli, ["index", "verify"]))
 
     with owned_store(Home.open()), Index.open(read_only=False) as index:
         source = open_source("phantom:6@4")
         add_source(
             index, source, encoder, origin="x", folder=str(encoder_folder), workers=1, observer=observe
         )
-    assert isinstance(asked[0].exception, IndexInUse)
+    assert isinstance(results[0].exception, IndexInUse)
     assert CliRunner().invoke(cli, ["index", "verify"]).exit_code == 0
 
 
@@ -114,7 +114,7 @@ def test_two_owners_are_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
         pass
 
 
-def test_an_owner_that_ends_is_told_and_one_that_was_killed_is_in_nobodys_way(home: Path) -> None:
+def test_an_owner_that_ends_is_reported_and_one_that_was_killed_blocks_no_command(home: Path) -> None:
     opened = Home.open()
     owner = subprocess.Popen(
         [sys.executable, "-c", SERVE, str(opened.folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -37,7 +37,7 @@ WAYS = {
         ["-c", f"import sys\nsys.modules['__main__'].__dict__.pop('__spec__')\nexec({text!r})"],
         "",
     ),
-    "a main module whose file is gone": lambda file, text: (
+    "a main module without its file": lambda file, text: (
         ["-c", f"import sys\nsys.modules['__main__'].__file__ = '/gone/away.py'\nexec({text!r})"],
         "",
     ),

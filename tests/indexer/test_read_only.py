@@ -9,8 +9,8 @@ import pytest
 from corpus.errors import EmptyIndex, HomeError, ReadOnlyIndex
 from corpus.records import Problem
 from corpus.sources import open_source
-from indexer.catalog.ledger import Ledger, Step, collection_of
-from indexer.catalog.localizations import keep_localizations
+from indexer.catalog.ledger import Ledger
+from indexer.catalog.ledger_records import Step, collection_of
 from indexer.home import Home
 from indexer.index import Index
 from indexer.ingest.pipeline import add_source
@@ -41,9 +41,8 @@ def test_no_way_in_writes_to_an_index_that_was_opened_for_reading(filled: Encode
         pinned = index.pinned()
         before, images = contents(index), collection_of("image", fingerprint)
         point = next(index.store.ids(images))
-        (held,) = index.store.fetch(images, [point])
-        ledger, store = Ledger(index.catalog.engine, index.home), index.store
-        item = index.catalog.items_of_points([point])[point].item_id
+        (stored,) = index.store.fetch(images, [point])
+        ledger, store = Ledger(index.catalog, index.home), index.store
         problem = (None, None, Problem("x#y", "failed", "why"))
         ways: dict[str, Callable[[], object]] = {
             "add_source": lambda: add_source(index, more, filled, origin="y", folder="f", workers=0),
@@ -52,9 +51,6 @@ def test_no_way_in_writes_to_an_index_that_was_opened_for_reading(filled: Encode
             "activate": lambda: activate(index, fingerprint),
             "calibrations": lambda: index.calibrations.keep(fingerprint, {"gate": {"a": 1}}),
             "calibrations of the pinned": lambda: pinned.calibrations.keep(fingerprint, {"gate": None}),
-            "localizations": lambda: keep_localizations(
-                index.catalog.engine, item, fingerprint, [{"phrase": "a", "method": "b"}]
-            ),
             "commit": lambda: ledger.commit(Step(problems=[problem]), fingerprint, "x"),
             "fields": lambda: ledger.add_fields({"own": FieldType.KEYWORD}),
             "forget": lambda: ledger.forget([point], fingerprint, "image"),
@@ -62,10 +58,10 @@ def test_no_way_in_writes_to_an_index_that_was_opened_for_reading(filled: Encode
             "create": lambda: store.create("new", 4, {}),
             "delete": lambda: store.delete(images, [point]),
             "drop": lambda: store.drop(images),
-            "upsert": lambda: store.upsert(images, [held]),
+            "upsert": lambda: store.upsert(images, [stored]),
             "set_payload": lambda: store.set_payload(images, {point: {}}),
             "optimize": lambda: store.optimize(images),
-            "upsert of the pinned": lambda: pinned.store.upsert(images, [held]),
+            "upsert of the pinned": lambda: pinned.store.upsert(images, [stored]),
         }
         for name, way in ways.items():
             with pytest.raises(ReadOnlyIndex, match="open it with read_only=False"):
@@ -78,7 +74,7 @@ def test_no_way_in_writes_to_an_index_that_was_opened_for_reading(filled: Encode
 
 def test_every_call_of_a_store_is_known_to_read_or_refused() -> None:
     """A call that is new to `VectorStore` is of one kind or the other, and here it is decided."""
-    from indexer.vectors.read_only import ReadOnlyStore
+    from indexer.vectors.store import ReadOnlyStore
 
     calls = {name for name, _ in inspect.getmembers(VectorStore, inspect.isfunction) if name[0] != "_"}
     refused = {name for name in vars(ReadOnlyStore) if name[0] != "_"}
@@ -104,7 +100,7 @@ def test_opening_for_reading_a_home_without_a_catalog_makes_none(tmp_path: Path)
     assert {path.name for path in home.folder.iterdir()} == {".key"}
 
 
-def test_a_home_that_is_a_file_is_told_as_such(tmp_path: Path) -> None:
+def test_a_home_that_is_a_file_is_reported_as_such(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("")
     with pytest.raises(HomeError, match="there is a file of that name"):
         Index.open(tmp_path / "home")
@@ -113,7 +109,7 @@ def test_a_home_that_is_a_file_is_told_as_such(tmp_path: Path) -> None:
 def test_dropping_a_version_of_an_index_opened_for_reading_is_refused(filled: Encoder) -> None:
     with Index.open(read_only=False) as index:
         version = index.active_version
-        Ledger(index.catalog.engine, index.home).register(
+        Ledger(index.catalog, index.home).register(
             type(version)("f" * 64, "other", version.dim, "f", "retired")
         )
     with Index.open() as index:

@@ -1,4 +1,4 @@
-"""`index remove` shows what it is about to erase and erases nothing that nobody agreed to."""
+"""`index remove` shows what it is about to erase and erases nothing without confirmation."""
 
 import json
 import os
@@ -13,18 +13,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from corpus.sources import open_source
-from corpus.subjects import apart
+from corpus.subjects import separate_subject
 from indexer.index import Index
 from indexer.ingest.pipeline import add_source
-from indexer.versions import HeldStudies
+from indexer.versions import CatalogSource
 from similarity.cli.main import cli, main
 from tests.indexer.cases import cohort
-from tests.indexer.test_identity import add, film
+from tests.indexer.test_identity import add, radiograph
 from trainer.runtime.encoder import Encoder
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "contracts" / "index-remove.schema.json"
 REMOVE = ("index", "remove", "--subject", "manifest:p1")
-P5, P5_APART = "dicom:P5", apart("dicom:P5", "dicom:1.5.2")
+P5, P5_APART = "dicom:P5", separate_subject("dicom:P5", "dicom:1.5.2")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def run(*words: str) -> Result:
 
 
 def answer(text: str, words: tuple[str, ...] = REMOVE) -> tuple[int, str, str]:
-    """Run the command where somebody types; its exit code, stdout and stderr."""
+    """Run the command in a terminal with typed input; its exit code, stdout and stderr."""
     ours, theirs = pty.openpty()
     program = f"from similarity.cli.main import main; main({list(words)!r})"
     try:
@@ -59,21 +59,19 @@ def answer(text: str, words: tuple[str, ...] = REMOVE) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_where_nobody_can_be_asked_nothing_is_erased(
-    filled: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_terminal_nothing_is_erased(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = study_ids()
     with pytest.raises(SystemExit) as left:
         main(list(REMOVE))
     assert left.value.code == 2
-    said = capsys.readouterr().err
-    assert "2 studies, 2 images, 2 reports" in said
-    assert "--yes" in said
-    assert "manifest:p1" not in said
+    shown = capsys.readouterr().err
+    assert "2 studies, 2 images, 2 reports" in shown
+    assert "--yes" in shown
+    assert "manifest:p1" not in shown
     assert study_ids() == before
 
 
-def test_what_is_listed_is_erased_when_somebody_agrees(filled: Path) -> None:
+def test_what_is_listed_is_erased_after_confirmation(filled: Path) -> None:
     code, _, shown = answer("n\n")
     assert code == 1
     assert "nothing was erased" in shown
@@ -121,7 +119,7 @@ def shared(home: Path, tmp_path: Path, encoder: Encoder) -> Path:
         "1.6.3": {"PatientID": "21001", "IssuerOfPatientID": "SITEB"},
     }
     for number, (study, header) in enumerate(headers.items()):
-        film(films / f"{number}.dcm", number, StudyInstanceUID=study, **header)
+        radiograph(films / f"{number}.dcm", number, StudyInstanceUID=study, **header)
     add(films, encoder)
     return home
 
@@ -153,17 +151,17 @@ def test_the_other_subjects_of_the_patient_id_are_named(
     assert len(study_ids()) == 6 - len(erased)
 
 
-def test_the_other_subjects_are_named_before_anything_is_asked(shared: Path) -> None:
+def test_the_other_subjects_are_named_before_the_confirmation(shared: Path) -> None:
     code, _, shown = answer("y\n", ("index", "remove", "--subject", P5))
     assert code == 0
     assert shown.index("--study dicom:1.5.3") < shown.index("for good?")
     assert shown.count(f"--subject {shlex.quote(P5_APART)}") == 1
 
 
-def test_a_second_encoder_keeps_whose_id_an_undecided_study_has(shared: Path, encoder: Encoder) -> None:
+def test_a_second_encoder_keeps_the_id_of_an_undecided_study(shared: Path, encoder: Encoder) -> None:
     with Index.open(read_only=False) as index:
-        kept = HeldStudies(index.catalog)
-        added = add_source(index, kept, encoder, origin="catalog", folder="anywhere", workers=1)
+        stored = CatalogSource(index.catalog)
+        added = add_source(index, stored, encoder, origin="catalog", folder="anywhere", workers=1)
         assert added.unchanged == 6
     removed = json.loads(run("index", "remove", "--subject", P5, "--yes", "--json").stdout)
     assert len(removed["not_erased"]) == 2

@@ -44,10 +44,10 @@ def source(tmp_path: Path) -> str:
 
 
 def _add(source: str, encoder_folder: Path) -> dict[str, object]:
-    told: dict[str, object] = similarity(
+    outcome: dict[str, object] = similarity(
         "index", "add", source, "--encoder", str(encoder_folder), "--json", schema="index-add"
     )
-    return told
+    return outcome
 
 
 def test_reports_are_counted_by_language_and_an_unread_one_has_a_vector_and_no_findings(

@@ -17,14 +17,14 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from corpus.errors import HomeError, ServerUnavailable
 from corpus.settings import settings
 from corpus.sources import open_source
-from indexer.addresses import qdrant_address
 from indexer.catalog.catalog import Catalog
 from indexer.catalog.database import open_database
 from indexer.home import Home
 from indexer.index import Index
 from indexer.ingest.pipeline import Added, Stage, add_source
 from indexer.ingest.repair import verify
-from indexer.retries import Patience
+from indexer.retries import RetryPolicy
+from indexer.servers import qdrant_address
 from indexer.vectors.server import ServerStore, connect
 from tests.indexer.contents import contents
 from tests.indexer.lonely import HTML, answering_port, closed_port, silent_port
@@ -37,7 +37,7 @@ Away = Callable[[], Any]
 
 
 @pytest.mark.parametrize(
-    ("place", "says"),
+    ("failing", "says"),
     [
         (closed_port, "does not answer .connection refused.: start it"),
         (silent_port, "does not answer in time"),
@@ -53,15 +53,15 @@ Away = Callable[[], Any]
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_a_qdrant_that_cannot_be_used_is_told_in_one_sentence(
-    home: Path, monkeypatch: pytest.MonkeyPatch, place: Away, says: str
+def test_a_qdrant_that_cannot_be_used_is_reported_in_one_sentence(
+    home: Path, monkeypatch: pytest.MonkeyPatch, failing: Away, says: str
 ) -> None:
     monkeypatch.setenv("SIMILARITY_SERVER_TIMEOUT_SECONDS", "0.5")
     settings.cache_clear()
-    with place() as port:
+    with failing() as port:
         address = qdrant_address(f"http://user:{SECRET}@127.0.0.1:{port}")
         store = ServerStore(connect(address, SecretStr(SECRET)), f"Qdrant at {address.url}")
-        for _ in range(2):  # told the same when it is asked again
+        for _ in range(2):  # the same at every call
             with pytest.raises(ServerUnavailable, match=says) as caught:
                 store.collections()
             assert SECRET not in str(caught.value)
@@ -69,7 +69,7 @@ def test_a_qdrant_that_cannot_be_used_is_told_in_one_sentence(
         store.close()
 
 
-def test_tls_where_there_is_none_and_a_host_that_is_none_are_told(home: Path) -> None:
+def test_tls_where_there_is_none_and_a_host_that_is_none_are_reported(home: Path) -> None:
     with answering_port(200, HTML) as port:
         spoken = ServerStore(connect(qdrant_address(f"https://127.0.0.1:{port}"), None))
         with pytest.raises(ServerUnavailable, match="speaks no TLS: write http://"):
@@ -86,7 +86,7 @@ def test_a_key_that_no_header_can_hold_is_refused_unread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "says"),
+    ("failing", "says"),
     [
         (closed_port, "connection refused"),
         (silent_port, "in time"),
@@ -94,11 +94,11 @@ def test_a_key_that_no_header_can_hold_is_refused_unread() -> None:
         (lambda: answering_port(0, b""), "ended the connection"),
     ],
 )
-def test_a_postgres_that_cannot_be_used_is_told_in_one_sentence(
-    home: Path, monkeypatch: pytest.MonkeyPatch, place: Away, says: str
+def test_a_postgres_that_cannot_be_used_is_reported_in_one_sentence(
+    home: Path, monkeypatch: pytest.MonkeyPatch, failing: Away, says: str
 ) -> None:
     monkeypatch.setenv("SIMILARITY_SERVER_TIMEOUT_SECONDS", "2")
-    with place() as port:
+    with failing() as port:
         monkeypatch.setenv("SIMILARITY_DATABASE_URL", f"postgresql://user:{SECRET}@127.0.0.1:{port}/d")
         settings.cache_clear()
         with pytest.raises(ServerUnavailable, match=says) as caught:
@@ -107,7 +107,7 @@ def test_a_postgres_that_cannot_be_used_is_told_in_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-def test_a_wrong_user_password_database_and_option_are_told_apart(
+def test_a_wrong_user_password_database_and_option_are_distinguished(
     home: Path, postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = sa.make_url(postgres)
@@ -115,30 +115,30 @@ def test_a_wrong_user_password_database_and_option_are_told_apart(
         "no database of that name": url.set(database="nowhere"),
         "does not know the user": url.set(username="nobody", password=SECRET, database="postgres"),
         "option that Postgres does not know": url.update_query_dict({"sslmod": SECRET}),
-        "option whose value": url.update_query_dict({"sslmode": SECRET}),
+        "option with a value": url.update_query_dict({"sslmode": SECRET}),
     }
-    for says, asked in wrong.items():
-        monkeypatch.setenv("SIMILARITY_DATABASE_URL", asked.render_as_string(hide_password=False))
+    for says, wrong_url in wrong.items():
+        monkeypatch.setenv("SIMILARITY_DATABASE_URL", wrong_url.render_as_string(hide_password=False))
         settings.cache_clear()
         with pytest.raises(ServerUnavailable, match=says) as caught:
             open_database(Home.open())
         assert SECRET not in str(caught.value)
 
 
-def test_a_user_who_may_not_make_tables_is_told(
+def test_a_user_without_the_right_to_create_tables_is_reported(
     home: Path, postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with fresh_database(postgres) as own, psycopg.connect(own, autocommit=True) as admin:
         admin.execute("CREATE ROLE guest LOGIN")
-        asked = sa.make_url(own).set(username="guest").render_as_string(hide_password=False)
-        monkeypatch.setenv("SIMILARITY_DATABASE_URL", asked)
+        wrong_url = sa.make_url(own).set(username="guest").render_as_string(hide_password=False)
+        monkeypatch.setenv("SIMILARITY_DATABASE_URL", wrong_url)
         settings.cache_clear()
         with pytest.raises(ServerUnavailable, match="grant the user"):
             open_database(Home.open())
         admin.execute("DROP ROLE guest")
 
 
-def test_a_damaged_sqlite_file_is_told(home: Path) -> None:
+def test_a_damaged_sqlite_file_is_reported(home: Path) -> None:
     opened = Home.open()
     opened.catalog_file.write_bytes(b"no database " * 1000)
     with pytest.raises(HomeError, match=r"damaged .* restore it from a backup"):
@@ -168,21 +168,21 @@ class Line:
 
         return call
 
-    def cut(self, calls: int, failure: Exception | None = None) -> None:
+    def interrupt(self, calls: int, failure: Exception | None = None) -> None:
         """Let the next calls fail."""
         refused = ResponseHandlingException(httpx.ConnectError("[Errno 111] Connection refused"))
         self.failures = [failure or refused] * calls
 
 
 @contextmanager
-def served(home: Path, line: Line, patience: Patience) -> Iterator[Index]:
+def served(home: Path, line: Line, patience: RetryPolicy) -> Iterator[Index]:
     """An index of a home on that server."""
-    with ExitStack() as held:
+    with ExitStack() as opened_stack:
         opened = Home.open(home)
         engine = open_database(opened)
-        held.callback(engine.dispose)
+        opened_stack.callback(engine.dispose)
         store = ServerStore(line, "Qdrant at http://q:6333", patience)  # type: ignore[arg-type]
-        yield Index(opened, Catalog(engine), store, held.pop_all())
+        yield Index(opened, Catalog(engine), store, opened_stack.pop_all())
 
 
 def index_phantoms(index: Index, encoder: Encoder, folder: Path, observer: Any = None) -> Added:
@@ -200,70 +200,70 @@ TIMEOUT = ResponseHandlingException(httpx.ReadTimeout("timed out"))
 def test_a_job_goes_on_when_qdrant_comes_back(
     home: Path, encoder: Encoder, encoder_folder: Path, unheard: bool, failure: Exception | None
 ) -> None:
-    line, told = Line(), list[str]()
+    line, lines = Line(), list[str]()
     line.unheard = unheard
-    patience = Patience(60, told.append, pause=lambda _seconds: None)
+    patience = RetryPolicy(60, lines.append, pause=lambda _seconds: None)
 
-    def cut(stage: Stage, _added: Added) -> None:
+    def interrupt(stage: Stage, _added: Added) -> None:
         if stage in ("encoded", "vectors"):
-            line.cut(3, failure)
+            line.interrupt(3, failure)
 
     with served(home, line, patience) as index:
-        added = index_phantoms(index, encoder, encoder_folder, cut)
+        added = index_phantoms(index, encoder, encoder_folder, interrupt)
         assert not verify(index).faults
         assert added.studies == 9
         interrupted = contents(index)
-    assert "Qdrant at http://q:6333 does not answer; trying again (0 s of 60 s)" in told
-    assert told[-1] == "Qdrant at http://q:6333 answers again"
-    with served(home, Line(), Patience()) as index:  # the same on a server that was never away
+    assert "Qdrant at http://q:6333 does not answer; trying again (0 s of 60 s)" in lines
+    assert lines[-1] == "Qdrant at http://q:6333 answers again"
+    with served(home, Line(), RetryPolicy()) as index:  # the same on a server that was never away
         index_phantoms(index, encoder, encoder_folder)
         assert contents(index)["ledger"] == interrupted["ledger"]
 
 
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect", "ignore:Local mode performs exact")
 @pytest.mark.parametrize("stage_of_loss", ["read", "encoded", "vectors", "committed"])
-def test_a_job_whose_qdrant_stays_away_stops_with_a_sentence_and_the_next_completes_it(
+def test_a_job_without_qdrant_stops_with_a_sentence_and_the_next_completes_it(
     home: Path, encoder: Encoder, encoder_folder: Path, stage_of_loss: Stage
 ) -> None:
     line = Line()
 
-    def cut(stage: Stage, _added: Added) -> None:
+    def interrupt(stage: Stage, _added: Added) -> None:
         if stage == stage_of_loss:
-            line.cut(10**6)
+            line.interrupt(10**6)
 
-    with served(home, line, Patience(0.01, pause=lambda _seconds: None)) as index:
+    with served(home, line, RetryPolicy(0.01, pause=lambda _seconds: None)) as index:
         if stage_of_loss == "committed":  # nothing is left to be written
             index_phantoms(index, encoder, encoder_folder, lambda *_: None)
-            line.cut(10**6)
+            line.interrupt(10**6)
             with pytest.raises(ServerUnavailable):
                 verify(index)
         else:
             with pytest.raises(ServerUnavailable, match=r"waited for 0\.01 s .* safe") as caught:
-                index_phantoms(index, encoder, encoder_folder, cut)
+                index_phantoms(index, encoder, encoder_folder, interrupt)
             assert "\n" not in str(caught.value)
-        line.cut(0)
+        line.interrupt(0)
         index_phantoms(index, encoder, encoder_folder)
         assert not verify(index).faults
         assert index.catalog.counts()["studies"] == {"phantom": 9}
 
 
 def test_a_server_that_never_answered_or_refuses_is_not_waited_for() -> None:
-    line, told = Line(), list[str]()
-    store = ServerStore(line, patience=Patience(60, told.append))  # type: ignore[arg-type]
-    line.cut(1)
+    line, lines = Line(), list[str]()
+    store = ServerStore(line, retry=RetryPolicy(60, lines.append))  # type: ignore[arg-type]
+    line.interrupt(1)
     with pytest.raises(ServerUnavailable):
         store.collections()
     assert store.collections() == []
-    line.cut(1, UnexpectedResponse(401, "", REFUSAL, httpx.Headers()))
+    line.interrupt(1, UnexpectedResponse(401, "", REFUSAL, httpx.Headers()))
     with pytest.raises(ServerUnavailable, match="refuses the key"):
         store.collections()
-    assert told == []
+    assert lines == []
 
 
 def test_calls_behind_one_that_timed_out_do_not_wait_in_turn() -> None:
     line = Line()
     store = ServerStore(line)  # type: ignore[arg-type]
-    line.cut(1, TIMEOUT)
+    line.interrupt(1, TIMEOUT)
     for _ in range(3):
         with pytest.raises(ServerUnavailable, match="in time"):
             store.collections()
@@ -281,10 +281,10 @@ def test_a_job_goes_on_when_postgres_comes_back(
     with stoppable_server() as (url, stop, start), fresh_database(url) as own:
         monkeypatch.setenv("SIMILARITY_DATABASE_URL", own)
         settings.cache_clear()
-        told: list[str] = []
+        lines: list[str] = []
 
         def on_wait(line: str) -> None:
-            told.append(line)
+            lines.append(line)
             if "trying again" in line:
                 start()
 
@@ -300,11 +300,11 @@ def test_a_job_goes_on_when_postgres_comes_back(
             index_phantoms(index, encoder, encoder_folder, lose)
             assert not verify(index).faults
             assert index.catalog.counts()["studies"] == {"phantom": 9}
-        assert "does not answer; trying again (0 s of 60 s)" in told[0]
-        assert told[-1].endswith("answers again")
+        assert "does not answer; trying again (0 s of 60 s)" in lines[0]
+        assert lines[-1].endswith("answers again")
 
 
-def test_a_job_whose_postgres_stays_away_stops_with_a_sentence_and_the_next_completes_it(
+def test_a_job_without_postgres_stops_with_a_sentence_and_the_next_completes_it(
     home: Path, encoder: Encoder, encoder_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIMILARITY_SERVER_WAIT_SECONDS", "0.01")

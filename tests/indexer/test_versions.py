@@ -16,7 +16,7 @@ from indexer.index import Index
 from indexer.ingest.pipeline import add_source
 from indexer.ingest.removal import remove_study
 from indexer.ingest.repair import verify
-from indexer.versions import HeldStudies, activate, drop_version, find_version, list_versions
+from indexer.versions import CatalogSource, activate, drop_version, find_version, list_versions
 from retrieval.query.query import Query
 from retrieval.search import search
 from similarity.cli.index import index as command
@@ -46,8 +46,8 @@ def both(
     source = open_source(cohort(tmp_path / "cases", 10))
     with Index.open(read_only=False) as index:
         add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=1)
-        held = HeldStudies(index.catalog)
-        add_source(index, held, other, origin="catalog", folder=str(other_folder), workers=1)
+        stored = CatalogSource(index.catalog)
+        add_source(index, stored, other, origin="catalog", folder=str(other_folder), workers=1)
         yield index
 
 
@@ -60,7 +60,7 @@ def test_what_the_index_holds_is_embedded_by_a_second_encoder(
     assert first.points == second.points
     assert first.missing == second.missing == 0
     again = add_source(
-        both, HeldStudies(both.catalog), other, origin="catalog", folder=second.version.folder, workers=1
+        both, CatalogSource(both.catalog), other, origin="catalog", folder=second.version.folder, workers=1
     )
     assert again.unchanged == again.studies == 10
     assert verify(both).faults == []
@@ -84,7 +84,7 @@ def test_a_version_that_lacks_something_cannot_be_activated(
     with pytest.raises(IndexingError, match="lacks"):
         activate(both, other.fingerprint[:8])
     assert both.active_version.fingerprint == encoder.fingerprint
-    add_source(both, HeldStudies(both.catalog), other, origin="catalog", folder=folder, workers=1)
+    add_source(both, CatalogSource(both.catalog), other, origin="catalog", folder=folder, workers=1)
     assert activate(both, other.fingerprint[:8]).state == "active"
 
 
@@ -117,8 +117,8 @@ def test_a_version_is_dropped_alone_and_never_the_active_one(
 def test_a_version_is_named_by_its_name_or_its_fingerprint(both: Index, encoder: Encoder) -> None:
     assert find_version(both.catalog, encoder.fingerprint[:6]).fingerprint == encoder.fingerprint
     assert find_version(both.catalog, encoder.name).fingerprint == encoder.fingerprint
-    with pytest.raises(UsageError, match="no version 'nobody'"):
-        find_version(both.catalog, "nobody")
+    with pytest.raises(UsageError, match="no version 'unknown'"):
+        find_version(both.catalog, "unknown")
 
 
 def test_the_commands_list_switch_and_drop(
@@ -134,12 +134,12 @@ def test_the_commands_list_switch_and_drop(
     source = cohort(tmp_path / "cases", 3)
     call("add", source, "--encoder", str(encoder_folder), "--workers", "1")
     call("add", "--encoder", str(other_folder), "--workers", "1")
-    told = json.loads(call("versions", "--json"))
-    jsonschema.validate(told, json.loads(SCHEMA.read_text()))
-    assert [version["state"] for version in told["versions"]] == ["active", "building"]
+    printed = json.loads(call("versions", "--json"))
+    jsonschema.validate(printed, json.loads(SCHEMA.read_text()))
+    assert [version["state"] for version in printed["versions"]] == ["active", "building"]
     assert "other" in call("activate", "other")
     assert "retired" in call("versions")
-    call("remove", "--version", told["versions"][0]["fingerprint"])
+    call("remove", "--version", printed["versions"][0]["fingerprint"])
     assert len(json.loads(call("versions", "--json"))["versions"]) == 1
 
 
@@ -160,13 +160,13 @@ def test_searches_run_through_a_switch_without_one_failing(
             while not stop.is_set():
                 answer = search(both, Query(text=text, target="reports", k=3))
                 fingerprint = answer.encoder["fingerprint"]
-                held = both.store.fetch(
+                stored = both.store.fetch(
                     f"reports__{fingerprint[:8]}", [both.home.point_id(hit.item_id) for hit in answer.hits]
                 )
-                cosines = {point.id: float(point.vector @ vectors[fingerprint]) for point in held}
+                cosines = {point.id: float(point.vector @ vectors[fingerprint]) for point in stored}
                 for hit in answer.hits:
-                    told = [item.score for item in hit.evidence if item.kind == "report"]
-                    assert np.allclose(told, cosines[both.home.point_id(hit.item_id)], atol=1e-4)
+                    printed = [item.score for item in hit.evidence if item.kind == "report"]
+                    assert np.allclose(printed, cosines[both.home.point_id(hit.item_id)], atol=1e-4)
                 seen.append(fingerprint)
         except BaseException as error:
             failed.append(error)

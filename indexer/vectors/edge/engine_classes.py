@@ -1,4 +1,4 @@
-"""What the embedded engine is given and gives back: the one place that speaks in its classes."""
+"""Records and filters in the embedded engine's own classes, and back: the only module that knows them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ _TERMS = "terms"  # the sparse vector's name; a dense one has none
 
 
 def config_of(dim: int, form: Form) -> "engine.EdgeConfig":
-    """How a collection of a form is made."""
+    """Return the configuration of a collection of a form."""
     # Nothing is optimised until `optimize`; then every segment worth a graph gets one.
     optimizers = engine.EdgeOptimizersConfig(indexing_threshold=1_000)
     if form == "terms":
@@ -33,7 +33,7 @@ def config_of(dim: int, form: Form) -> "engine.EdgeConfig":
 
 
 def shape_of(config: Mapping[str, Any]) -> tuple[int, Form]:
-    """The dimension and form of a collection, from the engine's own file about it."""
+    """Return dimension and form of a collection, from the engine's own configuration file."""
     if _TERMS in config["sparse_vectors"]:
         return 0, "terms"
     vectors = config["vectors"][""]
@@ -41,7 +41,7 @@ def shape_of(config: Mapping[str, Any]) -> tuple[int, Form]:
 
 
 def written(point: Point) -> "engine.Point":
-    """A point as the engine takes it."""
+    """Return a point as the engine takes it."""
     vector: Any
     if point.terms is not None:
         vector = {_TERMS: engine.SparseVector(list(point.terms.ids), list(point.terms.weights))}
@@ -54,7 +54,7 @@ def written(point: Point) -> "engine.Point":
 
 
 def query_of(vector: NDArray[np.float32] | Terms) -> "engine.Query":
-    """A query for the nearest of a vector, of patches or of words."""
+    """Return the query for the nearest points of a vector, of patches or of words."""
     if isinstance(vector, Terms):
         sparse = engine.SparseVector(list(vector.ids), list(vector.weights))
         return engine.Query.Nearest(sparse, using=_TERMS)
@@ -62,17 +62,17 @@ def query_of(vector: NDArray[np.float32] | Terms) -> "engine.Query":
 
 
 def fetched(record: "engine.Record") -> Point:
-    """A point as the engine gave it back."""
-    held: Any = record.vector
-    if isinstance(held, dict):
-        sparse = held[_TERMS]
+    """Return a point of the engine's record."""
+    vectors: Any = record.vector
+    if isinstance(vectors, dict):
+        sparse = vectors[_TERMS]
         terms = Terms(tuple(sparse.indices), tuple(sparse.values))
         return Point(uuid_of(record.id), NO_VECTOR, record.payload or {}, terms)
-    return Point(uuid_of(record.id), np.asarray(held, dtype=np.float32), record.payload or {})
+    return Point(uuid_of(record.id), np.asarray(vectors, dtype=np.float32), record.payload or {})
 
 
 def filter_from(clause: Bool) -> "engine.Filter":
-    """A filter in the engine's classes."""
+    """Return a filter in the engine's classes."""
     return engine.Filter(
         must=[_condition(part) for part in clause.must] or None,
         should=[_condition(part) for part in clause.should] or None,
@@ -97,5 +97,5 @@ def _condition(clause: Clause) -> "engine.ConditionType":
 
 
 def uuid_of(point: "engine.PointId") -> UUID:
-    """The id of a point."""
+    """Return the id of a point."""
     return point if isinstance(point, UUID) else UUID(str(point))

@@ -1,8 +1,8 @@
-"""Building the search graph of an embedded collection beside it, and putting it in its place.
+"""Building the search graph of an embedded collection on a copy, and swapping the copy in.
 
-The engine's optimiser holds the interpreter for minutes, so it runs in a child process, on a copy of the
+The engine's optimiser blocks the interpreter for minutes, so it runs in a child process, on a copy of the
 flushed directory; the finished copy then takes the place of the original by renaming. Interrupted anywhere,
-`finish_swap` brings back a whole collection.
+`finish_swap` restores a whole collection.
 """
 
 import shutil
@@ -29,7 +29,7 @@ def optimized_copy(path: Path) -> Path:
     """Make an optimised copy of the flushed shard at `path`, which may be read meanwhile.
 
     Returns:
-        Where the whole copy lies, for `put_in_place`.
+        Folder of the whole copy, for `swap_in`.
 
     Raises:
         IndexingError: the child failed; the shard is as it was.
@@ -46,7 +46,7 @@ def optimized_copy(path: Path) -> Path:
     return copy.rename(done)
 
 
-def put_in_place(done: Path, path: Path) -> None:
+def swap_in(done: Path, path: Path) -> None:
     """Replace the closed shard at `path` by its optimised copy."""
     before = path.with_name(path.name + _BEFORE)
     path.rename(before)
@@ -55,7 +55,7 @@ def put_in_place(done: Path, path: Path) -> None:
 
 
 def finish_swap(folder: Path) -> None:
-    """Make whole what an interrupted `optimized_copy` left in a folder of shards."""
+    """Repair a folder of shards after an interrupted `optimized_copy` or `swap_in`."""
     for before in folder.glob(f"*{_BEFORE}"):
         original = before.with_name(before.name.removesuffix(_BEFORE))
         if not original.exists():

@@ -18,10 +18,10 @@ _BATCH = 1_000  # points in one message
 
 
 class OwnedStore:
-    """A `VectorStore` whose every call is answered by the owner of the home. Threads may share it."""
+    """A `VectorStore` that passes every call to the owner of the home. Threads may share it."""
 
     def __init__(self, line: Connection) -> None:
-        """Ask over this line; `indexer.owner.connect` makes it."""
+        """Call over this connection; `indexer.owner.connect` opens it."""
         self._line = line
         self._mutex = threading.Lock()
 
@@ -29,29 +29,29 @@ class OwnedStore:
         self, collection: str, dim: int, fields: Mapping[str, FieldType], form: Form = "dense"
     ) -> None:
         """See `VectorStore.create`."""
-        self._ask("create", collection, dim, dict(fields), form)
+        self._call("create", collection, dim, dict(fields), form)
 
     def collections(self) -> list[str]:
         """See `VectorStore.collections`."""
-        names: list[str] = self._ask("collections")
+        names: list[str] = self._call("collections")
         return names
 
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         """See `VectorStore.upsert`."""
         for start in range(0, len(points), _BATCH):
-            self._ask("upsert", collection, list(points[start : start + _BATCH]))
+            self._call("upsert", collection, list(points[start : start + _BATCH]))
 
     def set_payload(self, collection: str, payloads: Mapping[UUID, Mapping[str, PayloadValue]]) -> None:
         """See `VectorStore.set_payload`."""
-        self._ask("set_payload", collection, dict(payloads))
+        self._call("set_payload", collection, dict(payloads))
 
     def delete(self, collection: str, ids: Iterable[UUID]) -> None:
         """See `VectorStore.delete`."""
-        self._ask("delete", collection, list(ids))
+        self._call("delete", collection, list(ids))
 
     def flush(self, collection: str) -> None:
         """See `VectorStore.flush`."""
-        self._ask("flush", collection)
+        self._call("flush", collection)
 
     def search(
         self,
@@ -64,7 +64,7 @@ class OwnedStore:
         payload: Collection[str] | None = None,
     ) -> list[Hit]:
         """See `VectorStore.search`."""
-        hits: list[Hit] = self._ask(
+        hits: list[Hit] = self._call(
             "search",
             collection,
             vector,
@@ -78,42 +78,42 @@ class OwnedStore:
 
     def fetch(self, collection: str, ids: Iterable[UUID]) -> list[Point]:
         """See `VectorStore.fetch`."""
-        points: list[Point] = self._ask("fetch", collection, list(ids))
+        points: list[Point] = self._call("fetch", collection, list(ids))
         return points
 
     def ids(self, collection: str) -> Iterator[UUID]:
         """See `VectorStore.ids`."""
-        yield from self._ask("ids", collection)
+        yield from self._call("ids", collection)
 
     def count(self, collection: str) -> int:
         """See `VectorStore.count`."""
-        return int(self._ask("count", collection))
+        return int(self._call("count", collection))
 
     def optimize(self, collection: str) -> bool:
         """See `VectorStore.optimize`."""
-        return bool(self._ask("optimize", collection))
+        return bool(self._call("optimize", collection))
 
     def drop(self, collection: str) -> None:
         """See `VectorStore.drop`."""
-        self._ask("drop", collection)
+        self._call("drop", collection)
 
     def close(self) -> None:
-        """Hang up; the owner keeps the store open."""
+        """Disconnect; the owner keeps the store open."""
         self._line.close()
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
+    def _call(self, method: str, *arguments: Any) -> Any:
         try:
             with self._mutex:
                 for message in pack([method, *arguments]):
                     self._line.send_bytes(message)
-                outcome, told = unpack(self._line.recv_bytes(), self._line.recv_bytes)
+                outcome, answer = unpack(self._line.recv_bytes(), self._line.recv_bytes)
         except (EOFError, OSError) as error:
             raise OwnerGone(
                 "the service that had the index open has ended; run the command again: what was done is safe"
             ) from error
         if outcome == "done":
-            return told
-        raise _error(outcome, str(told))
+            return answer
+        raise _error(outcome, str(answer))
 
 
 def _error(kind: str, message: str) -> SimilarityError:

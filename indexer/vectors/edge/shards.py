@@ -28,7 +28,7 @@ from indexer.vectors.edge.engine_classes import (
     uuid_of,
     written,
 )
-from indexer.vectors.edge.graph import finish_swap, optimized_copy, put_in_place
+from indexer.vectors.edge.graph import finish_swap, optimized_copy, swap_in
 from indexer.vectors.filters import (
     CASE_FIELDS,
     KEY_FIELDS,
@@ -65,21 +65,21 @@ Result = TypeVar("Result")
 def _one_at_a_time(
     method: "Callable[Concatenate[EdgeStore, Given], Result]",
 ) -> "Callable[Concatenate[EdgeStore, Given], Result]":
-    """Let threads take turns: opening and closing a shard is nothing that two may do at once."""
+    """Serialize the threads: two must not open or close a shard at once."""
 
     @wraps(method)
-    def taking_turns(self: "EdgeStore", /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+    def serialized(self: "EdgeStore", /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
         with self._mutex:
             return method(self, *args, **kwargs)
 
-    return taking_turns
+    return serialized
 
 
 class EdgeStore:
     """A `VectorStore` on a folder, in this process. Threads may share it."""
 
     def __init__(self, folder: Path, graph_from: int = GRAPH_FROM) -> None:
-        """Open the store in `folder`, which is made if it is not there (mode 0700)."""
+        """Open the store in `folder`, which is created where it is missing (mode 0700)."""
         self._folder = folder
         self._graph_from = graph_from
         self._shards: dict[str, engine.EdgeShard] = {}
@@ -101,10 +101,10 @@ class EdgeStore:
             path.mkdir(mode=0o700)
             self._shards[collection] = engine.EdgeShard.create(str(path), config_of(dim, form))
         shard = self._shard(collection)
-        held_dim, held_form = self._shapes[collection]
-        if (held_dim, held_form) != (dim, form):
+        existing_dim, existing_form = self._shapes[collection]
+        if (existing_dim, existing_form) != (dim, form):
             raise IndexingError(
-                f"collection {collection} holds {held_dim} numbers ({held_form}), not {dim} ({form})"
+                f"collection {collection} holds {existing_dim} numbers ({existing_form}), not {dim} ({form})"
             )
         known = self._types[collection]
         indexed = shard.info().payload_schema.keys()
@@ -209,8 +209,8 @@ class EdgeStore:
 
     def optimize(self, collection: str) -> bool:
         """See `VectorStore.optimize`. The work is done on a copy, by a child process: the engine's own call
-        would freeze this one, and a crash leaves the collection as it was. Others search meanwhile; the
-        caller sees to it that nobody writes.
+        would block this one, and a crash leaves the collection as it was. Others search meanwhile; the
+        caller prevents writes.
         """
         with self._mutex:
             shard = self._shard(collection)
@@ -222,7 +222,7 @@ class EdgeStore:
         done = optimized_copy(path)
         with self._mutex:
             self._close(collection)
-            put_in_place(done, path)
+            swap_in(done, path)
             self._shard(collection)
         return True
 
@@ -251,7 +251,7 @@ class EdgeStore:
             shard.close()
 
     def _shard(self, collection: str) -> "engine.EdgeShard":
-        """The open shard of a collection, with what is known of it."""
+        """Return the open shard of a collection; read its shape and field types once."""
         if collection not in self._shards:
             if not (self._path(collection) / "edge_config.json").exists():
                 raise IndexingError(f"there is no collection {collection}")

@@ -1,7 +1,7 @@
-"""How a call to a vector store and its answer travel between two processes: JSON, and arrays as they are.
+"""Serialization of a call to a vector store and its answer between processes: JSON, and arrays as bytes.
 
-Only the values that the protocol knows can be written or read, each under its name. Nothing that arrives is
-run or imported: a pickle would be.
+Only the values of the protocol can be written or read, each under its name. Nothing that arrives is run or
+imported, as a pickle would be.
 """
 
 import json
@@ -21,22 +21,22 @@ _DTYPES = ("<f4", "<f8", "<i8", "|u1", "|b1")
 
 
 def pack(value: Any) -> list[bytes]:
-    """Write a value: one message of JSON, then one for each array in it."""
+    """Return a value as messages: one of JSON, then one for each array in it."""
     arrays: list[bytes] = []
-    told = _told(value, arrays)
-    return [json.dumps(told, ensure_ascii=False).encode("utf-8", "surrogatepass"), *arrays]
+    written = _written(value, arrays)
+    return [json.dumps(written, ensure_ascii=False).encode("utf-8", "surrogatepass"), *arrays]
 
 
 def unpack(first: bytes, following: Callable[[], bytes]) -> Any:
     """Read a value; `following` gives the messages of its arrays, in order.
 
     Raises:
-        ValueError: it is none that `pack` wrote.
+        ValueError: it is not what `pack` wrote.
     """
     return _read(json.loads(first), following)
 
 
-def _told(value: Any, arrays: list[bytes]) -> Any:
+def _written(value: Any, arrays: list[bytes]) -> Any:
     if isinstance(value, FieldType):
         return {"~type": value.value}
     if value is None or isinstance(value, str | int | float):
@@ -46,48 +46,48 @@ def _told(value: Any, arrays: list[bytes]) -> Any:
     if isinstance(value, UUID):
         return {"~id": value.hex}
     if isinstance(value, np.ndarray):
-        kept = np.ascontiguousarray(value)
-        arrays.append(kept.tobytes())
-        return {"~array": [kept.dtype.str, list(kept.shape)]}
+        array = np.ascontiguousarray(value)
+        arrays.append(array.tobytes())
+        return {"~array": [array.dtype.str, list(array.shape)]}
     if isinstance(value, tuple):
-        return {"~tuple": [_told(part, arrays) for part in value]}
+        return {"~tuple": [_written(part, arrays) for part in value]}
     if isinstance(value, list):
-        return [_told(part, arrays) for part in value]
+        return [_written(part, arrays) for part in value]
     if isinstance(value, Mapping):
-        return {"~map": [[_told(k, arrays), _told(v, arrays)] for k, v in value.items()]}
+        return {"~map": [[_written(k, arrays), _written(v, arrays)] for k, v in value.items()]}
     if is_dataclass(value) and type(value).__name__ in _RECORDS:
-        parts = {field.name: _told(getattr(value, field.name), arrays) for field in fields(value)}
+        parts = {field.name: _written(getattr(value, field.name), arrays) for field in fields(value)}
         return {f"~{type(value).__name__}": parts}
     raise TypeError(f"a {type(value).__name__} does not travel")
 
 
-def _read(told: Any, following: Callable[[], bytes]) -> Any:
-    if isinstance(told, list):
-        return [_read(part, following) for part in told]
-    if not isinstance(told, dict):
-        return told
-    ((tag, held),) = told.items()
+def _read(written: Any, following: Callable[[], bytes]) -> Any:
+    if isinstance(written, list):
+        return [_read(part, following) for part in written]
+    if not isinstance(written, dict):
+        return written
+    ((tag, content),) = written.items()
     name = tag.removeprefix("~")
     if name in _RECORDS:
-        return _RECORDS[name](**{key: _read(part, following) for key, part in held.items()})
+        return _RECORDS[name](**{key: _read(part, following) for key, part in content.items()})
     if name not in _READERS:
         raise ValueError(f"unknown value {name!r}")
-    return _READERS[name](held, following)
+    return _READERS[name](content, following)
 
 
-def _array(held: Any, following: Callable[[], bytes]) -> NDArray[Any]:
-    dtype, shape = held
+def _array(content: Any, following: Callable[[], bytes]) -> NDArray[Any]:
+    dtype, shape = content
     if dtype not in _DTYPES:
         raise ValueError(f"unknown numbers {dtype!r}")
     return np.frombuffer(following(), np.dtype(dtype)).reshape(shape).copy()
 
 
 _READERS: Mapping[str, Callable[[Any, Callable[[], bytes]], Any]] = {
-    "type": lambda held, _: FieldType(held),
-    "id": lambda held, _: UUID(hex=held),
+    "type": lambda content, _: FieldType(content),
+    "id": lambda content, _: UUID(hex=content),
     "array": _array,
-    "tuple": lambda held, following: tuple(_read(part, following) for part in held),
-    "map": lambda held, following: {_key(_read(k, following)): _read(v, following) for k, v in held},
+    "tuple": lambda content, following: tuple(_read(part, following) for part in content),
+    "map": lambda content, following: {_key(_read(k, following)): _read(v, following) for k, v in content},
 }
 
 

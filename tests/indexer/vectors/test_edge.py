@@ -32,10 +32,10 @@ def test_points_outlive_the_store(tmp_path: Path) -> None:
     first.upsert("images", points)
     first.close()
     second = EdgeStore(tmp_path)
-    held = {p.id: p for p in second.fetch("images", [p.id for p in points])}
-    assert {i: dict(p.payload) for i, p in held.items()} == {p.id: dict(p.payload) for p in points}
+    stored = {p.id: p for p in second.fetch("images", [p.id for p in points])}
+    assert {i: dict(p.payload) for i, p in stored.items()} == {p.id: dict(p.payload) for p in points}
     for point in points:
-        np.testing.assert_array_equal(held[point.id].vector, point.vector)
+        np.testing.assert_array_equal(stored[point.id].vector, point.vector)
     second.close()
 
 

@@ -63,8 +63,8 @@ def payloads(n: int) -> list[dict[str, PayloadValue]]:
             "attr_kVp_20__28_mean_29_": rng.choice([80, 120.5]),
             "attr_portable": rng.choice([1, 0]),
         }
-        kept = {key: value for key, value in whole.items() if rng.random() < 0.8}
-        made.append({"study": f"s{number // 2}", "subject": f"p{number // 4}", "kind": "image", **kept})
+        known = {key: value for key, value in whole.items() if rng.random() < 0.8}
+        made.append({"study": f"s{number // 2}", "subject": f"p{number // 4}", "kind": "image", **known})
     return made
 
 
@@ -141,8 +141,10 @@ def test_a_store_lets_through_exactly_what_the_condition_means(
 
 
 def test_conditions_are_not_all_or_nothing() -> None:
-    held = payloads(120)
-    shares = [sum(matches(c, p, OWN_FIELDS) for p in held) for c in CONDITIONS if c not in (And(()), Or(()))]
+    stored = payloads(120)
+    shares = [
+        sum(matches(c, p, OWN_FIELDS) for p in stored) for c in CONDITIONS if c not in (And(()), Or(()))
+    ]
     assert sum(0 < share < 120 for share in shares) >= len(shares) - 1
 
 
@@ -229,10 +231,10 @@ def test_writing_again_replaces_point_and_payload(filled: tuple[VectorStore, lis
     store, points = filled
     changed = Point(points[0].id, points[1].vector, {"kind": "report"})
     store.upsert(NAME, [changed])
-    (held,) = store.fetch(NAME, [points[0].id])
+    (stored,) = store.fetch(NAME, [points[0].id])
     assert store.count(NAME) == 120
-    assert held.payload == {"kind": "report"}
-    np.testing.assert_array_equal(held.vector, points[1].vector)
+    assert stored.payload == {"kind": "report"}
+    np.testing.assert_array_equal(stored.vector, points[1].vector)
 
 
 def test_set_payload_replaces_the_whole_payload_and_leaves_the_vector(
@@ -240,10 +242,10 @@ def test_set_payload_replaces_the_whole_payload_and_leaves_the_vector(
 ) -> None:
     store, points = filled
     store.set_payload(NAME, {points[0].id: {"kind": "image", "sex": "O"}, points[1].id: {"kind": "image"}})
-    held = {p.id: p for p in store.fetch(NAME, [points[0].id, points[1].id])}
-    assert held[points[0].id].payload == {"kind": "image", "sex": "O"}
-    assert held[points[1].id].payload == {"kind": "image"}
-    np.testing.assert_array_equal(held[points[0].id].vector, points[0].vector)
+    stored = {p.id: p for p in store.fetch(NAME, [points[0].id, points[1].id])}
+    assert stored[points[0].id].payload == {"kind": "image", "sex": "O"}
+    assert stored[points[1].id].payload == {"kind": "image"}
+    np.testing.assert_array_equal(stored[points[0].id].vector, points[0].vector)
 
 
 def test_deleted_points_are_gone_and_absent_ones_are_passed_over(
@@ -328,12 +330,12 @@ def test_terms_are_ranked_by_their_weights_and_rarity(store: VectorStore) -> Non
     store.create(NAME, 0, {}, "terms")
     store.upsert(NAME, points)
     query = Terms((3, 7, 11, 20), (1.0,) * 4)
-    held = {p.id: dict(zip(p.terms.ids, p.terms.weights, strict=True)) for p in points if p.terms}
+    stored = {p.id: dict(zip(p.terms.ids, p.terms.weights, strict=True)) for p in points if p.terms}
     rarity = {}
     for word in query.ids:
-        n = sum(word in words for words in held.values())
+        n = sum(word in words for words in stored.values())
         rarity[word] = math.log((len(points) - n + 0.5) / (n + 0.5) + 1)
-    scores = {i: sum(rarity[w] * words.get(w, 0.0) for w in query.ids) for i, words in held.items()}
+    scores = {i: sum(rarity[w] * words.get(w, 0.0) for w in query.ids) for i, words in stored.items()}
     wanted = sorted((i for i, score in scores.items() if score > 0), key=lambda i: -scores[i])
     hits = store.search(NAME, query, 24)
     assert [h.id for h in hits] == wanted
@@ -348,12 +350,12 @@ def test_every_form_keeps_what_the_protocol_promises(store: VectorStore, form: F
     store.upsert(NAME, points)
     store.create(NAME, dim, {}, form)
     assert store.count(NAME) == len(set(store.ids(NAME))) == len(points)
-    for held, made in zip(
+    for stored, made in zip(
         sorted(store.fetch(NAME, [p.id for p in points]), key=lambda p: p.id), points, strict=True
     ):
-        np.testing.assert_allclose(held.vector, made.vector, atol=1e-6)
-        assert dict(held.payload) == dict(made.payload)
-        assert (held.terms or Terms()).ids == (made.terms or Terms()).ids
+        np.testing.assert_allclose(stored.vector, made.vector, atol=1e-6)
+        assert dict(stored.payload) == dict(made.payload)
+        assert (stored.terms or Terms()).ids == (made.terms or Terms()).ids
     query = Terms(tuple(range(40)), (1.0,) * 40) if form == "terms" else points[0].vector
     women = {h.id for h in store.search(NAME, query, 24, Comparison("sex", "=", "F"))}
     assert women

@@ -1,9 +1,11 @@
-"""URLs of servers: read as people write them, refused in one sentence that repeats no secret."""
+"""URLs of servers: read as users write them, refused in one sentence that repeats no secret."""
 
 import pytest
 
 from corpus.errors import HomeError
-from indexer.addresses import address_of, postgres_url, qdrant_address
+from indexer.catalog.database import postgres_url
+from indexer.catalog.database_failures import address_of
+from indexer.servers import qdrant_address
 
 SECRET = "hunter2"
 

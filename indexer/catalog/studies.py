@@ -1,0 +1,289 @@
+"""Studies as an answer shows them: the case, its key in the vector store, its items and sentences.
+
+Each read is one statement for up to 500 values. Reads of one snapshot share a connection:
+`with catalog.reading() as read: read.studies_by_key(keys)`.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from corpus.findings import Status, Statuses, status_lists
+from corpus.records import AttributeValue, ItemId, Report, Section
+from corpus.redaction import redacted
+from indexer.catalog.models import ItemRow, SentenceRow, SentenceUseRow, StudyRow
+
+_MANY = 500  # parameters in one statement: SQLite's limit may be as low as 999
+
+
+@redacted
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A study as an answer shows it.
+
+    `path`: location of its first image. `text`: its report. `language`: of the report, as ISO 639-1 code.
+    `findings_read`: whether a lexicon of that language read the findings. The last two are None without a
+    report, and in rows of a version that did not record them.
+    """
+
+    study_id: str
+    subject_id: str
+    source: str
+    path: str | None
+    text: str | None
+    diagnosis: str | None
+    findings: Statuses
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    language: str | None = None
+    findings_read: bool | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the case's part of `docs/contracts/search.schema.json`."""
+        return {
+            "study_id": self.study_id,
+            "subject_id": self.subject_id,
+            "source": self.source,
+            "path": self.path,
+            "text": self.text,
+            "diagnosis": self.diagnosis,
+            "findings": status_lists(self.findings),
+            "attributes": dict(self.attributes),
+            "language": self.language,
+            "findings_read": self.findings_read,
+        }
+
+
+@redacted
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """An image or report that has a vector.
+
+    `point`: id of the vector. `kind`: image or report. `location`: file of an image. `content`: hash of the
+    pixels or the text; equal content, equal hash. `shape`: (height, width) in pixels of an image as read,
+    None where an earlier version did not record it.
+    """
+
+    item_id: str
+    study_id: str
+    point: UUID
+    kind: str
+    location: str | None
+    content: str
+    shape: tuple[int, int] | None = None
+
+
+@redacted
+@dataclass(frozen=True, slots=True)
+class StoredStudy:
+    """A study of the catalog: the case, its key in the vector store, its items in the study's order."""
+
+    case: Case
+    key: str
+    items: tuple[StoredItem, ...]
+
+
+@redacted
+@dataclass(frozen=True, slots=True)
+class StoredSentence:
+    """A sentence in a report. `point`: id of its vector. `item_id`: `<study_id>#report.<position>`."""
+
+    study_key: str
+    point: UUID
+    item_id: str
+    text: str
+
+
+def _values(name: str = "values") -> sa.BindParameter[Any]:
+    """Return the parameter for the values that a statement selects by."""
+    return sa.bindparam(name, expanding=True)
+
+
+# The statements are made once: to build one takes longer than to run it.
+_STUDIES = (
+    sa.select(
+        StudyRow.study_id,
+        StudyRow.study_key,
+        StudyRow.subject_id,
+        StudyRow.source,
+        StudyRow.age,
+        StudyRow.sex,
+        StudyRow.date,
+        StudyRow.diagnosis,
+        StudyRow.findings,
+        StudyRow.attributes,
+        StudyRow.sections,
+        StudyRow.language,
+        StudyRow.findings_read,
+        ItemRow.item_id,
+        ItemRow.point_id,
+        ItemRow.kind,
+        ItemRow.location,
+        ItemRow.content.label("item_content"),
+        ItemRow.view,
+        ItemRow.modality,
+        ItemRow.height,
+        ItemRow.width,
+    )
+    .outerjoin(ItemRow, ItemRow.study_id == StudyRow.study_id)
+    .order_by(StudyRow.study_id, ItemRow.position, ItemRow.item_id)
+)
+_BY_KEY = _STUDIES.where(StudyRow.study_key.in_(_values()))
+_BY_ID = _STUDIES.where(StudyRow.study_id.in_(_values()))
+_BY_SUBJECT = _STUDIES.where(StudyRow.subject_id.in_(_values()))
+_BY_CONTENT = (
+    sa.select(StudyRow.study_id, StudyRow.subject_id)
+    .join(ItemRow, ItemRow.study_id == StudyRow.study_id)
+    .where(ItemRow.content == sa.bindparam("content"))
+)
+_ANY_STUDY = sa.select(StudyRow.study_id).limit(1)
+
+# Reads no more than `most` uses of a sentence: to count those of one that half of the reports contain takes
+# longer than the rest of a search.
+_FURTHER = (
+    sa.select(SentenceUseRow.position)
+    .where(SentenceUseRow.point_id == SentenceRow.point_id)
+    .correlate(SentenceRow)
+    .limit(1)
+    .offset(sa.bindparam("most"))
+    .scalar_subquery()
+)
+# A row for each sentence, not for each of its hundreds of uses.
+_BY_SENTENCE = (
+    sa.select(SentenceUseRow.point_id, sa.func.aggregate_strings(StudyRow.study_key, " "))
+    .join(StudyRow, StudyRow.study_id == SentenceUseRow.study_id)
+    .where(
+        SentenceUseRow.point_id.in_(
+            sa.select(SentenceRow.point_id).where(SentenceRow.point_id.in_(_values()), _FURTHER.is_(None))
+        )
+    )
+    .group_by(SentenceUseRow.point_id)
+)
+_SENTENCES = (
+    sa.select(
+        StudyRow.study_key,
+        SentenceUseRow.study_id,
+        SentenceUseRow.position,
+        SentenceRow.point_id,
+        SentenceRow.text,
+    )
+    .join(SentenceRow, SentenceRow.point_id == SentenceUseRow.point_id)
+    .join(StudyRow, StudyRow.study_id == SentenceUseRow.study_id)
+    .where(SentenceUseRow.point_id.in_(_values()), SentenceUseRow.study_id.in_(_values("studies")))
+    .order_by(SentenceUseRow.position)
+)
+
+
+class Reading:
+    """Reads of studies on one connection, as of one moment where the database gives snapshots."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        """Read on this connection; it is the caller's to close (`Catalog.reading` does)."""
+        self._connection = connection
+
+    def has_studies(self) -> bool:
+        """Return whether there is any study."""
+        return self._connection.execute(_ANY_STUDY).first() is not None
+
+    def studies_by_key(self, keys: Collection[str]) -> dict[str, StoredStudy]:
+        """Return key → study, for these keys of the vector store; unknown keys are left out."""
+        return {study.key: study for part in _parts(keys) for study in self._studies(_BY_KEY, part)}
+
+    def study_by_id(self, study_id: str) -> StoredStudy | None:
+        """Return one study, or None."""
+        return next(iter(self._studies(_BY_ID, [study_id])), None)
+
+    def studies_of_subjects(self, subjects: Collection[str]) -> list[StoredStudy]:
+        """Return the studies of these subjects, newest first; those without a date last."""
+        found = [study for part in _parts(subjects) for study in self._studies(_BY_SUBJECT, part)]
+        by_id = sorted(found, key=lambda study: study.case.study_id)
+        return sorted(by_id, key=lambda study: str(study.case.attributes.get("date", "")), reverse=True)
+
+    def owners_of_content(self, content: str) -> set[tuple[str, str]]:
+        """Return (study_id, subject_id) of each study that has an item of this content hash."""
+        rows = self._connection.execute(_BY_CONTENT, {"content": content})
+        return {(study_id, subject_id) for study_id, subject_id in rows}
+
+    def studies_by_sentence(self, points: Collection[UUID], most: int) -> dict[UUID, list[str]]:
+        """Return point → keys of the studies with that sentence in their report.
+
+        Args:
+            points: of sentences.
+            most: a sentence of more studies is left out: it does not distinguish between them.
+        """
+        found: dict[UUID, list[str]] = {}
+        for part in _parts(points):
+            rows = self._connection.execute(_BY_SENTENCE, {"values": part, "most": most}).all()
+            found |= {point: keys.split() for point, keys in rows}
+        return found
+
+    def sentences_of_studies(
+        self, points: Collection[UUID], study_ids: Collection[str]
+    ) -> list[StoredSentence]:
+        """Return the first use of each of these sentences in each of these studies."""
+        first: dict[tuple[str, UUID], StoredSentence] = {}
+        for part in _parts(points):
+            values = {"values": part, "studies": list(study_ids)}
+            for key, study_id, position, point, text in self._connection.execute(_SENTENCES, values).all():
+                sentence = StoredSentence(key, point, ItemId.sentence(study_id, position).text, text)
+                first.setdefault((key, point), sentence)
+        return list(first.values())
+
+    def _studies(self, statement: sa.Select[*tuple[Any, ...]], values: object) -> list[StoredStudy]:
+        rows: dict[str, list[sa.Row[Any]]] = {}
+        for row in self._connection.execute(statement, {"values": values}).all():
+            rows.setdefault(row.study_id, []).append(row)
+        return [_stored_study(of_study) for of_study in rows.values()]
+
+
+def _parts(values: Collection[Any]) -> Iterable[list[Any]]:
+    """Yield the values in lists that fit one statement."""
+    ordered = list(values)
+    return (ordered[start : start + _MANY] for start in range(0, len(ordered), _MANY))
+
+
+def _stored_study(rows: list[sa.Row[Any]]) -> StoredStudy:
+    """Make a study of its rows, one an item."""
+    first = rows[0]
+    items = [row for row in rows if row.item_id is not None]
+    image = next((row for row in items if row.kind == "image"), None)
+    case = Case(
+        study_id=first.study_id,
+        subject_id=first.subject_id,
+        source=first.source,
+        path=None if image is None else image.location,
+        text=_text(first.sections),
+        diagnosis=first.diagnosis,
+        findings={name: Status(status) for name, status in first.findings.items()},
+        attributes=_attributes(first, image),
+        language=first.language,
+        findings_read=first.findings_read,
+    )
+    return StoredStudy(case, first.study_key, tuple(map(_stored_item, items)))
+
+
+def _stored_item(row: sa.Row[Any]) -> StoredItem:
+    shape = None if row.height is None else (row.height, row.width)
+    return StoredItem(
+        row.item_id, row.study_id, row.point_id, row.kind, row.location, row.item_content, shape
+    )
+
+
+def _text(sections: list[list[str]] | None) -> str | None:
+    if sections is None:
+        return None
+    return Report("", tuple(Section(name, text) for name, text in sections)).text
+
+
+def _attributes(study: sa.Row[Any], image: sa.Row[Any] | None) -> Mapping[str, AttributeValue]:
+    """Return the table's own columns with the attributes that every study has; the latter's names win."""
+    common = {
+        "age": study.age,
+        "sex": study.sex,
+        "date": study.date,
+        "view": None if image is None else image.view,
+        "modality": None if image is None else image.modality,
+    }
+    return {**study.attributes, **{name: value for name, value in common.items() if value is not None}}
