@@ -1,34 +1,44 @@
-"""The answer to a search: what leaves the program, in the shape of `docs/contracts/search.schema.json`."""
+"""The answer to a search, in the shape of `docs/contracts/search.schema.json`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from corpus.findings import Statuses, sides
-from corpus.records import AttributeValue
+from corpus.findings import VOCABULARY, status_lists
+from corpus.geometry import Box
 from corpus.redaction import redacted
-from retrieval.localize.answer import Box
+from indexer.catalog.studies import Case
+from retrieval.display import Row, answer_html, show
+from retrieval.timing import Took
 
 if TYPE_CHECKING:
     import polars as pl
 
+_SNIPPET = 160  # characters
+
 HitKind = Literal["image", "report", "case"]
-
-
 EvidenceKind = Literal["image", "report", "sentence", "terms", "region", "findings", "duplicate"]
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Why a study is in the answer: an item of it, its findings, or an equal that it stands for.
+    """Why a study is in the answer: an item of it, its findings, or a near-duplicate that it represents.
 
-    `kind` and `score`: of an image, a report and a sentence the cosine with the query; of `terms` the BM25 of
-    the report's affirmed words; of a `region` the mean cosine of the box's patches with the nearest ones of
-    this picture, which lie in `box`; of `findings` the agreement in [-1, 1]; of a `duplicate` the cosine with
-    the item of the hit, 1 for equals, `study_id` being the other study. `contributed`: what it gave to the
-    hit's score; all of a hit's add up to it. `by`: the parts of the query that it answers to. `agree` and
-    `conflict`: what the study's findings say to those that were asked for.
+    Attributes:
+        item_id: the item; of `findings` the study.
+        kind: what the evidence is.
+        score: of an image, a report and a sentence the cosine with the query; of `terms` the BM25 of the
+            report's affirmed words; of a `region` the mean cosine of the box's patches with the nearest ones
+            of this image, which are in `box`; of `findings` the agreement in [-1, 1]; of a `duplicate` the
+            cosine with the item of the hit, 1 for equal content.
+        text: of a sentence.
+        contributed: its part of the hit's score; those of all evidence add up to it.
+        by: the parts of the query that it answers.
+        agree: of `findings`: what the study shows in agreement with those asked for.
+        conflict: of `findings`: what it shows in conflict with them.
+        box: of a `region`, in pixels of the image as read.
+        study_id: of a `duplicate`: the other study.
     """
 
     item_id: str
@@ -43,8 +53,8 @@ class Evidence:
     study_id: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's form; what there is nothing to say of is left out."""
-        told: dict[str, Any] = {"item_id": self.item_id, "kind": self.kind, "score": round(self.score, 6)}
+        """The contract's form, without the fields that are not set."""
+        always: dict[str, Any] = {"item_id": self.item_id, "kind": self.kind, "score": round(self.score, 6)}
         further: dict[str, Any] = {
             "text": self.text,
             "contributed": None if self.contributed is None else round(self.contributed, 6),
@@ -54,49 +64,22 @@ class Evidence:
             "box": None if self.box is None else self.box.as_json(),
             "study_id": self.study_id,
         }
-        return told | {name: value for name, value in further.items() if value is not None}
-
-
-@redacted
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What the catalog knows of a study. `path` is where its picture comes from, `text` its report.
-
-    `language` of the report and `findings_read`, whether findings could be read from it: None without a
-    report, and where the index is of a version that did not look.
-    """
-
-    study_id: str
-    subject_id: str
-    source: str
-    path: str | None
-    text: str | None
-    diagnosis: str | None
-    findings: Statuses
-    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
-    language: str | None = None
-    findings_read: bool | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """The contract's form of what is known of a study."""
-        return {
-            "study_id": self.study_id,
-            "subject_id": self.subject_id,
-            "source": self.source,
-            "path": self.path,
-            "text": self.text,
-            "diagnosis": self.diagnosis,
-            "findings": sides(self.findings),
-            "attributes": dict(self.attributes),
-            "language": self.language,
-            "findings_read": self.findings_read,
-        }
+        return always | {name: value for name, value in further.items() if value is not None}
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One study of the answer, with the item that speaks for it. `score`: higher is better, in one answer."""
+    """One study of the answer.
+
+    Attributes:
+        rank: from 1.
+        score: higher is better; comparable within one answer.
+        kind: what was searched for.
+        item_id: the best item of the study, or its report where reports were searched for.
+        case: the study.
+        evidence: why it is in the answer, what contributed most first.
+    """
 
     rank: int
     score: float
@@ -117,39 +100,19 @@ class Hit:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Took:
-    """Wall time of each step in milliseconds. In a batch, decode and encode are shared out evenly."""
-
-    decode: float = 0.0
-    encode: float = 0.0
-    search: float = 0.0
-    rank: float = 0.0
-    catalog: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """All steps together."""
-        return self.decode + self.encode + self.search + self.rank + self.catalog
-
-    def as_json(self) -> dict[str, float]:
-        """The contract's form, to a hundredth of a millisecond."""
-        return {
-            name: round(getattr(self, name), 2)
-            for name in ("decode", "encode", "search", "rank", "catalog", "total")
-        }
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Answer(Sequence[Hit]):
     """The answer to one query: a sequence of hits, best first.
 
-    `query` says what was asked and how its text was read, `encoder` (name, fingerprint) by which encoder it
-    was understood. `abstained`: whether there is nothing like the picture, None where nothing is promised.
-    `reason`: why so, what is promised of the hits, or why there is none, in a sentence for the reader.
-    `own_studies` are the studies of the query's own subject, newest first; they are never among the hits.
-    `notes`: what of the headers of the query's images could not be followed
-    (`corpus.images.reader.ImageRead`).
+    Attributes:
+        query: the query, and how its text was understood.
+        encoder: name and fingerprint of the encoder.
+        hits: the hits.
+        own_studies: the studies of the query's own subject, newest first; they are never among the hits.
+        took: wall time of each step.
+        abstained: whether not one hit can be promised to be similar; None where no promise is made.
+        reason: why the answer abstains, what is promised of the hits, or why there is none, in a sentence.
+        notes: on the headers of the query's images, see `corpus.images.reader.ImageRead`.
     """
 
     query: Mapping[str, Any]
@@ -168,14 +131,14 @@ class Answer(Sequence[Hit]):
         return len(self.hits)
 
     @overload
-    def __getitem__(self, place: int) -> Hit: ...
+    def __getitem__(self, position: int) -> Hit: ...
     @overload
-    def __getitem__(self, place: slice) -> tuple[Hit, ...]: ...
-    def __getitem__(self, place: int | slice) -> Hit | tuple[Hit, ...]:
-        return self.hits[place]
+    def __getitem__(self, position: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, position: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[position]
 
     def to_polars(self) -> "pl.DataFrame":
-        """Return one row a hit: rank, score, ids, findings (lists of names), text, and each attribute."""
+        """Return one row per hit: rank, score, ids, findings (lists of names), text, and each attribute."""
         import polars as pl  # late: half a second
 
         rows = [hit.as_json() for hit in self.hits]
@@ -195,18 +158,34 @@ class Answer(Sequence[Hit]):
 
     def show(self) -> None:
         """Show the hits: as a table in a terminal, with their images in a notebook."""
-        from retrieval.display import show  # late: no search needs it
-
         show(self)
 
     def _repr_html_(self) -> str:
-        from retrieval.notebook import answer_html  # late: no search needs it
-
         return answer_html(self)
+
+    def rows(self) -> list[Row]:
+        """Return the hits as a terminal or a notebook displays them."""
+        return [
+            Row(
+                hit.rank,
+                hit.score,
+                hit.case.study_id,
+                findings_of(hit.case),
+                snippet(hit),
+                hit.case.path,
+                tuple((item.kind, item.score, item.text) for item in hit.evidence),
+            )
+            for hit in self.hits
+        ]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The sentences for the reader: the reason, then the notes."""
+        return (*([self.reason] if self.reason else []), *self.notes)
 
     @property
     def findings_unread(self) -> int:
-        """Hits whose report is in a language without a lexicon: their findings were not read from it."""
+        """Number of hits with a report in a language without a lexicon, from which no findings were read."""
         return sum(hit.case.findings_read is False for hit in self.hits)
 
     def as_json(self) -> dict[str, Any]:
@@ -222,3 +201,22 @@ class Answer(Sequence[Hit]):
             "notes": list(self.notes),
             "findings_unread": self.findings_unread,
         }
+
+
+def findings_of(case: Case) -> str:
+    """Return the present findings of a case, without parents of a named one; `?` marks an uncertain one."""
+    by_status = status_lists(case.findings)
+    present = set(by_status["present"])
+    parents = {VOCABULARY.parent(name) for name in present}
+    parents |= {VOCABULARY.parent(parent) for parent in parents if parent}
+    named = [name for name in by_status["present"] if name not in parents]
+    uncertain = [f"{name}?" for name in by_status["uncertain"] if name not in parents]
+    note = f"report in {case.language}: findings not read" if case.findings_read is False else ""
+    return "; ".join(filter(None, (", ".join([*named, *uncertain]), note))) or "–"
+
+
+def snippet(hit: Hit) -> str:
+    """Return the best sentence of a hit where one was found, else the beginning of its report."""
+    sentence = next((item.text for item in hit.evidence if item.text), None)
+    text = " ".join((sentence or hit.case.text or hit.item_id).split())
+    return text if len(text) <= _SNIPPET else text[: _SNIPPET - 1] + "…"

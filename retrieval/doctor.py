@@ -1,4 +1,4 @@
-"""`similarity doctor`: everything that has to be there for the program to work, looked at one by one.
+"""`similarity doctor`: checks of everything that the program needs.
 
 Nothing is changed. Each check says what it found and, where that is a fault, what to do about it.
 """
@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import sqlalchemy as sa
-
 import migrations
 from corpus.errors import SimilarityError
 from corpus.settings import settings
 from indexer.catalog.catalog import Catalog
-from indexer.catalog.database import database_url, make_engine
-from indexer.catalog.models import TokenRow
+from indexer.catalog.database import database_url, make_engine, revision_of
+from indexer.catalog.database_failures import DatabaseError
+from indexer.catalog.tokens import TokenStore
 from indexer.home import KEY_BYTES, RESERVE_BYTES, Home
 from indexer.index import server_store
 from indexer.owner import connect, embedded_store
@@ -41,29 +40,29 @@ _DECODERS = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was found. `note`: it works, and somebody should know."""
+    """A check. `result`: what was found; `advice`: what to do. State `note`: it works, with a remark."""
 
     name: str
     state: State
-    told: str
+    result: str
     advice: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The form of `docs/contracts/doctor.schema.json`."""
-        return {"name": self.name, "state": self.state, "told": self.told, "advice": self.advice}
+        """Return the form of `docs/contracts/doctor.schema.json`."""
+        return {"name": self.name, "state": self.state, "told": self.result, "advice": self.advice}
 
 
 def examine() -> Iterator[Check]:
-    """Look at everything; a check that fails in an unforeseen way is a fault by itself."""
-    looks: tuple[tuple[str, Callable[[], Iterator[Check]]], ...] = (
+    """Run every check; one that raises is a fault by itself."""
+    checks: tuple[tuple[str, Callable[[], Iterator[Check]]], ...] = (
         ("program", _program),
         ("decoders", _decoders),
         ("home", _home),
         ("index", _index),
     )
-    for name, look in looks:
+    for name, check in checks:
         try:
-            yield from look()
+            yield from check()
         except SimilarityError as error:
             yield Check(name, "fault", str(error))
         except Exception as error:  # what a broken installation raises cannot be listed
@@ -77,8 +76,8 @@ def _program() -> Iterator[Check]:
             version = getattr(importlib.import_module(module), "__version__", "")
             yield Check(module, "ok", version or "is there")
         except Exception as error:
-            told = f"cannot be imported ({type(error).__name__})"
-            yield Check(module, "fault", told, "install again from requirements.lock")
+            reason = f"cannot be imported ({type(error).__name__})"
+            yield Check(module, "fault", reason, "install again from requirements.lock")
 
 
 def _decoders() -> Iterator[Check]:
@@ -123,29 +122,28 @@ def _index() -> Iterator[Check]:
     if not (settings().home_folder / ".key").exists():
         return
     home = Home.open()
-    engine = make_engine(database_url(home))
+    catalog = Catalog(make_engine(database_url(home)))
     try:
-        known = _database(engine)
-        yield known
-        if known.state == "ok":
-            yield from _catalog(Catalog(engine))
-            yield from _vectors(home, Catalog(engine))
+        database = _database(catalog)
+        yield database
+        if database.state == "ok":
+            yield from _catalog(catalog)
+            yield from _vectors(home, catalog)
     finally:
-        engine.dispose()
+        catalog.close()
 
 
-def _database(engine: sa.Engine) -> Check:
-    where = "the SQLite file" if engine.dialect.name == "sqlite" else "the Postgres server"
+def _database(catalog: Catalog) -> Check:
+    where = "the SQLite file" if catalog.engine.dialect.name == "sqlite" else "the Postgres server"
     try:
-        with engine.connect() as connection:
-            if not sa.inspect(connection).has_table("alembic_version"):
-                return Check("database", "note", f"{where} is empty")
-            revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        revision = revision_of(catalog.engine)
     except SimilarityError as error:
         return Check("database", "fault", str(error))
-    except sa.exc.SQLAlchemyError as error:
-        told = f"{where} cannot be read ({type(error).__name__})"
-        return Check("database", "fault", told, "restore it from a backup")
+    except DatabaseError as error:
+        reason = f"{where} cannot be read ({type(error).__name__})"
+        return Check("database", "fault", reason, "restore it from a backup")
+    if revision is None:
+        return Check("database", "note", f"{where} is empty")
     if revision != migrations.HEAD:
         advice = "any command brings its tables up to date; if it refuses, update the program"
         return Check("database", "note", f"its tables are of revision {revision}", advice)
@@ -167,12 +165,8 @@ def _catalog(catalog: Catalog) -> Iterator[Check]:
             f"{version.name} ({version.fingerprint[:8]})" + ("" if there else f": {version.folder} is gone"),
             None if there else "put the encoder's folder back, or index with one that is there",
         )
-    with catalog.engine.connect() as connection:
-        tokens = connection.scalar(
-            sa.select(sa.func.count()).select_from(TokenRow).where(TokenRow.revoked.is_(None))
-        )
-    if not tokens:
-        advice = "`similarity token create` makes one; `similarity serve` is of use to nobody without"
+    if not TokenStore(catalog).has_unrevoked():
+        advice = "`similarity token create` makes one; `similarity serve` answers nothing without"
         yield Check("tokens", "note", "there are none", advice)
 
 
@@ -181,9 +175,9 @@ def _vectors(home: Home, catalog: Catalog) -> Iterator[Check]:
     if store is not None:
         yield from _server(store, catalog)
         return
-    line = connect(home)
-    if line is not None:
-        line.close()
+    connection = connect(home)
+    if connection is not None:
+        connection.close()
         yield Check("service", "ok", "`similarity serve` runs on this home")
     with embedded_store(home) as opened:
         yield Check("vectors", "ok", "the embedded store opens")
@@ -206,11 +200,11 @@ def _server(store: VectorStore, catalog: Catalog) -> Iterator[Check]:
 
 
 def _ledger(store: VectorStore, catalog: Catalog) -> Iterator[Check]:
-    """Whether there are as many vectors as the ledger says: `index verify` compares each."""
-    held = sum(store.count(name) for name in store.collections())
-    told = sum(catalog.counts()["vectors"].values())
-    if held < told:
+    """Compare the number of vectors with the ledger's: `index verify` compares each."""
+    stored = sum(store.count(name) for name in store.collections())
+    recorded = sum(catalog.counts()["vectors"].values())
+    if stored < recorded:
         advice = "run `similarity index verify`, then `similarity index add`"
-        yield Check("ledger", "fault", f"{told:,} vectors are on record, {held:,} are there", advice)
+        yield Check("ledger", "fault", f"{recorded:,} vectors are on record, {stored:,} are there", advice)
     else:
-        yield Check("ledger", "ok", f"{held:,} vectors")
+        yield Check("ledger", "ok", f"{stored:,} vectors")

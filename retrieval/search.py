@@ -1,60 +1,43 @@
-"""The search: a query in, studies out, each with what brought it here.
+"""Search: encode the query, find candidates, fuse, rerank, remove near-duplicates, describe the hits.
 
-Filters, what a wish denies and the exclusion of the query's own subject run inside the vector store. The
-lists that come back are fused (`retrieval.ranking.fusion`), judged by what the studies' findings say to what
-was asked (`retrieval.ranking.rerank`), and cleared of near-duplicates; the catalog is asked for what is
-shown.
+`search_encoded` is that path; each step is a function of its own module. `search` answers one query and
+`search_all` several, which are encoded together.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
-from time import perf_counter
-from typing import Any
-from uuid import UUID
-
-import numpy as np
 
 from corpus.errors import EmptyIndex, SimilarityError
+from indexer.catalog.studies import Case
 from indexer.index import Index
-from indexer.vectors.filters import And, Comparison, Condition, Not
-from retrieval.answer import Answer
-from retrieval.hits import Shown, describe_hits
-from retrieval.localize.answer import Box
-from retrieval.lookup import Known, holds_studies, studies_by_key, studies_of
-from retrieval.query.encode import Understood, understand, with_vector
-from retrieval.query.probes import Side, Vector
+from retrieval.answer import Answer, Hit
+from retrieval.hits import describe_hits
+from retrieval.query.encode import EncodedQuery, encode_queries, encode_with_vector
+from retrieval.query.feedback import Tower, Vector
 from retrieval.query.query import Query
-from retrieval.query.region import find
-from retrieval.ranking.candidates import Candidates, find_candidates
-from retrieval.ranking.diversity import diversify
-from retrieval.ranking.fusion import rank_studies
-from retrieval.ranking.near_duplicates import Vectors, fold
-from retrieval.ranking.rerank import Judged, judge
-from retrieval.reliability.apply import promise
-
-DEEPER = 60
-"""Studies that each list holds before lists are fused: below that place a list adds little."""
-_EVERY = 1_000_000  # candidates: all of them
-_POOL = 50  # candidates among which hits that differ are chosen
+from retrieval.ranking.candidates import find_candidates, search_depths
+from retrieval.ranking.diversity import POOL, diversify
+from retrieval.ranking.fusion import fuse_rankings
+from retrieval.ranking.near_duplicates import remove_near_duplicates
+from retrieval.ranking.rerank import rerank
+from retrieval.reliability.apply import apply_guarantee
+from retrieval.timing import Stopwatch, Took
 
 
 def search(index: Index, query: Query) -> Answer:
     """Answer one query.
 
     Raises:
-        UsageError: the filter cannot be understood, or the case is unknown.
-        UnreadableImage, NotAdmitted: the picture cannot be a query.
+        UsageError: the filter cannot be parsed, or the case is unknown.
+        UnreadableImage, NotAdmitted: the image cannot be a query.
         EmptyIndex: nothing is indexed.
     """
-    answer = search_all(index, [query])[0]
-    if isinstance(answer, SimilarityError):
-        raise answer
-    return answer
+    (answering,) = prepare(index, [query])
+    return answering()
 
 
 def search_all(index: Index, queries: Sequence[Query]) -> list[Answer | SimilarityError]:
-    """Answer several queries, decoded and encoded together; in the place of a failed one its reason.
+    """Answer several queries, encoded together; in the place of one that cannot be answered, the reason.
 
     Raises:
         EmptyIndex: nothing is indexed.
@@ -69,223 +52,99 @@ def search_all(index: Index, queries: Sequence[Query]) -> list[Answer | Similari
 
 
 def prepare(index: Index, queries: Sequence[Query]) -> list[Callable[[], Answer]]:
-    """Decode and encode several queries together: what is left of each is to be searched.
+    """Encode several queries together, so that each can then be searched by itself.
 
     Returns:
-        For each query what gives its answer, or raises what is wrong with it.
+        For each query a function that returns its answer, or raises the reason why there is none.
 
     Raises:
         EmptyIndex: nothing is indexed.
     """
-    _require_something(index)
-    index = index.pinned()  # another version may be activated meanwhile
-    return [partial(_search_prepared, index, understood) for understood in understand(index, queries)]
-
-
-def _search_prepared(index: Index, understood: Understood | SimilarityError) -> Answer:
-    if isinstance(understood, SimilarityError):
-        raise understood
-    return search_understood(index, understood)
-
-
-def search_vector(index: Index, query: Query, side: Side, vector: Vector) -> Answer:
-    """Answer a query whose vector is already made.
-
-    Args:
-        index: the index.
-        query: what is wanted; its image is only repeated in the answer, its text is read for findings.
-        side: what the vector was made of.
-        vector: (dim,) float32 unit, by the index's encoder.
-    """
-    index = index.pinned()
-    return search_understood(index, with_vector(index, query, side, vector))
-
-
-def search_understood(index: Index, understood: Understood) -> Answer:
-    """Answer a query that `understand` prepared: search, rank and describe."""
-    query = understood.query
-    if understood.refused is not None:
-        return _refused(index, understood, understood.refused)
-    began = perf_counter()
-    where = _with_exclusion(index, understood)
-    depth = _depth(understood)
-    searching = ranking = asking = 0.0
-    while True:
-        candidates = find_candidates(index, understood, where, depth)
-        searched = perf_counter()
-        judged = _judge(understood, candidates)
-        ranked = perf_counter()
-        shown = _choose(index, query, judged)
-        chosen = perf_counter()
-        searching += searched - began
-        ranking += ranked - searched
-        asking += chosen - ranked
-        if len(shown) >= query.k or candidates.whole:
-            break
-        began, depth = perf_counter(), 4 * depth
-    with index.catalog.engine.connect() as connection:
-        hits = describe_hits(connection, query.target, shown, _boxes(index, understood, shown))
-        own = studies_of(connection, understood.subjects) if understood.subjects else []
-    told = [hit.case.findings for hit in hits[: query.k - query.ahead]]
-    abstained, promised = promise(index, query, told)
-    asking += perf_counter() - chosen
-    return Answer(
-        query=_told(understood),
-        encoder={"name": index.active_version.name, "fingerprint": index.active_version.fingerprint},
-        hits=hits,
-        own_studies=tuple(known.case for known in own),
-        took=replace(
-            understood.took,
-            search=searching * 1000,
-            rank=ranking * 1000,
-            catalog=understood.took.catalog + asking * 1000,
-        ),
-        abstained=abstained,
-        reason=promised if hits else _why_nothing(understood, own),
-        notes=understood.notes,
-    )
-
-
-def _refused(index: Index, understood: Understood, reason: str) -> Answer:
-    """The answer to a picture that is not of the kind that the index holds."""
-    return Answer(
-        query=_told(understood),
-        encoder={"name": index.active_version.name, "fingerprint": index.active_version.fingerprint},
-        hits=(),
-        took=understood.took,
-        abstained=True,
-        reason=reason,
-        notes=understood.notes,
-    )
-
-
-def _depth(understood: Understood) -> int:
-    """How many studies each list holds at first: one list alone needs no more than are shown, and some that
-    they stand for."""
-    query = understood.query
-    lists = len(understood.probes) + (understood.region is not None)
-    alone = query.target == "images" and lists == 1 and not understood.asked.wished
-    depth = query.k + query.k // 2 if alone else max(2 * query.k, DEEPER)
-    return max(depth, _POOL + _POOL // 2) if query.diversify else depth
-
-
-def _require_something(index: Index) -> None:
-    with index.catalog.engine.connect() as connection:
-        if not holds_studies(connection):
+    with index.catalog.reading() as read:
+        if not read.has_studies():
             raise EmptyIndex(
                 f"the index in {index.home.folder} is empty: fill it with `similarity index add SOURCE "
                 "--encoder DIR`"
             )
+    index = index.pinned()  # another version may be activated meanwhile
+    return [partial(_search_or_raise, index, encoded) for encoded in encode_queries(index, queries)]
 
 
-def _with_exclusion(index: Index, understood: Understood) -> Condition | None:
-    """The condition that the store is given: what was asked, and neither the query's own subject nor the
-    examples."""
-    parts: list[Condition] = [] if understood.where is None else [understood.where]
-    for field, names in (("subject", understood.subjects), ("study", understood.examples)):
-        if names:
-            keys = tuple(sorted(index.home.keyed(field, name) for name in names))
-            parts.append(Not(Comparison(field, "in", keys)))
-    return None if not parts else parts[0] if len(parts) == 1 else And(tuple(parts))
+def _search_or_raise(index: Index, encoded: EncodedQuery | SimilarityError) -> Answer:
+    if isinstance(encoded, SimilarityError):
+        raise encoded
+    return search_encoded(index, encoded)
 
 
-def _judge(understood: Understood, candidates: Candidates) -> list[Judged]:
-    ranked = rank_studies(candidates.rankings, _EVERY)
-    return judge(ranked, understood.asked, candidates.payloads)
+def search_vector(index: Index, query: Query, tower: Tower, vector: Vector) -> Answer:
+    """Answer a query with a ready vector.
 
-
-def _choose(index: Index, query: Query, judged: Sequence[Judged]) -> list[Shown]:
-    """The k studies to be shown: near-duplicates folded, spread out where that was asked for.
-
-    As many candidates are looked at as are needed, in steps: most of them are told apart by what the catalog
-    holds of the first few.
+    Args:
+        index: the index.
+        query: the query; its image is only repeated in the answer, its text is parsed for findings.
+        tower: of the encoder that made the vector.
+        vector: (dim,) float32 of unit length, by the index's encoder.
     """
-    wanted = max(query.k, _POOL) if query.diversify else query.k
-    taken = wanted + wanted // 2
-    while True:
-        window = judged[:taken]
-        with index.catalog.engine.connect() as connection:
-            by_key = studies_by_key(connection, [candidate.study_id for candidate in window])
-        # A study that was removed while this search ran is no hit.
-        present = [candidate for candidate in window if candidate.study_id in by_key]
-        vectors = _picture_vectors(index, by_key) if query.target != "reports" else {}
-        folded = fold([by_key[candidate.study_id] for candidate in present], query.target, vectors)
-        if len(folded) >= wanted or taken >= len(judged):
+    index = index.pinned()
+    return search_encoded(index, encode_with_vector(index, query, tower, vector))
+
+
+def search_encoded(index: Index, encoded: EncodedQuery) -> Answer:
+    """Answer an encoded query: the path from candidates to hits.
+
+    The rankings are searched deeper until `k` studies are left, or no ranking has more.
+    """
+    if encoded.refused is not None:
+        return _answer(index, encoded, encoded.took, abstained=True, reason=encoded.refused)
+    query, stopwatch = encoded.query, Stopwatch(encoded.took)
+    count = max(query.k, POOL) if query.diversify else query.k
+    for depth in search_depths(encoded):
+        with stopwatch.measure("search"):
+            candidates = find_candidates(index, encoded, depth)
+        with stopwatch.measure("rank"):
+            fused = fuse_rankings(candidates.rankings)
+            reranked = rerank(fused, encoded.intent, candidates.payloads)
+        with stopwatch.measure("catalog"):
+            studies = remove_near_duplicates(index, reranked, query.target, count)
+        if len(studies) >= query.k or candidates.complete:
             break
-        taken *= 2
-    of = {candidate.study_id: candidate for candidate in present}
-    shown = [(of[known.key], known, twins) for known, twins in folded]
-    return _spread(index, query, shown[:wanted], vectors) if query.diversify else shown[: query.k]
+    with stopwatch.measure("catalog"):
+        if query.diversify:
+            studies = diversify(index, studies, query.k)
+        with index.catalog.reading() as read:
+            hits = describe_hits(index, read, encoded, studies)
+            own = [study.case for study in read.studies_of_subjects(encoded.subjects)]
+        abstained, reason = apply_guarantee(index, query, hits[: query.k - query.ahead])
+    if not hits:
+        reason = _reason_for_no_hits(encoded, own)
+    return _answer(index, encoded, stopwatch.took, hits, own, abstained, reason)
 
 
-def _boxes(index: Index, understood: Understood, shown: Sequence[Shown]) -> dict[str, Box]:
-    """Where in the pictures that are shown the query's region is found, by the picture's point."""
-    region = understood.region
-    if region is None:
-        return {}
-    shapes = {item.point: item.shape for _, known, _ in shown for item in known.items}
-    found = {
-        item.item_id for judged, _, _ in shown for item in judged.study.evidence if item.kind == "region"
-    }
-    points = [UUID(name.removeprefix("region:")) for name in found]
-    held = index.store.fetch(index.collection("patch"), points) if points else []
-    boxes = {}
-    for point in held:
-        shape = shapes.get(point.id)
-        if shape is not None:
-            boxes[str(point.id)] = find(region, point.vector, *shape)
-    return boxes
+def _answer(
+    index: Index,
+    encoded: EncodedQuery,
+    took: Took,
+    hits: tuple[Hit, ...] = (),
+    own_studies: Sequence[Case] = (),
+    abstained: bool | None = None,
+    reason: str | None = None,
+) -> Answer:
+    version = index.active_version
+    return Answer(
+        query=encoded.as_json(),
+        encoder={"name": version.name, "fingerprint": version.fingerprint},
+        hits=hits,
+        own_studies=tuple(own_studies),
+        took=took,
+        abstained=abstained,
+        reason=reason,
+        notes=encoded.notes,
+    )
 
 
-def _picture_vectors(index: Index, studies: Mapping[str, Known]) -> Vectors:
-    points = [item.point for known in studies.values() for item in known.items if item.kind == "image"]
-    collection = index.collection("image")
-    if not points or collection not in index.store.collections():
-        return {}
-    return {point.id: point.vector for point in index.store.fetch(collection, points)}
-
-
-def _spread(index: Index, query: Query, shown: Sequence[Shown], pictures: Vectors) -> list[Shown]:
-    """Choose k that answer and differ."""
-    texts = _report_vectors(index, shown)
-    nothing = np.zeros(index.active_version.dim, np.float32)
-    vectors: dict[str, list[Vector]] = {}
-    for judged, known, _ in shown:
-        points = {item.kind: item.point for item in reversed(known.items)}
-        picture = pictures.get(points["image"], nothing) if "image" in points else nothing
-        text = texts.get(points["report"], nothing) if "report" in points else nothing
-        vectors[judged.study_id] = [picture, text]
-    of = {judged.study_id: (judged, known, twins) for judged, known, twins in shown}
-    scores = {judged.study_id: judged.score for judged, _, _ in shown}
-    return [of[name] for name in diversify(scores, vectors, query.k)]
-
-
-def _report_vectors(index: Index, shown: Sequence[Shown]) -> dict[UUID, Vector]:
-    points = [item.point for _, known, _ in shown for item in known.items if item.kind == "report"]
-    collection = index.collection("report")
-    if not points or collection not in index.store.collections():
-        return {}
-    return {point.id: point.vector for point in index.store.fetch(collection, points)}
-
-
-def _told(understood: Understood) -> dict[str, Any]:
-    """The query as it was asked, and how its text was read."""
-    asked = understood.query.as_json()
-    if understood.query.text is None and understood.query.finding is None:
-        return asked
-    return {
-        **asked,
-        "understood": {
-            **understood.asked.as_json(),
-            "words": understood.phrase,
-            "language": understood.asked.language,
-        },
-    }
-
-
-def _why_nothing(understood: Understood, own: Sequence[Known]) -> str:
-    if understood.where is not None:
+def _reason_for_no_hits(encoded: EncodedQuery, own_studies: Sequence[Case]) -> str:
+    if encoded.where is not None:
         return "no study of the index meets what was asked for"
-    if own:
+    if own_studies:
         return "every study of the index is of the query's own subject or an example of the query"
     return "the index holds nothing of the kind that was asked for"

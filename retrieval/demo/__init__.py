@@ -1,1 +1,1 @@
-"""The demonstration: the whole line on phantoms, and a page of pictures of what came out."""
+"""The demonstration: every step once on phantoms, and a page of what came out."""

@@ -1,14 +1,17 @@
-"""The page of the demonstration: plain records in, one HTML file without any outside part out."""
+"""The page of the demonstration: plain records in, one HTML file without any external part out."""
 
+import base64
+import io
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+from PIL import Image
 
-from corpus.findings import NO_FINDING, VOCABULARY, Statuses, sides
+from corpus.images.reader import read_image
 from corpus.redaction import redacted
-from retrieval.answer import Answer, Hit
-from retrieval.demo.images import inline_png
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +26,10 @@ class Chip:
 @redacted
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One case on the page: the query's, or a hit's. `picture` is a data address."""
+    """One case on the page: the query's, or a hit's. `image` is a data address."""
 
     title: str
-    picture: str | None
+    image: str | None
     chips: tuple[Chip, ...]
     text: str | None
     rank: int | None = None
@@ -38,15 +41,66 @@ class Card:
 @redacted
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One search: what was asked in words and as a command, the query, and the hits."""
+    """One search: the question in words and as a command, the query, and the hits.
+
+    `agreement`: how many hits share a finding with the query. `note`: what the answer promises of its hits.
+    `first_agrees`: whether the first hit shares a finding with the query.
+    """
 
     heading: str
     explanation: str
     command: str
     query: Card
     hits: tuple[Card, ...]
-    agreeing: str
+    agreement: str
+    first_agrees: bool
     took: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """An image with what it shows in a few words. `image` is a data address."""
+
+    title: str
+    image: str
+    caption: str
+
+
+@redacted
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was found in one image, or in two beside each other: tiles, and a sentence below them."""
+
+    heading: str
+    explanation: str
+    command: str
+    tiles: tuple[Tile, ...]
+    note: str
+
+
+@redacted
+@dataclass(frozen=True, slots=True)
+class DraftedSentence:
+    """A sentence of the draft, the votes that carry it, and source sentences with their studies."""
+
+    text: str
+    votes: tuple[str, ...]
+    sources: tuple[tuple[str, str], ...]
+
+
+@redacted
+@dataclass(frozen=True, slots=True)
+class DraftPanel:
+    """A draft with its evidence, beside the query and the report that the draft's author never saw."""
+
+    explanation: str
+    command: str
+    query: Card
+    heading: str
+    sentences: tuple[DraftedSentence, ...]
+    rest: tuple[str, ...]
+    report: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,74 +135,55 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """All that the page shows."""
+    """All that the page shows, in the order of the page.
+
+    `cases`: the search that the evidence, the correspondence and the draft belong to. `searches`: the others.
+    `agreement`: in how many of all searches the first hit shares a finding with the query. `own_commands`,
+    `own_python`: the same for a folder of one's own. `commands`: this demonstration by hand.
+    """
 
     facts: tuple[tuple[str, str], ...]
-    panels: tuple[Panel, ...]
+    cases: Panel
+    evidence: tuple[Evidence, ...]
+    draft: DraftPanel
+    searches: tuple[Panel, ...]
+    agreement: str
     scores: tuple[Scores, ...]
+    own_commands: tuple[str, ...]
+    own_python: str
     commands: tuple[str, ...]
     version: str
 
 
-def label(finding: str) -> str:
-    """A finding's name as people write it."""
-    return "normal" if finding == NO_FINDING else finding.replace("_", " ")
+def write(page: Page) -> str:
+    """Return the page as HTML. Everything in it is escaped."""
+    return _environment().get_template("page.html").render(page=page)
 
 
-def chips(statuses: Statuses, shared_with: Statuses | None = None) -> tuple[Chip, ...]:
-    """The findings worth showing: what is present or uncertain, without the parents of what is shown.
+def inline_radiograph(location: str, longest: int = 240) -> str:
+    """Read a radiograph and return it as the `data:` address of a small grey PNG.
 
     Args:
-        statuses: of the case.
-        shared_with: of the query; what is present in both is marked.
+        location: as for `corpus.images.reader.read_image`.
+        longest: the longest side of the small image, in pixels.
+
+    Raises:
+        UnreadableImage: the image cannot be read.
     """
-    told = sides(statuses)
-    theirs = set(sides(shared_with)["present"]) if shared_with is not None else set()
-    present = [name for name in told["present"] if not set(told["present"]) & _below(name)]
-    uncertain = [name for name in told["uncertain"] if not set(told["present"]) & _below(name)]
-    return (
-        *(Chip(label(name), "present", name in theirs) for name in present),
-        *(Chip(label(name) + "?", "uncertain") for name in uncertain),
-    )
+    grey = Image.fromarray(np.rint(read_image(location) * 255).astype(np.uint8))
+    return _address_of(grey, longest)
 
 
-def _below(name: str) -> set[str]:
-    children = set(VOCABULARY.children(name))
-    return children.union(*(_below(child) for child in children)) if children else children
+def inline_pixels(pixels: NDArray[np.uint8], longest: int = 320) -> str:
+    """Return (height, width, 3) RGB pixels as the `data:` address of a PNG, reduced to `longest` pixels."""
+    return _address_of(Image.fromarray(pixels), longest)
 
 
-def card_of(hit: Hit, query: Statuses | None, single: bool) -> Card:
-    """Show a hit. `single`: its score is a cosine (one list), not a fusion."""
-    case = hit.case
-    best = {evidence.kind: evidence for evidence in reversed(hit.evidence)}
-    because = []
-    for kind in ("image", "report", "sentence"):
-        if kind in best:
-            said = f": “{best[kind].text}”" if best[kind].text else ""
-            because.append(f"{kind} {best[kind].score:.2f}{said}")
-    age, sex = case.attributes.get("age"), case.attributes.get("sex")
-    return Card(
-        title=case.study_id,
-        picture=None if case.path is None else inline_png(case.path),
-        chips=chips(case.findings, query),
-        text=case.text,
-        rank=hit.rank,
-        score=f"{hit.score:.2f}" if single else f"{hit.score:.2f} fused",
-        because=tuple(because),
-        about=" · ".join(str(part) for part in (sex, age if age is None else f"{age:g} y") if part),
-    )
-
-
-def agreement(answer: Answer, query: Statuses) -> str:
-    """How many hits share a present finding with the query, in words."""
-    mine = set(sides(query)["present"])
-    shared = sum(bool(mine & set(sides(hit.case.findings)["present"])) for hit in answer.hits)
-    return f"{shared} of {len(answer.hits)} share a finding with the query"
-
-
-def write(page: Page) -> str:
-    """Write the page as HTML. Everything in it is escaped."""
-    return _environment().get_template("page.html").render(page=page)
+def _address_of(image: Image.Image, longest: int) -> str:
+    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    written = io.BytesIO()
+    image.save(written, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode("ascii")
 
 
 @lru_cache(maxsize=1)

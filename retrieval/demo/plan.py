@@ -1,4 +1,4 @@
-"""What a demonstration is to do, and where: a folder and a home of its own, whatever else is there."""
+"""What a demonstration does, and where: a folder and a home of its own, apart from the user's."""
 
 import os
 import shutil
@@ -11,20 +11,27 @@ from corpus.errors import UsageError
 from corpus.settings import settings
 
 MARK = ".similarity-demo"
-"""A file that says that a folder is the demonstration's, to be made anew when it runs again."""
+"""A file that marks a folder as a demonstration's; a later demonstration may clear it."""
 
-_OWN = ("train", "home", "page.html", MARK)
+SUMMARY = "summary.json"
+"""The page's figures for scripts: the evaluation's records, the seconds of each step, and for each search
+whether the first hit shares a finding with the query."""
+
+_OWN = ("train", "home", "page.html", SUMMARY, MARK)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a demonstration does: `studies` phantoms of cohort `seed` are learnt from and indexed; queries and
-    evaluation come from cohort `seed + 1`. All of it is written into `out`."""
+    """The size of a demonstration, and the cohorts of phantoms it uses; no two cohorts share a subject.
+
+    `out`: folder for everything that is written. `studies`: phantoms that the encoder trains on. `seed`: of
+    the training cohort; the next three seeds are those of the other cohorts. `epochs`: of training.
+    """
 
     out: Path
-    studies: int = 700
+    studies: int = 1400
     seed: int = 7
-    epochs: int = 16
+    epochs: int = 8
 
     def __post_init__(self) -> None:
         if self.studies < 60:
@@ -32,12 +39,42 @@ class Plan:
         if self.seed < 0 or self.epochs < 1:
             raise UsageError("a seed is 0 or more, epochs are 1 or more")
 
+    @property
+    def held_out_seed(self) -> int:
+        """The cohort of the queries and of the evaluation."""
+        return self.seed + 1
+
+    @property
+    def archive_seed(self) -> int:
+        """The cohort that is indexed."""
+        return self.seed + 2
+
+    @property
+    def calibration_seed(self) -> int:
+        """The cohort that the localization is calibrated on."""
+        return self.seed + 3
+
+    @property
+    def held_out(self) -> int:
+        """Studies that the encoder is evaluated on."""
+        return max(50, self.studies // 4)
+
+    @property
+    def archive(self) -> int:
+        """Studies that are indexed."""
+        return max(60, 2 * self.studies // 7)
+
+    @property
+    def calibration(self) -> int:
+        """Radiographs that the localization is calibrated on."""
+        return max(40, self.studies // 14)
+
 
 def prepare(out: Path) -> None:
     """Make the folder, or clear what an earlier demonstration left in it.
 
     Raises:
-        UsageError: it is a file, or holds something else.
+        UsageError: it is a file, or contains something else.
     """
     try:
         if out.exists() and not out.is_dir():
@@ -58,7 +95,7 @@ def prepare(out: Path) -> None:
 
 @contextmanager
 def own_home(home: Path) -> Iterator[None]:
-    """Keep to a home of the demonstration's own and to the embedded stores, whatever the user has set."""
+    """Use a home of the demonstration's own and the embedded stores, whatever the user's settings are."""
     names = (
         "SIMILARITY_HOME",
         "SIMILARITY_DATABASE_URL",

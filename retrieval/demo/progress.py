@@ -1,20 +1,19 @@
-"""Where the demonstration is: a live bar on a terminal, plain lines elsewhere. All of it to stderr."""
+"""The steps of a demonstration on stderr: a bar on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-Tick = Callable[[int, int, str], None]
-"""Told how much of a step is done, of how much, and a word about it."""
+from corpus.progress import OnProgress
 
-_PLAIN_EVERY = 5.0  # seconds between two lines of one step
+_LINE_INTERVAL = 5.0  # seconds between two plain lines of one step
 
 
 class Steps:
-    """Numbers the steps and keeps how long each took, in seconds."""
+    """Numbers the steps and records how long each took, in seconds."""
 
     def __init__(self, count: int) -> None:
         self.seconds: dict[str, float] = {}
@@ -22,24 +21,24 @@ class Steps:
         self._console = Console(stderr=True, highlight=False)
 
     @contextmanager
-    def step(self, name: str, title: str) -> Iterator[Tick]:
+    def step(self, name: str, title: str) -> Iterator[OnProgress]:
         """Show one step while it runs, and a line that stays when it is done."""
         heading = f"[{len(self.seconds) + 1}/{self._count}] {title}"
         began = time.monotonic()
         if self._console.is_terminal:
-            with self._bar(heading) as tick:
-                yield tick
+            with self._bar(heading) as advance:
+                yield advance
         else:
-            self._say(heading)
+            self._print(heading)
             yield self._lines()
         self.seconds[name] = time.monotonic() - began
-        self._say(f"{heading} – done in {self.seconds[name]:.0f} s")
+        self._print(f"{heading} – done in {self.seconds[name]:.0f} s")
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._console.print(line, markup=False, soft_wrap=True)
 
     @contextmanager
-    def _bar(self, heading: str) -> Iterator[Tick]:
+    def _bar(self, heading: str) -> Iterator[OnProgress]:
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -49,18 +48,18 @@ class Steps:
         with Progress(*columns, console=self._console, transient=True) as shown:
             task = shown.add_task(heading, total=None, note="")
 
-            def tick(done: int, total: int, note: str) -> None:
-                shown.update(task, completed=done, total=total or None, note=note)
+            def advance(stage: str, done: int, total: int | None = None, note: str = "", /) -> None:
+                shown.update(task, completed=done, total=total or None, note=f"{stage} {note}".rstrip())
 
-            yield tick
+            yield advance
 
-    def _lines(self) -> Tick:
+    def _lines(self) -> OnProgress:
         last = time.monotonic()
 
-        def tick(done: int, total: int, note: str) -> None:
+        def advance(stage: str, done: int, total: int | None = None, note: str = "", /) -> None:
             nonlocal last
-            if time.monotonic() - last >= _PLAIN_EVERY:
+            if time.monotonic() - last >= _LINE_INTERVAL:
                 last = time.monotonic()
-                self._say(f"      {note} {done}/{total}" if total else f"      {note}")
+                self._print(f"      {stage} {done}/{total}" if total else f"      {stage}")
 
-        return tick
+        return advance

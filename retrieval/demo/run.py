@@ -1,112 +1,156 @@
-"""The whole line once: phantoms → encoder → index → searches → evaluation → page."""
+"""The demonstration: phantoms → encoder → index → searches → localization → draft → evaluation → page."""
 
+import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from corpus.progress import OnProgress
 from corpus.settings import settings
 from corpus.sources.phantom import PhantomSource
 from indexer.index import Index
 from indexer.ingest.pipeline import Added, Stage, add_source
-from retrieval.answer import Answer
-from retrieval.demo.page import Page, Panel, write
-from retrieval.demo.plan import Plan, own_home
-from retrieval.demo.progress import Steps, Tick
-from retrieval.demo.scores import evaluations
-from retrieval.demo.searches import Question, panel, questions
-from retrieval.query.query import Query
-from retrieval.search import search
+from retrieval.demo.evaluation import evaluate, score_tables
+from retrieval.demo.evidence import (
+    METHOD,
+    correspondence_evidence,
+    draft_panel,
+    localization_evidence,
+)
+from retrieval.demo.page import DraftPanel, Evidence, Page, Panel, write
+from retrieval.demo.plan import SUMMARY, Plan, own_home
+from retrieval.demo.progress import Steps
+from retrieval.demo.searches import Question, answer_panel, questions, run_searches
+from retrieval.localize.specificity.calibration import SpecificityCalibration, save_calibration
+from retrieval.localize.specificity.calibration_fit import calibrate as calibrate_localization
+from retrieval.reliability.fit import calibrate as calibrate_index
 from trainer import recipes
 from trainer.runtime.encoder import Encoder
-from trainer.train.config import TrainConfig, read_config
-from trainer.train.loop import Progress, train
+from trainer.train.config import TrainConfig
+from trainer.train.config_file import read_config
+from trainer.train.loop import train
 
-_EVALUATED = 0.5  # people evaluated on, as a share of those indexed
+STEPS = 5
 
 
 def demonstrate(plan: Plan, steps: Steps) -> Path:
     """Run a demonstration in a folder that `prepare` made ready, and return its page.
 
     Raises:
-        UsageError: the cohort is too small to ask of.
+        UsageError: the cohorts are too small to search for something.
     """
-    asked = questions(plan.seed, plan.studies, plan.seed + 1)  # refuses a cohort too small to ask of
+    chosen = questions(plan)  # refuses cohorts that are too small before anything is trained
     with own_home(plan.out / "home"):
         with steps.step(
-            "training", f"Training a small encoder from scratch on {plan.studies} phantoms"
-        ) as tick:
-            folder = train(
-                recipe(plan),
-                plan.out / "train",
-                lambda progress: _trained(progress, tick),
-            )
+            "training", f"Training an encoder from scratch on {plan.studies} phantoms"
+        ) as advance:
+            folder = train(training_config(plan), plan.out / "train", advance)
         encoder = Encoder.load(folder, settings().device)
         with Index.open(read_only=False) as index:
-            with steps.step("indexing", f"Indexing {plan.studies} studies") as tick:
-                added = add_source(
-                    index,
-                    PhantomSource(plan.studies, plan.seed),
-                    encoder,
-                    origin=_cohort(plan),
-                    folder=str(folder),
-                    observer=lambda stage, so_far: _indexed(stage, so_far, plan.studies, tick),
-                )
+            with steps.step("indexing", f"Indexing an archive of {plan.archive} other studies") as advance:
+                added = _add_archive(index, encoder, folder, plan, advance)
             index.use(encoder)
-            with steps.step("searching", "Searching: one search of each kind") as tick:
-                panels = _searches(index, asked, tick)
-        with steps.step("evaluating", "Evaluating on people whom the encoder never saw") as tick:
-            fresh = PhantomSource(int(plan.studies * _EVALUATED), plan.seed + 1)
-            scores = evaluations(encoder, fresh, tick)
+            with steps.step("calibrating", "Calibrating searches, drafts and masks") as advance:
+                calibrate_index(index, advance)
+                calibration = _calibrate_localization(encoder, plan, advance)
+            with steps.step("searching", "Searching, localizing and drafting") as advance:
+                cases, evidence, drafted, searches = _answers(index, chosen, calibration, advance)
+        with steps.step("evaluating", "Evaluating on patients whom the encoder never saw") as advance:
+            records = evaluate(encoder, PhantomSource(plan.held_out, plan.held_out_seed), advance)
+    panels = (cases, *searches)
     page = plan.out / "page.html"
-    facts = _facts(plan, steps, added)
-    page.write_text(
-        write(
-            Page(facts, tuple(panels), tuple(scores), _commands(plan, folder), version("similarity-engine"))
-        ),
-        encoding="utf-8",
+    content = Page(
+        facts=_facts(plan, steps, added),
+        cases=cases,
+        evidence=tuple(evidence),
+        draft=drafted,
+        searches=tuple(searches),
+        agreement=f"{sum(panel.first_agrees for panel in panels)} of {len(panels)} searches",
+        scores=tuple(score_tables(records)),
+        own_commands=OWN_COMMANDS,
+        own_python=OWN_PYTHON,
+        commands=_commands(plan, folder),
+        version=version("similarity-engine"),
     )
+    page.write_text(write(content), encoding="utf-8")
+    summary = {
+        "first_hits_agree": [panel.first_agrees for panel in panels],
+        "seconds": steps.seconds,
+        **records,
+    }
+    (plan.out / SUMMARY).write_text(json.dumps(summary, indent=2), encoding="utf-8")
     return page
 
 
-def recipe(plan: Plan) -> TrainConfig:
-    """What learns phantoms in a minute or two: the packaged recipe, on the plan's cohort."""
-    settled = {"corpus": (_cohort(plan),), "epochs": plan.epochs, "seed": plan.seed}
-    with as_file(files(recipes) / "phantom.toml") as file:
-        return read_config(file, settled)
+def training_config(plan: Plan) -> TrainConfig:
+    """The packaged recipe and architecture, on the plan's training cohort."""
+    overrides = {
+        "corpus": (_cohort(plan.studies, plan.seed),),
+        "epochs": plan.epochs,
+        "seed": plan.seed,
+    }
+    with (
+        as_file(files(recipes) / "demo.toml") as recipe,
+        as_file(files("retrieval.demo") / "patches-128.json") as architecture,
+    ):
+        return read_config(recipe, {**overrides, "arch": str(architecture)})
 
 
-def _searches(index: Index, asked: Sequence[Question], tick: Tick) -> list[Panel]:
-    _warm(index)
-    panels = []
-    for number, question in enumerate(asked):
-        tick(number, len(asked), question.heading)
-        panels.append(panel(index, question))
-    return panels
+def _add_archive(index: Index, encoder: Encoder, folder: Path, plan: Plan, advance: OnProgress) -> Added:
+    def observe(stage: Stage, added: Added) -> None:
+        if stage == "committed":
+            advance("studies", added.studies, plan.archive)
+
+    return add_source(
+        index,
+        PhantomSource(plan.archive, plan.archive_seed),
+        encoder,
+        origin=_cohort(plan.archive, plan.archive_seed),
+        folder=str(folder),
+        observer=observe,
+    )
 
 
-def _warm(index: Index) -> Answer:
-    """Ask once before anything is timed: the first pass through a network is slow."""
-    search(index, Query(image="phantom://0/0", k=1))
-    return search(index, Query(text="effusion", k=1))
+def _calibrate_localization(encoder: Encoder, plan: Plan, advance: OnProgress) -> SpecificityCalibration:
+    """Fit on a cohort of its own when a mask is returned, and store that beside the index."""
+    fitted = calibrate_localization(
+        encoder,
+        PhantomSource(2 * plan.calibration, plan.calibration_seed).studies(lambda problem: None),
+        METHOD,
+        most=plan.calibration,
+        on_progress=lambda done, total: advance("masks", done, total),
+    )
+    save_calibration(fitted, encoder.fingerprint, METHOD)
+    return fitted
 
 
-def _trained(progress: Progress, tick: Tick) -> None:
-    tick(progress.done, progress.total, f"{progress.stage} {progress.note}".strip())
+def _answers(
+    index: Index, queries: Sequence[Question], calibration: SpecificityCalibration, advance: OnProgress
+) -> tuple[Panel, list[Evidence], DraftPanel, list[Panel]]:
+    """The search for cases with its evidence and its draft, and the other searches."""
+    advance("searches", 0, len(queries))
+    answers = run_searches(index, queries)
+    cases, *searches = [
+        answer_panel(question, answer) for question, answer in zip(queries, answers, strict=True)
+    ]
+    first = queries[0]
+    advance("localization", 0, 0)
+    evidence = [localization_evidence(index, first, calibration)]
+    if answers[0].hits:
+        evidence.append(correspondence_evidence(index, first, answers[0].hits[0]))
+    advance("draft", 0, 0)
+    return cases, evidence, draft_panel(index, first), searches
 
 
-def _indexed(stage: Stage, added: Added, studies: int, tick: Tick) -> None:
-    if stage == "committed":
-        tick(added.studies, studies, "studies")
-
-
-def _cohort(plan: Plan) -> str:
-    return f"phantom:{plan.studies}@{plan.seed}"
+def _cohort(count: int, seed: int) -> str:
+    return f"phantom:{count}@{seed}"
 
 
 def _facts(plan: Plan, steps: Steps, added: Added) -> tuple[tuple[str, str], ...]:
     return (
-        ("Studies indexed", f"{added.studies:,}"),
+        ("Studies trained on", f"{plan.studies:,}"),
+        ("Studies in the archive", f"{added.studies:,}"),
         ("Vectors", f"{sum(added.embedded.values()):,}"),
         ("Training from scratch", f"{steps.seconds['training']:.0f} s, {plan.epochs} epochs"),
         ("Indexing", f"{steps.seconds['indexing']:.0f} s"),
@@ -114,13 +158,28 @@ def _facts(plan: Plan, steps: Steps, added: Added) -> tuple[tuple[str, str], ...
     )
 
 
+OWN_COMMANDS = (
+    "similarity encoders pull biomedclip          # or train your own: similarity train --help",
+    "similarity index add dicom:FOLDER --reports reports.csv --encoder biomedclip",
+    "similarity search --image new.dcm --for cases -k 5",
+)
+OWN_PYTHON = """import similarity as sim
+encoder = sim.load_encoder("biomedclip")
+with sim.Index.open("my-archive", encoder=encoder) as index:
+    index.add("dicom:FOLDER", reports="reports.csv")
+    index.search("new.dcm", k=5).show()"""
+
+
 def _commands(plan: Plan, folder: Path) -> tuple[str, ...]:
+    held_out = _cohort(plan.held_out, plan.held_out_seed)
     return (
         f"export SIMILARITY_HOME={plan.out / 'home'}",
         f"similarity train --config {plan.out / 'train' / 'config.toml'} --out {plan.out / 'again'}",
-        f"similarity index add {_cohort(plan)} --encoder {folder}",
+        f"similarity index add {_cohort(plan.archive, plan.archive_seed)} --encoder {folder}",
+        "similarity index calibrate",
+        f"similarity localize --calibrate {_cohort(plan.calibration, plan.calibration_seed)} "
+        f"--encoder {folder} --method {METHOD}",
         'similarity search --text "There is a large right pleural effusion." --for images -k 5',
-        f"similarity search --image phantom://{plan.seed + 1}/0 --for cases -k 5",
-        f"similarity evaluate --encoder {folder} --queries phantom:300@{plan.seed + 1} "
-        f"--gallery phantom:300@{plan.seed + 1} --split all",
+        f"similarity search --image phantom://{plan.held_out_seed}/0 --for cases -k 5",
+        f"similarity evaluate --encoder {folder} --queries {held_out} --gallery {held_out} --split all",
     )

@@ -1,1 +1,1 @@
-"""Drafts of a report from the nearest neighbours, each sentence with its evidence."""
+"""Draft reports from the nearest neighbours, with their evidence."""

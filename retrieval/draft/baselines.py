@@ -1,20 +1,18 @@
-"""What a draft must beat: one report for everyone, any neighbour's report, the nearest one's."""
+"""Baselines of a draft: the most frequent report, a random neighbour's report, the nearest one's."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import sqlalchemy as sa
 
 from corpus.findings import Statuses, present_leaves
-from corpus.records import Report, Section, Study
+from corpus.records import Study
 from corpus.redaction import redacted
-from indexer.catalog.models import StudyRow
 from indexer.index import Index
 from retrieval.draft.neighbours import VOTERS, nearest
-from retrieval.query.probes import Vector
+from retrieval.query.feedback import Vector
 
 BASELINES = ("most_frequent", "random_neighbour", "top_1")
 
@@ -22,7 +20,7 @@ BASELINES = ("most_frequent", "random_neighbour", "top_1")
 @redacted
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A report taken whole. `findings`: what is present by the truth that is given, else by the catalog."""
+    """A report copied whole. `findings`: present leaves by the ground truth given, else by the catalog."""
 
     text: str
     findings: frozenset[str]
@@ -35,14 +33,14 @@ def copy_reports(
     frequent: Study | None,
     truth: Mapping[str, Statuses],
 ) -> dict[str, Copied]:
-    """The baselines' reports for a picture; those that there is no report for are left out.
+    """Return each baseline's report for an image; baselines without a report are left out.
 
     Args:
-        index: whose reports are copied.
-        vector: (dim,) float32 unit, of the picture.
-        subjects: whose reports are not taken.
+        index: with the reports to copy.
+        vector: (dim,) float32 unit, of the image.
+        subjects: their reports are not copied.
         frequent: `most_frequent_report` of the index.
-        truth: study_id → what its report says, by a table; the others by the catalog.
+        truth: study_id → statuses of its report by a ground-truth table; for the others the catalog's.
     """
     near = [n.study for n in nearest(index, "report", vector, VOTERS, subjects=subjects)]
     digest = hashlib.sha256(np.ascontiguousarray(vector).tobytes()).digest()
@@ -59,21 +57,14 @@ def copy_reports(
 
 
 def most_frequent_report(index: Index) -> Study | None:
-    """A study whose report's text is the most frequent in the index; None where there is no report."""
-    statement = sa.select(StudyRow.study_id, StudyRow.sections).where(StudyRow.sections.is_not(None))
-    statement = statement.order_by(StudyRow.study_id)
-    holders: dict[str, str] = {}
+    """Return a study with the index's most frequent report text; None where there is no report."""
+    first: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    with index.catalog.engine.connect() as connection:
-        for study_id, sections in connection.execution_options(yield_per=1_000).execute(statement):
-            text = _described(sections)
-            holders.setdefault(text, study_id)
-            counts[text] += bool(text)
+    for study_id, report in index.catalog.reports():
+        text = report.described
+        first.setdefault(text, study_id)
+        counts[text] += bool(text)
     if not counts:
         return None
-    best = min(counts, key=lambda text: (-counts[text], holders[text]))
-    return index.catalog.studies([holders[best]])[holders[best]]
-
-
-def _described(sections: Sequence[Sequence[str]] | None) -> str:
-    return Report("", tuple(Section(name, text) for name, text in sections or ())).described
+    best = min(counts, key=lambda text: (-counts[text], first[text]))
+    return index.catalog.studies([first[best]])[first[best]]

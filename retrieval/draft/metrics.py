@@ -1,7 +1,7 @@
-"""How good drafts are: findings against a table, words against the reports that were written.
+"""Metrics of drafts: findings against a table, words against the radiologists' reports.
 
-Findings are compared as sets of present leaf findings, so a draft is judged by what it declares and not by
-what a labeler reads out of it. Words are compared by BLEU (Papineni et al. 2002, sacrebleu) and ROUGE-L
+Findings are compared as sets of present leaf findings, so that a draft is scored by its own statements and
+not by a labeler's reading of it. Words are compared by BLEU (Papineni et al. 2002, sacrebleu) and ROUGE-L
 (Lin 2004).
 """
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from corpus.errors import UsageError
 from corpus.redaction import redacted
+from corpus.statistics import draw_subjects, interval95
 
 RADCLIQ_INPUTS = ("radgraph_f1", "bertscore", "chexbert_cosine", "bleu_2")
-"""What RadCliQ-v1 weighs, in its order."""
+"""The inputs of RadCliQ-v1, in its order."""
 _MEAN = np.array([0.53792312, 0.61757256, 0.76479421, 0.44738335])
 _SCALE = np.array([0.30282584, 0.22430938, 0.25394391, 0.29892717])
 _WEIGHT = np.array([-0.37708368, -0.37030010, -0.25261622, 0.0])
@@ -24,8 +25,8 @@ _WEIGHT = np.array([-0.37708368, -0.37030010, -0.25261622, 0.0])
 
 @redacted
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """One draft beside the truth: present findings as sets. Drafts of one subject are drawn together."""
+class DraftClaims:
+    """The present findings that a draft claims, and the true ones. Drafts of a subject are drawn together."""
 
     subject: str
     claimed: frozenset[str]
@@ -51,43 +52,42 @@ class FindingScore:
         }
 
 
-def score_findings(judged: Sequence[Judged], *, draws: int = 1_000, seed: int = 0) -> FindingScore:
-    """Score drafts by what they declare.
+def score_findings(claims: Sequence[DraftClaims], *, draws: int = 1_000, seed: int = 0) -> FindingScore:
+    """Score the findings that drafts claim.
 
     Args:
-        judged: the drafts; at least one.
+        claims: of the drafts; at least one.
         draws: of the bootstrap over subjects.
-        seed: of the draws: the same for every system, so that their draws are paired.
+        seed: of the draws; the same for every system, so that their draws are paired.
     """
-    counts = _counts(judged)
+    counts = _counts(claims)
     total = counts.sum(axis=0)
-    drawn = np.sort(_f1(_draw(counts, draws, seed)))
-    low, high = drawn[int(0.025 * draws)], drawn[min(int(0.975 * draws), draws - 1)]
+    low, high = interval95(_f1(_draw(counts, draws, seed))) or (0.0, 0.0)
     tp, fp, fn = map(float, total)
     return FindingScore(
-        tp / max(tp + fp, 1.0), tp / max(tp + fn, 1.0), float(_f1(total[None])[0]), (float(low), float(high))
+        tp / max(tp + fp, 1.0), tp / max(tp + fn, 1.0), float(_f1(total[None])[0]), (low, high)
     )
 
 
 def difference(
-    ours: Sequence[Judged], other: Sequence[Judged], *, draws: int = 1_000, seed: int = 0
+    ours: Sequence[DraftClaims], other: Sequence[DraftClaims], *, draws: int = 1_000, seed: int = 0
 ) -> tuple[float, tuple[float, float]]:
     """F1 of ours minus the other's, and its 95 % interval, paired over subjects.
 
     Args:
-        ours: drafts of some pictures.
-        other: another system's drafts of the same pictures, in the same order.
+        ours: drafts of some images.
+        other: another system's drafts of the same images, in the same order.
         draws: of the bootstrap.
         seed: of the draws.
     """
     mine, theirs = _counts(ours), _counts(other)
-    drawn = np.sort(_f1(_draw(mine, draws, seed)) - _f1(_draw(theirs, draws, seed)))
+    low, high = interval95(_f1(_draw(mine, draws, seed)) - _f1(_draw(theirs, draws, seed))) or (0.0, 0.0)
     whole = float(_f1(mine.sum(axis=0)[None])[0] - _f1(theirs.sum(axis=0)[None])[0])
-    return whole, (float(drawn[int(0.025 * draws)]), float(drawn[min(int(0.975 * draws), draws - 1)]))
+    return whole, (low, high)
 
 
 def score_words(drafts: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """BLEU and ROUGE-L of drafts against the reports that were written, in [0, 1].
+    """BLEU and ROUGE-L of drafts against the radiologists' reports, in [0, 1].
 
     Args:
         drafts: the drafts' texts; an empty one scores nothing.
@@ -114,7 +114,7 @@ def radcliq(inputs: Mapping[str, float]) -> float:
     """RadCliQ-v1 (Yu et al., Patterns 2023) from its published coefficients; lower is better.
 
     Args:
-        inputs: a number for each of `RADCLIQ_INPUTS`, made by their own tools.
+        inputs: a number for each of `RADCLIQ_INPUTS`, from the tools of their authors.
 
     Raises:
         UsageError: one is missing.
@@ -126,10 +126,10 @@ def radcliq(inputs: Mapping[str, float]) -> float:
     return float(_WEIGHT @ ((given - _MEAN) / _SCALE))
 
 
-def _counts(judged: Sequence[Judged]) -> NDArray[np.float64]:
-    """True and false positives and misses of each subject, (subjects, 3), subjects in a fixed order."""
+def _counts(claims: Sequence[DraftClaims]) -> NDArray[np.float64]:
+    """(subjects, 3) true positives, false positives and misses of each subject, in the order of their ids."""
     of: dict[str, NDArray[np.float64]] = {}
-    for one in sorted(judged, key=lambda j: j.subject):
+    for one in sorted(claims, key=lambda draft: draft.subject):
         both = len(one.claimed & one.true)
         row = np.array([both, len(one.claimed) - both, len(one.true) - both], dtype=np.float64)
         of[one.subject] = of.get(one.subject, np.zeros(3)) + row
@@ -138,9 +138,7 @@ def _counts(judged: Sequence[Judged]) -> NDArray[np.float64]:
 
 def _draw(counts: NDArray[np.float64], draws: int, seed: int) -> NDArray[np.float64]:
     """Sums over subjects drawn with replacement, (draws, 3)."""
-    random = np.random.default_rng(seed)
-    chosen = random.integers(len(counts), size=(draws, len(counts)))
-    return np.asarray(counts[chosen].sum(axis=1))
+    return draw_subjects(np.arange(len(counts)), draws, seed) @ counts
 
 
 def _f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:

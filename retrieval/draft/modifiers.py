@@ -1,17 +1,17 @@
-"""Words of place and degree in a neighbour's sentence, weighed against this picture.
+"""Modifiers of a neighbour's sentence (laterality, zone, severity), checked against this image.
 
-A neighbour's effusion may be small and on the right; this one's need not be. A side or a zone stays where the
-localization of this very picture agrees; otherwise its words are taken out and the reader is asked for it
-("side?"). A degree is always asked: no map tells how large a radiologist would call a finding.
+A neighbour's effusion may be small and on the right; this patient's need not be. A side or a zone stays where
+the localization of this image confirms it; otherwise its words are removed and the draft asks the reader for
+it ("side?"). The severity is always asked for: no map shows how large a radiologist would call a finding.
 """
 
 import re
 from dataclasses import dataclass
 
-from corpus.language.modifiers import TABLE, WITHIN, Modifier, Side, Zone
+from corpus.language.modifiers import MODIFIER_PHRASES, PARENT_ZONE, Laterality, Modifier, Zone
 from corpus.language.phrases import words
 from corpus.redaction import redacted
-from retrieval.draft.redaction import tidy
+from retrieval.draft.exclusions import tidy
 
 _HEADS = frozenset(
     words(
@@ -20,7 +20,7 @@ _HEADS = frozenset(
         "sulcus"
     )
 )
-"""Nouns in which a phrase of place ends: "in the right lower lobe"."""
+"""Nouns at the end of a locating phrase: "in the right lower lobe"."""
 _PREPOSITIONS = frozenset(
     words("in at on within over overlying involving throughout near along projecting of")
 )
@@ -33,37 +33,40 @@ _COMPARED = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Agreed:
-    """Where the localization of this picture sees a finding. None: it does not say."""
+class ConfirmedLocation:
+    """The location of a finding that localization of this image confirms; None where it confirms none."""
 
-    side: Side | None = None
+    side: Laterality | None = None
     zone: Zone | None = None
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """A sentence with only the places that this picture shows.
+class LocatedSentence:
+    """A sentence with only those modifiers that this image confirms.
 
-    `questions`: what is asked of side, zone and severity, in this order. `kept`: what of side and zone it
-    tells.
+    `text`: without the removed modifiers.
+    `questions`: those of side, zone and severity that the reader is asked for, in this order.
+    `confirmed`: those of side and zone that the text states.
     """
 
     text: str
     questions: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
+    confirmed: tuple[str, ...] = ()
 
     @property
-    def asked(self) -> str:
+    def with_questions(self) -> str:
         """The sentence as it stands in the draft, the questions in brackets before its end."""
         body = self.text.rstrip(" .")
         marks = " ".join(f"{question}?" for question in self.questions)
         return f"{body} ({marks})." if marks else f"{body}."
 
 
-def place(sentence: str, agreed: Agreed) -> Placed | None:
-    """Keep what the picture agrees with; take out the rest and ask. None where no grammatical sentence is
-    left.
+def confirm_modifiers(sentence: str, location: ConfirmedLocation) -> LocatedSentence | None:
+    """Keep the modifiers that the location confirms, and turn the others into questions.
+
+    Returns:
+        None where no grammatical sentence is left.
     """
     compared = _COMPARED.search(sentence)
     text = _COMPARED.sub("", sentence) if compared else sentence
@@ -71,51 +74,53 @@ def place(sentence: str, agreed: Agreed) -> Placed | None:
     if spans is None:
         return None
     tokens = [token for token, _, _ in spans]
-    matches = [m for m in TABLE.find(tokens) if isinstance(m.meaning, Modifier)]
+    matches = [m for m in MODIFIER_PHRASES.find(tokens) if isinstance(m.meaning, Modifier)]
     questions: set[str] = {"side"} if compared else set()
-    kept: set[str] = set()
-    gone: set[int] = set()
+    confirmed: set[str] = set()
+    removed: set[int] = set()
     for match in matches:
-        said = match.meaning
-        assert isinstance(said, Modifier)
-        unsupported = _unsupported(said, agreed)
-        if unsupported:
-            questions |= unsupported
-            gone |= set(range(match.start, match.end))
+        modifier = match.meaning
+        assert isinstance(modifier, Modifier)
+        unconfirmed = _unconfirmed(modifier, location)
+        if unconfirmed:
+            questions |= unconfirmed
+            removed |= set(range(match.start, match.end))
         else:
-            kept |= {name for name, told in (("side", said.side), ("zone", said.zone)) if told is not None}
-    gone |= _emptied_phrases(tokens, gone)
-    if not gone and text == sentence:
-        return Placed(sentence, (), tuple(sorted(kept)))
-    left = tidy(_without(text, [spans[place] for place in sorted(gone)]))
-    if left is None:
+            values = (("side", modifier.side), ("zone", modifier.zone))
+            confirmed |= {name for name, value in values if value is not None}
+    removed |= _emptied_phrases(tokens, removed)
+    if not removed and text == sentence:
+        return LocatedSentence(sentence, (), tuple(sorted(confirmed)))
+    remaining = tidy(_without(text, [spans[position] for position in sorted(removed)]))
+    if remaining is None:
         return None
-    return Placed(left, tuple(q for q in ("side", "zone", "severity") if q in questions), tuple(sorted(kept)))
+    ordered = tuple(question for question in ("side", "zone", "severity") if question in questions)
+    return LocatedSentence(remaining, ordered, tuple(sorted(confirmed)))
 
 
-def agreement(side: str | None, zone: str | None) -> Agreed:
-    """What a localization's answer (`left`, `right`, `both`, and a zone) says in words of place."""
-    sides: dict[str | None, Side] = {"left": "left", "right": "right", "both": "bilateral"}
+def confirmed_location(side: str | None, zone: str | None) -> ConfirmedLocation:
+    """The location in a localization's answer (`left`, `right`, `both`, and a zone) as modifiers."""
+    sides: dict[str | None, Laterality] = {"left": "left", "right": "right", "both": "bilateral"}
     zones: dict[str, Zone] = {"upper": "upper", "mid": "mid", "middle": "mid", "lower": "lower"}
-    return Agreed(sides.get(side), zones.get((zone or "").split()[0] if zone else ""))
+    return ConfirmedLocation(sides.get(side), zones.get((zone or "").split()[0] if zone else ""))
 
 
-def _unsupported(said: Modifier, agreed: Agreed) -> set[str]:
-    """What of a word's meaning this picture does not confirm."""
-    asked = set()
-    if said.side is not None and said.side != agreed.side:
-        asked.add("side")
-    if said.zone is not None and (
-        agreed.zone is None or agreed.zone not in (said.zone, WITHIN.get(said.zone))
+def _unconfirmed(modifier: Modifier, location: ConfirmedLocation) -> set[str]:
+    """Those of side, zone and severity in a modifier that this image does not confirm."""
+    unconfirmed = set()
+    if modifier.side is not None and modifier.side != location.side:
+        unconfirmed.add("side")
+    if modifier.zone is not None and (
+        location.zone is None or location.zone not in (modifier.zone, PARENT_ZONE.get(modifier.zone))
     ):
-        asked.add("zone")
-    if said.degree is not None:
-        asked.add("severity")
-    return asked
+        unconfirmed.add("zone")
+    if modifier.degree is not None:
+        unconfirmed.add("severity")
+    return unconfirmed
 
 
 def _spans(text: str) -> list[tuple[str, int, int]] | None:
-    """The words of a text with where they stand; None where they cannot be found back."""
+    """The words of a text with their start and end; None where they cannot be found in it."""
     spans = []
     at = 0
     lowered = text.lower()
@@ -128,21 +133,21 @@ def _spans(text: str) -> list[tuple[str, int, int]] | None:
     return spans
 
 
-def _emptied_phrases(tokens: list[str], gone: set[int]) -> set[int]:
-    """The rest of a phrase of place whose place went: "in the [right lower] lobe", "at the [left] base"."""
+def _emptied_phrases(tokens: list[str], removed: set[int]) -> set[int]:
+    """The rest of a locating phrase without modifier: "in the [left lower] lobe", "at the [left] base"."""
     more: set[int] = set()
-    for place in sorted(gone):
-        start = place
-        while start > 0 and (start - 1 in gone or start - 1 in more or tokens[start - 1] in _LINKING):
+    for position in sorted(removed):
+        start = position
+        while start > 0 and (start - 1 in removed or start - 1 in more or tokens[start - 1] in _LINKING):
             start -= 1
         before = start - 1
-        end = place + 1
-        while end < len(tokens) and (end in gone or tokens[end] in _HEADS):
+        end = position + 1
+        while end < len(tokens) and (end in removed or tokens[end] in _HEADS):
             end += 1
         if before >= 0 and tokens[before] in _PREPOSITIONS:
             more |= set(range(before, end))
         else:
-            following = place + 1
+            following = position + 1
             while following < len(tokens) and tokens[following] in ("sided", "side"):
                 more.add(following)
                 following += 1
@@ -150,11 +155,11 @@ def _emptied_phrases(tokens: list[str], gone: set[int]) -> set[int]:
 
 
 def _without(text: str, spans: list[tuple[str, int, int]]) -> str:
-    """Cut the words out, with the hyphen that tied one to its neighbour."""
-    kept = list(text)
+    """Replace words by blanks, with the hyphen that joins one to the next."""
+    letters = list(text)
     for _, start, end in spans:
         for at in range(start, end):
-            kept[at] = " "
-        if end < len(kept) and kept[end] == "-":
-            kept[end] = " "
-    return "".join(kept)
+            letters[at] = " "
+        if end < len(letters) and letters[end] == "-":
+            letters[end] = " "
+    return "".join(letters)

@@ -1,4 +1,4 @@
-"""The films and the reports nearest to a picture, with what is known of each: who votes on its draft."""
+"""The neighbours of an image that vote on its draft: the nearest images and reports with known findings."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -16,20 +16,27 @@ from indexer.vectors.filters import And, Comparison, Condition, Not
 Kind = Literal["image", "report"]
 KINDS: tuple[Kind, ...] = ("image", "report")
 VOTERS = 20
-"""Neighbours of each kind that vote, unless the reader asks for another number."""
+"""Neighbours of each kind that vote, by default."""
+_FLATTENING = 10.0
+"""The flatness of the weights. They depend on ranks, not on cosines: cosines of images and of reports are on
+two scales."""
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A study near the picture. `kind`: by its film or by its report. `cosine`: in [-1, 1]."""
+    """A study near the image.
+
+    `kind`: by its image or by its report.
+    `cosine`: in [-1, 1].
+    """
 
     study: Study
     kind: Kind
     cosine: float
 
-    def says(self, finding: str) -> Status:
-        """What is known of a finding there."""
+    def status(self, finding: str) -> Status:
+        """The study's status of a finding."""
         return self.study.findings.get(finding, Status.UNMENTIONED)
 
 
@@ -42,21 +49,20 @@ def nearest(
     subjects: Collection[str] = (),
     where: Condition | None = None,
 ) -> list[Neighbour]:
-    """The nearest studies of a kind that something is known of, best first; none where there are no such
-    items.
+    """The nearest studies of a kind with known findings, best first; none where there are no such items.
 
     Args:
         index: the index.
-        kind: by their films or by their reports.
-        vector: (dim,) float32 unit, of the picture.
-        count: how many.
-        subjects: subject_ids whose studies are no neighbours: the picture's own.
+        kind: by their images or by their reports.
+        vector: (dim,) float32 unit, of the image.
+        count: of neighbours.
+        subjects: subject_ids to exclude: the image's own.
         where: only studies that meet this.
     """
     collection = index.collection(kind)
     if collection not in index.store.collections():
         return []
-    condition = _but(index, where, subjects)
+    condition = _excluding(index, where, subjects)
     limit = count + count // 2
     while True:
         hits = index.store.search(collection, vector, limit, condition)
@@ -71,14 +77,14 @@ def nearest(
         limit *= 2
 
 
-def holding(finding: str, status: Status, where: Condition | None) -> Condition:
-    """The condition that a finding is present (or absent), and what else is asked."""
+def finding_condition(finding: str, status: Status, where: Condition | None) -> Condition:
+    """The condition that a finding is present (or absent), joined with another condition."""
     value = finding if status is Status.PRESENT else f"{finding}:{status}"
-    held = Comparison("finding", "=", value)
-    return held if where is None else And((where, held))
+    has_finding = Comparison("finding", "=", value)
+    return has_finding if where is None else And((where, has_finding))
 
 
-def _but(index: Index, where: Condition | None, subjects: Collection[str]) -> Condition | None:
+def _excluding(index: Index, where: Condition | None, subjects: Collection[str]) -> Condition | None:
     if not subjects:
         return where
     keys = tuple(sorted(index.home.keyed("subject", subject) for subject in subjects))
@@ -87,30 +93,24 @@ def _but(index: Index, where: Condition | None, subjects: Collection[str]) -> Co
 
 
 def weights(count: int) -> NDArray[np.float64]:
-    """The weight of each place, falling with the place and summing to 1, (count,)."""
+    """The weight of each rank, falling with the rank and summing to 1, (count,)."""
     raw = 1.0 / (np.arange(count) + _FLATTENING)
     return np.asarray(raw / raw.sum()) if count else np.zeros(0)
-
-
-_FLATTENING = 10.0
-"""How flat the weights are. Ranks are weighed, not cosines: those of films and of reports are on two
-scales.
-"""
 
 
 def shares(neighbours: Collection[Neighbour], status: Status, names: Collection[str]) -> dict[str, float]:
     """The weighted share of neighbours, in order, that give each finding this status."""
     weighed = list(zip(neighbours, weights(len(neighbours)), strict=True))
-    return {name: float(sum(w for n, w in weighed if n.says(name) is status)) for name in names}
+    return {name: float(sum(w for n, w in weighed if n.status(name) is status)) for name in names}
 
 
 def agreeing(neighbours: Collection[Neighbour], status: Status, name: str) -> int:
-    """How many neighbours give the finding this status."""
-    return sum(neighbour.says(name) is status for neighbour in neighbours)
+    """The number of neighbours that give the finding this status."""
+    return sum(neighbour.status(name) is status for neighbour in neighbours)
 
 
 def reports_of(neighbours: Collection[Neighbour]) -> Iterator[Neighbour]:
-    """Those that have a report, each study once, in order."""
+    """The neighbours with a report, each study once, in order."""
     seen: set[str] = set()
     for neighbour in neighbours:
         if neighbour.study.report is not None and neighbour.study.study_id not in seen:

@@ -1,9 +1,9 @@
-"""Sentences for the findings that were voted, out of the neighbours' own reports.
+"""Sentences for the voted findings, selected from the neighbours' own reports.
 
-A sentence may speak for a finding when it says what was voted and nothing else: every finding that it calls
-present or absent is stated in the draft as well, it doubts none, and its own report as a whole agrees with
-it. Of the sentences that come to the same words, the words that most neighbours use are taken; those about
-which least has to be asked come first.
+A sentence may stand for a finding when it states what was voted and nothing else: the draft states every
+finding that it calls present or absent, it doubts none, and its own report as a whole agrees with it.
+Sentences with the same words count together. The wording with the fewest questions to the reader is
+preferred, then the one that most neighbours use.
 """
 
 import re
@@ -15,23 +15,22 @@ from corpus.findings import NO_FINDING, VOCABULARY, Status
 from corpus.language.assertion import read_sentence
 from corpus.language.concepts import Concept, sentence_concepts
 from corpus.language.sections import sentences
+from corpus.records import ItemId
 from corpus.redaction import redacted
-from retrieval.draft.modifiers import Agreed, Placed, place
+from retrieval.draft.exclusions import transferable
+from retrieval.draft.modifiers import ConfirmedLocation, LocatedSentence, confirm_modifiers
 from retrieval.draft.neighbours import Neighbour, reports_of
-from retrieval.draft.redaction import scrub
 
 MOST_SOURCES = 8
-"""Source sentences that are told of one sentence of the draft."""
+"""Source sentences that are listed for one sentence of the draft."""
 _ALTERNATIVE = re.compile(r"\bor\b|/")
-_LONGEST = 30  # words of a sentence: longer ones tell a story
+_LONGEST = 30  # words of a sentence: longer ones describe one particular case
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where a sentence comes from: a sentence of a report, as it stands there. `item_id`:
-    `<study>#report.<n>`.
-    """
+class SentenceSource:
+    """The origin of a sentence: a sentence of a report, verbatim. `item_id`: `<study>#report.<n>`."""
 
     study_id: str
     item_id: str
@@ -40,25 +39,29 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence of the draft. `finding`: what it was chosen for. `claims`: finding → present or absent.
+    """A sentence of the draft.
 
-    `sources`: the nearest first. `support`: how many neighbours' reports say it in these words.
+    `finding`: that it was chosen for.
+    `wording`: its text, with questions to the reader.
+    `claims`: finding → present or absent.
+    `sources`: the nearest first.
+    `support`: the number of neighbours' reports with these words.
     """
 
     finding: str
-    placed: Placed
+    wording: LocatedSentence
     claims: Mapping[str, Status]
-    sources: tuple[Source, ...]
+    sources: tuple[SentenceSource, ...]
     support: int
 
 
 @dataclass(slots=True)
-class _Wording:
-    """What several reports say in the same words."""
+class _Candidate:
+    """The same words in several reports."""
 
-    placed: Placed
+    wording: LocatedSentence
     claims: Mapping[str, Status]
-    sources: list[Source] = field(default_factory=list)
+    sources: list[SentenceSource] = field(default_factory=list)
 
 
 def choose(
@@ -66,49 +69,52 @@ def choose(
     status: Status,
     neighbours: Sequence[Neighbour],
     stated: Mapping[str, Status],
-    agreed: Mapping[str, Agreed],
+    locations: Mapping[str, ConfirmedLocation],
 ) -> Sentence | None:
-    """The sentence for a finding; None where no report has one that may stand in the draft.
+    """The sentence for a finding; None where no report has one for the draft.
 
     Args:
         finding: a name of the vocabulary.
-        status: present or absent, as it was voted.
-        neighbours: whose reports are read, nearest first.
-        stated: everything the draft states: finding → present or absent.
-        agreed: finding → what localization of this picture shows of it.
+        status: present or absent, as voted.
+        neighbours: with the reports to select from, nearest first.
+        stated: finding → present or absent, all that the draft states.
+        locations: finding → its location in this image.
     """
-    wordings: dict[str, _Wording] = {}
+    candidates: dict[str, _Candidate] = {}
     for neighbour in reports_of(neighbours):
-        if neighbour.says(finding) is not status:
+        if neighbour.status(finding) is not status:
             continue
         assert neighbour.study.report is not None
         for number, text in enumerate(sentences(neighbour.study.report)):
-            told = _usable(text, finding, status, stated)
-            if told is None:
+            usable = _usable(text, finding, status, stated)
+            if usable is None:
                 continue
-            # Of two findings in one sentence each may be elsewhere: what places them is asked for.
-            alone = all(said is Status.ABSENT or _same(name, finding) for name, said in told[1].items())
-            placed = place(told[0], agreed.get(finding, Agreed()) if alone else Agreed())
-            if placed is None:
+            transferred, claims = usable
+            # Of two findings in one sentence each may be elsewhere: no location confirms its modifiers.
+            alone = all(claim is Status.ABSENT or _same(name, finding) for name, claim in claims.items())
+            location = locations.get(finding) if alone else None
+            located = confirm_modifiers(transferred, location or ConfirmedLocation())
+            if located is None:
                 continue
             study_id = neighbour.study.study_id
-            wording = wordings.setdefault(_key(placed), _Wording(placed, told[1]))
-            if all(source.study_id != study_id for source in wording.sources):
-                wording.sources.append(Source(study_id, f"{study_id}#report.{number}", text))
-    if not wordings:
+            candidate = candidates.setdefault(_key(located), _Candidate(located, claims))
+            if all(source.study_id != study_id for source in candidate.sources):
+                candidate.sources.append(
+                    SentenceSource(study_id, ItemId.sentence(study_id, number).text, text)
+                )
+    if not candidates:
         return None
-    best = min(wordings.values(), key=_order)
-    return Sentence(finding, best.placed, best.claims, tuple(best.sources[:MOST_SOURCES]), len(best.sources))
+    best = min(candidates.values(), key=_order)
+    return Sentence(finding, best.wording, best.claims, tuple(best.sources[:MOST_SOURCES]), len(best.sources))
 
 
 def claims_of(sentence: str) -> Mapping[str, Status] | None:
-    """What a sentence claims: finding → present or absent; None where it doubts, or says both of one finding.
+    """The claims of a sentence: finding → present or absent; None where it doubts or contradicts itself.
 
-    A sentence that calls the film normal at large, and denies nothing in particular, claims `no_finding`.
+    A sentence that calls the image normal in general, and denies no finding, claims `no_finding`.
     """
-    told = list(sentence_concepts(sentence))
     claims: dict[str, Status] = {}
-    for concept in told:
+    for concept in sentence_concepts(sentence):
         if not _sure(concept) or claims.setdefault(concept.finding, concept.status) is not concept.status:
             return None
     if not claims and read_sentence(sentence).normal:
@@ -122,12 +128,12 @@ def _sure(concept: Concept) -> bool:
 
 @lru_cache(maxsize=4_096)
 def _read(text: str) -> tuple[str, Mapping[str, Status]] | None:
-    """A report's sentence, scrubbed, and its claims; None where it may stand in no draft."""
-    scrubbed = scrub(text)
-    if scrubbed is None or len(scrubbed.split()) > _LONGEST:
+    """A report's sentence without exclusions, and its claims; None where no draft may use it."""
+    transferred = transferable(text)
+    if transferred is None or len(transferred.split()) > _LONGEST:
         return None
-    claims = claims_of(scrubbed)
-    return None if not claims else (scrubbed, claims)
+    claims = claims_of(transferred)
+    return None if not claims else (transferred, claims)
 
 
 def _usable(
@@ -140,45 +146,43 @@ def _usable(
     affirms = Status.PRESENT in claims.values() and NO_FINDING not in claims
     if affirms and (read_sentence(read[0]).normal or _ALTERNATIVE.search(read[0])):
         return None  # "the lungs are clear airspace disease", "atelectasis or scarring"
-    return read if all(_covered(name, said, stated) for name, said in claims.items()) else None
+    return read if all(_covered(name, claim, stated) for name, claim in claims.items()) else None
 
 
-def _covered(name: str, said: Status, stated: Mapping[str, Status]) -> bool:
-    """Whether the draft states this, or something that contains it."""
-    if stated.get(name) is said:
+def _covered(name: str, claim: Status, stated: Mapping[str, Status]) -> bool:
+    """Whether the draft states this claim, or one that implies it."""
+    if stated.get(name) is claim:
         return True
-    if said is Status.PRESENT:  # a present child is also its parent
-        return any(stated.get(child) is said for child in _below(name))
-    above = VOCABULARY.parent(name)
-    return above is not None and _covered(above, said, stated)
+    if claim is Status.PRESENT:  # a present child implies its parent
+        return any(stated.get(child) is claim for child in _descendants(name))
+    parent = VOCABULARY.parent(name)
+    return parent is not None and _covered(parent, claim, stated)
 
 
-def _below(name: str) -> Iterable[str]:
+def _descendants(name: str) -> Iterable[str]:
     for child in VOCABULARY.children(name):
         yield child
-        yield from _below(child)
+        yield from _descendants(child)
 
 
 def _same(name: str, finding: str) -> bool:
-    """Whether one of two findings is the other, or contains it."""
-    return name == finding or name in _below(finding) or finding in _below(name)
+    """Whether two findings are equal, or one is an ancestor of the other."""
+    return name == finding or name in _descendants(finding) or finding in _descendants(name)
 
 
-def _key(placed: Placed) -> str:
-    return " ".join(placed.asked.lower().rstrip(".").split())
+def _key(located: LocatedSentence) -> str:
+    return " ".join(located.with_questions.lower().rstrip(".").split())
 
 
-def _order(wording: _Wording) -> tuple[int, int, int, int, int, str]:
-    """The fewest other findings, the fewest questions, the most that is placed, the most neighbours, the
-    shortest.
-    """
-    placed = wording.placed
-    others = len(wording.claims) - 1
+def _order(candidate: _Candidate) -> tuple[int, int, int, int, int, str]:
+    """Fewest other findings, fewest questions, most confirmed modifiers, most neighbours, shortest."""
+    wording = candidate.wording
+    others = len(candidate.claims) - 1
     return (
         others,
-        len(placed.questions),
-        -len(placed.kept),
-        -len(wording.sources),
-        len(placed.text),
-        _key(placed),
+        len(wording.questions),
+        -len(wording.confirmed),
+        -len(candidate.sources),
+        len(wording.text),
+        _key(wording),
     )

@@ -1,7 +1,8 @@
-"""A draft as its reader gets it: marked as unread, each sentence with where it comes from."""
+"""The draft of a report as its reader gets it: marked as unread, each sentence with its sources."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from corpus.findings import NO_FINDING, VOCABULARY, Status
@@ -10,15 +11,17 @@ from retrieval.draft.sentences import Sentence
 from retrieval.draft.votes import Vote
 
 HEADING = "DRAFT – not read"
-"""How every draft begins."""
+"""The first line of every draft."""
 _SHOWN = 3  # source studies named behind a sentence in the text; the JSON has all
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A sentence of the draft with the votes on what it claims. The first vote is the one it was chosen
-    for.
+    """A sentence of the draft.
+
+    `sentence`: with its sources.
+    `votes`: on its claims; the first is the one that it was chosen for.
     """
 
     sentence: Sentence
@@ -28,12 +31,12 @@ class Statement:
         """The contract's form."""
         claims = self.sentence.claims
         return {
-            "text": self.sentence.placed.asked,
+            "text": self.sentence.wording.with_questions,
             "findings": {
-                side.value: [n for n in VOCABULARY.names if claims.get(n) is side]
-                for side in (Status.PRESENT, Status.ABSENT)
+                status.value: [n for n in VOCABULARY.names if claims.get(n) is status]
+                for status in (Status.PRESENT, Status.ABSENT)
             },
-            "questions": list(self.sentence.placed.questions),
+            "questions": list(self.sentence.wording.questions),
             "votes": [vote.as_json() for vote in self.votes],
             "support": self.sentence.support,
             "sources": [
@@ -45,13 +48,17 @@ class Statement:
 @redacted
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A draft, or why there is none.
+    """A draft, or the reason why there is none.
 
-    `query`: what was asked. `encoder`: by which encoder (name, fingerprint). `calibrated_by`: how many
-    films taught what votes are worth, None where none did. `reason`: why there is no draft, or what to know
-    of it. `unworded`: votes that passed and for which no report had a sentence that may stand.
-    `asked_of_reader`: what was voted and not found in the picture. `neighbours`: how many films and reports
-    voted. `notes`: what of the image's header could not be followed, see `corpus.images.reader.ImageRead`.
+    `query`: the request.
+    `encoder`: its name and fingerprint.
+    `statements`: the sentences.
+    `unworded`: votes that passed and for which no report had a usable sentence.
+    `asked_of_reader`: findings that were voted and not localized in the image.
+    `neighbours`: the number of images and reports that voted.
+    `calibrated_by`: the number of images that the votes were calibrated on; None where they were not.
+    `reason`: why there is no draft, or a qualification of it.
+    `notes`: on the image's header, see `corpus.images.reader.ImageRead`.
     """
 
     query: Mapping[str, Any]
@@ -66,7 +73,7 @@ class Draft:
 
     @property
     def findings(self) -> dict[str, Status]:
-        """What the draft states: finding → present or absent."""
+        """The statements of the draft: finding → present or absent."""
         stated = {vote.finding: vote.status for vote in self.unworded}
         for statement in self.statements:
             stated |= statement.sentence.claims
@@ -74,7 +81,7 @@ class Draft:
 
     @property
     def not_assessed(self) -> list[str]:
-        """The findings of the vocabulary that the draft says nothing of."""
+        """The findings of the vocabulary that the draft does not mention."""
         stated = self.findings
         return [name for name in VOCABULARY.names if name not in stated and name != NO_FINDING]
 
@@ -88,8 +95,8 @@ class Draft:
             "drafted": bool(self.statements or self.unworded),
             "reason": self.reason,
             "findings": {
-                side.value: [n for n in VOCABULARY.names if stated.get(n) is side]
-                for side in (Status.PRESENT, Status.ABSENT)
+                status.value: [n for n in VOCABULARY.names if stated.get(n) is status]
+                for status in (Status.PRESENT, Status.ABSENT)
             },
             "sentences": [statement.as_json() for statement in self.statements],
             "unworded": [vote.as_json() for vote in self.unworded],
@@ -101,36 +108,35 @@ class Draft:
         }
 
     def _repr_html_(self) -> str:
-        from retrieval.notebook import draft_html  # late: no search needs it
-
-        return draft_html(self)
+        return f'<pre style="white-space:pre-wrap">{escape(self.text())}</pre>'
 
     def text(self) -> str:
-        """The draft as text, its sources in brackets behind each sentence; ends in a line end."""
+        """The draft as text with the sources in brackets behind each sentence; ends with a newline."""
         lines = [HEADING]
         if self.reason is not None:
             lines.append(self.reason)
         lines += self.notes
         lines += [
-            f"{statement.sentence.placed.asked} [{_support(statement)}]" for statement in self.statements
+            f"{statement.sentence.wording.with_questions} [{_support(statement)}]"
+            for statement in self.statements
         ]
         if self.unworded:
             lines.append(
-                "Voted, and no neighbour's sentence fits this picture: " + _listed(self.unworded) + "."
+                "Voted, and no neighbour's sentence fits this image: " + _listed(self.unworded) + "."
             )
-        lines += [f"{asked.capitalize()}?" for asked in self.asked_of_reader]
+        lines += [f"{finding.capitalize()}?" for finding in self.asked_of_reader]
         if self.statements or self.unworded:
             lines.append("Not assessed: " + ", ".join(map(spoken, self.not_assessed)) + ".")
         return "\n".join(lines) + "\n"
 
     @property
     def body(self) -> str:
-        """The sentences alone, as a report's text: what text metrics compare."""
-        return " ".join(statement.sentence.placed.text.rstrip(" .") + "." for statement in self.statements)
+        """The sentences alone, as a report's text, for text metrics."""
+        return " ".join(statement.sentence.wording.text.rstrip(" .") + "." for statement in self.statements)
 
 
 def spoken(finding: str) -> str:
-    """A finding's name as one says it."""
+    """A finding's name with blanks."""
     return finding.replace("_", " ")
 
 

@@ -1,1 +1,1 @@
-"""Masks as other systems take them: pictures, run lengths, DICOM."""
+"""Answers as other systems take them: PNG, run lengths, DICOM."""

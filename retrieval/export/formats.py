@@ -1,4 +1,4 @@
-"""The forms in which one localization leaves, each as the content of a file."""
+"""The formats of one exported localization, each as the content of a file."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.errors import ExportError
-from retrieval.export.source import Source
+from retrieval.export.source import SourceImage
 from retrieval.localize.answer import Localization
 
 Form = Literal["overlay", "mask", "dicom_seg", "secondary_capture"]
@@ -18,12 +18,12 @@ FILES: Mapping[Form, str] = {
     "dicom_seg": "seg.dcm",
     "secondary_capture": "overlay.dcm",
 }
-"""What a file of each form is called."""
+"""The file name of each format."""
 
 
 def forms(*, masked: bool, dicom: bool) -> tuple[Form, ...]:
-    """The forms there are of an answer: an overlay always, a mask where there is one, and of that DICOM where
-    the picture is DICOM."""
+    """The formats of an answer: an overlay always, a mask where there is one, and DICOM objects of that mask
+    where the image is DICOM."""
     if not masked:
         return ("overlay",)
     return ("overlay", "mask", "dicom_seg", "secondary_capture") if dicom else ("overlay", "mask")
@@ -33,23 +33,24 @@ def render(
     form: Form,
     image: NDArray[np.float32],
     answer: Localization,
-    source: Source | None,
+    source: SourceImage | None,
     fingerprint: str,
 ) -> bytes:
-    """Make the content of a file.
+    """Return the content of a file.
 
     Args:
-        form: which.
-        image: (height, width) float32 in [0, 1], as shown. PNG files are of it; DICOM files lie as their
-            source is stored.
-        answer: about this picture.
-        source: of a picture that is DICOM, else None.
+        form: the format.
+        image: (height, width) float32 in [0, 1], as shown. PNG files lie like it; DICOM objects lie as
+            their source is stored.
+        answer: about this image.
+        source: of a DICOM image, else None.
         fingerprint: of the encoder that localized, 64 hex digits.
 
     Raises:
-        ExportError: the answer has no mask, or the picture is no DICOM, and the form needs it.
+        ExportError: the answer has no mask, or the image is not DICOM, and the format needs it.
     """
-    from retrieval.export.overlay import draw_overlay, png  # late: who only names forms draws nothing
+    from retrieval.export.drawing import png  # late: the formats are listed without drawing
+    from retrieval.export.overlay import draw_overlay
 
     if form != "overlay" and answer.mask is None:
         raise ExportError(f"there is no mask to save. {answer.reason}")
@@ -57,15 +58,13 @@ def render(
         return png(answer.mask)
     spacing = None if source is None else source.spacing
     if form == "overlay":
-        hung = None if source is None or spacing is None else spacing.hung(source.hanging)
-        return png(draw_overlay(image, answer, heat=True, spacing=hung))
+        oriented = None if source is None or spacing is None else spacing.oriented(source.hanging)
+        return png(draw_overlay(image, answer, heat=True, spacing=oriented))
     if source is None:
-        raise ExportError("the picture is no DICOM file, to which a DICOM file of ours could refer")
+        raise ExportError("the image is not a DICOM file, to which a DICOM object could refer")
+    from retrieval.export.dicom_objects import secondary_capture, segmentation  # late: takes a second
+
     if form == "dicom_seg":
-        from retrieval.export.dicom_seg import segmentation  # late: takes a second
-
         return segmentation(source, [answer], fingerprint)
-    from retrieval.export.secondary_capture import secondary_capture  # late, as above
-
     overlay = draw_overlay(image, answer, heat=True, spacing=spacing, hanging=source.hanging)
     return secondary_capture(source, overlay, answer.phrase)

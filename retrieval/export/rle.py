@@ -25,7 +25,7 @@ def encode_runs(mask: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def decode_runs(runs: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Return the (height, width) mask of what `encode_runs` made.
+    """Return the (height, width) mask that `encode_runs` encoded.
 
     Raises:
         UsageError: the runs do not fill a mask of that size.

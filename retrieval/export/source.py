@@ -1,7 +1,7 @@
-"""The source image of an answer: what a DICOM made from it has to repeat, and how large its pixels are.
+"""The source image of an answer: the header that a derived DICOM object repeats, and the pixel spacing.
 
-Of the patient and the study only those elements are taken that every DICOM instance must carry (PS3.3 C.7.1.1
-and C.7.2.1, types 1 and 2); everything else in the source's header stays where it is.
+Of the patient and the study, only the elements that every DICOM instance must carry are repeated (PS3.3
+C.7.1.1 and C.7.2.1, types 1 and 2); everything else in the source's header stays where it is.
 """
 
 import copy
@@ -18,10 +18,10 @@ from pydicom.valuerep import DA, TM
 
 from corpus.dicom.elements import text_of
 from corpus.dicom.file import Undecodable, is_dicom, parse
-from corpus.dicom.spacing import Spacing, hanging_of, lengths_of, spacing_of
+from corpus.dicom.spacing import Spacing, lengths_of, orientation_of, spacing_of
 from corpus.errors import ExportError
 from corpus.files import UnreadableFile, quoted, read_bytes
-from corpus.orientation import AS_STORED, Hanging
+from corpus.geometry import AS_STORED, Orientation
 from corpus.redaction import redacted
 from corpus.settings import settings
 
@@ -30,7 +30,7 @@ _REQUIRED = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
     "StudyDate", "StudyTime", "ReferringPhysicianName",
 )  # fmt: skip
-_OF_THE_PICTURE = ("Modality", "FrameOfReferenceUID", "PatientOrientation")
+_OF_THE_IMAGE = ("Modality", "FrameOfReferenceUID", "PatientOrientation")
 _UNICODE = "ISO_IR 192"
 _MAX_BYTES_PER_PIXEL = 8
 _MAX_DEFLATED = 1 << 30
@@ -38,21 +38,23 @@ _MAX_DEFLATED = 1 << 30
 
 @redacted
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A DICOM image that an answer is about: `header` holds only what an answer repeats of it.
+class SourceImage:
+    """A DICOM image that an answer is about.
 
-    `rows`, `columns` and `spacing` are of the image as it is stored; `hanging` is how it is shown. An answer
-    is about the shown image, what is made for the source lies on the stored one.
+    `header`: only the elements that a derived object repeats.
+
+    `rows`, `columns`, `spacing`: of the image as it is stored.
+    `hanging`: how it is shown. An answer is about the shown image, a derived object lies on the stored one.
     """
 
     header: Dataset
     rows: int
     columns: int
     spacing: Spacing | None
-    hanging: Hanging = AS_STORED
+    hanging: Orientation = AS_STORED
 
     def as_json(self) -> dict[str, Any]:
-        """As it goes from the process that reads pictures to others; `from_json` reads it."""
+        """The form in which it leaves the decoding process; `from_json` reads it."""
         return {
             "header": self.header.to_json_dict(),
             "rows": self.rows,
@@ -62,28 +64,28 @@ class Source:
         }
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> "Source":
+    def from_json(cls, record: Mapping[str, Any]) -> "SourceImage":
         """Read what `as_json` wrote."""
-        spacing = told["spacing"]
+        spacing = record["spacing"]
         return cls(
-            Dataset.from_json(told["header"]),
-            told["rows"],
-            told["columns"],
+            Dataset.from_json(record["header"]),
+            record["rows"],
+            record["columns"],
             None if spacing is None else Spacing(**spacing),
-            Hanging(**told["hanging"]),
+            Orientation(**record["hanging"]),
         )
 
 
 def program_version() -> str:
-    """The version of this program as it is installed."""
+    """The installed version of this program."""
     return version("similarity-engine")
 
 
-def read_source(path: str | Path) -> Source:
+def read_source(path: str | Path) -> SourceImage:
     """Read the header of the DICOM image that an answer refers to.
 
     Raises:
-        ExportError: the file is gone, no DICOM, broken, or lacks an identifier that a reference needs.
+        ExportError: the file is missing, not DICOM, broken, or lacks an identifier that a reference needs.
     """
     try:
         content = read_bytes(path, limit=settings().max_image_pixels * _MAX_BYTES_PER_PIXEL)
@@ -92,17 +94,20 @@ def read_source(path: str | Path) -> Source:
     return source_of(content, quoted(path))
 
 
-def source_of(content: bytes, name: str) -> Source:
-    """The same of an image that is in memory.
+def source_of(content: bytes, name: str) -> SourceImage:
+    """Read the header of a DICOM image that is in memory.
 
     Args:
         content: the whole file.
-        name: what messages call it.
+        name: of the image in messages.
+
+    Raises:
+        ExportError: as `read_source`.
     """
     if not is_dicom(content):
         raise ExportError(
             f"{name} is no DICOM file: DICOM SEG and Secondary Capture refer to a DICOM image by its UIDs; "
-            "of other pictures there are PNG and run lengths"
+            "other images are exported as PNG and run lengths"
         )
     try:
         with warnings.catch_warnings():
@@ -112,15 +117,7 @@ def source_of(content: bytes, name: str) -> Source:
         raise ExportError(f"the source image {name} {reason}") from reason
 
 
-def pixel_spacing(path: str | Path) -> Spacing | None:
-    """How large a file's pixels are; None where it is no DICOM, or does not say."""
-    try:
-        return read_source(path).spacing
-    except ExportError:
-        return None
-
-
-def _source_of(dataset: Dataset, name: str) -> Source:
+def _source_of(dataset: Dataset, name: str) -> SourceImage:
     # Text is written as Unicode, whatever the source's character set: the phrase may need letters it lacks.
     header = Dataset()
     header.SpecificCharacterSet = _UNICODE
@@ -131,21 +128,21 @@ def _source_of(dataset: Dataset, name: str) -> Source:
         setattr(header, keyword, value)
     for keyword in _REQUIRED:
         setattr(header, keyword, _required(dataset, keyword))
-    for keyword in _OF_THE_PICTURE:
+    for keyword in _OF_THE_IMAGE:
         if keyword in dataset:
             header[keyword] = copy.deepcopy(dataset[keyword])
     try:
         header.Rows, header.Columns = rows, columns = int(dataset.Rows), int(dataset.Columns)
     except Exception as error:  # absent, or of a type that cannot be read
-        raise ExportError(f"{name} does not say how many rows and columns it has") from error
+        raise ExportError(f"{name} does not state its rows and columns") from error
     lengths = lengths_of(dataset, "PixelSpacing")
     if lengths is not None:
         header.PixelSpacing = list(lengths)
-    return Source(header, rows, columns, spacing_of(dataset), hanging_of(dataset)[0])
+    return SourceImage(header, rows, columns, spacing_of(dataset), orientation_of(dataset)[0])
 
 
 def _required(dataset: Dataset, keyword: str) -> str:
-    """An element that has to be there; empty where the source has none, or one that breaks the standard."""
+    """The text of a required element; empty where the source has none, or an invalid one."""
     text = text_of(dataset, keyword)
     try:
         if keyword == "PatientSex":

@@ -1,1 +1,1 @@
-"""Where in a picture a finding is, and which part of a case looks like which part of another."""
+"""Localization: where in an image a finding is, and which parts of two images correspond."""

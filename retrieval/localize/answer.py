@@ -1,6 +1,7 @@
-"""Where a finding is: what leaves the program, in the shape of `docs/contracts/localize.schema.json`."""
+"""The answer of a localization, in the shape of `docs/contracts/localize.schema.json`."""
 
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -8,33 +9,13 @@ from numpy.typing import NDArray
 
 from corpus.dicom.spacing import Spacing
 from corpus.errors import UsageError
+from corpus.geometry import Box
 from corpus.redaction import redacted
 from retrieval.export.rle import encode_runs
 
-Side = Literal["left", "right", "both"]
-"""The patient's side: on a film that is shown as facing the viewer, the patient's right is on its left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A rectangle in pixels of the image as read, columns `left` to `right`, rows `top` to `bottom`.
-
-    `right` and `bottom` are exclusive.
-    """
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def area(self) -> int:
-        """Its pixels."""
-        return (self.right - self.left) * (self.bottom - self.top)
-
-    def as_json(self) -> dict[str, int]:
-        """The contract's form."""
-        return {"left": self.left, "top": self.top, "right": self.right, "bottom": self.bottom}
+MaskLaterality = Literal["left", "right", "both"]
+"""The patient's side that a mask is on. A radiograph is shown as if the patient faced the viewer: the
+patient's right is on the left of the image."""
 
 
 @redacted
@@ -42,16 +23,22 @@ class Box:
 class Localization:
     """Where one phrase is in one image.
 
-    `phrase`: as it was asked. `finding`: the vocabulary's name where the phrase names one finding, else
-    None. `method`: gradcam, gscorecam, m2ib, patches or segmenter. `refined_by`: `sam:<checkpoint>`,
-    `random-walker`, or None. `heat`: (height, width) float32 in [0, 1], the raw map over the image as read,
-    padding undone. `mask`: (height, width) bool, None where it is refused; `reason` then says why, in a
-    sentence for the reader (it may also qualify a mask that is there). `specificity`: how much more the map
-    answers to this phrase than to others, in [0, 1]; a mask is given from `threshold` on. `boxes`: of the
-    mask's components, largest first. `side`: the patient's. `zone`: in words, "lower zone". `share`: of the
-    lung, or of that half of the picture, that the mask covers, in [0, 1]; `words` tells all three in a phrase
-    and says of what the share is. `spacing`: of the image's pixels, where it is known. `image`: (height,
-    width) float32, the image itself, where the Python API keeps it for `overlay`.
+    `phrase`: as given.
+    `finding`: the vocabulary's name, where the phrase names one finding; else None.
+    `method`: gradcam, gscorecam, m2ib, patches or segmenter.
+    `refined_by`: `sam:<checkpoint>`, `random-walker`, or None.
+    `heat`: (height, width) float32 in [0, 1], the saliency map over the image as read, padding undone.
+    `mask`: (height, width) bool; None where no mask is returned, and `reason` says why.
+    `reason`: a sentence for the reader; beside a mask it qualifies the mask.
+    `specificity`: in [0, 1], how much more the map answers to this phrase than to others.
+    `threshold`: the specificity from which a mask is returned.
+    `boxes`: of the mask's components, largest first.
+    `side`: the patient's.
+    `zone`: in words, "lower zone".
+    `share`: of the lung, or of that half of the image, that the mask covers, in [0, 1].
+    `words`: side, zone and share in one phrase that names what the share is of.
+    `spacing`: of the image's pixels, where it is known.
+    `image`: (height, width) float32, the image itself, where the Python API keeps it for `overlay`.
     """
 
     phrase: str
@@ -64,7 +51,7 @@ class Localization:
     specificity: float
     threshold: float
     boxes: tuple[Box, ...] = ()
-    side: Side | None = None
+    side: MaskLaterality | None = None
     zone: str | None = None
     share: float | None = None
     words: str | None = None
@@ -73,8 +60,13 @@ class Localization:
 
     @property
     def map(self) -> NDArray[np.float32]:
-        """The raw map: `heat`."""
+        """The saliency map: `heat`."""
         return self.heat
+
+    @property
+    def summary(self) -> str:
+        """Where the mask is, or why there is none, in a phrase or sentence."""
+        return (self.reason if self.mask is None else self.words) or ""
 
     def overlay(self, *, heat: bool = False) -> NDArray[np.uint8]:
         """Return the image with the outline of the mask, or with the reason why there is none.
@@ -88,16 +80,17 @@ class Localization:
         Raises:
             UsageError: the image was not kept with this answer.
         """
-        from retrieval.export.overlay import draw_overlay  # late: it imports this module
+        from retrieval.export.overlay import draw_overlay  # late: most answers are never drawn
 
         if self.image is None:
             raise UsageError("this answer does not hold its image: draw it by retrieval.export.overlay")
         return draw_overlay(self.image, self, heat=heat, spacing=self.spacing)
 
     def _repr_html_(self) -> str:
-        from retrieval.notebook import localization_html  # late: no search needs it
+        from retrieval.export.drawing import image_html  # late: most answers are never drawn
 
-        return localization_html(self)
+        drawn = "" if self.image is None else image_html(self.overlay())
+        return f"<div><p><b>{escape(self.phrase)}</b>: {escape(self.summary)}</p>{drawn}</div>"
 
     def as_json(self) -> dict[str, Any]:
         """The contract's form: the mask as run lengths (`retrieval.export.rle`), no arrays."""
@@ -119,7 +112,7 @@ class Localization:
         }
 
     def _measured(self) -> dict[str, Any]:
-        """Millimetres: of a pixel, and of the largest box; where the former is unknown, sizes are assumed."""
+        """Millimetres of a pixel and of the largest box; sizes are assumed where the spacing is unknown."""
         if self.spacing is None:
             return {"pixel_spacing_mm": None, "spacing_source": "assumed", "size_mm": None}
         down, across = self.spacing.down, self.spacing.across

@@ -1,8 +1,8 @@
-"""Localize over a whole corpus, into a folder of (image, mask, confidence) that a segmenter learns from.
+"""Pseudo-labels: a corpus localized into a folder of (image, mask, confidence) that a segmenter learns from.
 
-`masks.csv` has a line a picture and finding, written when its mask is on the disk: the next run goes on where
-the last one stopped. A finding that was refused has a line without a mask, and the confidence that it is not
-there. `localization.json` says by which encoder and method; a folder holds those of one.
+`masks.csv` has a line per image and finding, written once its mask is on the disk, so that an interrupted run
+resumes. A finding without a mask has a line without one, and the confidence that it is absent.
+`localization.json` records encoder and method; a folder holds pseudo-labels of one of each.
 """
 
 import csv
@@ -18,23 +18,27 @@ from corpus.errors import ExportError, NotAdmitted, UnreadableImage, UsageError
 from corpus.images.reader import load_image
 from corpus.records import ImageRef, Problem, Study
 from corpus.redaction import redacted
+from retrieval.export.drawing import png
 from retrieval.export.files import write_whole
-from retrieval.export.overlay import png
 from retrieval.localize.answer import Localization
-from retrieval.localize.localizer import Ask
+from retrieval.localize.localizer import LocalizePhrases
 
 TABLE, RECORD, MASKS = "masks.csv", "localization.json", "masks"
 COLUMNS = ("image", "mask", "structure", "confidence")
 
-OnAnswers = Callable[[ImageRef, Sequence[Localization]], None]
-
 
 @redacted
 @dataclass
-class Localized:
-    """What a run over a corpus did: masks `found` and `refused` by it, `skipped` by earlier ones."""
+class PseudoLabelRun:
+    """The counts of a run over a corpus.
 
-    pictures: int = 0
+    `images`: localized by this run.
+    `found`, `refused`: findings with and without a mask.
+    `skipped`: findings that earlier runs answered.
+    `problems`: images that could not be read.
+    """
+
+    images: int = 0
     found: int = 0
     refused: int = 0
     skipped: int = 0
@@ -43,7 +47,7 @@ class Localized:
     def as_json(self) -> dict[str, Any]:
         """The form of `docs/contracts/localize-corpus.schema.json`, without the folder."""
         return {
-            "pictures": self.pictures,
+            "pictures": self.images,
             "found": self.found,
             "refused": self.refused,
             "skipped": self.skipped,
@@ -54,30 +58,28 @@ class Localized:
 def localize_corpus(
     studies: Iterable[Study],
     findings: Sequence[str],
-    localizing: Ask,
+    localizer: LocalizePhrases,
     out: Path,
     made_by: Mapping[str, str],
     *,
-    on_answers: OnAnswers = lambda image, answers: None,
-    on_progress: Callable[[Localized], None] = lambda so_far: None,
-) -> Localized:
-    """Localize findings in every picture of a corpus.
+    on_progress: Callable[[PseudoLabelRun], None] = lambda so_far: None,
+) -> PseudoLabelRun:
+    """Localize findings in every image of a corpus and write the pseudo-labels.
 
     Args:
         studies: the corpus.
-        findings: phrases, each the structure of its lines.
-        localizing: answers them for one picture.
-        out: the folder; one begun earlier is gone on with.
-        made_by: what decides an answer (encoder, method, refiner): a folder holds answers of one.
-        on_answers: told of each picture's answers, after they are on the disk.
-        on_progress: told after each picture.
+        findings: phrases, each the `structure` of its lines.
+        localizer: answers them for one image.
+        out: the folder; one begun earlier is resumed.
+        made_by: what determines an answer (encoder, method, refiner); one per folder.
+        on_progress: called after each image.
 
     Raises:
         UsageError: the folder is of another encoder or method, or holds something else.
-        ExportError: the disk does not take it.
+        ExportError: the disk refuses it.
     """
     done = _open_folder(out, made_by)
-    result = Localized()
+    result = PseudoLabelRun()
     for study in studies:
         for image in study.images:
             wanted = [finding for finding in findings if (image.location, finding) not in done]
@@ -86,13 +88,12 @@ def localize_corpus(
                 continue
             try:
                 read = load_image(image.location)
-                answers = localizing(read.pixels, wanted, spacing=read.spacing)
+                answers = localizer(read.pixels, wanted, spacing=read.spacing)
             except (UnreadableImage, NotAdmitted) as refused:
                 result.problems.append(Problem(image.item_id, "failed", str(refused), image.location))
                 continue
             _append(out, [_row(out, image, answer) for answer in answers])
-            on_answers(image, answers)
-            result.pictures += 1
+            result.images += 1
             result.found += sum(answer.mask is not None for answer in answers)
             result.refused += sum(answer.mask is None for answer in answers)
             on_progress(result)
@@ -103,21 +104,21 @@ def _row(out: Path, image: ImageRef, answer: Localization) -> tuple[str, str, st
     confidence = answer.specificity if answer.mask is not None else 1 - answer.specificity
     if answer.mask is None:
         return image.location, "", answer.phrase, f"{confidence:.4f}"
-    # The name tells nothing of the patient: ids of some sources hold their number.
+    # The name identifies no patient: ids of some sources contain the patient's number.
     digest = hashlib.sha256(f"{image.location}\0{answer.phrase}".encode()).hexdigest()[:24]
     mask = write_whole(out / MASKS / f"{digest}.png", png(answer.mask))
     return image.location, f"{MASKS}/{mask.name}", answer.phrase, f"{confidence:.4f}"
 
 
 def _open_folder(out: Path, made_by: Mapping[str, str]) -> set[tuple[str, str]]:
-    """Begin the folder or check one that was begun; what it already answers."""
+    """Create the folder or check an existing one; the (image, finding) pairs that it answers already."""
     table, record = out / TABLE, out / RECORD
     if table.exists():
         try:
-            known = json.loads(record.read_text("utf-8"))
+            recorded = json.loads(record.read_text("utf-8"))
         except (OSError, ValueError):
-            known = None
-        if known != dict(made_by):
+            recorded = None
+        if recorded != dict(made_by):
             raise UsageError(
                 f"{out} holds masks by another encoder, method or refiner than these: name another --out"
             )
@@ -128,7 +129,7 @@ def _open_folder(out: Path, made_by: Mapping[str, str]) -> set[tuple[str, str]]:
 
 
 def _read_done(table: Path) -> set[tuple[str, str]]:
-    """The lines of a table; half a line at its end, left by a crash, is cut off."""
+    """The (image, finding) pairs of a table; a partial last line, left by a crash, is removed."""
     content = table.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:

@@ -1,4 +1,4 @@
-"""Many queries in one run: JSON lines in, JSON lines out, in order, encoded together as they come."""
+"""A batch: JSON lines of queries in, JSON lines of answers out, in order, encoded together as they arrive."""
 
 import json
 import logging
@@ -25,25 +25,30 @@ Answering = Callable[[Sequence[Query]], Sequence[Answer | SimilarityError]]
 @redacted
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a batch: its id (its number from 1 where it gives none), and its query or what is wrong."""
+    """One line of a batch.
+
+    Attributes:
+        id: the line's own; without one its number, from 1.
+        query: the query, or what is wrong with the line.
+    """
 
     id: Identifier
-    asked: Query | SimilarityError
+    query: Query | SimilarityError
 
 
 def read_line(number: int, line: bytes) -> Line:
-    """Read one line of a batch; whatever is wrong with it is kept in its place."""
+    """Parse one line of a batch; an error takes the place of its query."""
     try:
-        told = json.loads(line.decode("utf-8-sig"))
+        parsed = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return Line(number, UsageError(f"line {number} is not JSON"))
-    if not isinstance(told, dict):
+    if not isinstance(parsed, dict):
         return Line(number, UsageError(f"line {number} is not a JSON object"))
-    name = told.get("id", number)
+    name = parsed.get("id", number)
     if isinstance(name, bool) or not isinstance(name, str | int):
         return Line(number, UsageError("id is text or a whole number"))
     try:
-        return Line(name, query_from_json(told))
+        return Line(name, query_from_json(parsed))
     except SimilarityError as error:
         return Line(name, error)
 
@@ -56,16 +61,16 @@ def answer_lines(stream: BinaryIO, answering: Answering) -> Iterator[dict[str, A
 
     Args:
         stream: JSON lines, one query each; blank lines are passed over.
-        answering: answers several queries, an error in the place of what it cannot answer.
+        answering: answers several queries, with an error in the place of one that it cannot answer.
 
     Raises:
         ServerUnavailable: a server of the index went away; every line before was answered.
     """
     for lines in _arrived(stream):
-        queries = [line.asked for line in lines if isinstance(line.asked, Query)]
+        queries = [line.query for line in lines if isinstance(line.query, Query)]
         answers = iter(answering(queries) if queries else ())
         for line in lines:
-            answer = next(answers) if isinstance(line.asked, Query) else line.asked
+            answer = next(answers) if isinstance(line.query, Query) else line.query
             if isinstance(answer, ServerUnavailable):
                 raise answer  # nothing is wrong with the line, and those behind it fare no better
             if isinstance(answer, Answer):

@@ -1,88 +1,69 @@
-"""The cases and pictures that a query points at: whose they are, or recalled from the index."""
+"""The vectors that a query is searched with, and relevance feedback on them (Rocchio)."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
-from corpus.errors import IndexingError, UsageError
-from corpus.language.concepts import Concept
-from corpus.redaction import redacted
-from indexer.index import Index
-from indexer.ingest.payload import told_concepts
-from indexer.ingest.subject_identity import subjects_of
-from retrieval.lookup import owners_of, study_by_id
-from retrieval.query.image import Picture
-from retrieval.query.intent import findings_of
-from retrieval.query.probes import Side, Vector
+import numpy as np
+from numpy.typing import NDArray
 
+Tower = Literal["image", "text"]
+"""The network that made a vector: each has its own region of the common space."""
+Part = Literal["image", "text", "case", "finding", "like", "dislike"]
+"""The part of a query that a vector was made of, by `Query`'s field."""
+Vector = NDArray[np.float32]
 
-@redacted
-@dataclass(frozen=True, slots=True, eq=False)
-class Shown:
-    """A picture of a query: itself, whose it is, and which studies of the index hold it."""
-
-    picture: Picture
-    subjects: frozenset[str]
-    studies: frozenset[str]
+AWAY = 0.5
+"""Weight of the mean of the disliked examples, which a query moves away from. Rocchio's feedback is known to
+be flat between 0.25 and 0.75."""
 
 
-@redacted
 @dataclass(frozen=True, slots=True)
-class Recalled:
-    """A case of the index: its stored vectors, its pictures' before its report's, and what it shows."""
+class QueryVector:
+    """A vector to search with.
 
-    subject_id: str
-    vectors: tuple[tuple[Side, Vector], ...]
-    shows: tuple[Concept, ...]
-
-
-def is_picture(example: str) -> bool:
-    """Whether an example is a picture's file rather than a study_id."""
-    if example.startswith("phantom://"):
-        return True
-    try:
-        return Path(example).exists()
-    except (OSError, ValueError):
-        return False
-
-
-def show(index: Index, picture: Picture) -> Shown:
-    """Find whose a picture is: by equal pixels in the index, and by its DICOM header."""
-    with index.catalog.engine.connect() as connection:
-        owners = owners_of(connection, picture.content)
-    patient = picture.patient
-    header = subjects_of(index.catalog.engine, index.home, patient) if patient is not None else frozenset()
-    subjects = frozenset(header | {subject for _, subject in owners})
-    return Shown(picture, subjects, frozenset(study for study, _ in owners))
-
-
-def recall(index: Index, study_id: str) -> Recalled:
-    """Take the stored vectors of a case: its pictures and its report.
-
-    Raises:
-        UsageError: the index does not have it.
-        IndexingError: it has no vector of it by the version that is searched.
+    Attributes:
+        part: the part of the query that it was made of.
+        tower: the network that made it.
+        vector: (dim,) float32, of unit length.
     """
-    with index.catalog.engine.connect() as connection:
-        known = study_by_id(connection, study_id)
-    if known is None:
-        raise UsageError(
-            f"the index has no case {study_id!r} (and there is no such file); an id is <source>:<the set's "
-            "own name>"
-        )
-    vectors: list[tuple[Side, Vector]] = []
-    placed: list[Concept] = []
-    held = index.store.collections()
-    sides: tuple[tuple[str, Side], ...] = (("image", "image"), ("report", "text"))
-    for kind, side in sides:
-        points = [item.point for item in known.items if item.kind == kind]
-        collection = index.collection(kind)
-        if points and collection in held:
-            found = {point.id: point for point in index.store.fetch(collection, points)}
-            vectors += [(side, found[point].vector) for point in points if point in found]
-            placed = told_concepts(found[points[0]].payload) if points[0] in found else placed
-    if not vectors:
-        raise IndexingError(
-            f"the index holds no vector of {study_id!r} by {index.active_version.name}: "
-            "run `similarity index add` with that encoder"
-        )
-    return Recalled(known.case.subject_id, tuple(vectors), findings_of(known.case.findings, placed))
+
+    part: Part
+    tower: Tower
+    vector: Vector
+
+
+def apply_feedback(vectors: Iterable[QueryVector]) -> tuple[QueryVector, ...]:
+    """Return the vectors to search with, from those of all parts of a query.
+
+    The images and the reports of one case stay apart. Liked examples become the mean of their vectors, one
+    for each tower. Every vector then moves away from the mean of the disliked examples of its tower, or,
+    where the other tower made all of them, from the mean of those (Rocchio, "Relevance feedback in
+    information retrieval", 1971). A vector that the disliked examples cancel out is left as it was.
+    """
+    given = list(vectors)
+    wanted = [vector for vector in given if vector.part not in ("like", "dislike")]
+    towers: tuple[Tower, ...] = ("image", "text")
+    for tower in towers:
+        liked = _mean([v.vector for v in given if v.part == "like" and v.tower == tower])
+        if liked is not None:
+            wanted.append(QueryVector("like", tower, liked))
+    disliked = [vector for vector in given if vector.part == "dislike"]
+    disliked_by_any = _mean([vector.vector for vector in disliked])
+    disliked_by = {tower: _mean([v.vector for v in disliked if v.tower == tower]) for tower in towers}
+    moved = []
+    for query in wanted:
+        away = disliked_by[query.tower]
+        away = disliked_by_any if away is None else away
+        vector = None if away is None else _unit(query.vector - AWAY * away)
+        moved.append(query if vector is None else QueryVector(query.part, query.tower, vector))
+    return tuple(moved)
+
+
+def _mean(vectors: Sequence[Vector]) -> Vector | None:
+    return _unit(np.mean(vectors, axis=0, dtype=np.float64)) if vectors else None
+
+
+def _unit(vector: NDArray[np.floating]) -> Vector | None:
+    length = float(np.linalg.norm(vector))
+    return (vector / length).astype(np.float32) if length > 1e-6 else None

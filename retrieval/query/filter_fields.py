@@ -40,7 +40,7 @@ def read_value(field: str, kind: FieldType, text: str) -> Scalar:
     becomes `name` (present) or `name:status`, an alias resolved; sex and view are closed.
 
     Raises:
-        ValueError: it is not of that type; the message is for a person.
+        ValueError: it is not of that type; the message is for the user.
     """
     if field == "finding":
         return _read_finding(text)

@@ -71,7 +71,7 @@ def parse_where(text: str, attributes: Mapping[str, FieldType] | None = None) ->
     Args:
         text: the expression.
         attributes: the fields that the indexed tables brought, as `Catalog.own_fields` names them: a column
-            whose name is also a known field's is `attr.<name>`.
+            with the name of a known field is `attr.<name>`.
 
     Raises:
         UsageError: it does not parse, names an unknown field, or gives a value of the wrong type; the
@@ -185,7 +185,7 @@ class Parser:
         return tokens
 
     def value_token(self, what: str = "a value") -> _Token:
-        """Take a token that is a value; `what` was expected names it to a person."""
+        """Take a token that is a value; a message says that `what` was expected."""
         token = self.take()
         if token.kind not in ("word", "quoted") or token.is_word(*_WORDS):
             raise self.error(token, f"expected {what}, found {token.shown}")
@@ -216,7 +216,7 @@ class Parser:
         return token
 
     def error(self, token: _Token, what: str) -> UsageError:
-        """Make the one line a person sees: where, what, and the words around it."""
+        """Return the error in one line: where, what, and the words around it."""
         at = token.at
         around = self.text[max(0, at - 12) : at] + "▸" + self.text[at : at + 20]
         return UsageError(f"{self.option}, character {at + 1}: {what}  [{' '.join(around.split())}]")

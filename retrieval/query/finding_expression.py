@@ -2,7 +2,7 @@
 
 The grammar is that of `--where` (`retrieval.query.filters`) with findings in place of comparisons: a finding
 alone means present, `name:absent` and `name:uncertain` what they say; a name of several words is quoted or
-joined (`pleural_effusion`). `not edema` lets a study through that says nothing of edema; `edema:absent` does
+joined (`pleural_effusion`). `not edema` is met by a study that does not mention edema; `edema:absent` is
 not.
 """
 
@@ -29,7 +29,7 @@ class _Findings(Parser):
 
 
 def parse_findings(text: str) -> Condition:
-    """Read an expression into a condition on `finding`.
+    """Parse an expression into a condition on `finding`.
 
     Raises:
         UsageError: it does not parse, names an unknown finding or status; the message says at which
@@ -38,31 +38,31 @@ def parse_findings(text: str) -> Condition:
     return _Findings(text, {}).whole()
 
 
-def wanted(condition: Condition) -> tuple[Concept, ...]:
-    """The findings that an expression names without denying them: what its hits are ordered by."""
+def affirmed_findings(condition: Condition) -> tuple[Concept, ...]:
+    """Return the findings that an expression names without denying them: its hits are ordered by these."""
     if isinstance(condition, Comparison):
         name, _, status = str(condition.value).partition(":")
         return () if status == Status.ABSENT else (Concept(name, Status.PRESENT),)
     if isinstance(condition, Not):
         return ()
-    return tuple(dict.fromkeys(concept for part in condition.parts for concept in wanted(part)))
+    return tuple(dict.fromkeys(concept for part in condition.parts for concept in affirmed_findings(part)))
 
 
 def refuse_contradiction(condition: Condition) -> None:
-    """Refuse `edema and not edema`, which nothing can meet.
+    """Refuse a contradiction such as `edema and not edema`, which no study can meet.
 
     Raises:
-        UsageError: a conjunction asks for a finding and denies it.
+        UsageError: a conjunction asks for a finding and denies it, or asks for two statuses of it.
     """
     if isinstance(condition, And):
-        asked = {part for part in condition.parts if isinstance(part, Comparison)}
+        affirmed = {part for part in condition.parts if isinstance(part, Comparison)}
         denied = {part.part for part in condition.parts if isinstance(part, Not)}
-        for comparison in asked & denied:
+        for comparison in affirmed & denied:
             raise UsageError(f"--finding asks for {comparison.value} and denies it: leave one of the two out")
-        of: dict[str, set[str]] = {}
-        for comparison in asked:
+        wanted: dict[str, set[str]] = {}
+        for comparison in affirmed:
             name, _, status = str(comparison.value).partition(":")
-            of.setdefault(name, set()).add(status or Status.PRESENT)
-        for name, statuses in of.items():
+            wanted.setdefault(name, set()).add(status or Status.PRESENT)
+        for name, statuses in wanted.items():
             if len(statuses) > 1:
                 raise UsageError(f"--finding wants {name} to be {' and '.join(sorted(statuses))} at once")

@@ -1,4 +1,4 @@
-"""A query picture: its pixels, what tells equal ones apart, and whose it is by its own header."""
+"""An image to search with: its pixels, their hash, and the patient of its DICOM header."""
 
 import io
 from dataclasses import dataclass
@@ -23,12 +23,16 @@ from corpus.subjects import Patient
 
 @redacted
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """A picture that was read.
+class QueryImage:
+    """A decoded image to search with.
 
-    `pixels`: (height, width) float32 grey in [0, 1]. `content`: their hash (64 hex, `corpus.images.reader`).
-    `patient`: whom a DICOM header names; None for any other picture. `dicom`: whether it is DICOM.
-    `spacing` and `notes`: as of `corpus.images.reader.ImageRead`.
+    Attributes:
+        pixels: (height, width) float32 grey in [0, 1].
+        content: hash of the pixels (64 hex digits, see `corpus.images.reader`).
+        patient: of the DICOM header; None for any other image.
+        dicom: whether it is DICOM.
+        spacing: of its pixels, see `corpus.images.reader.ImageRead`.
+        notes: on its header, see `corpus.images.reader.ImageRead`.
     """
 
     pixels: NDArray[np.float32]
@@ -39,8 +43,8 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def read_picture(location: str | Path) -> Picture:
-    """Read a picture to search with.
+def read_query_image(location: str | Path) -> QueryImage:
+    """Read an image to search with.
 
     Args:
         location: a file, or `phantom://SEED/NUMBER`.
@@ -53,29 +57,29 @@ def read_picture(location: str | Path) -> Picture:
     try:
         patient = _patient(read_header(location), quoted(location))
     except (UnreadableFile, Undecodable):
-        return _picture(image)
-    return _picture(image, patient)
+        return _query_image(image)
+    return _query_image(image, patient)
 
 
-def decode_picture(content: bytes, name: str, most: int) -> Picture:
-    """Decode a picture that is in memory to search with; else as `read_picture`.
+def decode_query_image(content: bytes, name: str, most: int) -> QueryImage:
+    """Decode the content of a file to search with; else as `read_query_image`.
 
     Args:
         content: the whole file.
         name: what messages call it.
-        most: pixels it may have.
+        most: pixels that it may have.
     """
     image = load_content(content, name, most=most)
     try:
         patient = _patient(parse_header(content), name)
     except Undecodable:
-        return _picture(image)
-    return _picture(image, patient)
+        return _query_image(image)
+    return _query_image(image, patient)
 
 
-def _picture(image: ImageRead, patient: Patient | None = None) -> Picture:
+def _query_image(image: ImageRead, patient: Patient | None = None) -> QueryImage:
     """`patient`: None where the file is no DICOM."""
-    return Picture(image.pixels, image.content, patient, patient is not None, image.spacing, image.notes)
+    return QueryImage(image.pixels, image.content, patient, patient is not None, image.spacing, image.notes)
 
 
 IN_MEMORY = "the image in memory"
@@ -84,8 +88,8 @@ IN_MEMORY = "the image in memory"
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as colour files become grey
 
 
-def picture_of(image: "Image.Image | NDArray[Any]") -> Picture:
-    """A picture that is in memory, to search with; equal pixels have the content of their file.
+def make_query_image(image: "Image.Image | NDArray[Any]") -> QueryImage:
+    """Return an image in memory as one to search with; equal pixels have the hash of their file.
 
     Args:
         image: of Pillow, in any mode; or (height, width) grey or (height, width, 3) colour: uint8 in
@@ -96,7 +100,7 @@ def picture_of(image: "Image.Image | NDArray[Any]") -> Picture:
         UnreadableImage: it is blank, tiny or too large.
     """
     if isinstance(image, Image.Image):
-        return _picture_of_pillow(image)
+        return _from_pillow(image)
     if image.ndim != 2 and image.shape[2:] != (3,):
         raise UsageError(
             f"an image in memory is (height, width) or (height, width, 3), not {image.shape}: take one image"
@@ -105,9 +109,9 @@ def picture_of(image: "Image.Image | NDArray[Any]") -> Picture:
     if not image.size:
         raise UsageError(f"the image in memory of {image.shape} has no pixels")
     if image.dtype == np.uint8 or (image.dtype == np.uint16 and image.ndim == 2):
-        return _picture_of_pillow(Image.fromarray(np.ascontiguousarray(image)))
+        return _from_pillow(Image.fromarray(np.ascontiguousarray(image)))
     if image.dtype == np.uint16:
-        return _picture_of_floats(image / np.float32(65535))
+        return _from_floats(image / np.float32(65535))
     if not np.issubdtype(image.dtype, np.floating):
         raise UsageError(f"an image in memory is uint8, uint16 or float, not {image.dtype}: convert it")
     if not np.isfinite(image).all():
@@ -116,13 +120,13 @@ def picture_of(image: "Image.Image | NDArray[Any]") -> Picture:
         raise UsageError(
             f"a float image in memory is in [0, 1], not [{image.min():g}, {image.max():g}]: scale it"
         )
-    return _picture_of_floats(image)
+    return _from_floats(image)
 
 
-def _picture_of_pillow(image: Image.Image) -> Picture:
-    """By way of a PNG, so that it is read as a file is."""
+def _from_pillow(image: Image.Image) -> QueryImage:
+    """Read the image from a PNG of it, so that it is read as a file is."""
     if image.mode == "F":
-        return picture_of(np.asarray(image))
+        return make_query_image(np.asarray(image))
     try:
         upright = ImageOps.exif_transpose(image)
         if upright.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"):
@@ -131,10 +135,10 @@ def _picture_of_pillow(image: Image.Image) -> Picture:
         upright.save(written, "PNG", compress_level=0)
     except (OSError, ValueError) as error:
         raise UnreadableImage(f"{IN_MEMORY} cannot be read ({type(error).__name__})") from None
-    return _picture(load_content(written.getvalue(), IN_MEMORY, most=settings().max_image_pixels))
+    return _query_image(load_content(written.getvalue(), IN_MEMORY, most=settings().max_image_pixels))
 
 
-def _picture_of_floats(image: NDArray[Any]) -> Picture:
+def _from_floats(image: NDArray[Any]) -> QueryImage:
     pixels = np.ascontiguousarray(image if image.ndim == 2 else image @ _LUMINANCE, np.float32)
     if min(pixels.shape) < MIN_SIDE:
         raise UnreadableImage(f"{IN_MEMORY} has {pixels.shape[0]} x {pixels.shape[1]} pixels: too small")
@@ -143,12 +147,12 @@ def _picture_of_floats(image: NDArray[Any]) -> Picture:
     if pixels.min() == pixels.max():
         raise UnreadableImage(f"{IN_MEMORY} is blank: all its pixels have one value")
     pixels = np.clip(pixels, 0.0, 1.0)
-    return Picture(pixels, hash_pixels(pixels), None)
+    return QueryImage(pixels, hash_pixels(pixels), None)
 
 
 def _patient(header: Header, name: str) -> Patient:
     refused = refuse_header(header, ADMITTED)
     if refused is not None:
-        told = refused.partition(": --admit")[0]
-        raise NotAdmitted(f"{name}: {told}; this index is of the chest")
+        reason = refused.partition(": --admit")[0]
+        raise NotAdmitted(f"{name}: {reason}; this index is of the chest")
     return patient_of(header)

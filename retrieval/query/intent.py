@@ -1,107 +1,54 @@
-"""What a text asks for: findings with their side, zone and degree, and findings it wants absent.
+"""The intent of a text: the findings it asks for, with laterality, zone and severity, and those it denies.
 
-The text is read as a report is (`corpus.language.concepts`), so that "no effusion", "without tubes" and
-"small right effusion" mean in a question what they mean in a report. What is left when the denied part is
-taken away is what may be compared as words or as a vector: "no effusion" as a vector lies next to "effusion".
+The text is labeled as a report is (`corpus.language.concepts`), so that "no effusion", "without tubes" and
+"small right effusion" mean in a query what they mean in a report. Only the affirmed words are compared as
+words or as a vector: the vector of "no effusion" lies next to that of "effusion".
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from corpus.errors import UsageError
 from corpus.findings import NO_FINDING, VOCABULARY, Status
-from corpus.language.affirmed import affirmed_text
 from corpus.language.concepts import Concept, report_concepts
 from corpus.language.detection import detect
-from corpus.language.labeler import label_report
-from corpus.language.modifiers import WITHIN
+from corpus.language.labeler import affirmed_text, label_report
+from corpus.language.modifiers import PARENT_ZONE
 from corpus.language.sections import parse_report, split_sentences
 
 _REPORT_FROM = 3
-"""Sentences from which on a text is a report to compare with, not a wish: what it denies is then described,
-and no condition."""
+"""A text of so many sentences is a report to compare with: what it denies then describes, and is no
+condition."""
 
 _QUESTION = re.compile(
     r"\s*(?:is|are|was|were|do|does|did|has|have|which|what|who|where|how|show|find|can|could|any)\b[^?]*\?+\s*",
     re.IGNORECASE,
 )
-"""A question to the search, whose mark doubts no finding; "pneumothorax?" is a report's doubt."""
+"""A question to the search: its mark makes no finding uncertain, as that of "pneumothorax?" does."""
 
-_ASKING = frozenset(
-    [
-        "a",
-        "all",
-        "an",
-        "and",
-        "any",
-        "are",
-        "as",
-        "but",
-        "case",
-        "cases",
-        "chest",
-        "exam",
-        "film",
-        "films",
-        "find",
-        "for",
-        "give",
-        "has",
-        "have",
-        "image",
-        "images",
-        "in",
-        "is",
-        "like",
-        "me",
-        "of",
-        "on",
-        "one",
-        "or",
-        "picture",
-        "pictures",
-        "please",
-        "radiograph",
-        "radiographs",
-        "ray",
-        "same",
-        "search",
-        "show",
-        "showing",
-        "shows",
-        "similar",
-        "study",
-        "studies",
-        "than",
-        "that",
-        "the",
-        "there",
-        "these",
-        "this",
-        "those",
-        "to",
-        "which",
-        "who",
-        "with",
-        "without",
-        "not",
-        "no",
-        "x",
-    ]
-)
-"""Words that ask and tell nothing of a case."""
+_FILLER = frozenset((
+    "a", "all", "an", "and", "any", "are", "as", "but", "case", "cases", "chest", "exam", "film",
+    "films", "find", "for", "give", "has", "have", "image", "images", "in", "is", "like", "me", "of",
+    "on", "one", "or", "picture", "pictures", "please", "radiograph", "radiographs", "ray", "same",
+    "search", "show", "showing", "shows", "similar", "study", "studies", "than", "that", "the", "there",
+    "these", "this", "those", "to", "which", "who", "with", "without", "not", "no", "x",
+))  # fmt: skip
+"""Words that ask, and describe nothing of a case."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a query asks for, as it was understood.
+class Intent:
+    """The findings that a query asks for.
 
-    `wished`: findings that a phrase asks for, each present, absent or uncertain; what it denies excludes.
-    `described`: findings of a report or case to be like; what is denied there only describes. `words`: the
-    affirmed words, empty where there is nothing but denials or asking. `language`: what the text was read as;
-    in one without a lexicon nothing is read, and the text is compared as a vector.
+    Attributes:
+        wished: findings that a phrase asks for, each present, absent or uncertain; a study with one that the
+            phrase denies is excluded.
+        described: findings of a report or case to resemble; one that is denied there excludes nothing.
+        words: the affirmed words; empty where there are only denials or filler words.
+        language: of the text. In a language without a lexicon no finding is read, and the text is compared as
+            a vector.
     """
 
     wished: tuple[Concept, ...] = ()
@@ -111,72 +58,75 @@ class Asked:
 
     @property
     def concepts(self) -> tuple[Concept, ...]:
-        """All of them, what is wished first."""
+        """All findings, the wished ones first."""
         return (*self.wished, *self.described)
 
     @property
     def excluded(self) -> tuple[str, ...]:
-        """The findings that no hit may show: those that a wish denies, wherever they lie."""
+        """The findings that no hit may show: those that a phrase denies without a side, zone or severity."""
         denied = (c for c in self.wished if c.status is Status.ABSENT)
         return tuple(dict.fromkeys(c.finding for c in denied if not (c.side or c.zone or c.degree)))
 
     def as_json(self) -> dict[str, list[str]]:
-        """The contract's form: one short text for each finding, by what is asked of it."""
+        """The contract's form: status → one short text for each finding."""
         return {
             status.value: [describe(concept) for concept in self.concepts if concept.status is status]
-            for status in _TOLD
+            for status in _STATUSES
         }
 
 
-_TOLD = (Status.PRESENT, Status.ABSENT, Status.UNCERTAIN)
+_STATUSES = (Status.PRESENT, Status.ABSENT, Status.UNCERTAIN)
 
 
 @lru_cache(maxsize=256)
-def read_text(text: str) -> Asked:
-    """Understand a text.
+def read_text(text: str) -> Intent:
+    """Parse a text.
 
     Raises:
-        UsageError: it is a phrase that asks for a finding and denies it in the same place.
+        UsageError: it is a phrase that asks for a finding and denies it at the same site.
     """
-    asked = text.rstrip("? ") if _QUESTION.fullmatch(text) else text
-    report = parse_report("query", asked, detect(text))
+    statement = text.rstrip("? ") if _QUESTION.fullmatch(text) else text
+    report = parse_report("query", statement, detect(text))
     language = report.language or "en"
-    told = report_concepts(report)
-    if not told and label_report(report).get(NO_FINDING) is Status.PRESENT:
-        told = (Concept(NO_FINDING, Status.PRESENT),)
+    concepts = report_concepts(report)
+    if not concepts and label_report(report).get(NO_FINDING) is Status.PRESENT:
+        concepts = (Concept(NO_FINDING, Status.PRESENT),)
     affirmed = affirmed_text(report)
-    words = affirmed if any(word not in _ASKING for word in affirmed.split()) else ""
+    words = affirmed if any(word not in _FILLER for word in affirmed.split()) else ""
     if sum(len(split_sentences(section.text)) for section in report.sections) >= _REPORT_FROM:
-        return Asked(described=told, words=words, language=language)
-    _refuse_contradiction(told)
-    return Asked(wished=told, words=words, language=language)
+        return Intent(described=concepts, words=words, language=language)
+    _refuse_contradiction(concepts)
+    return Intent(wished=concepts, words=words, language=language)
 
 
-def findings_of(statuses: Mapping[str, Status], told: Iterable[Concept]) -> tuple[Concept, ...]:
-    """What a case shows, as something to be like: the concepts of its report, then its other findings."""
-    placed = tuple(told)
-    named = {concept.finding for concept in placed}
+def case_concepts(statuses: Mapping[str, Status], of_report: Iterable[Concept]) -> tuple[Concept, ...]:
+    """Return the findings of a case to resemble: the concepts of its report, then its other findings."""
+    reported = tuple(of_report)
+    named = {concept.finding for concept in reported}
     rest = (Concept(n, statuses[n]) for n in VOCABULARY.leaves if n not in named and n in statuses)
-    return (*placed, *(concept for concept in rest if concept.status in _TOLD))
+    return (*reported, *(concept for concept in rest if concept.status in _STATUSES))
 
 
 def describe(concept: Concept) -> str:
-    """A finding with its place and degree as a reader says it: `small right lower pleural effusion`."""
+    """Return a finding with severity, side and zone in words: `small right lower pleural effusion`."""
     parts = (concept.degree, concept.side, concept.zone, concept.finding.replace("_", " "))
     return " ".join(part for part in parts if part)
 
 
 def covers(outer: Concept, inner: Concept) -> bool:
-    """Whether the place and degree of `outer` take in those of `inner`: none named takes in any."""
+    """Return whether side, zone and severity of `outer` include those of `inner`: None includes any."""
     return (
         (outer.side is None or outer.side == inner.side or inner.side == "bilateral")
-        and (outer.zone is None or inner.zone is None or outer.zone in (inner.zone, WITHIN.get(inner.zone)))
+        and (
+            outer.zone is None
+            or inner.zone is None
+            or outer.zone in (inner.zone, PARENT_ZONE.get(inner.zone))
+        )
         and (outer.degree is None or outer.degree == inner.degree)
     )
 
 
-def _refuse_contradiction(told: Iterable[Concept]) -> None:
-    concepts = list(told)
+def _refuse_contradiction(concepts: Sequence[Concept]) -> None:
     for wanted in concepts:
         for denied in concepts:
             if (

@@ -1,8 +1,7 @@
-"""What can be asked, before anything is read or encoded.
+"""The query as a user writes it, validated before anything is read or encoded.
 
-A query is made of parts that add up: a picture or a region of it, a phrase, a case of the index, examples
-that are liked and disliked, an expression over findings. "Like this, without tubes" is a picture with a
-phrase.
+A query is made of parts that add up: an image or a region of it, a phrase, a case of the index, examples that
+are liked and disliked, an expression over findings. "Like this, without tubes" is an image with a phrase.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from corpus.errors import UsageError
+from corpus.geometry import Box
 from corpus.redaction import redacted
-from retrieval.localize.answer import Box
-from retrieval.query.image import IN_MEMORY, Picture, picture_of
+from retrieval.query.image import IN_MEMORY, QueryImage, make_query_image
 
 Target = Literal["images", "reports", "cases"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -37,20 +36,24 @@ _KEYS = ("id", *_TEXTS, *_LISTS, "region", "diversify", "k")
 @redacted
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question, of at least one of `image`, `text`, `case`, `like` and `finding`.
+    """One query, of at least one of `image`, `text`, `case`, `like` and `finding`.
 
-    `image`: a file (its name or `Path`), `phantom://…`, or an image in memory (of Pillow, or an array as
-    `picture.picture_of` takes it; the answer calls it "the image in memory"). `text`: a phrase or a report;
-    it may stand with any other part. `case`: a study_id of the index, in place of an image. `region`: a box
-    of the image, in pixels of it as read; what comes back then has something alike in it. `like`, `dislike`:
-    cases (study_id) or pictures (file) to be near to and far from. `finding`: an expression of
-    `retrieval.query.finding_expression`, which every hit meets. `diversify`: spread the hits over what there
-    is instead of listing the most alike. `ahead`: how many of the k only tell whether there are more, so that
-    nothing is promised of them.
-
-    `target`: what comes back. `k`: how many studies. `where`: an expression of `retrieval.query.filters`.
-    `subject`: the subject_id of the person asked about, whose own studies are not hits. `picture`: what
-    `image` holds, where it was read already.
+    Attributes:
+        image: a file (its name or `Path`), `phantom://…`, or an image in memory (of Pillow, or an array that
+            `image.make_query_image` takes; the answer calls it "the image in memory").
+        text: a phrase or a report; it may stand with any other part.
+        case: a study_id of the index, in place of an image.
+        target: what is searched for.
+        k: how many studies.
+        where: an expression of `retrieval.query.filters`, which every hit meets.
+        subject: the subject_id of the query's own subject; the subject's other studies are no hits.
+        region: a box of the image, in pixels of it as read; hits then have a similar region.
+        like: relevance feedback: cases (study_id) or images (file) to be similar to.
+        dislike: cases or images to be dissimilar to.
+        finding: an expression of `retrieval.query.finding_expression`, which every hit meets.
+        diversify: choose hits that differ, instead of the most similar ones.
+        ahead: how many of the k hits only show that there are more; no promise is made of them.
+        decoded: the image of `image`, where it was decoded already.
 
     Raises:
         UsageError: on making one that cannot be answered.
@@ -69,7 +72,7 @@ class Query:
     finding: str | None = None
     diversify: bool = False
     ahead: int = 0
-    picture: Picture | None = None
+    decoded: QueryImage | None = None
 
     def __post_init__(self) -> None:
         _normalize(self)
@@ -87,9 +90,9 @@ class Query:
         return cast("str | None", self.image)
 
     def as_json(self) -> dict[str, Any]:
-        """What was asked, as the answer repeats it: the keys of a batch's line."""
+        """The query as the answer repeats it, with the keys of a line of a batch."""
         box = self.region
-        asked: dict[str, Any] = {
+        given: dict[str, Any] = {
             "image": self.location,
             "region": None if box is None else [box.left, box.top, box.right, box.bottom],
             "text": self.text,
@@ -100,7 +103,7 @@ class Query:
             "diversify": self.diversify or None,
         }
         return {
-            **{name: value for name, value in asked.items() if value is not None},
+            **{name: value for name, value in given.items() if value is not None},
             "for": self.target,
             "k": self.k,
             "where": self.where,
@@ -108,7 +111,7 @@ class Query:
 
 
 def query_from_json(line: Mapping[str, Any]) -> Query:
-    """Make a query of one object of a batch, whose keys are `Query`'s fields, `for` in place of `target`.
+    """Return the query of one object of a batch: its keys are `Query`'s fields, with `for` for `target`.
 
     Raises:
         UsageError: a key is unknown or a value is of the wrong type.
@@ -163,13 +166,13 @@ def box_of(corners: object) -> Box:
 
 
 def _normalize(query: Query) -> None:
-    """Bring what a caller may write in several ways into one, and refuse what is of no such type."""
+    """Convert what a caller may write in several ways into one, and refuse values of other types."""
     put = partial(object.__setattr__, query)
     image: object = query.image
     if isinstance(image, Path):
         put("image", str(image))
     elif isinstance(image, Image.Image | np.ndarray):
-        put("picture", picture_of(image))
+        put("decoded", make_query_image(image))
         put("image", IN_MEMORY)
     elif not isinstance(image, str | None):
         raise UsageError(
@@ -222,7 +225,7 @@ def _check_region(query: Query, box: Box) -> None:
     if query.image is None:
         raise UsageError("a region is a box of an image: give the image, too")
     if query.target == "reports":
-        raise UsageError("a region is looked for in pictures: search for images or cases")
+        raise UsageError("a region is looked for in images: search for images or cases")
     if box.right <= box.left or box.bottom <= box.top:
         raise UsageError(
             f"the region {box.left},{box.top},{box.right},{box.bottom} has no pixel: right and bottom lie "

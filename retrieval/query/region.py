@@ -1,8 +1,8 @@
-"""A region of a picture: which of its patches lie in a box, and where in another picture the like is.
+"""A region of an image: the patches in a box, and the most similar box of another image.
 
-The box is in pixels of the picture as read; patches form a grid over the network's square, in which the
-picture lies with padding around it (`corpus.geometry`). A search compares every patch of the box with the
-nearest one of each picture (MaxSim, Khattab and Zaharia, SIGIR 2020).
+The box is in pixels of the image as read; patches form a grid over the network's square, in which the image
+is letterboxed (`corpus.geometry`). A search compares every patch of the box with the nearest one of each
+image (MaxSim, Khattab and Zaharia, SIGIR 2020).
 """
 
 from dataclasses import dataclass
@@ -11,17 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.errors import UsageError
-from corpus.geometry import Framing
-from retrieval.localize.answer import Box
+from corpus.geometry import Box, Framing
 
 MOST_PATCHES = 16
-"""Of a box that are searched with: of a larger box every so manieth, in both directions."""
+"""Patches of a box that are searched with; a larger box is subsampled evenly in both directions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The grid of patches over one picture: `rows` × `columns` over a square of `size` pixels, in which a
-    picture of `height` × `width` pixels lies as `Framing(size)` places it."""
+    """The grid of patches over one image, letterboxed by `Framing(size)`.
+
+    Attributes:
+        rows: of patches.
+        columns: of patches.
+        size: side of the network's square in pixels.
+        height: of the image as read, in pixels.
+        width: of the image as read, in pixels.
+    """
 
     rows: int
     columns: int
@@ -30,12 +36,12 @@ class Grid:
     width: int
 
     def inside(self) -> NDArray[np.bool_]:
-        """(rows, columns) bool: the patches that touch the picture, which are those that are kept."""
+        """(rows, columns) bool: the patches that touch the image; the index stores these."""
         left, top, right, bottom = self._edges()
         return (bottom > 0)[:, None] & (top < self.height)[:, None] & (right > 0) & (left < self.width)
 
     def cells(self, box: Box) -> tuple[slice, slice]:
-        """The rows and columns of patches whose centre lies in a box; at least the one at its centre."""
+        """The rows and columns of patches with their centre in a box; at least the one at its centre."""
         left, top, right, bottom = self._edges()
         return (
             _within((top + bottom) / 2, box.top, box.bottom),
@@ -43,7 +49,7 @@ class Grid:
         )
 
     def box(self, rows: slice, columns: slice) -> Box:
-        """The box of some patches, cut off at the picture's edge."""
+        """The box of some patches, clipped to the image."""
         left, top, right, bottom = self._edges()
         return Box(
             left=int(np.clip(round(left[columns][0]), 0, self.width - 1)),
@@ -53,20 +59,26 @@ class Grid:
         )
 
     def _edges(self) -> tuple[NDArray[np.float64], ...]:
-        """Left edges of the columns, top ones of the rows, then right and bottom, in pixels of the
-        picture."""
-        place = Framing(self.size).place(self.height, self.width)
+        """Left edges of the columns, top ones of the rows, then right and bottom, in pixels of the image."""
+        letterbox = Framing(self.size).placement(self.height, self.width)
         across = np.arange(self.columns + 1) * self.size / self.columns
         down = np.arange(self.rows + 1) * self.size / self.rows
-        x = (across - place.left) * self.width / place.width
-        y = (down - place.top) * self.height / place.height
+        x = (across - letterbox.left) * self.width / letterbox.width
+        y = (down - letterbox.top) * self.height / letterbox.height
         return x[:-1], y[:-1], x[1:], y[1:]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
-    """What is searched with. `vectors`: (n, dim) unit rows of the box's patches, at most `MOST_PATCHES`;
-    `rows` and `columns`: how many patches the box is high and wide; `size`, `grid`: of the encoder."""
+    """The patches of a box that are searched with.
+
+    Attributes:
+        vectors: (n, dim) float32 unit rows, n at most `MOST_PATCHES`.
+        rows: height of the box in patches.
+        columns: width of the box in patches.
+        size: side of the network's square in pixels.
+        grid: rows and columns of patches over that square.
+    """
 
     vectors: NDArray[np.float32]
     rows: int
@@ -75,27 +87,27 @@ class Region:
     grid: tuple[int, int]
 
 
-def cut(vectors: NDArray[np.float32], size: int, height: int, width: int, box: Box) -> Region:
-    """Take the patches of a box.
+def crop_region(vectors: NDArray[np.float32], size: int, height: int, width: int, box: Box) -> Region:
+    """Return the patches of a box.
 
     Args:
-        vectors: (rows, columns, dim) unit along dim, of the whole square.
+        vectors: (rows, columns, dim) float32 unit along dim, of the whole square.
         size: of the square, in pixels.
-        height: of the picture as read.
-        width: of the picture as read.
-        box: in its pixels; what of it lies outside the picture is cut off.
+        height: of the image as read.
+        width: of the image as read.
+        box: in pixels of the image; it is clipped to the image.
 
     Raises:
-        UsageError: it lies wholly outside.
+        UsageError: it lies wholly outside the image.
     """
     if box.left >= width or box.top >= height:
         raise UsageError(
-            f"the region {box.left},{box.top},{box.right},{box.bottom} lies outside the picture, which has "
+            f"the region {box.left},{box.top},{box.right},{box.bottom} lies outside the image, which has "
             f"{width} × {height} pixels"
         )
-    kept = Box(box.left, box.top, min(box.right, width), min(box.bottom, height))
+    clipped = Box(box.left, box.top, min(box.right, width), min(box.bottom, height))
     grid = Grid(vectors.shape[0], vectors.shape[1], size, height, width)
-    rows, columns = grid.cells(kept)
+    rows, columns = grid.cells(clipped)
     cells = vectors[rows, columns]
     step = max(1, int(np.ceil(np.sqrt(cells.shape[0] * cells.shape[1] / MOST_PATCHES))))
     chosen = cells[(step - 1) // 2 :: step, (step - 1) // 2 :: step]
@@ -108,15 +120,17 @@ def cut(vectors: NDArray[np.float32], size: int, height: int, width: int, box: B
     )
 
 
-def find(region: Region, patches: NDArray[np.float32], height: int, width: int) -> Box:
-    """Where a picture is most like a region: the window of the region's shape whose patches are, in the mean,
-    nearest to any of the region's.
+def find_region(region: Region, patches: NDArray[np.float32], height: int, width: int) -> Box:
+    """Return the box of an image that is most similar to a region.
+
+    It has the region's shape in patches, and the greatest mean over them of the cosine with the nearest patch
+    of the region.
 
     Args:
         region: what was searched with.
-        patches: (n, dim) of the picture, row by row, those of its padding left out.
-        height: of the picture as read.
-        width: of the picture as read.
+        patches: (n, dim) float32 of the image, row by row, without those of its padding.
+        height: of the image as read.
+        width: of the image as read.
     """
     grid = Grid(*region.grid, region.size, height, width)
     inside = grid.inside()
@@ -131,7 +145,7 @@ def find(region: Region, patches: NDArray[np.float32], height: int, width: int) 
 
 
 def _within(centres: NDArray[np.float64], low: int, high: int) -> slice:
-    held = np.flatnonzero((centres >= low) & (centres < high))
-    if not held.size:
-        held = np.array([int(np.argmin(np.abs(centres - (low + high) / 2)))])
-    return slice(int(held[0]), int(held[-1]) + 1)
+    inside = np.flatnonzero((centres >= low) & (centres < high))
+    if not inside.size:
+        inside = np.array([int(np.argmin(np.abs(centres - (low + high) / 2)))])
+    return slice(int(inside[0]), int(inside[-1]) + 1)

@@ -1,7 +1,9 @@
-"""The lists that a search draws its candidates from: each vector in each kind of item, and what stands beside
-what they find."""
+"""Candidate generation: each vector of a query is searched in each kind of item, its words in the reports.
 
-from collections.abc import Mapping, Sequence
+The store applies the filter, what a phrase denies, and the exclusion of the query's own subject.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from corpus.findings import Status
@@ -10,26 +12,29 @@ from corpus.redaction import redacted
 from indexer.index import Index
 from indexer.ingest.bm25 import query_terms
 from indexer.ingest.payload import forms, write_concept
-from indexer.vectors.filters import And, Comparison, Condition, Or, PayloadValue
+from indexer.vectors.filters import And, Comparison, Condition, Not, Or, PayloadValue
 from indexer.vectors.store import Terms
-from retrieval.lookup import holders
-from retrieval.query.encode import Understood
-from retrieval.query.probes import Probe, Side, Vector
+from retrieval.query.encode import EncodedQuery, conjunction
+from retrieval.query.feedback import QueryVector, Tower, Vector
 from retrieval.query.query import Target
 from retrieval.ranking.agreement import descendants
-from retrieval.ranking.fusion import Found, ItemKind, Ranking
+from retrieval.ranking.diversity import POOL
+from retrieval.ranking.fusion import FoundItem, Ranking, RankingKind
 
-_SENTENCE_PLACES = 4  # sentences in studies that are looked at, for each study wanted
-_SENTENCES_AT_ONCE = 30  # whose studies are asked for: of sentences that many share, the first few suffice
-_RARE = 50  # a sentence of more studies than this tells none from the others
+DEPTH = 60
+"""Studies that each ranking holds before rankings are fused: below that rank a ranking adds little."""
 
-_KINDS: Mapping[Target, tuple[ItemKind, ...]] = {
+_SENTENCE_USES = 4  # sentences in studies that are looked at, for each study wanted
+_SENTENCES_AT_ONCE = 30  # of which the studies are looked up: of shared sentences the first few suffice
+_MOST_STUDIES = 50  # a sentence that more studies have distinguishes none of them
+
+_KINDS: Mapping[Target, tuple[RankingKind, ...]] = {
     "images": ("image",),
     "reports": ("report", "sentence"),
     "cases": ("image", "report", "sentence"),
 }
 
-_WEIGHTS: Mapping[tuple[Side, ItemKind], float] = {
+_WEIGHTS: Mapping[tuple[Tower, RankingKind], float] = {
     ("image", "image"): 1.0,
     ("image", "report"): 0.5,
     ("image", "sentence"): 0.5,
@@ -37,13 +42,13 @@ _WEIGHTS: Mapping[tuple[Side, ItemKind], float] = {
     ("text", "report"): 0.5,
     ("text", "sentence"): 0.5,
 }
-"""Of the lists in a fusion: films weigh as much as words, and of the words the whole report as much as its
-best sentence."""
+"""Weight of a ranking in the fusion: images weigh as much as text, and of the text the whole report as much
+as its best sentence."""
 TERMS_WEIGHT = 0.5
 REGION_WEIGHT = 1.0
 
-_BESIDE = ("study", "finding", "concept")
-"""What is read of the payloads: whose an item is and, where findings are asked for, what the study shows."""
+_PAYLOAD = ("study", "finding", "concept")
+"""Fields of a payload that are read: the item's study and, where findings are asked for, what it shows."""
 
 Payloads = dict[str, Mapping[str, PayloadValue]]
 
@@ -51,71 +56,102 @@ Payloads = dict[str, Mapping[str, PayloadValue]]
 @redacted
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What was found. `payloads`: study key → what stands beside its vectors. `whole`: no list was cut off
-    by the depth, so that searching deeper finds nothing more."""
+    """The candidates of a query.
+
+    Attributes:
+        rankings: a ranking for each vector and kind of item.
+        payloads: study key → payload of one of its vectors.
+        complete: whether no ranking was cut off at the depth: a deeper search finds nothing more.
+    """
 
     rankings: tuple[Ranking, ...]
     payloads: Payloads
-    whole: bool
+    complete: bool
 
 
-def find_candidates(index: Index, understood: Understood, where: Condition | None, depth: int) -> Candidates:
-    """Search every list that the query's target draws on.
+def search_depths(query: EncodedQuery) -> Iterator[int]:
+    """Yield the depths to search to, each four times the one before.
+
+    A ranking that is not fused needs no more studies than are shown, and some that are near-duplicates.
+    """
+    k = query.query.k
+    rankings = len(query.vectors) + (query.region is not None)
+    alone = query.query.target == "images" and rankings == 1 and not query.intent.wished
+    depth = k + k // 2 if alone else max(2 * k, DEPTH)
+    if query.query.diversify:
+        depth = max(depth, POOL + POOL // 2)
+    while True:
+        yield depth
+        depth *= 4
+
+
+def find_candidates(index: Index, query: EncodedQuery, depth: int) -> Candidates:
+    """Search every kind of item that the query's target is ranked by.
 
     Args:
         index: the index.
-        understood: the query.
-        where: what every study must meet, own studies and examples excluded.
-        depth: studies that each list should hold.
+        query: the query.
+        depth: studies that each ranking should hold.
     """
-    held = frozenset(index.store.collections())
-    beside = _BESIDE if understood.asked.concepts else _BESIDE[:1]
-    search = _Search(index, where, depth, held, beside)
-    kinds = [kind for kind in _KINDS[understood.query.target] if index.collection(kind) in held]
-    for number, probe in enumerate(understood.probes):
+    target = query.query.target
+    collections = frozenset(index.store.collections())
+    payload = _PAYLOAD if query.intent.concepts else _PAYLOAD[:1]
+    search = _Search(index, _store_condition(index, query), depth, collections, payload)
+    kinds = [kind for kind in _KINDS[target] if index.collection(kind) in collections]
+    for number, vector in enumerate(query.vectors):
         for kind in kinds:
-            search.add(f"{number}:{kind}", probe, kind)
-    if understood.region is not None and understood.query.target != "reports":
-        search.add_items("region", "patch", understood.region.vectors, "region", REGION_WEIGHT, "image")
-    if understood.phrase and understood.query.target != "images":
-        search.add_items("terms", "term", query_terms(understood.phrase), "terms", TERMS_WEIGHT, "text")
-    _add_wished(search, understood, [kind for kind in kinds if kind != "sentence"])
-    if understood.asked.concepts and understood.probes:
-        search.complete_payloads(understood.probes[0])
-    return Candidates(tuple(search.rankings), search.payloads, search.whole)
+            search.add(f"{number}:{kind}", vector, kind)
+    if query.region is not None and target != "reports":
+        search.add_items("region", "patch", query.region.vectors, "region", REGION_WEIGHT, "image")
+    if query.phrase and target != "images":
+        search.add_items("terms", "term", query_terms(query.phrase), "terms", TERMS_WEIGHT, "text")
+    _add_wished(search, query, [kind for kind in kinds if kind != "sentence"])
+    if query.intent.concepts and query.vectors:
+        search.complete_payloads(query.vectors[0])
+    return Candidates(tuple(search.rankings), search.payloads, search.complete)
 
 
-def _add_wished(search: "_Search", understood: Understood, kinds: Sequence[ItemKind]) -> None:
-    """Add those that meet what a phrase wishes for: the nearest vectors alone need not hold one of them."""
-    wished = understood.asked.wished
-    probe = next((probe for probe in understood.probes if probe.side == "text"), None)
-    if not wished or probe is None:
+def _store_condition(index: Index, query: EncodedQuery) -> Condition | None:
+    """The condition for the store: the query's own, without its own subject and without the examples."""
+    parts: list[Condition] = [] if query.where is None else [query.where]
+    for field_name, names in (("subject", query.subjects), ("study", query.examples)):
+        if names:
+            keys = tuple(sorted(index.home.keyed(field_name, name) for name in names))
+            parts.append(Not(Comparison(field_name, "in", keys)))
+    return conjunction(parts)
+
+
+def _add_wished(search: "_Search", query: EncodedQuery, kinds: Sequence[RankingKind]) -> None:
+    """Add studies that have the wished findings: the nearest vectors alone may have none of them."""
+    wished = query.intent.wished
+    vector = next((vector for vector in query.vectors if vector.tower == "text"), None)
+    if not wished or vector is None:
         return
-    said = And(tuple(_says(concept) for concept in wished))
-    meets = tuple(map(_meets, wished))
+    stated = And(tuple(_is_stated(concept) for concept in wished))
+    meets = tuple(map(_is_met, wished))
     for kind in kinds:
-        found = search.add(f"said:{kind}", probe, kind, said)
-        if len(found) < search.depth and And(meets) != said:
-            found = search.add(f"met:{kind}", probe, kind, And(meets))
-        if len(found) < search.depth and len(meets) > 1:
-            search.add(f"met in part:{kind}", probe, kind, Or(meets))
+        items = search.add(f"said:{kind}", vector, kind, stated)
+        if len(items) < search.depth and And(meets) != stated:
+            items = search.add(f"met:{kind}", vector, kind, And(meets))
+        if len(items) < search.depth and len(meets) > 1:
+            search.add(f"met in part:{kind}", vector, kind, Or(meets))
 
 
-def _says(concept: Concept) -> Condition:
-    """The condition that a study meets a wish in words: a finding is denied by its own name."""
+def _is_stated(concept: Concept) -> Condition:
+    """The condition that a study states a wished finding in words: a denied one by its own name."""
     if concept.status is Status.ABSENT and not (concept.side or concept.zone or concept.degree):
         return Comparison("concept", "=", write_concept(concept))
-    return _meets(concept)
+    return _is_met(concept)
 
 
-def _meets(concept: Concept) -> Condition:
-    """The condition that a study's findings meet a wish."""
+def _is_met(concept: Concept) -> Condition:
+    """The condition that the findings of a study meet a wished one."""
     if concept.side or concept.zone or concept.degree:
         below = sorted(descendants(concept.finding))
-        placed = Comparison("concept", "in", forms(concept, below))
+        located = Comparison("concept", "in", forms(concept, below))
         if concept.status is not Status.ABSENT:
-            return placed
-        return Or((placed, Comparison("finding", "=", f"{concept.finding}:absent")))
+            return located
+        return Or((located, Comparison("finding", "=", f"{concept.finding}:absent")))
     suffix = "" if concept.status is Status.PRESENT else f":{concept.status}"
     return Comparison("finding", "=", concept.finding + suffix)
 
@@ -123,106 +159,108 @@ def _meets(concept: Concept) -> Condition:
 @redacted
 @dataclass(slots=True)
 class _Search:
-    """Lists under way, over one index and one condition.
+    """The rankings found so far, over one index, with one condition and depth.
 
-    `held`: the collections that there are. `beside`: what of the payloads is wanted.
+    Attributes:
+        collections: those that exist.
+        payload: fields of the payloads to return.
     """
 
     index: Index
     where: Condition | None
     depth: int
-    held: frozenset[str]
-    beside: Sequence[str]
+    collections: frozenset[str]
+    payload: Sequence[str]
     rankings: list[Ranking] = field(default_factory=list)
     payloads: Payloads = field(default_factory=dict)
-    whole: bool = True
+    complete: bool = True
 
     def add(
-        self, name: str, probe: Probe, kind: ItemKind, also: Condition | None = None
-    ) -> tuple[Found, ...]:
-        """Add the list of a probe in a kind of item; `also`: what its studies meet besides."""
-        where = self.where if also is None else also if self.where is None else And((self.where, also))
+        self, name: str, query: QueryVector, kind: RankingKind, wished: Condition | None = None
+    ) -> tuple[FoundItem, ...]:
+        """Add the ranking of a vector in a kind of item; `wished`: what its studies meet besides."""
+        where = conjunction([part for part in (self.where, wished) if part is not None])
         if kind == "sentence":
-            found = self._sentences(probe, where)
+            items = self._search_sentences(query, where)
         else:
-            found = self._nearest(kind, kind, probe.vector, where)
-        if found:
-            part = "findings" if also is not None else probe.part
-            self.rankings.append(Ranking(name, found, _WEIGHTS[probe.side, kind], part))
-        return found
+            items = self._search_items(kind, kind, query.vector, where)
+        if items:
+            part = query.part if wished is None else "findings"
+            self.rankings.append(Ranking(name, items, _WEIGHTS[query.tower, kind], part))
+        return items
 
     def add_items(
-        self, name: str, collection: str, query: Vector | Terms, kind: ItemKind, weight: float, part: str
+        self, name: str, collection: str, query: Vector | Terms, kind: RankingKind, weight: float, part: str
     ) -> None:
-        """Add the list of what is no plain vector: patches by a region, reports by their words."""
-        if self.index.collection(collection) not in self.held:
+        """Add the ranking of a query that is no single vector: patches of a region, words of a report."""
+        if self.index.collection(collection) not in self.collections:
             return
-        found = self._nearest(kind, collection, query, self.where)
-        if found:
-            self.rankings.append(Ranking(name, found, weight, part))
+        items = self._search_items(kind, collection, query, self.where)
+        if items:
+            self.rankings.append(Ranking(name, items, weight, part))
 
-    def complete_payloads(self, probe: Probe) -> None:
-        """Fetch what stands beside the reports of studies that only a sentence brought."""
+    def complete_payloads(self, query: QueryVector) -> None:
+        """Fetch the payload of studies that only a sentence brought: that of their report."""
         keys = {item.study_id for ranking in self.rankings for item in ranking.items}
-        self._reports(keys - self.payloads.keys(), probe, None)
+        self._search_reports(keys - self.payloads.keys(), query, None)
 
-    def _nearest(
-        self, kind: ItemKind, collection: str, query: Vector | Terms, where: Condition | None
-    ) -> tuple[Found, ...]:
-        """The nearest items, asking for more until so many studies are among them or none is left."""
+    def _search_items(
+        self, kind: RankingKind, collection: str, query: Vector | Terms, where: Condition | None
+    ) -> tuple[FoundItem, ...]:
+        """The nearest items, searched deeper until `depth` studies are among them or no item is left."""
         limit = self.depth + self.depth // 2
-        # The words of a report are told apart from its vector, though both are of one item.
-        mark = "" if kind == collection else f"{kind}:"
+        # The prefix distinguishes the terms of a report from its vector: both have the same point.
+        prefix = "" if kind == collection else f"{kind}:"
         while True:
             hits = self.index.store.search(
-                self.index.collection(collection), query, limit, where, payload=self.beside
+                self.index.collection(collection), query, limit, where, payload=self.payload
             )
             self.payloads |= {str(hit.payload["study"]): hit.payload for hit in hits}
-            found = tuple(
-                Found(f"{mark}{hit.id}", str(hit.payload["study"]), kind, hit.score) for hit in hits
+            items = tuple(
+                FoundItem(f"{prefix}{hit.id}", str(hit.payload["study"]), kind, hit.score) for hit in hits
             )
             if len(hits) < limit:
-                return found
-            if len({item.study_id for item in found}) >= self.depth:
-                self.whole = False
-                return found
+                return items
+            if len({item.study_id for item in items}) >= self.depth:
+                self.complete = False
+                return items
             limit *= 4
 
-    def _sentences(self, probe: Probe, where: Condition | None) -> tuple[Found, ...]:
-        """The nearest sentences, each in the studies that hold it and pass the filter.
+    def _search_sentences(self, query: QueryVector, where: Condition | None) -> tuple[FoundItem, ...]:
+        """The nearest sentences, each in the studies that have it and pass the filter.
 
-        One vector stands for a sentence of many studies, so the filter runs on those studies' reports, in the
-        store. Asked once, with a bound: this list sharpens the one of whole reports, in which every study
-        with a sentence is, so a filter that leaves few of its studies loses none. Sentences that very many
-        studies share tell them apart from none and are passed over.
+        One vector stands for a sentence of many studies, so the filter runs on the reports of those studies,
+        in the store. The search is not deepened: this ranking sharpens that of whole reports, which holds
+        every study with a sentence, so a filter that few of its studies pass loses none. Sentences that very
+        many studies share distinguish none of them and are skipped.
         """
         hits = self.index.store.search(
-            self.index.collection("sentence"), probe.vector, self.depth, payload=()
+            self.index.collection("sentence"), query.vector, self.depth, payload=()
         )
-        places = _SENTENCE_PLACES * self.depth
-        found: list[Found] = []
-        with self.index.catalog.engine.connect() as connection:
+        most = _SENTENCE_USES * self.depth
+        items: list[FoundItem] = []
+        with self.index.catalog.reading() as read:
             for start in range(0, len(hits), _SENTENCES_AT_ONCE):
                 part = hits[start : start + _SENTENCES_AT_ONCE]
-                held = holders(connection, [hit.id for hit in part], _RARE)
+                studies = read.studies_by_sentence([hit.id for hit in part], _MOST_STUDIES)
                 for hit in part:
-                    name = str(hit.id)
-                    found += [Found(name, key, "sentence", hit.score) for key in sorted(held.get(hit.id, ()))]
-                if len(found) >= places:
+                    keys = sorted(studies.get(hit.id, ()))
+                    items += [FoundItem(str(hit.id), key, "sentence", hit.score) for key in keys]
+                if len(items) >= most:
                     break
-        found = found[:places]
+        items = items[:most]
         if where is None:
-            return tuple(found)
-        passing = self._reports({item.study_id for item in found}, probe, where)
-        return tuple(item for item in found if item.study_id in passing)
+            return tuple(items)
+        passing = self._search_reports({item.study_id for item in items}, query, where)
+        return tuple(item for item in items if item.study_id in passing)
 
-    def _reports(self, keys: set[str], probe: Probe, where: Condition | None) -> set[str]:
-        """Those of the studies whose report passes the filter; what stands beside it is kept."""
+    def _search_reports(self, keys: set[str], query: QueryVector, where: Condition | None) -> set[str]:
+        """Those of the studies with a report that passes the filter; its payload is recorded."""
         collection = self.index.collection("report")
-        if not keys or collection not in self.held:
+        if not keys or collection not in self.collections:
             return set()
         among: Condition = Comparison("study", "in", tuple(sorted(keys)))
         chosen = among if where is None else And((where, among))
-        hits = self.index.store.search(collection, probe.vector, len(keys), chosen, payload=self.beside)
+        hits = self.index.store.search(collection, query.vector, len(keys), chosen, payload=self.payload)
         self.payloads |= {str(hit.payload["study"]): hit.payload for hit in hits}
         return {str(hit.payload["study"]) for hit in hits}

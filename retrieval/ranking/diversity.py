@@ -1,44 +1,80 @@
-"""Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): hits that answer and differ."""
+"""Diversity: maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998)."""
 
 from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.index import Index
+from retrieval.query.feedback import Vector
+from retrieval.ranking.near_duplicates import DistinctStudy
+
+POOL = 50
+"""Studies among which diverse ones are chosen."""
 BALANCE = 0.6
-"""Of relevance, beside what is left for difference."""
+"""Weight of relevance; the rest is that of difference."""
 
 
-def diversify(
-    scores: Mapping[str, float], vectors: Mapping[str, Sequence[NDArray[np.float32]]], k: int
+def diversify(index: Index, studies: Sequence[DistinctStudy], k: int) -> list[DistinctStudy]:
+    """Choose k studies that are relevant and differ in their first image and report.
+
+    Args:
+        index: the index, which the vectors of the reports are fetched from.
+        studies: the pool.
+        k: how many.
+    """
+    reports = _report_vectors(index, studies)
+    missing = np.zeros(index.active_version.dim, np.float32)
+    vectors: dict[str, list[Vector]] = {}
+    for study in studies:
+        points = {item.kind: item.point for item in reversed(study.stored.items)}  # of the first of each kind
+        vectors[study.study_id] = [
+            study.image_vectors.get(points["image"], missing) if "image" in points else missing,
+            reports.get(points["report"], missing) if "report" in points else missing,
+        ]
+    by_id = {study.study_id: study for study in studies}
+    scores = {study.study_id: study.candidate.score for study in studies}
+    return [by_id[study_id] for study_id in maximal_marginal_relevance(scores, vectors, k)]
+
+
+def _report_vectors(index: Index, studies: Sequence[DistinctStudy]) -> dict[UUID, Vector]:
+    points = [item.point for study in studies for item in study.stored.items if item.kind == "report"]
+    collection = index.collection("report")
+    if not points or collection not in index.store.collections():
+        return {}
+    return {point.id: point.vector for point in index.store.fetch(collection, points)}
+
+
+def maximal_marginal_relevance(
+    scores: Mapping[str, float], vectors: Mapping[str, Sequence[Vector]], k: int
 ) -> list[str]:
-    """Choose k of the candidates, the best first, then each time the one of most marginal relevance:
-    BALANCE · relevance - (1 - BALANCE) · the greatest likeness to one chosen before.
+    """Choose k candidates: the best one, then each time the one of greatest marginal relevance,
+    BALANCE · relevance - (1 - BALANCE) · the greatest similarity to one that is already chosen.
 
-    Relevance and likeness are each scaled to [0, 1] over the candidates, so that their scales do not decide.
+    Relevance and similarity are each scaled to [0, 1] over the candidates, so that neither dominates.
 
     Args:
         scores: candidate → score.
-        vectors: candidate → unit vectors, of pictures and of texts in one fixed order, (dim,) each; an empty
-            place is a vector of zeros, which is like none.
+        vectors: candidate → (dim,) unit vectors, of an image and of a text; zeros where there is none, which
+            is similar to nothing.
         k: how many.
     """
     names = sorted(scores, key=lambda name: (-scores[name], name))
     if len(names) <= 1:
         return names[:k]
     relevance = _scaled(np.array([scores[name] for name in names], dtype=np.float64))
-    held = np.stack([np.stack(list(vectors[name])) for name in names])
-    likeness = np.einsum("aid,bid->abi", held, held, dtype=np.float64).max(axis=2)
-    likeness = _scaled(likeness)
+    stacked = np.stack([np.stack(list(vectors[name])) for name in names])
+    similarity = _scaled(np.einsum("aid,bid->abi", stacked, stacked, dtype=np.float64).max(axis=2))
     chosen = [0]
-    nearest = likeness[0].copy()
+    nearest = similarity[0].copy()
     while len(chosen) < min(k, len(names)):
         marginal = BALANCE * relevance - (1 - BALANCE) * nearest
         marginal[chosen] = -np.inf
         best = int(np.argmax(marginal))
         chosen.append(best)
-        nearest = np.maximum(nearest, likeness[best])
-    return [names[place] for place in chosen]
+        nearest = np.maximum(nearest, similarity[best])
+    return [names[number] for number in chosen]
 
 
 def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:

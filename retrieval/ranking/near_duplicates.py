@@ -1,104 +1,184 @@
-"""Near-duplicates: the same film sent twice, the same report written twice. One stands for all of them."""
+"""Near-duplicate removal: of studies with the same image or the same report only the best one is a hit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import numpy as np
-from numpy.typing import NDArray
 
 from corpus.redaction import redacted
-from retrieval.lookup import Item, Known
+from indexer.catalog.studies import StoredItem, StoredStudy
+from indexer.index import Index
+from retrieval.query.feedback import Vector
 from retrieval.query.query import Target
+from retrieval.ranking.rerank import Reranked
 
 NEAR = 0.9995
-"""Cosine from which on two pictures may be one: another file format, another size."""
+"""Least cosine of two images that may be one: in another file format, of another size."""
 APART = 0.05
-"""How far apart, of the spread among the candidates, two pictures may then be. An encoder may hold all films
-within a narrow cone, where a cosine alone says little."""
-_SPREAD_OF = 8  # pictures that a spread is told from
-_MOST_PAIRED = 2_000  # pictures compared each with each; an answer of more is an export
+"""Greatest distance of two such images, as a share of the spread of the candidates. An encoder may map all
+radiographs into a narrow cone, where a cosine alone says little."""
+_FEWEST_IMAGES = 8  # that a spread is estimated from
+_MOST_IMAGES = 2_000  # that are compared in pairs; an answer of more is an export
 
-Vectors = Mapping[UUID, NDArray[np.float32]]
+ImageVectors = Mapping[UUID, Vector]
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
-class Twin:
-    """A study that another stands for: its own item, and its cosine with the other's (1: equal)."""
+class NearDuplicate:
+    """A study that is represented by another one.
 
-    known: Known
+    Attributes:
+        study: the study.
+        item_id: its image or report that equals one of the other study.
+        score: cosine of the two items; 1 where their content is equal.
+    """
+
+    study: StoredStudy
     item_id: str
     score: float
 
 
-def fold(studies: Sequence[Known], target: Target, vectors: Vectors) -> list[tuple[Known, tuple[Twin, ...]]]:
-    """Leave of studies that show or say the same only the first, with the others as its twins.
+@redacted
+@dataclass(frozen=True, slots=True, eq=False)
+class DistinctStudy:
+    """A study that represents its near-duplicates.
 
-    Images are compared for `images`, reports for `reports`; cases are the same where their images are, or,
-    without one on both sides, their reports.
+    Attributes:
+        candidate: its place among the candidates and its score.
+        stored: the study as the catalog stores it.
+        duplicates: the studies that it represents, best first.
+        image_vectors: point → vector of its images, where images are compared.
+    """
+
+    candidate: Reranked
+    stored: StoredStudy
+    duplicates: tuple[NearDuplicate, ...]
+    image_vectors: ImageVectors
+
+    @property
+    def study_id(self) -> str:
+        """The study's key in the store."""
+        return self.candidate.study.study_id
+
+
+def remove_near_duplicates(
+    index: Index, ranked: Sequence[Reranked], target: Target, count: int
+) -> list[DistinctStudy]:
+    """Return the `count` best candidates that are no near-duplicates of better ones.
+
+    Catalog and store are asked for a window of the best candidates, which is doubled until it holds enough.
 
     Args:
-        studies: best first.
-        target: what is searched for.
-        vectors: point → picture vector, of those pictures that are to be compared by more than equality.
+        index: the index.
+        ranked: candidates, best first.
+        target: what is searched for; with `reports` their text is compared, else images where there are any.
+        count: how many studies; fewer where there are no more.
     """
-    near = _near_pairs(vectors)
-    kept: list[tuple[Known, list[Twin]]] = []
+    window = count + count // 2
+    while True:
+        candidates = ranked[:window]
+        with index.catalog.reading() as read:
+            stored = read.studies_by_key([candidate.study.study_id for candidate in candidates])
+        # A study that was removed while this search ran is no hit.
+        present = [
+            (candidate, stored[candidate.study.study_id])
+            for candidate in candidates
+            if candidate.study.study_id in stored
+        ]
+        vectors = _fetch_image_vectors(index, stored.values()) if target != "reports" else {}
+        distinct = group_near_duplicates(present, target, vectors)
+        if len(distinct) >= count or window >= len(ranked):
+            return distinct[:count]
+        window *= 2
+
+
+def _fetch_image_vectors(index: Index, studies: Iterable[StoredStudy]) -> ImageVectors:
+    points = [item.point for study in studies for item in study.items if item.kind == "image"]
+    collection = index.collection("image")
+    if not points or collection not in index.store.collections():
+        return {}
+    return {point.id: point.vector for point in index.store.fetch(collection, points)}
+
+
+def group_near_duplicates(
+    candidates: Sequence[tuple[Reranked, StoredStudy]], target: Target, vectors: ImageVectors
+) -> list[DistinctStudy]:
+    """Group candidates with their near-duplicates, each group represented by its best one.
+
+    Args:
+        candidates: candidates as they are stored, best first.
+        target: `images` compares images and `reports` reports; `cases` compares images, and reports of
+            studies without one.
+        vectors: point → vector of the images that are compared by more than equality.
+    """
+    near = _near_images(vectors)
+    representatives: list[tuple[Reranked, StoredStudy, list[NearDuplicate]]] = []
     by_content: dict[tuple[str, str], int] = {}
     by_point: dict[UUID, int] = {}
-    for known in studies:
-        items = _compared(known, target)
-        place, twin = _find(known, items, by_content, by_point, near)
-        if twin is not None:
-            kept[place][1].append(twin)
+    for candidate, study in candidates:
+        items = _compared_items(study, target)
+        match = _find_match(study, items, by_content, by_point, near)
+        if match is not None:
+            group, duplicate = match
+            representatives[group][2].append(duplicate)
             continue
         for item in items:
-            by_content.setdefault((item.kind, item.content), len(kept))
-            by_point[item.point] = len(kept)
-        kept.append((known, []))
-    return [(known, tuple(twins)) for known, twins in kept]
+            by_content.setdefault((item.kind, item.content), len(representatives))
+            by_point[item.point] = len(representatives)
+        representatives.append((candidate, study, []))
+    return [
+        DistinctStudy(
+            candidate,
+            study,
+            tuple(duplicates),
+            {item.point: vectors[item.point] for item in study.items if item.point in vectors},
+        )
+        for candidate, study, duplicates in representatives
+    ]
 
 
-def _find(
-    known: Known,
-    items: Sequence[Item],
+def _find_match(
+    study: StoredStudy,
+    items: Sequence[StoredItem],
     by_content: Mapping[tuple[str, str], int],
     by_point: Mapping[UUID, int],
     near: Mapping[UUID, Mapping[UUID, float]],
-) -> tuple[int, Twin | None]:
+) -> tuple[int, NearDuplicate] | None:
+    """The group that a study belongs to: by equal content, else by a near image."""
     for item in items:
-        place = by_content.get((item.kind, item.content))
-        if place is not None:
-            return place, Twin(known, item.item_id, 1.0)
+        group = by_content.get((item.kind, item.content))
+        if group is not None:
+            return group, NearDuplicate(study, item.item_id, 1.0)
     for item in items:
         for point, cosine in near.get(item.point, {}).items():
             if point in by_point:
-                return by_point[point], Twin(known, item.item_id, min(cosine, 1.0))
-    return 0, None
+                return by_point[point], NearDuplicate(study, item.item_id, min(cosine, 1.0))
+    return None
 
 
-def _near_pairs(vectors: Vectors) -> dict[UUID, dict[UUID, float]]:
-    """Picture → those that may be the same picture, with their cosine."""
+def _near_images(vectors: ImageVectors) -> dict[UUID, dict[UUID, float]]:
+    """Image → the images that may be the same one, with their cosine."""
     points = list(vectors)
-    if not _SPREAD_OF <= len(points) <= _MOST_PAIRED:
+    if not _FEWEST_IMAGES <= len(points) <= _MOST_IMAGES:
         return {}
-    held = np.stack([vectors[point] for point in points])
-    spread = float(np.sqrt(((held - held.mean(axis=0)) ** 2).sum(axis=1).mean()))
-    cosines = held @ held.T
+    stacked = np.stack([vectors[point] for point in points])
+    spread = float(np.sqrt(((stacked - stacked.mean(axis=0)) ** 2).sum(axis=1).mean()))
+    cosines = stacked @ stacked.T
     # |a - b|² = 2 - 2·cos of unit vectors
-    least = max(NEAR, 1.0 - (APART * spread) ** 2 / 2)
+    threshold = max(NEAR, 1.0 - (APART * spread) ** 2 / 2)
     near: dict[UUID, dict[UUID, float]] = {}
-    for one, other in zip(*np.nonzero(np.triu(cosines >= least, 1)), strict=True):
+    for one, other in zip(*np.nonzero(np.triu(cosines >= threshold, 1)), strict=True):
         cosine = float(cosines[one, other])
         near.setdefault(points[one], {})[points[other]] = cosine
         near.setdefault(points[other], {})[points[one]] = cosine
     return near
 
 
-def _compared(known: Known, target: Target) -> list[Item]:
-    images = [item for item in known.items if item.kind == "image"]
-    reports = [item for item in known.items if item.kind == "report"]
+def _compared_items(study: StoredStudy, target: Target) -> list[StoredItem]:
+    images = [item for item in study.items if item.kind == "image"]
+    reports = [item for item in study.items if item.kind == "report"]
     if target == "images":
         return images
     return reports if target == "reports" or not images else images

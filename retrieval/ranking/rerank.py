@@ -1,7 +1,7 @@
-"""The pair score: how well one study answers the query, once it is a candidate.
+"""Reranking: candidates in the order of their fused score and of how their findings agree with the query.
 
-Fusion knows places in lists; the pair score also knows what the study's findings say to what was asked. A
-study that shows what a wish denies is no answer, however near its vectors lie.
+Fusion knows ranks only. Here a study's findings are compared with those that the query asks for; a study
+that shows a finding that a phrase denies is removed, however near its vectors are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,65 +10,64 @@ from dataclasses import dataclass
 from corpus.redaction import redacted
 from indexer.ingest.payload import listed
 from indexer.vectors.filters import PayloadValue
-from retrieval.query.intent import Asked
+from retrieval.query.intent import Intent
 from retrieval.ranking.agreement import Agreement, agreement, descendants
 from retrieval.ranking.fusion import RankedStudy
 
 WISH_WEIGHT = 2.0
-"""Of the agreement with what a phrase asks for, beside 1 for the fused lists."""
-LIKENESS_WEIGHT = 0.5
-"""Of the agreement with the findings of a case or report to be like."""
+"""Weight of the agreement with a phrase, beside 1 for the fused score."""
+DESCRIPTION_WEIGHT = 0.5
+"""Weight of the agreement with the findings of a case or report to resemble."""
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A candidate with its pair score. `agreement` is None where no findings were asked for.
+class Reranked:
+    """A candidate with its final score.
 
-    `lists` and `findings` are what the fused lists and the findings gave: they add up to `score`.
+    Attributes:
+        study: the candidate as fusion ranked it.
+        score: (fused + weight · agreement) / (1 + weight); the fused score where no findings are asked for.
+        agreement: with the findings asked for; None where none are.
+        fused_weight: share of the fused score in `score`, 1 / (1 + weight).
     """
 
     study: RankedStudy
     score: float
     agreement: Agreement | None = None
-    lists: float = 1.0
+    fused_weight: float = 1.0
 
     @property
-    def findings(self) -> float:
-        """What the findings gave to the score."""
-        return self.score - self.lists * self.study.score
-
-    @property
-    def study_id(self) -> str:
-        """The study's name, as in the lists."""
-        return self.study.study_id
+    def contributed_by_findings(self) -> float:
+        """The part of the score that is not of the fused rankings."""
+        return self.score - self.fused_weight * self.study.score
 
 
-def judge(
-    ranked: Sequence[RankedStudy], asked: Asked, payloads: Mapping[str, Mapping[str, PayloadValue]]
-) -> list[Judged]:
-    """Order candidates by their pair score: (fused + weight · agreement) / (1 + weight).
+def rerank(
+    ranked: Sequence[RankedStudy], intent: Intent, payloads: Mapping[str, Mapping[str, PayloadValue]]
+) -> list[Reranked]:
+    """Order candidates by (fused + weight · agreement) / (1 + weight), best first.
 
     Args:
         ranked: the fused candidates, in any order.
-        asked: the findings asked for; with none the order is that of fusion.
-        payloads: study → what stands beside its vectors; a study that is missing says nothing.
+        intent: the findings asked for; with none the order stays.
+        payloads: study → payload of a vector of it; a study without one shows nothing.
     """
-    if not asked.concepts:
-        return [Judged(study, study.score) for study in ranked]
-    weight = WISH_WEIGHT if asked.wished else LIKENESS_WEIGHT
-    about = tuple({name for concept in asked.concepts for name in descendants(concept.finding)})
-    judged = []
-    # Of what is asked for, many reports say the same: what they say of it is compared once.
-    known: dict[tuple[str, ...], Agreement] = {}
+    if not intent.concepts:
+        return [Reranked(study, study.score) for study in ranked]
+    weight = WISH_WEIGHT if intent.wished else DESCRIPTION_WEIGHT
+    relevant = tuple({name for concept in intent.concepts for name in descendants(concept.finding)})
+    reranked = []
+    # Many reports state the same of the findings asked for: each such statement is compared once.
+    compared: dict[tuple[str, ...], Agreement] = {}
     for study in ranked:
         payload = payloads.get(study.study_id, {})
-        told = (*listed(payload, "finding"), *listed(payload, "concept"))
-        says = tuple([text for text in told if text.startswith(about)])
-        met = known.get(says)
+        entries = (*listed(payload, "finding"), *listed(payload, "concept"))
+        statement = tuple([entry for entry in entries if entry.startswith(relevant)])
+        met = compared.get(statement)
         if met is None:
-            met = known[says] = agreement(asked, payload)
+            met = compared[statement] = agreement(intent, payload)
         if not met.excluded:
             score = (study.score + weight * met.score) / (1 + weight)
-            judged.append(Judged(study, score, met, 1 / (1 + weight)))
-    return sorted(judged, key=lambda candidate: (-candidate.score, candidate.study_id))
+            reranked.append(Reranked(study, score, met, 1 / (1 + weight)))
+    return sorted(reranked, key=lambda candidate: (-candidate.score, candidate.study.study_id))

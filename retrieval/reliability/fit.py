@@ -1,6 +1,11 @@
-"""`similarity index calibrate`: what an index learns from its own films, and keeps beside its version."""
+"""`similarity index calibrate`: fits on the index's own images what `retrieval.reliability.apply` applies.
 
-from collections.abc import Callable, Mapping, Sequence
+Three things are fitted, and stored beside the version of the index: the out-of-distribution detector
+(`ood`, stored as "gate"), the conformal guarantee (`conformal`), and the weights of a draft's votes
+(`retrieval.draft.vote_fit`). Each is missing where there are too few images or subjects.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,127 +14,133 @@ from numpy.typing import NDArray
 
 from corpus.errors import CorpusError
 from corpus.images.reader import read_image
+from corpus.progress import OnProgress, silent
 from indexer.index import Index
 from retrieval.draft.vote_fit import calibrate_votes
-from retrieval.draft.votes import FEWEST_FILMS
+from retrieval.draft.votes import MIN_CALIBRATION_IMAGES
 from retrieval.query.query import TARGETS, Query
-from retrieval.reliability.conformal import FEWEST_PEOPLE, MOST_HITS, Searched, marks
-from retrieval.reliability.conformal import calibrate as calibrate_guarantee
-from retrieval.reliability.ood import FEWEST_PEOPLE as FEWEST_FOR_GATE
-from retrieval.reliability.ood import MOST_PICTURES, Gate, Pixels, fit_gate, look
-from retrieval.reliability.own_images import Film, OwnFilms, own_films
+from retrieval.reliability import ood
+from retrieval.reliability.conformal import (
+    FEWEST_SUBJECTS,
+    MOST_HITS,
+    LabelledSearch,
+    fit_guarantee,
+    leaf_findings,
+)
+from retrieval.reliability.own_images import OwnImage, OwnImages, own_images
 from retrieval.search import search_vector
 
-_TOGETHER = 32  # films that are looked at together
-
-OnStep = Callable[[str, int, int], None]
-"""Told of a step's name, how much of it is done, and of how much."""
+_BATCH = 32  # images that go through the backbone together
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated:
-    """What was learned. `films`: how many could teach; `people`: whose; `seen`: left out, known to the
-    encoder.
+class CalibrationReport:
+    """What was fitted.
 
-    `missing`: what could not be learned, each with the reason.
+    Attributes:
+        images: number of images that could be fitted on.
+        subjects: number of subjects with an image of known findings.
+        overlapping: number of images left out because of training overlap: the encoder was trained on their
+            subjects.
+        missing: what could not be fitted, each with the reason.
     """
 
-    films: int
-    people: int
-    seen: int
+    images: int
+    subjects: int
+    overlapping: int
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The form of `docs/contracts/index-calibrate.schema.json`."""
         kinds = ("gate", "guarantee", "votes")
         return {
-            "films": self.films,
-            "people": self.people,
-            "seen": self.seen,
+            "films": self.images,
+            "people": self.subjects,
+            "seen": self.overlapping,
             "learned": [kind for kind in kinds if kind not in self.missing],
             "missing": dict(self.missing),
         }
 
 
-def calibrate(index: Index, on_step: OnStep | None = None) -> Calibrated:
-    """Learn gate, guarantee and votes from the index's own films, replacing what was learned before.
+def calibrate(index: Index, on_progress: OnProgress = silent) -> CalibrationReport:
+    """Fit detector, guarantee and votes on the index's own images, replacing what was fitted before.
 
     Raises:
         EmptyIndex: nothing was indexed yet.
         EncoderError: the encoder cannot be loaded.
     """
-    tell = on_step or (lambda _step, _done, _of: None)
-    own = own_films(index)
-    people = [film for film in own.one_each() if marks(film.study.findings)]
-    guarantee = calibrate_guarantee(search_own(index, people, tell))
-    tell("votes", 0, len(own.known))
-    votes = calibrate_votes(index, own.known)
-    # What a picture looks like has nothing to do with whose it is: the gate learns from everyone.
-    everyone = own_films(index, MOST_PICTURES, new_only=False).films
-    gate = calibrate_gate(index, everyone, tell)
+    new = own_images(index)
+    one_per_subject = [image for image in new.one_each() if leaf_findings(image.study.findings)]
+    guarantee = fit_guarantee(search_own(index, one_per_subject, on_progress))
+    on_progress("votes", 0, len(new.known))
+    votes = calibrate_votes(index, new.known)
+    # The kind of an image has nothing to do with its subject: the detector is fitted on all subjects.
+    everyone = own_images(index, ood.MOST_IMAGES, new_only=False).images
+    detector = _fit_detector(index, everyone, on_progress)
     index.calibrations.keep(
         index.active_version.fingerprint,
         {
-            "gate": None if gate is None else gate.as_json(),
+            "gate": None if detector is None else detector.as_json(),
             "guarantee": None if guarantee is None else guarantee.as_json(),
             "votes": None if votes is None else votes.as_json(),
         },
     )
     missing = {}
-    if gate is None:
-        count = len({film.study.subject_id for film in everyone})
-        missing["gate"] = f"{count} people have films: at least {FEWEST_FOR_GATE} are needed"
+    if detector is None:
+        count = len({image.study.subject_id for image in everyone})
+        missing["gate"] = f"{count} subjects have images: at least {ood.FEWEST_SUBJECTS} are needed"
     if guarantee is None:
-        missing["guarantee"] = _too_few(len(people), FEWEST_PEOPLE, "people", own)
+        missing["guarantee"] = _too_few(len(one_per_subject), FEWEST_SUBJECTS, "subjects", new)
     if votes is None:
-        missing["votes"] = _too_few(len(own.known), FEWEST_FILMS, "films", own)
-    return Calibrated(len(own.films), len(people), own.seen, missing)
+        missing["votes"] = _too_few(len(new.known), MIN_CALIBRATION_IMAGES, "images", new)
+    return CalibrationReport(len(new.images), len(one_per_subject), new.seen, missing)
 
 
-def calibrate_gate(index: Index, films: Sequence[Film], tell: OnStep) -> Gate | None:
-    """Look at films of the index again, as files; one that cannot be read any more teaches nothing."""
-    points: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
-    people: list[str] = []
-    for start in range(0, len(films), _TOGETHER):
-        tell("gate", start, len(films))
-        read = [
-            (film, pixels)
-            for film in films[start : start + _TOGETHER]
-            if (pixels := _pixels(film)) is not None
-        ]
+def _too_few(count: int, fewest: int, what: str, new: OwnImages) -> str:
+    overlap = (
+        f"; {new.seen} images do not count, because the encoder was trained on their subjects"
+        if new.seen
+        else ""
+    )
+    return f"{count} {what} with known findings: at least {fewest} are needed{overlap}"
+
+
+def _fit_detector(
+    index: Index, images: Sequence[OwnImage], on_progress: OnProgress
+) -> ood.OutOfDistributionDetector | None:
+    """Read images of the index again and fit the detector; one that cannot be read any more is skipped."""
+    features: list[tuple[ood.Numbers, ood.Numbers]] = []
+    subjects: list[str] = []
+    for start in range(0, len(images), _BATCH):
+        on_progress("gate", start, len(images))
+        batch = [(image, _pixels(image)) for image in images[start : start + _BATCH]]
+        read = [(image, pixels) for image, pixels in batch if pixels is not None]
         if read:
-            points.append(look(index.encoder, [pixels for _, pixels in read]))
-            people += [film.study.subject_id for film, _ in read]
-    if not points:
+            features.append(ood.backbone_features(index.encoder, [pixels for _, pixels in read]))
+            subjects += [image.study.subject_id for image, _ in read]
+    if not features:
         return None
-    film_points, inverted = (np.concatenate(side) for side in zip(*points, strict=True))
-    return fit_gate(film_points, inverted, people)
+    upright, inverted = (np.concatenate(parts) for parts in zip(*features, strict=True))
+    return ood.fit_detector(upright, inverted, subjects)
 
 
-def _pixels(film: Film) -> Pixels | None:
+def _pixels(image: OwnImage) -> NDArray[np.float32] | None:
     try:
-        return read_image(film.location)
+        return read_image(image.location)
     except CorpusError:
         return None
 
 
-def search_own(index: Index, films: Sequence[Film], tell: OnStep) -> dict[str, list[Searched]]:
-    """Search for each film as if it were new, once for each target."""
-    searched: dict[str, list[Searched]] = {target: [] for target in TARGETS}
-    for number, film in enumerate(films):
-        tell("guarantee", number, len(films))
+def search_own(
+    index: Index, images: Sequence[OwnImage], on_progress: OnProgress
+) -> dict[str, list[LabelledSearch]]:
+    """Search for each image as if it were new, once for each target: target → searches."""
+    searches: dict[str, list[LabelledSearch]] = {target: [] for target in TARGETS}
+    for number, image in enumerate(images):
+        on_progress("guarantee", number, len(images))
         for target in TARGETS:
-            query = Query(image=film.location, target=target, k=MOST_HITS, subject=film.study.subject_id)
-            answer = search_vector(index, query, "image", film.vector)
-            hits = [marks(hit.case.findings) for hit in answer.hits]
-            searched[target].append(Searched(marks(film.study.findings), hits))
-    return searched
-
-
-def _too_few(count: int, fewest: int, what: str, own: OwnFilms) -> str:
-    seen = (
-        f"; {own.seen} films are of people that the encoder learned from, and do not count"
-        if own.seen
-        else ""
-    )
-    return f"{count} {what} whose findings are known: at least {fewest} are needed{seen}"
+            query = Query(image=image.location, target=target, k=MOST_HITS, subject=image.study.subject_id)
+            answer = search_vector(index, query, "image", image.vector)
+            hits = [leaf_findings(hit.case.findings) for hit in answer.hits]
+            searches[target].append(LabelledSearch(leaf_findings(image.study.findings), hits))
+    return searches

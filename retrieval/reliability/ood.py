@@ -1,14 +1,14 @@
-"""Whether a picture is of the kind that the index holds: a chest search must refuse a cat, and say so.
+"""The out-of-distribution detector: refuses images of another kind than those of the index.
 
-What is judged is what the encoder's image trunk sees: its feature map averaged over the picture, before the
-projection, which was trained to tell findings apart and forgets everything else. The index's own pictures
-make a cloud of such points. A picture's distance from it is its Mahalanobis distance over the cloud's main
-directions and what lies off them, in equal parts (after Lee et al., NeurIPS 2018). Half of the index's
-people make the cloud; the other half's distances set the limit, so that of new pictures of the same kind
-about `REFUSED_IN_ERROR` are refused (split-conformal).
+It sees the feature map of the encoder's backbone averaged over the image. The projection after it was trained
+to distinguish findings and discards everything else. The index's own images form a cloud of such points. The
+distance of an image is half its Mahalanobis distance within the cloud's main directions and half its distance
+off them (after Lee et al., NeurIPS 2018). Half of the index's subjects define the cloud; the distances of the
+other half set the limit, so that of new images of the same kind about `REFUSED_IN_ERROR` are refused
+(split-conformal).
 
-Film and inverted film are the same picture to a radiologist: the nearer of the two counts. Nothing but the
-index teaches the gate, so that an index of breast ultrasound refuses a chest.
+A radiograph and its inverse show the same to a radiologist: the smaller of their two distances counts. The
+detector is fitted on nothing but the index, so that an index of breast ultrasound refuses a chest radiograph.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.statistics import unit_rows
 from indexer.index import Index
 
 if TYPE_CHECKING:
@@ -28,26 +29,30 @@ Pixels = NDArray[np.float32]
 Numbers = NDArray[np.float64]
 
 REFUSED_IN_ERROR = 0.004
-"""Share of pictures of the index's own kind that are refused. More than one in fifty would not be borne, and
-other kinds lie so far off (`benchmarks.gate`) that nothing is lost by erring on this side."""
-FEWEST_PEOPLE = 100
-"""Fewer people than this make no gate: half of them set a limit that one in fifty of the others passes."""
-MOST_PICTURES = 800
-"""Pictures that teach at most: each is read and goes through the trunk twice."""
+"""Share of images of the index's own kind that are refused. More than one in fifty would not be accepted, and
+other kinds are so distant (`benchmarks.gate`) that this margin costs nothing."""
+FEWEST_SUBJECTS = 100
+"""Fewer subjects make no detector: half of them set a limit that one in fifty of the others exceeds."""
+MOST_IMAGES = 800
+"""Images that it is fitted on at most: each is read and goes through the backbone twice."""
 REFUSAL = (
-    "this picture is unlike every picture of the index: by what the encoder sees in it, it is not of the "
-    "kind that is held here, and nothing can be found for it."
+    "this image is unlike every image of the index: by what the encoder sees in it, it is not of the "
+    "kind that is indexed here, and nothing can be found for it."
 )
-_DIRECTIONS = 48  # of the cloud, at most a third of the pictures that make it
+_DIRECTIONS = 48  # of the cloud, at most a third of the images that define it
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """What lets pictures of an index's own kind through.
+class OutOfDistributionDetector:
+    """The cloud of an index's own images, and the distance from which on an image is refused.
 
-    `mean` (d,), `directions` (q, d) unit rows and `spread` (q,), the variances along them, describe the
-    cloud; `rest` is the mean squared distance off the directions. `limit`: the largest distance that
-    passes. `people`: how many taught it.
+    Attributes:
+        mean: (d,) of the points.
+        directions: (q, d) unit rows, the main directions.
+        spread: (q,) variances along them.
+        rest: mean squared distance off the directions.
+        limit: largest distance that is accepted.
+        subjects: number of subjects that it was fitted on.
     """
 
     mean: Numbers
@@ -55,10 +60,10 @@ class Gate:
     spread: Numbers
     rest: float
     limit: float
-    people: int
+    subjects: int
 
     def distance(self, points: Numbers) -> Numbers:
-        """How far (n, d) points lie from the cloud, (n,); about 1 for one of its own."""
+        """Return the distances of (n, d) points from the cloud, (n,); about 1 for one of its own."""
         centred = points - self.mean
         along = centred @ self.directions.T
         off = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
@@ -66,64 +71,68 @@ class Gate:
         return np.asarray((inside + off / self.rest) / 2)
 
     def refuses(self, encoder: "Encoder", pixels: Pixels) -> bool:
-        """Whether a picture is of another kind than those of the index.
+        """Return whether an image is of another kind than those of the index.
 
         Args:
             encoder: the index's.
             pixels: (height, width) float32 grey in [0, 1].
         """
-        film = _unit(encoder.encode_trunk([pixels]))
-        if self.distance(film)[0] <= self.limit:
+        upright = _points(encoder, [pixels])
+        if self.distance(upright)[0] <= self.limit:
             return False
-        inverted = _unit(encoder.encode_trunk([np.float32(1.0) - pixels]))
+        inverted = _points(encoder, [np.float32(1.0) - pixels])
         return bool(self.distance(inverted)[0] > self.limit)
 
     def as_json(self) -> dict[str, Any]:
-        """As the catalog keeps it."""
+        """The form that the catalog stores, numbers to six significant digits."""
         return {
-            "mean": _short(self.mean),
-            "directions": _short(self.directions),
-            "spread": _short(self.spread),
+            "mean": _rounded(self.mean),
+            "directions": _rounded(self.directions),
+            "spread": _rounded(self.spread),
             "rest": self.rest,
             "limit": self.limit,
-            "people": self.people,
+            "people": self.subjects,
         }
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> "Gate":
+    def from_json(cls, stored: Mapping[str, Any]) -> "OutOfDistributionDetector":
         """Read what `as_json` wrote."""
-        mean, directions, spread = (np.array(told[name]) for name in ("mean", "directions", "spread"))
-        return cls(mean, directions, spread, told["rest"], told["limit"], told["people"])
+        mean, directions, spread = (np.array(stored[name]) for name in ("mean", "directions", "spread"))
+        return cls(mean, directions, spread, stored["rest"], stored["limit"], stored["people"])
 
 
-def look(encoder: "Encoder", pictures: Sequence[Pixels]) -> tuple[Numbers, Numbers]:
-    """What the trunk sees in pictures as they are, and inverted: (n, d) unit rows each."""
-    turned = [np.float32(1.0) - picture for picture in pictures]
-    return _unit(encoder.encode_trunk(pictures)), _unit(encoder.encode_trunk(turned))
+def backbone_features(encoder: "Encoder", images: Sequence[Pixels]) -> tuple[Numbers, Numbers]:
+    """Return the averaged features of the backbone, (n, d) unit rows, of images and of their inverses."""
+    inverses = [np.float32(1.0) - image for image in images]
+    return _points(encoder, images), _points(encoder, inverses)
 
 
-def fit_gate(film: Numbers, inverted: Numbers, people: Sequence[str]) -> Gate | None:
-    """Learn what pictures of this kind look like; None from fewer than `FEWEST_PEOPLE`.
+def fit_detector(
+    upright: Numbers, inverted: Numbers, subjects: Sequence[str]
+) -> OutOfDistributionDetector | None:
+    """Fit the detector to images of one kind; None from fewer than `FEWEST_SUBJECTS`.
 
     Args:
-        film: (n, d) points of the index's pictures, in an order without meaning (`look`).
-        inverted: of the same, inverted.
-        people: whose each is; nobody's pictures make the cloud and set the limit as well.
+        upright: (n, d) points of the index's images, in random order (`backbone_features`).
+        inverted: (n, d) points of their inverses.
+        subjects: the subject of each; no subject both defines the cloud and sets the limit.
     """
-    order = {person: place for place, person in enumerate(dict.fromkeys(people))}
-    if len(order) < FEWEST_PEOPLE:
+    order = {subject: number for number, subject in enumerate(dict.fromkeys(subjects))}
+    if len(order) < FEWEST_SUBJECTS:
         return None
-    makes = np.array([order[person] % 2 == 0 for person in people])
-    mean, directions, spread, rest = _cloud(film[makes])
-    unlimited = Gate(mean, directions, spread, rest, np.inf, len(order))
-    distances = np.minimum(unlimited.distance(film[~makes]), unlimited.distance(inverted[~makes]))
-    place = min(ceil((len(distances) + 1) * (1 - REFUSED_IN_ERROR)), len(distances))
-    return Gate(mean, directions, spread, rest, float(np.sort(distances)[place - 1]), len(order))
+    defines = np.array([order[subject] % 2 == 0 for subject in subjects])
+    mean, directions, spread, rest = _cloud(upright[defines])
+    unlimited = OutOfDistributionDetector(mean, directions, spread, rest, np.inf, len(order))
+    distances = np.minimum(unlimited.distance(upright[~defines]), unlimited.distance(inverted[~defines]))
+    rank = min(ceil((len(distances) + 1) * (1 - REFUSED_IN_ERROR)), len(distances))
+    limit = float(np.sort(distances)[rank - 1])
+    return OutOfDistributionDetector(mean, directions, spread, rest, limit, len(order))
 
 
-def load_gate(index: Index) -> Gate | None:
-    """The gate of the active version; None where it was not calibrated."""
-    return index.calibrations.read(index.active_version.fingerprint, "gate", Gate.from_json)
+def load_detector(index: Index) -> OutOfDistributionDetector | None:
+    """Return the detector of the active version; None where it was not calibrated."""
+    fingerprint = index.active_version.fingerprint
+    return index.calibrations.read(fingerprint, "gate", OutOfDistributionDetector.from_json)
 
 
 def _cloud(points: Numbers) -> tuple[Numbers, Numbers, Numbers, float]:
@@ -132,18 +141,18 @@ def _cloud(points: Numbers) -> tuple[Numbers, Numbers, Numbers, float]:
     _, lengths, rows = np.linalg.svd(points - mean, full_matrices=False)
     count = min(_DIRECTIONS, len(points) // 3)
     spread = lengths**2 / len(points)
-    # A trunk of few channels may leave nothing off the directions.
+    # A backbone of few channels may leave nothing off the directions.
     floor = 1e-6 * float(spread.sum()) + 1e-12
     return mean, rows[:count], np.maximum(spread[:count], floor), max(float(spread[count:].sum()), floor)
 
 
-def _unit(rows: NDArray[np.float32]) -> Numbers:
-    wide = rows.astype(np.float64)
-    return np.asarray(wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12))
+def _points(encoder: "Encoder", images: Sequence[NDArray[np.float32]]) -> Numbers:
+    """Return the averaged features of the backbone as unit rows, (n, d) float64."""
+    return unit_rows(encoder.encode_backbone(images).astype(np.float64))
 
 
-def _short(numbers: Numbers) -> Any:
+def _rounded(numbers: Numbers) -> Any:
     """Numbers to six significant digits, as nested lists."""
     if numbers.ndim == 1:
         return [float(f"{number:.6g}") for number in numbers]
-    return [_short(row) for row in numbers]
+    return [_rounded(row) for row in numbers]

@@ -1,31 +1,28 @@
-"""The films of an index, asked about as if they were new: what a calibration learns from.
+"""The images of an index, each queried as if it were new: the data that calibrations are fitted on.
 
-Only people whom the encoder did not learn from tell how it does on new ones; films of the others are left
-out, by the keyed hashes in the encoder's record.
+Only subjects that the encoder was not trained on are representative of new ones; images of the others are
+left out, by the keyed hashes in the encoder's record.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from corpus.records import Study
 from corpus.redaction import redacted
-from indexer.catalog.models import ItemRow, LedgerRow, StudyRow
 from indexer.index import Index
-from trainer.runtime.training_overlap import seen_among
+from trainer.runtime.training_overlap import overlapping_subjects
 
-MOST_FILMS = 1_000
-"""Films that are asked about at most: what is learned hardly changes with more."""
+MOST_IMAGES = 1_000
+"""Images that a calibration is fitted on at most: its result hardly changes with more."""
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
-class Film:
-    """A film of the index. `vector`: (dim,) float32 unit, as it is stored."""
+class OwnImage:
+    """An image of the index. `location`: its file. `vector`: (dim,) float32 unit, as it is stored."""
 
     study: Study
     location: str
@@ -34,67 +31,54 @@ class Film:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnFilms:
-    """Films of people new to the encoder, in an order that no property of them decides.
+class OwnImages:
+    """Images of subjects new to the encoder, in an order that no property of them decides.
 
-    `seen`: how many films were left out because the encoder learned from their people.
+    `seen`: number of images left out because the encoder was trained on their subjects.
     """
 
-    films: tuple[Film, ...]
+    images: tuple[OwnImage, ...]
     seen: int
 
     @property
-    def known(self) -> tuple[Film, ...]:
-        """Those that something is known of."""
-        return tuple(film for film in self.films if film.study.findings)
+    def known(self) -> tuple[OwnImage, ...]:
+        """The images with known findings."""
+        return tuple(image for image in self.images if image.study.findings)
 
-    def one_each(self) -> tuple[Film, ...]:
-        """One film that something is known of for each person: people are exchangeable, films of one are
-        not.
+    def one_each(self) -> tuple[OwnImage, ...]:
+        """Return one image with known findings of each subject: subjects are exchangeable, a subject's images
+        are not.
         """
-        first: dict[str, Film] = {}
-        for film in self.known:
-            first.setdefault(film.study.subject_id, film)
+        first: dict[str, OwnImage] = {}
+        for image in self.known:
+            first.setdefault(image.study.subject_id, image)
         return tuple(first.values())
 
 
-def own_films(index: Index, most: int = MOST_FILMS, *, new_only: bool = True) -> OwnFilms:
-    """Take films of the index, at most so many.
+def own_images(index: Index, most: int = MOST_IMAGES, *, new_only: bool = True) -> OwnImages:
+    """Return images of the active version, at most `most`.
 
     Args:
         index: the index.
         most: how many.
-        new_only: leave out people whom the encoder learned from.
+        new_only: leave out subjects that the encoder was trained on.
 
     Raises:
         EmptyIndex: nothing was indexed yet.
     """
-    rows = list(_rows(index))
-    people = {row.subject_id for row in rows}
-    seen = seen_among(index.encoder.record, people) if new_only else frozenset()
-    new = [row for row in rows if row.subject_id not in seen]
+    stored = index.catalog.images_of_version(index.active_version.fingerprint)
+    subjects = {image.subject_id for image in stored}
+    seen = overlapping_subjects(index.encoder.record, subjects) if new_only else frozenset()
+    new = [image for image in stored if image.subject_id not in seen]
     chosen = new[:most]
-    vectors = _vectors(index, [row.point_id for row in chosen])
-    studies = index.catalog.studies(row.study_id for row in chosen)
-    films = tuple(
-        Film(studies[row.study_id], row.location or "", row.view, vectors[row.point_id])
-        for row in chosen
-        if row.point_id in vectors and row.study_id in studies
+    vectors = _vectors(index, [image.point for image in chosen])
+    studies = index.catalog.studies(image.study_id for image in chosen)
+    images = tuple(
+        OwnImage(studies[image.study_id], image.location or "", image.view, vectors[image.point])
+        for image in chosen
+        if image.point in vectors and image.study_id in studies
     )
-    return OwnFilms(films, len(rows) - len(new))
-
-
-def _rows(index: Index) -> Iterator[sa.Row[str, str, UUID, str | None, str | None]]:
-    """Every film of the active version, by the keyed hash of its study: an order without meaning."""
-    statement = (
-        sa.select(StudyRow.study_id, StudyRow.subject_id, ItemRow.point_id, ItemRow.location, ItemRow.view)
-        .join(ItemRow, ItemRow.study_id == StudyRow.study_id)
-        .join(LedgerRow, LedgerRow.point_id == ItemRow.point_id)
-        .where(LedgerRow.fingerprint == index.active_version.fingerprint, LedgerRow.kind == "image")
-        .order_by(StudyRow.study_key, ItemRow.position)
-    )
-    with index.catalog.engine.connect() as connection:
-        yield from connection.execute(statement)
+    return OwnImages(images, len(stored) - len(new))
 
 
 def _vectors(index: Index, points: list[UUID]) -> dict[UUID, NDArray[np.float32]]:

@@ -1,60 +1,58 @@
-"""The application: routes, problems and edge around one state."""
+"""The application: routes, the page's files, problem documents and middleware around one state."""
 
+import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from importlib import resources
+from typing import Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.concurrency import run_in_threadpool
-from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
+from fastapi.responses import Response
 
 from corpus.errors import ServerUnavailable, SimilarityError
 from corpus.settings import settings
-from retrieval.service import page, problems
-from retrieval.service.middleware import Edge
-from retrieval.service.proxies import Proxies, networks
-from retrieval.service.routes import (
-    cases,
-    draft,
-    exports,
-    index,
-    jobs,
-    localize,
-    operation,
-    previews,
-    search,
-    session,
-)
+from retrieval.service import problems
+from retrieval.service.middleware import RequestMiddleware
+from retrieval.service.problems import Refused
+from retrieval.service.proxies import ProxyMiddleware, networks
+from retrieval.service.routes import cases, draft, exports, index, jobs, localize, operation, search, session
 from retrieval.service.state import State
-from retrieval.service.uploads import BODIES
 
 log = logging.getLogger(__name__)
 
 VERSION = "1"
-"""Of the HTTP interface: a change that breaks a caller makes it `/v2`."""
+"""Version of the HTTP interface: a change that breaks callers makes it `/v2`."""
+
+page_router = APIRouter(include_in_schema=False)
+
+MEDIA_TYPES: Final = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+"""Suffix of a file of the page → its media type."""
 
 
 def create_app(state: State, root: str = "") -> FastAPI:
-    """Make the application over an open state; whoever opened the state closes it.
+    """Return the application over an open state, which the caller closes.
 
     The encoder of the active version is loaded when the application starts, so that the first search is as
-    fast as the next; `/readyz` tells when it is there.
+    fast as the next; `/readyz` says when it is loaded.
 
     Args:
-        state: what the service holds open.
+        state: what the service has open.
         root: path below which a reverse proxy serves it, as `retrieval.service.proxies.root_path` gives it.
 
     Raises:
-        UsageError: `SIMILARITY_TRUSTED_PROXIES` names what is no address.
+        UsageError: `SIMILARITY_TRUSTED_PROXIES` contains something that is not an address.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        import asyncio
-
         loading = asyncio.create_task(run_in_threadpool(_load, state))
         state.start_runner()
         yield
@@ -71,43 +69,49 @@ def create_app(state: State, root: str = "") -> FastAPI:
         openapi_url=None,
     )
     app.state.service = state
-    for module in (search, cases, previews, localize, draft, exports, index, jobs, session, operation):
+    for module in (search, cases, localize, draft, exports, index, jobs, session, operation):
         app.include_router(module.router)
-    app.include_router(page.router)
+    app.include_router(page_router)
     problems.install(app)
-    app.add_middleware(Edge, metrics=state.metrics)
-    app.add_middleware(Proxies, trusted=networks(settings().trusted_proxies), root=root)
+    app.add_middleware(RequestMiddleware, metrics=state.metrics)
+    app.add_middleware(ProxyMiddleware, trusted=networks(settings().trusted_proxies), root=root)
     return app
-
-
-def openapi(app: FastAPI) -> dict[str, Any]:
-    """The interface as OpenAPI, as it is kept in `docs/contracts/openapi.json`."""
-    told = get_openapi(
-        title=app.title,
-        version=app.version,
-        description="Similar radiology cases. Research software, not a medical device.",
-        routes=app.routes,
-    )
-    schemas = told["components"]["schemas"]
-    models: list[type[BaseModel]] = [problems.Problem, *BODIES]
-    for model in models:
-        described = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= described.pop("$defs", {})
-        schemas[model.__name__] = described
-    for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)
-    return told
 
 
 def _load(state: State) -> None:
     try:
         state.index()
-        # What is loaded now stays to the end: the collector need not look at it again and again.
+        # What is loaded now stays until the end: the collector need not visit it again and again.
         gc.collect()
         gc.freeze()
     except SimilarityError as error:
         log.warning("no encoder is loaded yet: %s", type(error).__name__)
     try:
         state.store.collections()
-    except ServerUnavailable as error:  # it may be starting: `/readyz` tells when it answers
+    except ServerUnavailable as error:  # it may be starting: `/readyz` says when it answers
         log.error("%s", error)
+
+
+@page_router.head("/")
+@page_router.get("/")
+def page() -> Response:
+    """Return the page."""
+    return _page_file("index.html")
+
+
+@page_router.head("/web/{name}")
+@page_router.get("/web/{name}")
+def page_file(name: str) -> Response:
+    """Return a script, style or drawing of the page."""
+    return _page_file(name)
+
+
+def _page_file(name: str) -> Response:
+    # Only names in the listing of `retrieval.web` are opened: nothing that a caller writes becomes a path.
+    suffix = name.rpartition(".")[2]
+    for file in resources.files("retrieval.web").iterdir():
+        if file.name == name and suffix in MEDIA_TYPES:
+            return Response(
+                file.read_bytes(), media_type=MEDIA_TYPES[suffix], headers={"Cache-Control": "no-cache"}
+            )
+    raise Refused(404, "not-found", "There is nothing at this address.")

@@ -1,4 +1,4 @@
-"""Takes jobs that wait and has each done by a process of its own, one at a time."""
+"""The runner: starts queued jobs one at a time, each in a process of its own."""
 
 import logging
 import os
@@ -7,30 +7,29 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from corpus.errors import HomeError, ServerUnavailable
 from corpus.worker import command
-from retrieval.service.jobs import Job, Jobs, JobState
+from indexer.catalog.database_failures import DatabaseError
+from indexer.catalog.jobs import Job, Jobs, JobState
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
-_SIGN_SECONDS = 1.0
-_PATIENCE_SECONDS = 10.0
+_POLL_SECONDS = 1.0
+_HEARTBEAT_SECONDS = 1.0
+_TERMINATE_SECONDS = 10.0
 _WAIT_FOR_WRITER = "86400"  # a job waits for another writer rather than fail
 
 
 class Runner:
-    """A thread that begins jobs, watches their processes, and puts back what a dead one leaves."""
+    """A thread that starts jobs, watches their processes, and queues again what a dead one leaves."""
 
     def __init__(self, jobs: Jobs, home: Path, sole: bool) -> None:
         """Start it.
 
         Args:
-            jobs: where they wait.
+            jobs: the queue.
             home: the home folder that they work on.
-            sole: no other service works on this home, so that a job which is begun already was left behind.
+            sole: no other service works on this home, so that a running job lost its process.
         """
         self._jobs, self._home, self._sole = jobs, home, sole
         self._closing = threading.Event()
@@ -43,7 +42,7 @@ class Runner:
         self._bell.set()
 
     def close(self) -> None:
-        """End; the job under way waits for the next service."""
+        """Stop; the running job is queued again for the next service."""
         self._closing.set()
         self._bell.set()
         self._thread.join()
@@ -58,9 +57,9 @@ class Runner:
                 if job is not None:
                     self._do(job)
                     continue
-            except (HomeError, sa.exc.SQLAlchemyError) as error:
+            except (HomeError, DatabaseError) as error:
                 log.error("jobs cannot be looked for: %s", type(error).__name__)
-            self._bell.wait(_LOOK_SECONDS)
+            self._bell.wait(_POLL_SECONDS)
             self._bell.clear()
 
     def _do(self, job: Job) -> None:
@@ -71,7 +70,7 @@ class Runner:
             "SIMILARITY_LOCK_WAIT_SECONDS": _WAIT_FOR_WRITER,
         }
         process = subprocess.Popen(
-            command("retrieval.service.job_process:main", job.job_id),
+            command("retrieval.service.job_worker:main", job.job_id),
             stdin=subprocess.PIPE,
             env=environment,
         )
@@ -81,7 +80,7 @@ class Runner:
                     if not self._jobs.note(job.job_id):
                         break  # cancelled
                 try:
-                    process.wait(_SIGN_SECONDS)
+                    process.wait(_HEARTBEAT_SECONDS)
                 except subprocess.TimeoutExpired:
                     continue
         finally:
@@ -89,7 +88,7 @@ class Runner:
         self._settle(job)
 
     def _settle(self, job: Job) -> None:
-        """See what became of a job whose process has ended."""
+        """Queue a job again when its process ended before the job did."""
         now = self._jobs.get(job.job_id)
         if now is not None and now.state is JobState.RUNNING:
             log.warning("a job's process ended before the job", extra={"job": job.job_id})
@@ -99,11 +98,11 @@ class Runner:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Let a process end itself, then make it."""
+    """Terminate a process; kill it where it does not end in time."""
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(_PATIENCE_SECONDS)
+            process.wait(_TERMINATE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

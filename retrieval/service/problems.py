@@ -1,11 +1,10 @@
-"""What goes wrong, as RFC 9457 problem documents: a sentence that a person understands, and a status."""
+"""Errors as problem documents (RFC 9457): a status, and a sentence for the reader."""
 
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-import sqlalchemy as sa
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -23,6 +22,7 @@ from corpus.errors import (
     UnreadableImage,
     UsageError,
 )
+from indexer.catalog.database_failures import NoFreeConnection, OperationalError, is_disk_full
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +30,17 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(BaseModel):
-    """A problem document (RFC 9457). `detail` is for the person who asked."""
+    """A problem document (RFC 9457). `detail` is for the reader."""
 
     type: str = Field(examples=["urn:similarity:not-found"])
     title: str = Field(examples=["Not Found"])
     status: int = Field(examples=[404])
     detail: str = Field(examples=["There is no such case: it may have been removed since you saw it."])
-    request_id: str = Field(description="Name it when you ask for help: the log has it too.")
+    request_id: str = Field(description="Quote it when you ask for help: the log has it too.")
 
 
 class Refused(Exception):
-    """A request that is answered with a problem. `slug` names the kind for programs."""
+    """A request that is answered with a problem document. `slug` names its kind for programs."""
 
     def __init__(self, status: int, slug: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -59,7 +59,7 @@ _KINDS: tuple[tuple[type[SimilarityError], int, str], ...] = (
 
 
 def of_error(error: SimilarityError) -> Refused:
-    """The problem that an error of ours is; what is wrong inside is not told outside."""
+    """Return the problem of an error of ours; details of the installation stay in the log."""
     for kind, status, slug in _KINDS:
         if isinstance(error, kind):
             if kind is HomeError and "is full" in str(error):
@@ -71,17 +71,17 @@ def of_error(error: SimilarityError) -> Refused:
                 log.error("%s", error)
                 return DATABASE_DOWN
             if kind is EmptyIndex:
-                return Refused(status, slug, "Nothing has been indexed yet.")
+                return Refused(status, slug, "The index is empty.")
             return Refused(status, slug, str(error))
     log.error("the service cannot answer: %s", type(error).__name__)
-    return Refused(503, "unavailable", "The index cannot answer now: tell who runs the service.")
+    return Refused(503, "unavailable", "The index cannot answer now: tell your administrator.")
 
 
-DISK_FULL = Refused(507, "disk-full", "The disk of the service is full: tell who runs it.")
+DISK_FULL = Refused(507, "disk-full", "The disk of the service is full: tell your administrator.")
 DATABASE_DOWN = Refused(
     503,
     "database-down",
-    "The database does not answer, so nothing can be shown: every look has to be recorded first.",
+    "The database does not answer, so nothing can be shown: the audit has to record each access first.",
     {"Retry-After": "10"},
 )
 VECTORS_DOWN = Refused(
@@ -93,7 +93,7 @@ VECTORS_DOWN = Refused(
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route: these problems, and those that any route may answer with."""
+    """Return the `responses` of a route: these statuses, and those that any route may answer with."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
@@ -103,9 +103,9 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def document(refused: Refused, request_id: str) -> JSONResponse:
-    """The response that a problem is."""
-    told = Problem(
+def response_of(refused: Refused, request_id: str) -> JSONResponse:
+    """Return the problem document of a refusal as a response."""
+    problem = Problem(
         type=f"urn:similarity:{refused.slug}",
         title=HTTPStatus(refused.status).phrase,
         status=refused.status,
@@ -113,53 +113,47 @@ def document(refused: Refused, request_id: str) -> JSONResponse:
         request_id=request_id,
     )
     return JSONResponse(
-        told.model_dump(), refused.status, headers=dict(refused.headers or {}), media_type=MEDIA_TYPE
+        problem.model_dump(), refused.status, headers=dict(refused.headers or {}), media_type=MEDIA_TYPE
     )
 
 
 def install(app: FastAPI) -> None:
-    """Have every error of the application answered as a problem."""
+    """Answer every error of the application with a problem document."""
 
     def request_id(request: Request) -> str:
         return str(getattr(request.state, "request_id", ""))
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
-        return document(error, request_id(request))
+        return response_of(error, request_id(request))
 
     @app.exception_handler(SimilarityError)
     async def ours(request: Request, error: SimilarityError) -> JSONResponse:
-        return document(of_error(error), request_id(request))
+        return response_of(of_error(error), request_id(request))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return document(
+        return response_of(
             Refused(422, "wrong-request", sentence_of(error.errors(), skip=1)), request_id(request)
         )
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        slug, detail = _HTTP.get(error.status_code, ("wrong-request", "This request cannot be understood."))
-        return document(Refused(error.status_code, slug, detail, error.headers), request_id(request))
+        slug, detail = _HTTP.get(error.status_code, ("wrong-request", "This request is malformed."))
+        return response_of(Refused(error.status_code, slug, detail, error.headers), request_id(request))
 
-    @app.exception_handler(sa.exc.TimeoutError)
-    async def overloaded(request: Request, error: sa.exc.TimeoutError) -> JSONResponse:
+    @app.exception_handler(NoFreeConnection)
+    async def overloaded(request: Request, error: NoFreeConnection) -> JSONResponse:
         log.error("no connection to the database became free in time")
-        return document(DATABASE_DOWN, request_id(request))
+        return response_of(DATABASE_DOWN, request_id(request))
 
-    @app.exception_handler(sa.exc.OperationalError)
-    async def database(request: Request, error: sa.exc.OperationalError) -> JSONResponse:
-        if _is_full(error):
+    @app.exception_handler(OperationalError)
+    async def database(request: Request, error: OperationalError) -> JSONResponse:
+        if is_disk_full(error):
             log.error("the disk of the database is full")
-            return document(DISK_FULL, request_id(request))
+            return response_of(DISK_FULL, request_id(request))
         log.error("the database does not answer: %s", type(error.orig).__name__)
-        return document(DATABASE_DOWN, request_id(request))
-
-
-def _is_full(error: sa.exc.OperationalError) -> bool:
-    """Whether a statement failed for want of room: SQLite's SQLITE_FULL, Postgres' class 53100."""
-    told = error.orig
-    return getattr(told, "sqlite_errorname", "") == "SQLITE_FULL" or getattr(told, "sqlstate", "") == "53100"
+        return response_of(DATABASE_DOWN, request_id(request))
 
 
 _HTTP: Mapping[int, tuple[str, str]] = {
@@ -169,15 +163,15 @@ _HTTP: Mapping[int, tuple[str, str]] = {
 
 
 def sentence_of(errors: Any, skip: int = 0) -> str:
-    """The first faults of a body in words; what was sent is not repeated, since it may name somebody.
+    """Return the first errors of a request as a sentence, without the values: they may name a patient.
 
     Args:
-        errors: as pydantic tells them.
-        skip: parts of each place that say no more than where in the request it is.
+        errors: as pydantic lists them.
+        skip: leading parts of each location to leave out ("body", "query").
     """
-    told = []
-    for fault in errors[:3]:
-        place = ".".join(str(part) for part in fault.get("loc", ())[skip:])
-        message = str(fault.get("msg", "is wrong")).removeprefix("Value error, ")
-        told.append(f"{place}: {message}" if place else message)
-    return "; ".join(told) or "The request cannot be understood."
+    sentences = []
+    for error in errors[:3]:
+        location = ".".join(str(part) for part in error.get("loc", ())[skip:])
+        message = str(error.get("msg", "is wrong")).removeprefix("Value error, ")
+        sentences.append(f"{location}: {message}" if location else message)
+    return "; ".join(sentences) or "The request is malformed."

@@ -1,8 +1,8 @@
-"""Behind a reverse proxy: who asks, at which address and below which path, where a trusted proxy tells it.
+"""Reverse proxies: the client, host, scheme and path prefix of a request, as a trusted proxy forwards them.
 
-`X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `-Prefix`, or else `Forwarded` (RFC 7239), count when the
-connection comes from an address of `SIMILARITY_TRUSTED_PROXIES`; from anybody else they are ignored. A proxy
-may take the path it serves below away, or leave it: both are understood.
+`X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `-Prefix`, or else `Forwarded` (RFC 7239), are read when the
+connection comes from an address of `SIMILARITY_TRUSTED_PROXIES`; from other addresses they are ignored. A
+proxy may strip the prefix from the path or leave it: both work.
 """
 
 import re
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from corpus.errors import UsageError
 
 _ROOT = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
-_OWN = ("v1", "web")  # what our own addresses begin with
+_OWN_PREFIXES = ("v1", "web")  # first parts of the service's own paths
 _HOST = re.compile(r"[A-Za-z0-9._~-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _PAIR = re.compile(r'\s*([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^\s;,"]+)\s*')
 _X_FORWARDED = tuple(f"x-forwarded-{name}" for name in ("for", "proto", "host", "port", "prefix"))
@@ -28,10 +28,10 @@ Networks = Sequence[IPv4Network | IPv6Network]
 
 
 def networks(text: str) -> Networks:
-    """The addresses and networks of `SIMILARITY_TRUSTED_PROXIES`, separated by commas or blanks.
+    """Parse `SIMILARITY_TRUSTED_PROXIES`: addresses and networks, separated by commas or blanks.
 
     Raises:
-        UsageError: one is none.
+        UsageError: one is neither an address nor a network.
     """
     found: list[IPv4Network | IPv6Network] = []
     for name in text.replace(",", " ").split():
@@ -39,35 +39,35 @@ def networks(text: str) -> Networks:
             found.append(ip_network(name, strict=False))
         except ValueError:
             raise UsageError(
-                f"SIMILARITY_TRUSTED_PROXIES: {name!r} is no address and no network, such as 10.1.2.3 or "
-                "10.0.0.0/8"
+                f"SIMILARITY_TRUSTED_PROXIES: {name!r} is neither an address nor a network, such as "
+                "10.1.2.3 or 10.0.0.0/8"
             ) from None
     return found
 
 
 def root_path(text: str) -> str:
-    """The path that the page lies below, as `/a/b` or empty.
+    """Parse the path below which the page is served; returns `/a/b` or the empty string.
 
     Raises:
-        UsageError: it is no path, or one of our own addresses begins like it.
+        UsageError: it is malformed, or begins like a path of the service itself.
     """
     path = f"/{text.strip().strip('/')}".rstrip("/")
     if path and not _may_be_root(path):
         raise UsageError(
-            f"the root path {text!r} cannot be one: write letters, digits, - and _ as in /similarity, and "
-            f"begin with none of {', '.join(f'/{name}' for name in _OWN)}"
+            f"the root path {text!r} cannot be used: write letters, digits, - and _ as in /similarity, and "
+            f"begin with none of {', '.join(f'/{name}' for name in _OWN_PREFIXES)}"
         )
     return path
 
 
 def _may_be_root(path: str) -> bool:
-    """Whether the page can lie below a path: none of our own addresses begins like it."""
-    return _ROOT.fullmatch(path) is not None and path.split("/")[1] not in _OWN
+    """Whether the page can be served below a path: no path of the service begins like it."""
+    return _ROOT.fullmatch(path) is not None and path.split("/")[1] not in _OWN_PREFIXES
 
 
 @dataclass(frozen=True, slots=True)
 class _Hop:
-    """What a proxy tells of the request that came to it; None where it tells nothing."""
+    """What a proxy forwards of the request that it received; None where it forwards nothing."""
 
     client: str | None = None
     scheme: str | None = None
@@ -75,22 +75,22 @@ class _Hop:
     prefix: str | None = None
 
 
-class Proxies:
-    """ASGI middleware around everything else."""
+class ProxyMiddleware:
+    """ASGI middleware around the whole application: restores a request as it was before the proxies."""
 
     def __init__(self, app: ASGIApp, trusted: Networks = (), root: str = "") -> None:
-        """Believe these proxies; lie below `root` (see `root_path`) whatever a proxy says."""
+        """Trust these proxies; serve below `root` (see `root_path`) whatever a proxy forwards."""
         self._app, self._trusted, self._root = app, trusted, root
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on as it was before the proxies changed it."""
+        """Pass a request on as its client sent it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         scope = dict(scope)
         scope.setdefault("state", {})["received_path"] = scope["path"]
         client = scope.get("client")
-        hop = self._told(Headers(scope=scope)) if client and self._trusts(client[0]) else _Hop()
+        hop = self._forwarded(Headers(scope=scope)) if client and self._trusts(client[0]) else _Hop()
         if hop.client:
             scope["client"] = hop.client, 0
         if hop.scheme:
@@ -101,7 +101,7 @@ class Proxies:
             scope["headers"] = headers.raw
         root = self._root or hop.prefix or ""
         if root and scope["path"] == root:
-            # The page's links are relative: it has to be read as a folder.
+            # The page's links are relative: its address has to end with a slash.
             await Response(status_code=307, headers={"Location": _beside(root)})(scope, receive, send)
             return
         if root:
@@ -117,11 +117,13 @@ class Proxies:
             parsed = parsed.ipv4_mapped
         return any(parsed in network for network in self._trusted)
 
-    def _told(self, headers: Headers) -> _Hop:
-        """What the outermost trusted proxy tells. A proxy that sends `X-Forwarded-…` may pass a `Forwarded`
-        on that its client made up: then that is not read."""
+    def _forwarded(self, headers: Headers) -> _Hop:
+        """Return what the outermost trusted proxy forwards.
+
+        A proxy that sends `X-Forwarded-…` may pass on a `Forwarded` that its client forged: it is not read.
+        """
         if any(name in headers for name in _X_FORWARDED):
-            return self._told_by_x(headers)
+            return self._x_forwarded(headers)
         hops = [dict(pairs) for pairs in _elements(headers.getlist("forwarded"))]
         if not hops:
             return _Hop()
@@ -134,7 +136,7 @@ class Proxies:
             None,
         )
 
-    def _told_by_x(self, headers: Headers) -> _Hop:
+    def _x_forwarded(self, headers: Headers) -> _Hop:
         def listed(name: str) -> list[str]:
             return [part.strip() for value in headers.getlist(name) for part in value.split(",")]
 
@@ -155,7 +157,7 @@ class Proxies:
         )
 
     def _hops(self, addresses: Sequence[str | None]) -> int:
-        """How many trusted proxies a request came through: ours, and those that it was told by."""
+        """Return how many trusted proxies a request came through: the last one, and those before it."""
         hops = 1
         while hops < len(addresses) and self._trusts(addresses[-hops] or ""):
             hops += 1
@@ -163,7 +165,7 @@ class Proxies:
 
 
 def _elements(values: Iterable[str]) -> list[list[tuple[str, str]]]:
-    """The elements of `Forwarded`, one for each proxy, as pairs; none where it is malformed."""
+    """Return the elements of `Forwarded`, one for each proxy, as pairs; none where it is malformed."""
     found: list[list[tuple[str, str]]] = []
     for value in values:
         at, element = 0, list[tuple[str, str]]()
@@ -185,7 +187,7 @@ def _elements(values: Iterable[str]) -> list[list[tuple[str, str]]]:
 
 
 def _address(text: str) -> str | None:
-    """The address in `for=` or `X-Forwarded-For`, without port and brackets; None where it is hidden."""
+    """Return the address in `for=` or `X-Forwarded-For` without port and brackets; None where hidden."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -212,7 +214,7 @@ def _host(text: str | None, port: str | None, scheme: str | None) -> str | None:
 
 
 def _below(scope: Scope, root: str) -> None:
-    """Let a request lie below a path, whether or not the proxy left that in its address."""
+    """Place a request below a prefix, whether or not the proxy stripped it."""
     if not scope["path"].startswith(f"{root}/"):
         scope["raw_path"] = root.encode() + (scope.get("raw_path") or scope["path"].encode())
         scope["path"] = root + scope["path"]
@@ -220,14 +222,16 @@ def _below(scope: Scope, root: str) -> None:
 
 
 def _beside(path: str, folder: bool = True) -> str:
-    """The last part of a path as seen from itself: with a slash, or from below without it."""
+    """Return the last part of a path relative to itself: with a slash, or from below without it."""
     name = path.rstrip("/").rpartition("/")[2]
     return f"{name}/" if folder else f"../{name}"
 
 
 def _relative(scope: Scope, send: Send) -> Send:
-    """Redirect from an address to itself with or without its last slash by a relative reference: right below
-    any path, behind any host, over http and https."""
+    """Make redirects between an address with and without its last slash relative.
+
+    They are then right below any prefix, behind any host, over http and https.
+    """
 
     async def answer(message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] == 307:

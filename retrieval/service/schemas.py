@@ -1,7 +1,7 @@
-"""What crosses HTTP: the contract's JSON, less any path, with opaque ids to fetch pictures and cases by.
+"""The models of HTTP: the contract's JSON without paths, and with opaque ids of images and cases.
 
-An `id` is a keyed hash of this home: it says nothing, opens nothing without a token, and may stand in an
-address. A `study_id` may hold a patient's number: it stands in bodies alone.
+An `id` is a keyed hash of this home: it reveals nothing, opens nothing without a token, and may be part of a
+URL. A `study_id` may contain a patient's number: it is part of bodies only.
 """
 
 from typing import Annotated, Literal
@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from corpus.records import AttributeValue
 from retrieval.answer import EvidenceKind
 from retrieval.query.query import MOST_EXAMPLES, Target
-from retrieval.service.access import Role
 
 Opaque = Annotated[
     str,
@@ -23,67 +22,80 @@ CaseName = Annotated[str, Field(max_length=500, description="`id` or `study_id` 
 Kind = Literal["image", "report", "case"]
 Notes = Annotated[
     list[str],
-    Field(description="What of a DICOM header could not be followed, and what was done instead: sentences."),
+    Field(description="What of a DICOM header could not be applied, and what was done instead: sentences."),
 ]
 MOST_A_PAGE = 100
-MOST_PAGES_DEEP = 1_000
-"""Studies that one can leaf through; beyond, a filter finds what leafing would not."""
+"""Studies on one page of an answer."""
+
+MOST_RANKED = 1_000
+"""Studies on all pages of an answer together; beyond, a filter narrows the search."""
 
 
 class Private(BaseModel):
-    """What crosses HTTP may be of a patient: a log that is given one shows no field of it."""
+    """A model that may contain data of a patient: its `repr` shows no field, so that no log does."""
 
     def __repr_args__(self) -> list[tuple[str | None, object]]:
         return []
 
 
-class Asking(Private):
-    """A body: what it does not know, it refuses."""
+class RequestBody(Private):
+    """A request's body; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class SearchRequest(Asking):
-    """A search of parts that add up: a case or a picture (of the index or sent along), a text, examples."""
+class SearchRequest(RequestBody):
+    """A query of parts that add up: a case or an image (of the index or uploaded), a text, examples."""
 
     text: Annotated[
         str | None, Field(min_length=1, max_length=20_000, examples=["right pleural effusion"])
     ] = None
     case: CaseName | None = None
-    image: Annotated[Opaque | None, Field(description="A picture of the index.")] = None
+    image: Annotated[Opaque | None, Field(description="An image of the index.")] = None
     region: Annotated[
         list[int] | None,
         Field(
             min_length=4,
             max_length=4,
-            description="Left, top, right, bottom in pixels of the film: hits have something alike in it.",
+            description="Left, top, right, bottom in pixels of the image: hits contain a similar region.",
         ),
     ] = None
-    like: Annotated[list[CaseName], Field(max_length=MOST_EXAMPLES, description="Cases to be near to.")] = []
+    like: Annotated[
+        list[CaseName],
+        Field(
+            max_length=MOST_EXAMPLES,
+            description="Relevant cases: relevance feedback moves the query towards them.",
+        ),
+    ] = []
     dislike: Annotated[
-        list[CaseName], Field(max_length=MOST_EXAMPLES, description="Cases to be far from.")
+        list[CaseName],
+        Field(
+            max_length=MOST_EXAMPLES,
+            description="Irrelevant cases: relevance feedback moves the query away from them.",
+        ),
     ] = []
     finding: Annotated[
-        str | None, Field(max_length=2_000, description="An expression over findings that every hit meets.")
+        str | None,
+        Field(max_length=2_000, description="Expression over findings that every hit satisfies."),
     ] = None
-    diversify: Annotated[bool, Field(description="Spread the hits over what there is.")] = False
+    diversify: Annotated[bool, Field(description="Diversify the hits.")] = False
     target: Annotated[Target, Field(alias="for")] = "cases"
     k: Annotated[int, Field(ge=1, le=MOST_A_PAGE, description="Studies a page.")] = 10
     where: Annotated[str | None, Field(max_length=2_000, examples=["sex=F and finding=edema"])] = None
     cursor: Annotated[str | None, Field(max_length=500, description="`next` of the page before.")] = None
-    timings: Annotated[bool, Field(description="Tell how long each step took.")] = False
+    timings: Annotated[bool, Field(description="Include the time of each step.")] = False
 
 
 class Findings(Private):
-    """What is known of a film; what is in none of the lists is unmentioned."""
+    """The findings of a study; a finding in none of the lists is unmentioned."""
 
     present: list[str]
     absent: list[str]
     uncertain: list[str]
 
 
-class Picture(Private):
-    """A picture of a case: `/v1/thumbnails/{id}` and `/v1/images/{id}` show it."""
+class CaseImage(Private):
+    """An image of a case: `/v1/thumbnails/{id}` and `/v1/images/{id}` return it."""
 
     id: Opaque
     item_id: str
@@ -92,7 +104,7 @@ class Picture(Private):
 
 
 class Region(Private):
-    """A box in pixels of the picture as read; `right` and `bottom` are exclusive."""
+    """A box in pixels of the image as read; `right` and `bottom` are exclusive."""
 
     left: int
     top: int
@@ -101,7 +113,10 @@ class Region(Private):
 
 
 class Evidence(Private):
-    """Why a study is in the answer, as `similarity search --json` tells it (`retrieval.answer.Evidence`)."""
+    """Evidence for a hit, as in `similarity search --json` (`retrieval.answer.Evidence`).
+
+    image: the image that the evidence is of, or null.
+    """
 
     item_id: str
     kind: EvidenceKind
@@ -117,8 +132,13 @@ class Evidence(Private):
 
 
 class CaseSummary(Private):
-    """What an answer tells of a case. `language` of its report, and `findings_read`, whether findings could
-    be read from it; both null without a report, or where nobody looked."""
+    """A case in an answer.
+
+    language: of its report (ISO 639-1).
+    findings_read: whether findings could be extracted from the report.
+
+    Both are null without a report, and where the index is of a version that did not detect languages.
+    """
 
     id: Opaque
     study_id: str
@@ -130,11 +150,11 @@ class CaseSummary(Private):
     attributes: dict[str, AttributeValue]
     language: str | None
     findings_read: bool | None
-    images: list[Picture]
+    images: list[CaseImage]
 
 
 class Hit(CaseSummary):
-    """A study of the answer. `image`: the picture that speaks for it, or its first."""
+    """A hit. `image`: the image of the best evidence, or the first of the case."""
 
     rank: int
     score: float
@@ -145,14 +165,14 @@ class Hit(CaseSummary):
 
 
 class EncoderName(Private):
-    """The encoder by which a query was understood."""
+    """The encoder that encoded the query."""
 
     name: str
     fingerprint: str
 
 
 class Took(Private):
-    """Milliseconds of each step."""
+    """Time of each step in milliseconds."""
 
     decode: float
     encode: float
@@ -163,8 +183,11 @@ class Took(Private):
 
 
 class SearchAnswer(Private):
-    """The answer to a search. `next`: the cursor of the next page, or null at the end. `findings_unread`:
-    hits of this page whose report is in a language without a lexicon."""
+    """The answer to a search.
+
+    findings_unread: hits of this page with a report in a language without a lexicon.
+    next: cursor of the next page; null on the last.
+    """
 
     query: dict[str, JsonValue]
     encoder: EncoderName
@@ -179,14 +202,17 @@ class SearchAnswer(Private):
 
 
 class Section(Private):
-    """A part of a report."""
+    """A section of a report."""
 
     name: str
     text: str
 
 
 class Case(CaseSummary):
-    """A whole case. `viewer`: its link in the site's own viewer, where one is set."""
+    """A case with its report and its subject's other studies.
+
+    viewer: link to the study in the site's own viewer, where one is configured.
+    """
 
     age: float | None
     sex: str | None
@@ -197,70 +223,14 @@ class Case(CaseSummary):
     viewer: str | None
 
 
-class SignIn(Asking):
-    """What a browser signs in with."""
-
-    token: Annotated[str, Field(min_length=1, max_length=200)]
-
-
-class Me(Private):
-    """Who is asking."""
-
-    name: str
-    role: Role
-    via: Literal["token", "session", "proxy"]
-
-
-class FilterField(Private):
-    """A field of `where`. `values`: what it can be, where that is a closed or short list."""
-
-    name: str
-    type: Literal["keyword", "number", "bool", "date"]
-    operators: list[str]
-    values: list[str] | None
-
-
-class Fields(Private):
-    """Every field that one can filter on. `parents`: finding → the finding above it in the vocabulary."""
-
-    fields: list[FilterField]
-    parents: dict[str, str]
-
-
-class IndexVersion(Private):
-    """A version of the index."""
-
-    name: str
-    fingerprint: str
-    dim: int
-    state: str
-
-
-class ReportCount(Private):
-    """Reports by language (ISO 639-1 code), and how many of them no findings could be read from."""
-
-    by_language: dict[str, int]
-    findings_unread: int
-
-
-class IndexStatus(Private):
-    """What the index holds."""
-
-    versions: list[IndexVersion]
-    studies: dict[str, int]
-    vectors: dict[str, int]
-    problems: dict[str, int]
-    reports: ReportCount
-
-
 class Health(Private):
-    """Whether the service lives."""
+    """Whether the process runs."""
 
     status: Literal["ok"]
 
 
 class Readiness(Private):
-    """Whether the service can answer; `checks` says of each part what is wrong with it."""
+    """Whether the service can answer; `checks` gives the state of each part."""
 
     ready: bool
     checks: dict[str, str]

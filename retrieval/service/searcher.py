@@ -1,9 +1,9 @@
-"""Two threads that answer every search: one reads queries, all at once that wait, and one looks them up while
-the first reads on.
+"""The searcher: two threads that answer every search. One encodes all waiting queries at once, the other
+searches with them while the first encodes the next.
 
-A network encodes sixteen phrases in little more time than one, and lets the interpreter go as it does so; the
-embedded engine keeps the interpreter to itself while it searches. More threads would be slower than these,
-and the event loop stays free.
+A network encodes sixteen phrases in little more time than one and releases the interpreter meanwhile; the
+embedded engine occupies the interpreter while it searches. More threads would be slower than these two, and
+the event loop stays free.
 """
 
 import queue
@@ -17,80 +17,85 @@ from retrieval.answer import Answer
 from retrieval.query.query import Query
 
 AT_ONCE = 16
-_AHEAD = 2  # queries that are read before their turn: those that wait longer are read together
+"""Queries encoded together at most."""
 
-Answering = Callable[[], Answer]
-Preparing = Callable[[Sequence[Query]], Sequence[Answering]]
+_AHEAD = 2  # encoded queries that wait for the search: those behind them are encoded together
+
+Search = Callable[[], Answer]
+"""Searches with one encoded query."""
+
+Prepare = Callable[[Sequence[Query]], Sequence[Search]]
+"""Encodes queries; returns the search of each."""
 
 
 @redacted
 @dataclass
-class _Asked:
+class _Request:
     query: Query
     future: "Future[Answer]" = field(default_factory=Future)
 
 
 class Searcher:
-    """Answers queries in the order they come, and reads as many at once as wait."""
+    """Answers queries in the order they come and encodes as many together as wait."""
 
-    def __init__(self, preparing: Preparing, on_batch: Callable[[int], object]) -> None:
+    def __init__(self, prepare: Prepare, on_batch: Callable[[int], object]) -> None:
         """Start the threads.
 
         Args:
-            preparing: reads several queries, and gives for each what answers it.
-            on_batch: told how many are read together.
+            prepare: encodes queries.
+            on_batch: called with the number of queries that are encoded together.
         """
-        self._preparing, self._on_batch = preparing, on_batch
-        self._waiting: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
-        self._read: queue.Queue[tuple[_Asked, Answering] | None] = queue.Queue(_AHEAD)
+        self._prepare_queries, self._on_batch = prepare, on_batch
+        self._waiting: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._encoded: queue.Queue[tuple[_Request, Search] | None] = queue.Queue(_AHEAD)
         self._threads = [
-            threading.Thread(target=self._run_reader, name="reader", daemon=True),
+            threading.Thread(target=self._run_encoder, name="encoder", daemon=True),
             threading.Thread(target=self._run_searcher, name="searcher", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
 
     def ask(self, query: Query) -> "Future[Answer]":
-        """Have a query answered; the future raises what is wrong with it."""
-        asked = _Asked(query)
-        self._waiting.put(asked)
-        return asked.future
+        """Queue a query; the future is its answer, or raises the error of its encoding or search."""
+        request = _Request(query)
+        self._waiting.put(request)
+        return request.future
 
     def close(self) -> None:
-        """Answer what waits, and end the threads."""
+        """Answer the waiting queries and end the threads."""
         self._waiting.put(None)
         for thread in self._threads:
             thread.join()
 
-    def _run_reader(self) -> None:
+    def _run_encoder(self) -> None:
         ended = False
         while not ended:
             batch = [self._waiting.get()]
             while len(batch) < AT_ONCE and not self._waiting.empty():
                 batch.append(self._waiting.get())
             ended = None in batch
-            wanted = [a for a in batch if a is not None and a.future.set_running_or_notify_cancel()]
-            if wanted:
-                self._prepare(wanted)
-        self._read.put(None)
+            requests = [r for r in batch if r is not None and r.future.set_running_or_notify_cancel()]
+            if requests:
+                self._encode(requests)
+        self._encoded.put(None)
 
-    def _prepare(self, wanted: list[_Asked]) -> None:
-        self._on_batch(len(wanted))
+    def _encode(self, requests: list[_Request]) -> None:
+        self._on_batch(len(requests))
         try:
-            prepared = self._preparing([asked.query for asked in wanted])
-        except BaseException as error:  # handed on to whoever waits for it
-            for asked in wanted:
-                asked.future.set_exception(error)
+            searches = self._prepare_queries([request.query for request in requests])
+        except BaseException as error:  # raised where the future is awaited
+            for request in requests:
+                request.future.set_exception(error)
             return
-        for asked, answering in zip(wanted, prepared, strict=True):
-            self._read.put((asked, answering))
+        for request, search in zip(requests, searches, strict=True):
+            self._encoded.put((request, search))
 
     def _run_searcher(self) -> None:
-        while (read := self._read.get()) is not None:
-            asked, answering = read
+        while (encoded := self._encoded.get()) is not None:
+            request, search = encoded
             try:
-                answer = answering()
-            except BaseException as error:  # handed on to whoever waits for it
-                asked.future.set_exception(error)
+                answer = search()
+            except BaseException as error:  # raised where the future is awaited
+                request.future.set_exception(error)
             else:
-                asked.future.set_result(answer)
+                request.future.set_result(answer)

@@ -1,13 +1,17 @@
-"""What all requests of one service share: the open index, its encoders, the people and the processes."""
+"""What all requests of one service share: the open index, tokens, audit, queues, processes, readiness."""
 
+import logging
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 
 from corpus.settings import settings
+from indexer.catalog.audit import Audit
 from indexer.catalog.catalog import Catalog
-from indexer.catalog.database import open_database
+from indexer.catalog.jobs import Jobs
 from indexer.home import Home
 from indexer.index import Index, server_store
 from indexer.owner import owned_store
@@ -15,82 +19,83 @@ from indexer.vectors.store import VectorStore
 from retrieval.answer import Answer
 from retrieval.query.query import Query
 from retrieval.service.access import Tokens
-from retrieval.service.audit import Audit
-from retrieval.service.images import PicturePool
+from retrieval.service.background_queue import BackgroundQueue
+from retrieval.service.decode_pool import ImagePool, ThumbnailCache
 from retrieval.service.job_runner import Runner
-from retrieval.service.jobs import Jobs
-from retrieval.service.limits import RateLimit
-from retrieval.service.middleware import Metrics
-from retrieval.service.readiness import Readiness
+from retrieval.service.middleware import RateLimit
 from retrieval.service.searcher import Searcher
-from retrieval.service.slow_lane import SlowLane
-from retrieval.service.thumbnails import Thumbnails
+from retrieval.service.telemetry import Metrics
+
+log = logging.getLogger(__name__)
 
 _FAILURES_A_MINUTE = 30
 
+READINESS_SECONDS = 5.0
+"""Time for all checks of readiness together; a part that does not answer by then counts as down."""
+
 
 class State:
-    """Everything that a service holds open. Leave it with `close`."""
+    """Everything that a service has open. Close it with `close`."""
 
-    def __init__(self, home: Home, catalog: Catalog, store: VectorStore, held: ExitStack) -> None:
+    def __init__(self, home: Home, catalog: Catalog, store: VectorStore, resources: ExitStack) -> None:
         self.home, self.catalog, self.store = home, catalog, store
-        self.tokens = Tokens(catalog.engine)
-        self.audit = Audit(catalog.engine)
+        self.tokens = Tokens(catalog)
+        self.audit = Audit(catalog)
         self.metrics = Metrics()
         self.limit = RateLimit(settings().requests_per_minute)
         self.failures = RateLimit(_FAILURES_A_MINUTE)
-        self.pictures = PicturePool()
-        self.thumbnails = Thumbnails()
-        self.slow = SlowLane(home.folder)
+        self.images = ImagePool()
+        self.thumbnails = ThumbnailCache()
+        self.background = BackgroundQueue(home.folder)
         self.searcher = Searcher(self._prepare, self.metrics.batch.observe)
-        self.jobs = Jobs(catalog.engine)
+        self.jobs = Jobs(catalog)
         self.readiness = Readiness()
         self.closing = threading.Event()
         self._runner: Runner | None = None
-        self._index = Index(home, catalog, store, held)
+        self._index = Index(home, catalog, store, resources)
 
     @classmethod
     def open(cls, folder: Path | None = None, on_wait: Callable[[str], None] | None = None) -> "State":
-        """Open a home to serve it; with the embedded vectors this process is then their owner.
+        """Open a home to serve it; this process then owns the vectors, where they are embedded.
 
         Raises:
             HomeError: home or database cannot be used.
             IndexInUse: another process owns the vectors, and did not end in time.
         """
-        with ExitStack() as held:
+        with ExitStack() as resources:
             home = Home.open(folder)
             store = server_store()
             if store is None:
-                store = held.enter_context(owned_store(home, on_wait))
+                store = resources.enter_context(owned_store(home, on_wait))
             else:
-                held.callback(store.close)
-            engine = open_database(home)
-            held.callback(engine.dispose)
-            return cls(home, Catalog(engine), store, held.pop_all())
+                resources.callback(store.close)
+            catalog = Catalog.open(home)
+            resources.callback(catalog.close)
+            return cls(home, catalog, store, resources.pop_all())
 
     def start_runner(self) -> None:
-        """Have jobs done from now on, those first that an earlier service left."""
+        """Run jobs from now on, first those that an earlier service left."""
         self._runner = Runner(self.jobs, self.home.folder, sole=settings().qdrant_url is None)
 
     def wake_runner(self) -> None:
-        """Say that a job waits."""
+        """Tell the runner that a job waits."""
         if self._runner is not None:
             self._runner.wake()
 
     def index(self) -> Index:
-        """The index as it is now: the version that is active at this moment, with its encoder.
+        """Return the index pinned to the version that is active at this moment, with its encoder loaded.
 
         Raises:
-            EmptyIndex: nothing was indexed yet.
-            EncoderError: the encoder's folder is gone or broken.
+            EmptyIndex: the index is empty.
+            EncoderError: the encoder's folder is missing or broken.
         """
         index = self._index.pinned()
-        index.encoder  # noqa: B018  to load it is part of the start-up, not of a search
+        index.encoder  # noqa: B018  loading belongs to the start-up, not to a search
         return index
 
     @property
     def loaded(self) -> bool:
-        """Whether an encoder is ready."""
+        """Whether an encoder is loaded."""
         return self._index.loaded
 
     def _prepare(self, queries: Sequence[Query]) -> Sequence[Callable[[], Answer]]:
@@ -99,11 +104,58 @@ class State:
         return prepare(self.index(), queries)
 
     def close(self) -> None:
-        """Answer what waits, end the processes, let go of the index."""
+        """Answer the waiting searches, end the processes, close the index."""
         self.closing.set()
         if self._runner is not None:
             self._runner.close()
-        self.slow.close()
+        self.background.close()
         self.searcher.close()
-        self.pictures.close()
+        self.images.close()
         self._index.close()
+
+
+class Readiness:
+    """Checks the parts of a service at once, in bounded time. Threads may share it.
+
+    A check that hangs occupies one thread, not one more for each call.
+    """
+
+    def __init__(self, seconds: float = READINESS_SECONDS) -> None:
+        self._seconds = seconds
+        self._mutex = threading.Lock()
+        self._running: dict[str, Future[str]] = {}
+
+    def look(self, checks: Mapping[str, tuple[str, Callable[[], str]]]) -> dict[str, str]:
+        """Return the outcome of each check.
+
+        Args:
+            checks: name → the outcome where the check raises or does not end in time, and the check.
+        """
+        until = time.monotonic() + self._seconds
+        futures = {name: self._start(name, check) for name, (_, check) in checks.items()}
+        return {name: _outcome(futures[name], until, fallback) for name, (fallback, _) in checks.items()}
+
+    def _start(self, name: str, check: Callable[[], str]) -> "Future[str]":
+        with self._mutex:
+            running = self._running.get(name)
+            if running is None or running.done():
+                running = self._running[name] = Future()
+                threading.Thread(
+                    target=_run, args=(running, check), name=f"readiness-{name}", daemon=True
+                ).start()
+            return running
+
+
+def _run(future: "Future[str]", check: Callable[[], str]) -> None:
+    try:
+        future.set_result(check())
+    except Exception as error:  # each server's client raises its own
+        future.set_exception(error)
+
+
+def _outcome(future: "Future[str]", until: float, fallback: str) -> str:
+    try:
+        return future.result(max(0.0, until - time.monotonic()))
+    except Exception as error:
+        log.warning("not ready: %s (%s)", fallback, type(error).__name__)
+        return fallback

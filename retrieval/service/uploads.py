@@ -1,6 +1,6 @@
-"""What comes with a request: a JSON body, or a form with a picture, bounded in size and in time.
+"""Request bodies: JSON, or a form with an image, bounded in size and in time.
 
-Nothing that was sent touches a disk: a form's files stay in memory until the request is answered.
+No upload touches a disk: a form's files stay in memory until the request is answered.
 """
 
 import asyncio
@@ -18,20 +18,20 @@ from corpus.redaction import redacted
 from corpus.settings import settings
 from retrieval.service.problems import Refused, sentence_of
 
-PICTURE = "the picture"
-"""What messages call a picture that was sent: its own name may be a person's."""
+SENT_IMAGE = "the image"
+"""What messages call an uploaded image: its file name may be a patient's."""
 
 BODIES: list[type[BaseModel]] = []
-"""The models that routes read bodies as: part of the OpenAPI document, where FastAPI does not see them."""
+"""The models of request bodies: FastAPI does not see them, `retrieval.service.openapi` adds them."""
 
-Asked = TypeVar("Asked", bound=BaseModel)
+Body = TypeVar("Body", bound=BaseModel)
 
 _MOST_FIELDS = 4
 _LONGEST_FIELD = 1 << 16
 
 
 class _InMemory(MultiPartParser):
-    """A parser of forms that never spills a file to the disk; the body's size is bounded before."""
+    """A form parser that never spills a file to the disk; the body's size is bounded before."""
 
     spool_max_size = 1 << 62
 
@@ -39,17 +39,21 @@ class _InMemory(MultiPartParser):
 @redacted
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request's body: `asked`, the JSON object in it, and the bytes of the picture, if one came along."""
+    """A request's body.
 
-    asked: dict[str, Any]
-    picture: bytes | None
+    query: its JSON object.
+    image: the bytes of the uploaded image, or None.
+    """
+
+    query: dict[str, Any]
+    image: bytes | None
 
 
 async def receive(request: Request) -> Received:
     """Read a body: JSON, or a form of `query` (JSON, optional) and `image` (a file).
 
     Raises:
-        Refused: it is too large, too slow, or neither.
+        Refused: 413 too large, 408 too slow, 415 neither JSON nor a form, 400 and 422 malformed.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
@@ -71,31 +75,31 @@ async def receive(request: Request) -> Received:
     )
 
 
-async def receive_as(request: Request, model: type[Asked]) -> tuple[Asked, bytes | None]:
-    """Read a body as a model; see `receive`.
+async def receive_as(request: Request, model: type[Body]) -> tuple[Body, bytes | None]:
+    """Read a body as a model, and the uploaded image; see `receive`.
 
     Raises:
-        Refused: the body does not fit the model.
+        Refused: 422, the body does not fit the model.
     """
     received = await receive(request)
     try:
-        return model.model_validate(received.asked), received.picture
+        return model.model_validate(received.query), received.image
     except ValidationError as error:
         raise Refused(422, "wrong-request", sentence_of(error.errors())) from None
 
 
-class JsonBody(Generic[Asked]):
-    """A dependency: a JSON body as a model, bounded in size and in time as every body is."""
+class JsonBody(Generic[Body]):
+    """A dependency: reads a JSON body as a model, bounded in size and in time."""
 
-    def __init__(self, model: type[Asked]) -> None:
+    def __init__(self, model: type[Body]) -> None:
         self._model = model
 
-    async def __call__(self, request: Request) -> Asked:
+    async def __call__(self, request: Request) -> Body:
         """Read it; see `receive_as`."""
-        asked, picture = await receive_as(request, self._model)
-        if picture is not None:
+        body, image = await receive_as(request, self._model)
+        if image is not None:
             raise Refused(415, "wrong-type", "Send application/json.")
-        return asked
+        return body
 
 
 async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
@@ -103,11 +107,11 @@ async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
     too_large = Refused(
         413,
         "too-large",
-        f"The request is larger than the {most >> 20} MB that are read.",
+        f"The request is larger than {most >> 20} MB.",
         {"Connection": "close"},
     )
-    told = request.headers.get("content-length", "")
-    if told.isdecimal() and int(told) > most:
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > most:
         raise too_large
     size = 0
     async for part in request.stream():
@@ -135,43 +139,43 @@ async def _form(request: Request) -> Received:
         unknown = sorted(set(form) - {"query", "image"})
         if unknown:
             raise Refused(422, "wrong-request", f"A form has `query` and `image`, not `{unknown[0][:40]}`.")
-        asked, picture = form.get("query"), form.get("image")
-        if isinstance(asked, UploadFile):
-            asked = (await asked.read(_LONGEST_FIELD)).decode("utf-8", "replace")
-        if isinstance(picture, str):
+        query, image = form.get("query"), form.get("image")
+        if isinstance(query, UploadFile):
+            query = (await query.read(_LONGEST_FIELD)).decode("utf-8", "replace")
+        if isinstance(image, str):
             raise Refused(422, "wrong-request", "The form's `image` is a file, with a file name.")
-        content = None if picture is None else await picture.read()
-        return Received(_object(asked.encode()) if asked else {}, content)
+        content = None if image is None else await image.read()
+        return Received(_object(query.encode()) if query else {}, content)
     finally:
         await form.close()
 
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        told = json.loads(body)
+        parsed = json.loads(body)
     except (ValueError, RecursionError):
         raise Refused(400, "broken-json", "The request is not JSON.") from None
-    if not isinstance(told, dict):
-        raise Refused(422, "wrong-request", "The request is a JSON object.")
-    return told
+    if not isinstance(parsed, dict):
+        raise Refused(422, "wrong-request", "The request is not a JSON object.")
+    return parsed
 
 
 def body_of(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    """The `openapi_extra` of a route that takes a model as JSON, or in a form with a picture."""
+    """Return the `openapi_extra` of a route that takes a model as JSON, or in a form with an image."""
     BODIES.append(model)
-    asked = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "example": example}
-    return {"requestBody": {"required": True, "content": {"application/json": asked, **_FORM}}}
+    body = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "example": example}
+    return {"requestBody": {"required": True, "content": {"application/json": body, **_FORM}}}
 
 
 def json_of(model: type[BaseModel]) -> dict[str, Any]:
-    """The `openapi_extra` of a route that takes a model as JSON, by `JsonBody`."""
+    """Return the `openapi_extra` of a route that takes a model as JSON, by `JsonBody`."""
     BODIES.append(model)
-    asked = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
-    return {"requestBody": {"required": True, "content": {"application/json": asked}}}
+    body = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+    return {"requestBody": {"required": True, "content": {"application/json": body}}}
 
 
 def form_of(model: type[BaseModel]) -> dict[str, Any]:
-    """The `openapi_extra` of a route that takes a picture in a form, and a model beside it."""
+    """Return the `openapi_extra` of a route that takes an image in a form, and a model beside it."""
     BODIES.append(model)
     return {"requestBody": {"required": True, "content": _FORM}}
 

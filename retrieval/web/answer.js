@@ -1,28 +1,28 @@
-/** The answer: a grid of cases, and what stands in its place while there is none. */
+/** The answer: a grid of cases, or what is shown while there is none. */
 
-import { card, ownCard } from "./card.js";
+import { card, earlierCard } from "./card.js";
 import { button, byId, el, fill } from "./dom.js";
-import { COSINES, counted, sentence } from "./labels.js";
-import { more, search } from "./searching.js";
+import { counted, SCORES, sentence } from "./labels.js";
+import { more, search } from "./search.js";
 
 const SKELETONS = 9;
 
-/** Show the desk's answer in the column of the cases. */
-export function showAnswer(desk) {
-  const place = byId("answer");
+/** Show the answer of a workspace in the column of the cases. */
+export function showAnswer(workspace) {
+  const container = byId("answer");
   const show = () => {
-    place.setAttribute("aria-busy", String(desk.search.state === "loading"));
-    byId("cases-words").textContent = desk.answer?.hits.length ? summary(desk) : "";
-    fill(place, states[desk.search.state](desk));
-    showOwn(desk, byId("own"));
+    container.setAttribute("aria-busy", String(workspace.search.state === "loading"));
+    byId("cases-summary").textContent = workspace.answer?.hits.length ? summary(workspace) : "";
+    fill(container, states[workspace.search.state](workspace));
+    showEarlier(workspace, byId("earlier"));
   };
-  desk.when(["search", "answer", "studies"], show);
-  desk.when(["opened"], () => {
-    for (const made of place.querySelectorAll("[data-case]")) {
-      made.classList.toggle("opened", made.dataset.case === desk.opened?.id);
+  workspace.when(["search", "answer", "studies"], show);
+  workspace.when(["opened"], () => {
+    for (const element of container.querySelectorAll("[data-case]")) {
+      element.classList.toggle("opened", element.dataset.case === workspace.opened?.id);
     }
   });
-  place.addEventListener("keydown", (event) => step(place, event));
+  container.addEventListener("keydown", (event) => step(container, event));
   show();
 }
 
@@ -31,102 +31,102 @@ const states = {
     el(
       "div",
       { class: "blank" },
-      el("h3", {}, "Start with a film or a phrase"),
-      el("p", {}, "Drop a radiograph on the left, paste one, or describe a finding. What comes back are earlier cases, most alike first."),
-      studies === 0 && el("p", { class: "problem" }, "The index is empty: whoever runs the service fills it with ", el("code", {}, "similarity index add"), "."),
-      studies > 0 && el("p", { class: "quiet" }, `The index holds ${counted(studies, "study", "studies")}.`),
+      el("h3", {}, "Start with an image or a phrase"),
+      el("p", {}, "Drop a radiograph on the left, paste one, or describe a finding. The answer lists earlier cases by similarity."),
+      studies === 0 && el("p", { class: "problem" }, "The index is empty: your administrator fills it with ", el("code", {}, "similarity index add"), "."),
+      studies > 0 && el("p", { class: "quiet" }, `The index contains ${counted(studies, "study", "studies")}.`),
     ),
   loading: () => el("div", { class: "grid", "aria-label": "Searching" }, Array.from({ length: SKELETONS }, () => el("div", { class: "card skeleton" }))),
-  failed: (desk) =>
+  failed: (workspace) =>
     el(
       "div",
       { class: "blank", role: "alert" },
       el("h3", {}, "This search was not answered"),
-      el("p", {}, desk.search.problem.message),
-      button("Try again", () => search(desk), { class: "main-action" }),
+      el("p", {}, workspace.search.problem.message),
+      button("Try again", () => search(workspace), { class: "main-action" }),
     ),
-  done: (desk) => {
-    const { answer } = desk;
-    if (answer.abstained && !answer.hits.length) return withheld(answer);
-    if (!answer.hits.length) return nothing(desk);
+  done: (workspace) => {
+    const { answer } = workspace;
+    if (answer.abstained && !answer.hits.length) return abstention(answer);
+    if (!answer.hits.length) return nothing(workspace);
     return [
       ...answer.notes.map((note) => el("p", { class: "remark", role: "note" }, sentence(note))),
       answer.reason && el("p", { class: answer.abstained ? "remark" : "promise", role: "note" }, answer.reason),
-      el("div", { class: "grid" }, answer.hits.map((hit) => card(desk, hit))),
-      answer.next && moreButton(desk),
-      el("p", { class: "quiet note" }, COSINES),
+      el("div", { class: "grid" }, answer.hits.map((hit) => card(workspace, hit))),
+      answer.next && moreButton(workspace),
+      el("p", { class: "quiet note" }, SCORES),
     ];
   },
 };
 
-function withheld(answer) {
+function abstention(answer) {
   return el(
     "div",
     { class: "blank", role: "note" },
     el("h3", {}, "No cases are shown"),
-    el("p", {}, sentence(answer.reason || "") || "Nothing in the index is near enough to say that it is alike."),
+    el("p", {}, sentence(answer.reason || "") || "The search abstained: nothing in the index is similar enough."),
   );
 }
 
-function nothing(desk) {
+function nothing(workspace) {
   return el(
     "div",
     { class: "blank" },
     el("h3", {}, "No case was found"),
-    el("p", {}, sentence(desk.answer.reason || "") || (desk.filters.length ? "None passes these filters." : "The index holds nothing of this kind.")),
-    desk.filters.length > 0 &&
+    el("p", {}, sentence(workspace.answer.reason || "") || (workspace.filters.length ? "No case satisfies these filters." : "The index contains nothing of this kind.")),
+    workspace.filters.length > 0 &&
       button("Remove all filters", () => {
-        desk.change({ filters: [] });
-        search(desk);
+        workspace.change({ filters: [] });
+        search(workspace);
       }),
   );
 }
 
 function summary({ answer }) {
-  const kinds = { cases: "films and reports together", images: "by their films", reports: "by their reports" };
-  return `${counted(answer.hits.length, "case")}${answer.next ? " so far" : ""}, most alike first, ${kinds[answer.query.for] || ""}${unreadOf(answer)}`;
+  const kinds = { cases: "of images and reports together", images: "of images", reports: "of reports" };
+  return `${counted(answer.hits.length, "case")}${answer.next ? " so far" : ""}, by similarity ${kinds[answer.query.for] || ""}${unreadOf(answer)}`;
 }
 
-/** How many of the cases have a report that no findings could be read from. */
+/** Text that counts the reports without extracted findings; empty where there is none. */
 function unreadOf({ hits }) {
   const number = hits.filter((hit) => hit.findings_read === false).length;
-  return number ? `; findings not read in ${counted(number, "report")}` : "";
+  return number ? `; findings not extracted from ${counted(number, "report")}` : "";
 }
 
-function moreButton(desk) {
-  const made = button("More cases", async () => {
-    made.disabled = true;
+function moreButton(workspace) {
+  const element = button("More cases", async () => {
+    element.disabled = true;
     try {
-      await more(desk);
+      await more(workspace);
     } catch (problem) {
       if (problem.name === "AbortError") return;
-      made.replaceWith(el("p", { class: "problem", role: "alert" }, problem.message));
+      element.replaceWith(el("p", { class: "problem", role: "alert" }, problem.message));
     }
   });
-  return made;
+  return element;
 }
 
-function showOwn(desk, section) {
-  const own = desk.answer?.own_studies || [];
-  section.hidden = !own.length;
+function showEarlier(workspace, section) {
+  const studies = workspace.answer?.own_studies || [];
+  section.hidden = !studies.length;
   fill(
     section,
-    el("h3", { id: "own-heading" }, "Earlier studies of this patient"),
-    el("p", { class: "quiet" }, "Newest first. They are never among the cases below."),
-    el("div", { class: "own-row" }, own.map((study) => ownCard(desk, study))),
+    el("h3", { id: "earlier-heading" }, "Earlier studies of this patient"),
+    el("p", { class: "quiet" }, "Newest first. They are not among the cases below."),
+    el("div", { class: "earlier-row" }, studies.map((study) => earlierCard(workspace, study))),
   );
 }
 
-/** Arrow keys go from case to case, by row and column. */
-function step(place, event) {
-  const cards = [...place.querySelectorAll(".card .open")];
+/** Move the focus from case to case by arrow keys, along rows and columns. */
+function step(container, event) {
+  const cards = [...container.querySelectorAll(".card .open")];
   const at = cards.indexOf(document.activeElement);
   if (at < 0) return;
   const top = cards[0].getBoundingClientRect().top;
   const columns = cards.findIndex((other) => other.getBoundingClientRect().top > top + 4);
   const across = columns < 1 ? cards.length : columns;
-  const ways = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: across, ArrowUp: -across };
-  const next = cards[at + ways[event.key]];
+  const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: across, ArrowUp: -across };
+  const next = cards[at + steps[event.key]];
   if (!next) return;
   event.preventDefault();
   next.focus();

@@ -1,6 +1,6 @@
-/** Talking to the service: JSON and forms out, JSON and pictures in, problems as sentences. */
+/** Requests to the service: JSON and forms out, JSON and images in, errors as sentences. */
 
-/** What the service says of a request that it did not answer. `message`: a sentence for the reader. */
+/** An error of the service, from its problem document. `message`: a sentence for the reader. */
 export class Problem extends Error {
   constructor(status, slug, sentence, requestId = null) {
     super(sentence);
@@ -13,9 +13,9 @@ export class Problem extends Error {
 
 let signedOut = () => {};
 
-/** Set who is told, with the problem, that the session is over. */
-export function onSignedOut(tell) {
-  signedOut = tell;
+/** Set the function to call, with the problem, when the session has ended. */
+export function onSignedOut(listener) {
+  signedOut = listener;
 }
 
 /**
@@ -57,12 +57,12 @@ export async function postJson(path, body, signal = undefined) {
 }
 
 async function problemOf(response) {
-  let told = {};
+  let document = {};
   try {
-    told = await response.json();
+    document = await response.json();
   } catch {
-    // A proxy in between may answer in HTML: then the status is all there is to say.
+    // A proxy may have answered in HTML: then only the status is known.
   }
-  const sentence = told.detail || told.title || `The service answered ${response.status} and gave no reason.`;
-  return new Problem(response.status, String(told.type || "").replace("urn:similarity:", ""), sentence, told.request_id);
+  const sentence = document.detail || document.title || `The service answered ${response.status} and gave no reason.`;
+  return new Problem(response.status, String(document.type || "").replace("urn:similarity:", ""), sentence, document.request_id);
 }

@@ -1,25 +1,25 @@
-/** Building the page. Everything is made of elements and text nodes: what a report holds can never run. */
+/** Building the page from elements and text nodes only: nothing that a report contains can run. */
 
 /**
  * Make an element.
  *
  * `properties`: `class`; `on`, listeners by event; `data`, a dataset; anything else an attribute, left out where
- * it is null or false. `children`: nodes and text; null, undefined and false are passed over.
+ * it is null or false. `children`: nodes and text; null, undefined and false are skipped.
  */
 export function el(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
+  const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (value === null || value === undefined || value === false) continue;
-    if (name === "class") made.className = value;
-    else if (name === "on") for (const [event, act] of Object.entries(value)) made.addEventListener(event, act);
-    else if (name === "data") Object.assign(made.dataset, value);
-    else made.setAttribute(name, value === true ? "" : String(value));
+    if (name === "class") element.className = value;
+    else if (name === "on") for (const [event, act] of Object.entries(value)) element.addEventListener(event, act);
+    else if (name === "data") Object.assign(element.dataset, value);
+    else element.setAttribute(name, value === true ? "" : String(value));
   }
-  made.append(...shown(children));
-  return made;
+  element.append(...shown(children));
+  return element;
 }
 
-/** Put children in place of what an element holds. */
+/** Replace the children of an element. */
 export function fill(element, ...children) {
   element.replaceChildren(...shown(children));
 }
@@ -29,12 +29,12 @@ export function button(words, act, properties = {}) {
   return el("button", { type: "button", ...properties, on: { click: act } }, words);
 }
 
-/** The element of an id of `index.html`. */
+/** Return the element of `index.html` with an id. */
 export function byId(id) {
   return document.getElementById(id);
 }
 
-/** Say something to who cannot see what changed. */
+/** Announce a change to screen readers. */
 export function announce(words) {
   byId("announcements").textContent = words;
 }

@@ -1,50 +1,50 @@
-/** Filters: chips of what every case must meet, and a line to add one. */
+/** Filters: a chip for each condition that every case satisfies, and a form to add one. */
 
 import { getJson } from "./api.js";
 import { announce, button, el, fill } from "./dom.js";
 import { spoken } from "./labels.js";
-import { search } from "./searching.js";
+import { search } from "./search.js";
 
 const OPERATORS = { "=": "is", "!=": "is not", "<": "<", "<=": "≤", ">": ">", ">=": "≥", in: "one of" };
 const STATUSES = ["present", "absent", "uncertain"];
 
-/** Show the filters of a desk in a section, and keep them. */
-export async function showFilters(desk, section) {
+/** Show the filters of a workspace in a section. */
+export async function showFilters(workspace, section) {
   const chips = el("ul", { class: "chips", "aria-label": "Filters in use" });
-  const adding = el("form", { class: "adding", "aria-label": "Add a filter" });
-  fill(section, el("h2", { id: "filters-heading" }, "Filters"), chips, adding);
-  const again = (filters) => {
-    desk.change({ filters });
-    if (desk.asks) search(desk);
+  const form = el("form", { class: "add-filter", "aria-label": "Add a filter" });
+  fill(section, el("h2", { id: "filters-heading" }, "Filters"), chips, form);
+  const apply = (filters) => {
+    workspace.change({ filters });
+    if (workspace.hasQuery) search(workspace);
   };
-  desk.when(["filters"], () => showChips(chips, desk.filters, again));
-  showChips(chips, desk.filters, again);
+  workspace.when(["filters"], () => showChips(chips, workspace.filters, apply));
+  showChips(chips, workspace.filters, apply);
   const { fields, parents } = await getJson("v1/fields");
-  desk.change({ parents });
-  showForm(adding, fields, (filter) => {
-    again([...desk.filters, filter]);
-    announce(`Filter added: ${told(filter)}.`);
+  workspace.change({ parents });
+  showForm(form, fields, (filter) => {
+    apply([...workspace.filters, filter]);
+    announce(`Filter added: ${filterText(filter)}.`);
   });
 }
 
-function showChips(list, filters, again) {
+function showChips(list, filters, apply) {
   fill(
     list,
     filters.map((filter) =>
       el(
         "li",
         { class: "chip" },
-        told(filter),
-        button("×", () => again(filters.filter((other) => other !== filter)), {
+        filterText(filter),
+        button("×", () => apply(filters.filter((other) => other !== filter)), {
           class: "remove",
-          "aria-label": `Remove the filter ${told(filter)}`,
+          "aria-label": `Remove the filter ${filterText(filter)}`,
         }),
       ),
     ),
   );
 }
 
-function told({ field, operator, value }) {
+function filterText({ field, operator, value }) {
   const [name, status] = field === "finding" ? value.split(":") : [value];
   const shown = field === "finding" ? `${spoken(name)}${status ? ` ${status}` : ""}` : name;
   return `${field.replace(/^attr\./, "")} ${OPERATORS[operator]} ${shown}`;
@@ -74,16 +74,16 @@ function showForm(form, fields, add) {
   fill(form, field, operator, value, el("button", { type: "submit" }, "Add"));
 }
 
-function fillValue(place, { name, type, values }, operator) {
+function fillValue(container, { name, type, values }, operator) {
   const options = type === "bool" ? ["true", "false"] : values;
   if (options && operator !== "in") {
     const choose = (words, of) => el("select", { "aria-label": words }, of.map((one) => el("option", { value: one }, spoken(one))));
-    fill(place, choose("Value", options), name === "finding" && choose("Status", STATUSES));
+    fill(container, choose("Value", options), name === "finding" && choose("Status", STATUSES));
     return;
   }
   const hint = { date: "2020-03 or 2020-03-14", number: "60" }[type] || "";
   fill(
-    place,
+    container,
     el("input", { "aria-label": "Value", required: true, placeholder: operator === "in" ? "a, b, c" : hint, inputmode: type === "number" ? "decimal" : null }),
   );
 }

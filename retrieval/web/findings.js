@@ -1,38 +1,38 @@
-/** Findings: as chips of one case, and as what the cases of an answer say of each. */
+/** Findings: as chips of one case, and counted over the cases of an answer. */
 
 import { button, el, fill } from "./dom.js";
-import { counted, exact, spoken, unread } from "./labels.js";
+import { counted, mostSpecific, spoken, unreadNote } from "./labels.js";
 
 const MOST_ROWS = 12;
 
-/** What is present and what is doubtful in a case, as chips, and a note where its report could not be read. */
+/** Chips of the present and uncertain findings of a case, and a note where they could not be extracted. */
 export function findingChips(shown, parents) {
   const { findings } = shown;
-  const note = unread(shown);
-  const present = exact(findings.present, parents);
-  const doubtful = exact(findings.uncertain, parents).filter((name) => !findings.present.includes(name));
-  if (!present.length && !doubtful.length) return el("p", { class: "quiet" }, note || "No finding is stated.");
+  const note = unreadNote(shown);
+  const present = mostSpecific(findings.present, parents);
+  const uncertain = mostSpecific(findings.uncertain, parents).filter((name) => !findings.present.includes(name));
+  if (!present.length && !uncertain.length) return el("p", { class: "quiet" }, note || "No finding is stated.");
   const chips = el(
     "ul",
     { class: "chips", "aria-label": "Findings" },
     present.map((name) => el("li", { class: "chip present" }, spoken(name))),
-    doubtful.map((name) => el("li", { class: "chip doubtful", title: "Uncertain" }, `${spoken(name)}?`)),
+    uncertain.map((name) => el("li", { class: "chip uncertain", title: "Uncertain" }, `${spoken(name)}?`)),
   );
   return note ? [chips, el("p", { class: "quiet" }, note)] : chips;
 }
 
-/** Show in a section what the cases of the desk's answer say; `locate` is asked to show a finding in the film. */
-export function showFindings(desk, section, locate) {
-  desk.when(["answer", "film", "search"], () => {
-    section.hidden = !desk.answer?.hits.length;
+/** Count the findings of a workspace's answer in a section; `localize` shows a finding in the query image. */
+export function showFindings(workspace, section, localize) {
+  workspace.when(["answer", "image", "search"], () => {
+    section.hidden = !workspace.answer?.hits.length;
     if (section.hidden) return;
-    const { hits } = desk.answer;
-    const rows = tally(hits, desk.parents);
-    const note = `Of the ${counted(hits.length, "case")} shown, how many say so. A count among these cases, not a probability.`;
+    const { hits } = workspace.answer;
+    const rows = tally(hits, workspace.parents);
+    const note = `How many of the ${counted(hits.length, "case")} shown state each finding. A count among these cases, not a probability.`;
     fill(
       section,
       el("h2", { id: "findings-heading" }, "Findings among these cases"),
-      rows.length ? el("ul", { class: "tally" }, rows.map((row) => told(row, hits.length, desk.film && locate))) : el("p", {}, "None of them states a finding."),
+      rows.length ? el("ul", { class: "tally" }, rows.map((row) => findingRow(row, hits.length, workspace.image && localize))) : el("p", {}, "No case states a finding."),
       el("p", { class: "quiet note" }, note),
     );
   });
@@ -45,7 +45,7 @@ function tally(hits, parents) {
     counts.get(name)[side] += 1;
   };
   for (const { findings } of hits) {
-    for (const name of exact(findings.present, parents)) add(name, "present");
+    for (const name of mostSpecific(findings.present, parents)) add(name, "present");
     for (const name of findings.uncertain) add(name, "uncertain");
     for (const name of findings.absent) add(name, "absent");
   }
@@ -55,7 +55,7 @@ function tally(hits, parents) {
     .slice(0, MOST_ROWS);
 }
 
-function told({ name, present, uncertain, absent }, cases, locate) {
+function findingRow({ name, present, uncertain, absent }, cases, localize) {
   const words = [present && `${present} present`, uncertain && `${uncertain} uncertain`, absent && `${absent} absent`].filter(Boolean).join(", ");
   const part = (side, number) => {
     const bar = el("span", { class: side });
@@ -68,8 +68,8 @@ function told({ name, present, uncertain, absent }, cases, locate) {
     el("span", { class: "name" }, spoken(name)),
     el("span", { class: "number" }, words),
     el("span", { class: "bar", "aria-hidden": "true" }, part("present", present), part("uncertain", uncertain), part("absent", absent)),
-    locate &&
+    localize &&
       name !== "no_finding" &&
-      button("Where?", () => locate(spoken(name)), { "aria-label": `Where is ${spoken(name)} in your film?`, title: "Show it in your film" }),
+      button("Localize", () => localize(spoken(name)), { "aria-label": `Localize ${spoken(name)} in your image`, title: "Show where it is in your image" }),
   );
 }

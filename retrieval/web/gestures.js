@@ -1,9 +1,9 @@
-/** What hands do on a pane: mouse, pen and keyboard, turned into changes of the view, boxes and spots. */
+/** Input on a pane by mouse, pen and keyboard: changes of the view, boxes and spots. */
 
 import { within } from "./view.js";
 
 const STEP = 0.02;
-const LEAST_BOX = 0.015;
+const MIN_BOX = 0.015;
 const KEYS = { p: "pan", w: "window", b: "box", s: "spot" };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -19,7 +19,7 @@ export function attachGestures(pane) {
     pane.cross = null;
     const tool = { 1: "pan", 2: "window" }[event.button] || toolOf(pane);
     drag = { tool, x: event.clientX, y: event.clientY, from: shareAt(pane, event) };
-    if (tool === "spot") tellSpot(pane, drag.from);
+    if (tool === "spot") reportSpot(pane, drag.from);
   });
   canvas.addEventListener("pointermove", (event) => {
     if (!drag) return;
@@ -30,8 +30,8 @@ export function attachGestures(pane) {
       return;
     }
     Object.assign(drag, { x: event.clientX, y: event.clientY });
-    const place = pane.place();
-    if (drag.tool === "pan") view.pan(-dx / place.width, -dy / place.height);
+    const rect = pane.imageRect();
+    if (drag.tool === "pan") view.pan(-dx / rect.width, -dy / rect.height);
     if (drag.tool === "window") view.window(view.level - dy / canvas.clientHeight, view.width + dx / canvas.clientWidth);
   });
   canvas.addEventListener("pointerup", () => {
@@ -56,7 +56,7 @@ export function attachGestures(pane) {
   );
   canvas.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || !pane.size) return;
-    if (act(pane, event.key, event.shiftKey)) event.preventDefault();
+    if (handleKey(pane, event.key, event.shiftKey)) event.preventDefault();
   });
   canvas.addEventListener("blur", () => {
     pane.cross = null;
@@ -64,16 +64,16 @@ export function attachGestures(pane) {
   });
 }
 
-/** Do what a key means; return whether it means anything here. */
-function act(pane, key, fast) {
+/** Handle a key; return whether it has a function here. */
+function handleKey(pane, key, fast) {
   const { view } = pane;
   const tool = toolOf(pane);
   if (key in ARROWS) {
-    const [right, down] = ARROWS[key].map((way) => way * (fast ? 4 : 1));
+    const [right, down] = ARROWS[key].map((step) => step * (fast ? 4 : 1));
     if (tool === "pan") view.pan((right * 0.08) / view.zoom, (down * 0.08) / view.zoom);
     else if (tool === "window") view.window(view.level - down * STEP, view.width + right * STEP);
     else moveCross(pane, (right * STEP) / view.zoom, (down * STEP) / view.zoom);
-  } else if ((key === "Enter" || key === " ") && tool === "spot") tellSpot(pane, crossOf(pane));
+  } else if ((key === "Enter" || key === " ") && tool === "spot") reportSpot(pane, crossOf(pane));
   else if ((key === "Enter" || key === " ") && tool === "box") {
     if (pane.rubber) endBox(pane);
     else pane.rubber = boxBetween(crossOf(pane), crossOf(pane));
@@ -88,17 +88,17 @@ function act(pane, key, fast) {
   return true;
 }
 
-/** The view's tool, or pan where it does not work on this pane. */
+/** The view's tool, or pan where this pane does not offer it. */
 function toolOf(pane) {
   return pane.tools.includes(pane.view.tool) ? pane.view.tool : "pan";
 }
 
 function shareAt(pane, event) {
-  const place = pane.place();
+  const rect = pane.imageRect();
   const edge = pane.canvas.getBoundingClientRect();
   return {
-    x: within((event.clientX - edge.left - place.left) / place.width, 0, 1),
-    y: within((event.clientY - edge.top - place.top) / place.height, 0, 1),
+    x: within((event.clientX - edge.left - rect.left) / rect.width, 0, 1),
+    y: within((event.clientY - edge.top - rect.top) / rect.height, 0, 1),
   };
 }
 
@@ -124,12 +124,12 @@ function boxBetween(anchor, { x, y }) {
   };
 }
 
-/** Hand a drawn box on, unless it is a slip of the hand. */
+/** Report a drawn box, unless it is too small to be intended. */
 function endBox(pane) {
   const { rubber, size } = pane;
   pane.rubber = pane.cross = null;
   pane.redraw();
-  if (!rubber || rubber.x1 - rubber.x0 < LEAST_BOX || rubber.y1 - rubber.y0 < LEAST_BOX) return;
+  if (!rubber || rubber.x1 - rubber.x0 < MIN_BOX || rubber.y1 - rubber.y0 < MIN_BOX) return;
   pane.onBox?.({
     left: Math.floor(rubber.x0 * size.width),
     top: Math.floor(rubber.y0 * size.height),
@@ -138,7 +138,7 @@ function endBox(pane) {
   });
 }
 
-function tellSpot(pane, { x, y }) {
+function reportSpot(pane, { x, y }) {
   pane.onSpot?.({
     x: Math.min(Math.floor(x * pane.size.width), pane.size.width - 1),
     y: Math.min(Math.floor(y * pane.size.height), pane.size.height - 1),

@@ -1,19 +1,19 @@
-/** Words for what the service tells: findings, people, dates, numbers. */
+/** Texts for values of the service: findings, demographics, numbers, evidence. */
 
-/** A finding as one says it. */
+/** The text of a finding. */
 export function spoken(finding) {
   return finding === "no_finding" ? "normal" : finding.replaceAll("_", " ");
 }
 
-/** Of a list of findings those that no other of the list says more exactly. */
-export function exact(findings, parents) {
+/** The findings of a list without the parents of others in it. */
+export function mostSpecific(findings, parents) {
   const above = new Set();
   for (const finding of findings) for (let up = parents[finding]; up; up = parents[up]) above.add(up);
   return findings.filter((finding) => !above.has(finding));
 }
 
-/** Whose case it is, in a line: sex and age at that time. */
-export function person({ attributes: { sex, age } }) {
+/** Sex and age of the patient at the time of the study, as one text. */
+export function demographics({ attributes: { sex, age } }) {
   return [sex, age === undefined ? null : `${Math.floor(age)} y`].filter(Boolean).join(" · ");
 }
 
@@ -22,33 +22,33 @@ export function counted(number, one, many = `${one}s`) {
   return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 }
 
-/** That a report's language has no lexicon, so that its findings are not known; null where they were read. */
-export function unread({ language, findings_read: read }) {
+/** A note that a report's language has no lexicon, so that no findings were extracted; null otherwise. */
+export function unreadNote({ language, findings_read: read }) {
   if (read !== false) return null;
   const name = new Intl.DisplayNames(["en"], { type: "language" }).of(language) || language;
-  return `Report in ${name}: findings not read.`;
+  return `Report in ${name}: findings not extracted.`;
 }
 
-/** A reason of the service as a sentence that stands by itself. */
+/** A reason of the service with a capital letter. */
 export function sentence(words) {
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 const EVIDENCE = {
-  image: "film",
+  image: "image",
   report: "report",
   sentence: "sentence",
   terms: "words",
-  region: "box",
+  region: "region",
   findings: "findings",
 };
 
-/** What kind of item an evidence is of, as the page calls it. */
+/** The name of a kind of evidence. */
 export function evidenceName(kind) {
   return EVIDENCE[kind] || kind;
 }
 
-/** What the numbers beside evidence mean. */
-export const COSINES =
-  "Numbers are cosines between what the encoder makes of two items: 1 is the same, 0 is unrelated; beside “words” " +
-  "it is BM25, which grows with rare words in common. They put cases in order; they are not probabilities.";
+/** The meaning of the numbers beside evidence. */
+export const SCORES =
+  "Numbers are cosine similarities of the encoder's vectors: 1 is identical, 0 is unrelated. Beside “words” the " +
+  "number is BM25, which grows with rare words in common. They rank cases; they are not probabilities.";

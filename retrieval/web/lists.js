@@ -1,18 +1,18 @@
 /**
- * Lists of cases that a reader keeps.
+ * The reader's lists of cases.
  *
- * This browser remembers names of lists and opaque ids, nothing of a case: what a list shows and what it exports
- * is asked of the service each time, which records it (`listing.js`).
+ * This browser stores names of lists and opaque ids, nothing of a case: what a list shows and exports is
+ * requested from the service each time, which records it (`list_dialog.js`).
  */
 
 import { announce, button } from "./dom.js";
 
-/** The list that everyone begins with. */
+/** The list that every reader starts with. */
 export const FIRST = "My list";
 
 class Lists extends EventTarget {
   #key = null;
-  #kept = { current: FIRST, lists: { [FIRST]: [] } };
+  #stored = { current: FIRST, lists: { [FIRST]: [] } };
 
   constructor() {
     super();
@@ -20,7 +20,7 @@ class Lists extends EventTarget {
     window.addEventListener("storage", ({ key }) => key === this.#key && this.#read());
   }
 
-  /** Read what this browser keeps for a person. */
+  /** Read the stored lists of a reader. */
   open(owner) {
     this.#key = `similarity.lists.${owner}`;
     this.#read();
@@ -28,48 +28,48 @@ class Lists extends EventTarget {
 
   #read() {
     try {
-      const kept = JSON.parse(localStorage.getItem(this.#key));
-      if (kept?.lists?.[kept.current]) this.#kept = kept;
+      const stored = JSON.parse(localStorage.getItem(this.#key));
+      if (stored?.lists?.[stored.current]) this.#stored = stored;
     } catch {
-      // Written by another version or by hand: begin anew.
+      // Written by another version or by hand: start anew.
     }
     this.dispatchEvent(new Event("change"));
   }
 
   get names() {
-    return Object.keys(this.#kept.lists);
+    return Object.keys(this.#stored.lists);
   }
 
   get current() {
-    return this.#kept.current;
+    return this.#stored.current;
   }
 
   get cases() {
-    return this.#kept.lists[this.current];
+    return this.#stored.lists[this.current];
   }
 
   /** Put a case on the current list, or take it off. */
   toggle(id) {
     const { cases } = this;
-    this.#keep(this.current, cases.includes(id) ? cases.filter((other) => other !== id) : [...cases, id]);
+    this.#store(this.current, cases.includes(id) ? cases.filter((other) => other !== id) : [...cases, id]);
   }
 
-  /** Make a list the current one; a new name begins a new list. */
+  /** Make a list the current one; a new name creates a list. */
   choose(name) {
-    this.#keep(name, this.#kept.lists[name] || []);
+    this.#store(name, this.#stored.lists[name] || []);
   }
 
-  /** Forget the current list. */
+  /** Delete the current list. */
   remove() {
-    const { [this.current]: _, ...left } = this.#kept.lists;
-    this.#kept.lists = left;
-    const next = Object.keys(left)[0] || FIRST;
-    this.#keep(next, left[next] || []);
+    const { [this.current]: _, ...others } = this.#stored.lists;
+    this.#stored.lists = others;
+    const next = Object.keys(others)[0] || FIRST;
+    this.#store(next, others[next] || []);
   }
 
-  #keep(name, cases) {
-    this.#kept = { current: name, lists: { ...this.#kept.lists, [name]: cases } };
-    localStorage.setItem(this.#key, JSON.stringify(this.#kept));
+  #store(name, cases) {
+    this.#stored = { current: name, lists: { ...this.#stored.lists, [name]: cases } };
+    localStorage.setItem(this.#key, JSON.stringify(this.#stored));
     this.dispatchEvent(new Event("change"));
   }
 }

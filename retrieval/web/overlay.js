@@ -1,9 +1,9 @@
-/** What is laid over a film: saliency maps as heat, masks as outlines. */
+/** Overlays of an image: saliency maps as heat, masks as outlines. */
 
-/** Longer side of an outline's picture: fine enough for a line on any monitor. */
+/** Longer side of an outline's canvas: fine enough for a line on any monitor. */
 const LONGEST = 1024;
 
-/** Dark to bright, so that the map reads the same to who sees no colours: from (red, green, blue) to the next. */
+/** Colour scale from dark to bright, readable without colour vision: (red, green, blue) of its steps. */
 const HEAT = [
   [20, 11, 52],
   [101, 21, 110],
@@ -13,46 +13,46 @@ const HEAT = [
   [252, 255, 164],
 ];
 
-/** A canvas of a saliency map, told as the base64 of an 8-bit grey PNG: hot is bright, cold is clear. */
+/** A canvas of a saliency map, given as base64 of an 8-bit grey PNG: hot is bright, cold is transparent. */
 export async function heatOf(base64) {
   const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  const picture = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
+  const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
   const canvas = document.createElement("canvas");
-  Object.assign(canvas, { width: picture.width, height: picture.height });
-  const ink = canvas.getContext("2d");
-  ink.drawImage(picture, 0, 0);
-  const dots = ink.getImageData(0, 0, canvas.width, canvas.height);
-  for (let at = 0; at < dots.data.length; at += 4) {
-    const value = dots.data[at] / 255;
-    const place = value * (HEAT.length - 1);
-    const step = Math.min(Math.floor(place), HEAT.length - 2);
+  Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
+  const context = canvas.getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
+  for (let at = 0; at < pixels.data.length; at += 4) {
+    const value = pixels.data[at] / 255;
+    const position = value * (HEAT.length - 1);
+    const step = Math.min(Math.floor(position), HEAT.length - 2);
     for (let colour = 0; colour < 3; colour++) {
       const [from, to] = [HEAT[step][colour], HEAT[step + 1][colour]];
-      dots.data[at + colour] = from + (to - from) * (place - step);
+      pixels.data[at + colour] = from + (to - from) * (position - step);
     }
-    dots.data[at + 3] = 255 * Math.min(1, value * 1.6);
+    pixels.data[at + 3] = 255 * Math.min(1, value * 1.6);
   }
-  ink.putImageData(dots, 0, 0);
+  context.putImageData(pixels, 0, 0);
   return canvas;
 }
 
-/** A canvas with the outline of a mask, told in COCO's run lengths, in a colour [red, green, blue]. */
+/** A canvas with the outline of a mask, given as COCO run lengths, in a colour [red, green, blue]. */
 export function outlineOf({ size: [height, width], counts }, colour) {
   const scale = Math.min(1, LONGEST / Math.max(height, width));
   const [rows, columns] = [Math.max(1, Math.round(height * scale)), Math.max(1, Math.round(width * scale))];
   const inside = sampled(counts, height, width, rows, columns);
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width: columns, height: rows });
-  const dots = new ImageData(columns, rows);
+  const pixels = new ImageData(columns, rows);
   const reach = Math.max(1, Math.round(Math.max(rows, columns) / 400));
   for (let y = 0; y < rows; y++) {
     for (let x = 0; x < columns; x++) {
       const at = y * columns + x;
       if (!inside[at]) continue;
-      dots.data.set([...colour, atEdge(inside, x, y, rows, columns, reach) ? 255 : 34], 4 * at);
+      pixels.data.set([...colour, atEdge(inside, x, y, rows, columns, reach) ? 255 : 34], 4 * at);
     }
   }
-  canvas.getContext("2d").putImageData(dots, 0, 0);
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
   return canvas;
 }
 

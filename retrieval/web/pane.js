@@ -1,4 +1,4 @@
-/** A pane: one film on a canvas, with what is laid over it. Panes that share a view move together. */
+/** A pane: one image on a canvas, with its overlays. Panes that share a view move together. */
 
 import { el } from "./dom.js";
 import { attachGestures } from "./gestures.js";
@@ -6,21 +6,21 @@ import { attachGestures } from "./gestures.js";
 const BOX = "#7fd0e8";
 
 export class Pane {
-  #film = null;
+  #image = null;
   #pixels = null;
   #windowed = document.createElement("canvas");
-  #shownWith = "";
-  #wanted = false;
+  #windowedWith = "";
+  #scheduled = false;
 
   /**
-   * `label`: what the pane is called. `tools`: those of pan, window, box, spot that work on it. `onBox` is given
-   * a box, `onSpot` a point {x, y}, both in pixels of the film as read.
+   * `label`: the name of the pane. `tools`: those of pan, window, box, spot that it offers. `onBox` receives a box,
+   * `onSpot` a point {x, y}, both in pixels of the image as read.
    */
   constructor(view, label, { tools = ["pan", "window"], onBox = null, onSpot = null } = {}) {
     Object.assign(this, { view, label, tools, onBox, onSpot });
-    /** What is laid over the film, by who laid it. */
+    /** Overlays by the name of their layer. */
     this.layers = new Map();
-    /** Where the keyboard's cross stands, and the box being drawn, as shares of the film; or null. */
+    /** The keyboard's cross, and the box being drawn, as fractions of the image; or null. */
     this.cross = null;
     this.rubber = null;
     this.canvas = el("canvas", { tabindex: 0, role: "application", "aria-label": label });
@@ -32,41 +32,41 @@ export class Pane {
     new ResizeObserver(() => this.redraw()).observe(this.element);
   }
 
-  /** The size of the film as read, {width, height}, or null while there is none. */
+  /** The size of the image as read, {width, height}, or null while there is none. */
   get size() {
     return this.#pixels && { width: this.#pixels.fullWidth, height: this.#pixels.fullHeight };
   }
 
-  /** Show a film, or nothing. Throws the Problem of fetching it; a film shown later wins over one that is late. */
-  async show(film) {
-    if (film === this.#film && this.#pixels) return;
-    this.#film = film;
+  /** Show an image, or none. Throws the Problem of fetching it; an image that arrives late does not replace a later one. */
+  async show(image) {
+    if (image === this.#image && this.#pixels) return;
+    this.#image = image;
     this.#pixels = null;
     this.layers.clear();
     this.#caption();
-    this.#tell(film ? "Loading the film …" : "");
+    this.#setStatus(image ? "Loading the image …" : "");
     this.redraw();
-    if (!film) return;
+    if (!image) return;
     try {
-      const pixels = await film.pixels();
-      if (this.#film !== film) return;
+      const pixels = await image.pixels();
+      if (this.#image !== image) return;
       this.#pixels = pixels;
-      this.#shownWith = "";
-      this.canvas.setAttribute("aria-label", film.name ? `${this.label}: ${film.name}` : this.label);
-      this.#tell("");
+      this.#windowedWith = "";
+      this.canvas.setAttribute("aria-label", image.name ? `${this.label}: ${image.name}` : this.label);
+      this.#setStatus("");
       this.redraw();
     } catch (error) {
-      if (this.#film !== film) return;
-      this.#tell(error.message);
+      if (this.#image !== image) return;
+      this.#setStatus(error.message);
       throw error;
     }
   }
 
   /**
-   * Lay something over the film, in the place of what the same `layer` was before.
+   * Set the overlay of a `layer`.
    *
-   * `heat`: a canvas, shown as opaque as the view says. `outlines`: canvases. `boxes`: [{box, colour, words}], in
-   * pixels of the film as read. `words`: a caption that says what it is.
+   * `heat`: a canvas, shown with the opacity of the view. `outlines`: canvases. `boxes`: [{box, colour, words}], in
+   * pixels of the image as read. `words`: its caption.
    */
   lay(layer, { heat = null, outlines = [], boxes = [], words = "" } = {}) {
     this.layers.set(layer, { heat, outlines, boxes, words });
@@ -76,16 +76,16 @@ export class Pane {
 
   /** Draw again, once, before the next frame. */
   redraw() {
-    if (this.#wanted) return;
-    this.#wanted = true;
+    if (this.#scheduled) return;
+    this.#scheduled = true;
     requestAnimationFrame(() => {
-      this.#wanted = false;
+      this.#scheduled = false;
       this.#draw();
     });
   }
 
-  /** The place of the film in the pane, in CSS pixels. */
-  place() {
+  /** The rectangle of the image in the pane, in CSS pixels. */
+  imageRect() {
     const { clientWidth, clientHeight } = this.canvas;
     const { width, height } = this.#pixels;
     const scale = Math.min(clientWidth / width, clientHeight / height) * this.view.zoom;
@@ -101,90 +101,90 @@ export class Pane {
     this.caption.textContent = [...this.layers.values()].map(({ words }) => words).filter(Boolean).join(" · ");
   }
 
-  #tell(words) {
+  #setStatus(words) {
     this.status.textContent = words;
   }
 
   #draw() {
     const { canvas } = this;
-    const dots = window.devicePixelRatio || 1;
-    canvas.width = Math.round(canvas.clientWidth * dots);
-    canvas.height = Math.round(canvas.clientHeight * dots);
+    const ratio = window.devicePixelRatio || 1;
+    canvas.width = Math.round(canvas.clientWidth * ratio);
+    canvas.height = Math.round(canvas.clientHeight * ratio);
     if (!this.#pixels || !canvas.width) return;
     this.#applyWindow();
-    const ink = canvas.getContext("2d");
-    ink.setTransform(dots, 0, 0, dots, 0, 0);
-    ink.imageSmoothingQuality = "high";
-    const { left, top, width, height } = this.place();
-    ink.drawImage(this.#windowed, left, top, width, height);
-    for (const layer of this.layers.values()) this.#drawLayer(ink, layer, { left, top, width, height });
-    this.#drawHand(ink, left, top, width, height);
+    const context = canvas.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.imageSmoothingQuality = "high";
+    const { left, top, width, height } = this.imageRect();
+    context.drawImage(this.#windowed, left, top, width, height);
+    for (const layer of this.layers.values()) this.#drawLayer(context, layer, { left, top, width, height });
+    this.#drawCursor(context, left, top, width, height);
   }
 
-  #drawLayer(ink, { heat, outlines, boxes }, { left, top, width, height }) {
+  #drawLayer(context, { heat, outlines, boxes }, { left, top, width, height }) {
     if (heat) {
-      ink.globalAlpha = this.view.opacity;
-      ink.drawImage(heat, left, top, width, height);
-      ink.globalAlpha = 1;
+      context.globalAlpha = this.view.opacity;
+      context.drawImage(heat, left, top, width, height);
+      context.globalAlpha = 1;
     }
-    for (const outline of outlines) ink.drawImage(outline, left, top, width, height);
+    for (const outline of outlines) context.drawImage(outline, left, top, width, height);
     const [across, down] = [width / this.size.width, height / this.size.height];
     for (const { box, colour = BOX, words = "" } of boxes) {
       const [x, y] = [left + box.left * across, top + box.top * down];
-      frame(ink, x, y, (box.right - box.left) * across, (box.bottom - box.top) * down, colour, words);
+      frame(context, x, y, (box.right - box.left) * across, (box.bottom - box.top) * down, colour, words);
     }
   }
 
-  #drawHand(ink, left, top, width, height) {
+  #drawCursor(context, left, top, width, height) {
     if (this.rubber) {
       const { x0, y0, x1, y1 } = this.rubber;
-      ink.setLineDash([5, 4]);
-      frame(ink, left + x0 * width, top + y0 * height, (x1 - x0) * width, (y1 - y0) * height, BOX);
-      ink.setLineDash([]);
+      context.setLineDash([5, 4]);
+      frame(context, left + x0 * width, top + y0 * height, (x1 - x0) * width, (y1 - y0) * height, BOX);
+      context.setLineDash([]);
     }
     if (this.cross) {
       const [x, y] = [left + this.cross.x * width, top + this.cross.y * height];
-      ink.strokeStyle = BOX;
-      ink.lineWidth = 1.5;
-      ink.beginPath();
-      ink.moveTo(x - 12, y);
-      ink.lineTo(x + 12, y);
-      ink.moveTo(x, y - 12);
-      ink.lineTo(x, y + 12);
-      ink.stroke();
+      context.strokeStyle = BOX;
+      context.lineWidth = 1.5;
+      context.beginPath();
+      context.moveTo(x - 12, y);
+      context.lineTo(x + 12, y);
+      context.moveTo(x, y - 12);
+      context.lineTo(x, y + 12);
+      context.stroke();
     }
   }
 
   #applyWindow() {
     const { level, width: windowWidth, inverted } = this.view;
     const wanted = `${level} ${windowWidth} ${inverted}`;
-    if (wanted === this.#shownWith) return;
+    if (wanted === this.#windowedWith) return;
     const { grey, width, height } = this.#pixels;
     if (this.#windowed.width !== width || this.#windowed.height !== height) {
       Object.assign(this.#windowed, { width, height });
     }
     const table = this.view.table();
-    const picture = new ImageData(width, height);
-    const dots = new Uint32Array(picture.data.buffer);
+    const frameData = new ImageData(width, height);
+    const pixels = new Uint32Array(frameData.data.buffer);
     // 0x010101 repeats the grey in red, green and blue; the top byte is full opacity.
-    for (let at = 0; at < dots.length; at++) dots[at] = 0xff000000 | (table[grey[at]] * 0x010101);
-    this.#windowed.getContext("2d").putImageData(picture, 0, 0);
-    this.#shownWith = wanted;
+    for (let at = 0; at < pixels.length; at++) pixels[at] = 0xff000000 | (table[grey[at]] * 0x010101);
+    this.#windowed.getContext("2d").putImageData(frameData, 0, 0);
+    this.#windowedWith = wanted;
   }
 }
 
-function frame(ink, x, y, width, height, colour, words = "") {
-  ink.lineWidth = 3.5;
-  ink.strokeStyle = "rgba(0, 0, 0, 0.55)";
-  ink.strokeRect(x, y, width, height);
-  ink.lineWidth = 1.75;
-  ink.strokeStyle = colour;
-  ink.strokeRect(x, y, width, height);
+function frame(context, x, y, width, height, colour, words = "") {
+  context.lineWidth = 3.5;
+  context.strokeStyle = "rgba(0, 0, 0, 0.55)";
+  context.strokeRect(x, y, width, height);
+  context.lineWidth = 1.75;
+  context.strokeStyle = colour;
+  context.strokeRect(x, y, width, height);
   if (!words) return;
-  ink.font = "600 13px system-ui, sans-serif";
-  ink.lineWidth = 3;
-  ink.strokeStyle = "rgba(0, 0, 0, 0.8)";
-  ink.strokeText(words, x + 4, y + 15);
-  ink.fillStyle = colour;
-  ink.fillText(words, x + 4, y + 15);
+  context.font = "600 13px system-ui, sans-serif";
+  context.lineWidth = 3;
+  context.strokeStyle = "rgba(0, 0, 0, 0.8)";
+  context.strokeText(words, x + 4, y + 15);
+  context.fillStyle = colour;
+  context.fillText(words, x + 4, y + 15);
 }

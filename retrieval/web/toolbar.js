@@ -1,30 +1,30 @@
-/** The tools beside a pane, as buttons and sliders: whatever the mouse does, these do, too. */
+/** The tools of a pane as buttons and sliders: an alternative to mouse and keys. */
 
 import { button, el } from "./dom.js";
 
 const TOOLS = {
-  pan: ["Pan", "Drag moves the films (P)"],
+  pan: ["Pan", "Drag to move the images (P)"],
   window: ["Window", "Drag up and down for level, sideways for width (W; right button with any tool)"],
-  box: ["Box", "Draw a box on your film and search for what is in it (B)"],
-  spot: ["Spot", "Click a spot of your film and see its match in the open case (S)"],
+  box: ["Box", "Draw a box on your image to search for similar regions (B)"],
+  spot: ["Spot", "Click a spot of your image to see its best match in the open case (S)"],
 };
 
-/** A toolbar for a view, with those of the tools pan, window, box and spot that work on its pane. */
+/** A toolbar for a view with the tools that its pane offers: of pan, window, box and spot. */
 export function toolbar(view, label, tools) {
   const chosen = tools.map((tool) =>
     button(TOOLS[tool][0], () => view.set({ tool }), { title: TOOLS[tool][1], data: { tool }, "aria-pressed": "false" }),
   );
   const inverted = button("Invert", () => view.set({ inverted: !view.inverted }), {
-    title: "Black for white (I)",
+    title: "Invert black and white (I)",
     "aria-pressed": "false",
   });
-  const fit = button("Reset", () => view.reset(), { title: "Whole film, full window (0, or a double click)" });
+  const fit = button("Reset", () => view.reset(), { title: "Whole image, full window (0, or a double click)" });
   const closer = button("+", () => view.magnify(1.25), { "aria-label": "Zoom in", title: "Zoom in (+, or the wheel)" });
   const further = button("−", () => view.magnify(0.8), { "aria-label": "Zoom out", title: "Zoom out (−)" });
   const level = slider("Level", 0, (value) => view.window(value, view.width));
   const width = slider("Width", 0.01, (value) => view.window(view.level, value));
   const show = () => {
-    for (const made of chosen) made.setAttribute("aria-pressed", String(made.dataset.tool === view.tool));
+    for (const element of chosen) element.setAttribute("aria-pressed", String(element.dataset.tool === view.tool));
     inverted.setAttribute("aria-pressed", String(view.inverted));
     level.set(view.level);
     width.set(view.width);
@@ -39,12 +39,12 @@ export function toolbar(view, label, tools) {
   );
 }
 
-function slider(words, least, change) {
-  const input = el("input", { type: "range", min: least, max: 1, step: 0.01 });
+function slider(words, min, change) {
+  const input = el("input", { type: "range", min, max: 1, step: 0.01 });
   input.addEventListener("input", () => change(Number(input.value)));
   const set = (value) => {
     input.value = value;
-    input.setAttribute("aria-valuetext", `${value.toFixed(2)} of the film's grey range`);
+    input.setAttribute("aria-valuetext", `${value.toFixed(2)} of the image's grey range`);
   };
-  return { element: el("label", { title: "A share of the film's grey range" }, words, input), set };
+  return { element: el("label", { title: "A fraction of the image's grey range" }, words, input), set };
 }

@@ -1,4 +1,4 @@
-/** How films are looked at: place, magnification, window. One view for all panes, so that they move together. */
+/** The view of images: position, magnification, window. All panes share one, so that they move together. */
 
 const MOST_ZOOM = 16;
 
@@ -8,37 +8,37 @@ export class View extends EventTarget {
     this.reset();
     /** What a drag does: pan, window, box or spot. */
     this.tool = "pan";
-    /** Of the saliency map, 0 to 1. */
+    /** Opacity of the saliency map, 0 to 1. */
     this.opacity = 0.5;
   }
 
-  /** Show whole films in their full window. */
+  /** Show whole images in their full window. */
   reset() {
-    /** The point of the film in the pane's middle, as shares of its width and height. */
+    /** The point of the image at the pane's centre, as fractions of its width and height. */
     this.x = 0.5;
     this.y = 0.5;
-    /** 1: the whole film fits the pane. */
+    /** 1: the whole image fits the pane. */
     this.zoom = 1;
-    /** Middle and width of the window, as shares of the film's grey range. */
+    /** Level and width of the window, as fractions of the image's grey range. */
     this.level = 0.5;
     this.width = 1;
     this.inverted = false;
     this.changed();
   }
 
-  /** Move by shares of the film. */
+  /** Move by fractions of the image. */
   pan(dx, dy) {
     this.x = within(this.x + dx, 0, 1);
     this.y = within(this.y + dy, 0, 1);
     this.changed();
   }
 
-  /** Magnify by a factor around a point, given as shares of the film. */
+  /** Magnify by a factor around a point, given as fractions of the image. */
   magnify(factor, x = this.x, y = this.y) {
     const zoom = within(this.zoom * factor, 1, MOST_ZOOM);
-    const kept = this.zoom / zoom;
-    this.x = within(x + (this.x - x) * kept, 0, 1);
-    this.y = within(y + (this.y - y) * kept, 0, 1);
+    const ratio = this.zoom / zoom;
+    this.x = within(x + (this.x - x) * ratio, 0, 1);
+    this.y = within(y + (this.y - y) * ratio, 0, 1);
     this.zoom = zoom;
     if (zoom === 1) this.x = this.y = 0.5;
     this.changed();
@@ -57,12 +57,12 @@ export class View extends EventTarget {
     this.changed();
   }
 
-  /** Tell the panes and toolbars. */
+  /** Notify the panes and toolbars. */
   changed() {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** A table from 16-bit grey to what the screen shows, 0 to 255. */
+  /** A table from 16-bit grey to the grey on the screen, 0 to 255. */
   table() {
     const shown = new Uint8Array(65536);
     const low = (this.level - this.width / 2) * 65535;
@@ -75,7 +75,7 @@ export class View extends EventTarget {
   }
 }
 
-/** A value, held between two others. */
-export function within(value, least, most) {
-  return Math.min(most, Math.max(least, value));
+/** A value, limited to a range. */
+export function within(value, low, high) {
+  return Math.min(high, Math.max(low, value));
 }

@@ -1,4 +1,4 @@
-"""A small ward, indexed for real: films with reports, films alone, reports alone, one of 500 sentences."""
+"""A small indexed ward: images with reports, images alone, reports alone, and a report of 500 sentences."""
 
 import warnings
 from collections.abc import Iterator
@@ -23,12 +23,12 @@ from tests.encoders import build_tiny_encoder
 from trainer.runtime.encoder import Encoder
 
 PHANTOMS = 21
-"""Of every seven the last is a second film of an earlier subject."""
+"""Of every seven the last is a second image of an earlier subject."""
 LOUD = "manifest:loud"
 
 
 class Ward:
-    """Phantoms, and what phantoms are not: without film, without report, with columns of their own."""
+    """Phantoms, and studies without image, without report, and with columns of their own."""
 
     name = "manifest"
 
@@ -36,25 +36,25 @@ class Ward:
         yield from PhantomSource(PHANTOMS, seed=3).studies(on_problem)
         for number in range(4):
             study_id = f"manifest:film{number}"
-            film = ImageRef(f"{study_id}#film", f"phantom://4/{number}", view="ap", modality="CR")
+            image = ImageRef(f"{study_id}#film", f"phantom://4/{number}", view="ap", modality="CR")
             yield Study(
                 study_id,
                 "manifest:someone",
                 "manifest",
-                images=(film,),
+                images=(image,),
                 findings={"edema": Status.PRESENT, "lung_opacity": Status.PRESENT},
                 date=None if number == 0 else f"202{number}-03-01",
                 attributes={"scanner": "A" if number % 2 else "B", "dose": 0.5 * number, "portable": True},
             )
         sentences = " ".join(f"There is a pleural effusion of {n} millimeters." for n in range(500))
-        yield _told(LOUD, sentences)
+        yield _text_study(LOUD, sentences)
         for number in range(3):
             yield replace(
-                _told(f"manifest:told{number}", "The lungs are clear. Heart size is normal."), sex="F"
+                _text_study(f"manifest:told{number}", "The lungs are clear. Heart size is normal."), sex="F"
             )
 
 
-def _told(study_id: str, text: str) -> Study:
+def _text_study(study_id: str, text: str) -> Study:
     return Study(
         study_id, study_id, "manifest", report=Report(f"{study_id}#report", (Section("findings", text),))
     )
@@ -73,11 +73,11 @@ def index(
     home = Home.open(tmp_path_factory.mktemp(f"home-{request.param}"))
     store = EdgeStore(home.vectors) if request.param == "edge" else ServerStore(QdrantClient(":memory:"))
     encoder = Encoder.load(encoder_folder, "cpu")
-    with ExitStack() as held:
+    with ExitStack() as stack:
         engine = open_database(home)
-        held.callback(engine.dispose)
-        held.callback(store.close)
-        opened = Index(home, Catalog(engine), store, held.pop_all())
+        stack.callback(engine.dispose)
+        stack.callback(store.close)
+        opened = Index(home, Catalog(engine), store, stack.pop_all())
         with opened, warnings.catch_warnings():
             # qdrant-client says of its in-memory double that payload indexes and the graph do nothing there
             warnings.filterwarnings("ignore", "Payload indexes have no effect|Local mode performs exact")

@@ -26,7 +26,7 @@ def answered(lines: bytes) -> list[dict[str, object]]:
     return list(answer_lines(io.BytesIO(lines), answering))
 
 
-def test_a_bad_line_is_answered_in_its_place_with_what_is_wrong() -> None:
+def test_a_bad_line_is_answered_in_order_with_its_error() -> None:
     lines = [
         b'{"id": "a", "text": "effusion", "k": 3}',
         b"{not json",
@@ -61,8 +61,8 @@ def test_a_server_that_goes_away_stops_a_batch_after_the_lines_that_were_answere
 
     def losing(queries: Sequence[Query]) -> list[Answer | SimilarityError]:
         return [
-            gone if query.text == "lost" else told
-            for query, told in zip(queries, answering(queries), strict=True)
+            gone if query.text == "lost" else answer
+            for query, answer in zip(queries, answering(queries), strict=True)
         ]
 
     lines = b"\n".join(
@@ -79,7 +79,7 @@ def test_more_lines_than_fit_together_keep_their_order() -> None:
     assert [line["id"] for line in answered(lines)] == list(range(5 * AT_ONCE + 3))
 
 
-def test_whoever_writes_one_line_and_waits_gets_its_answer() -> None:
+def test_a_program_that_writes_one_line_and_waits_gets_its_answer() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stream, os.fdopen(writing, "wb", buffering=0) as pen:
         answers = answer_lines(stream, answering)

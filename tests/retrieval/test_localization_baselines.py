@@ -1,4 +1,4 @@
-"""Baselines answer without looking, and know of others only."""
+"""Baselines answer without the image's own annotations, from other subjects' only."""
 
 import numpy as np
 import pytest
@@ -14,9 +14,9 @@ def _square(top: int, left: int, side: int = 16) -> np.ndarray:
 
 
 def test_every_baseline_answers_with_a_map_and_a_mask_of_the_usual_size() -> None:
-    atlas = Atlas.of([_square(20, 20), _square(24, 24), _square(0, 0)], ["a", "b", "asked"])
+    atlas = Atlas.of([_square(20, 20), _square(24, 24), _square(0, 0)], ["a", "b", "own"])
     image = np.random.default_rng(0).random((128, 96), dtype=np.float32)
-    answers = atlas.answers(image, "asked", np.random.default_rng(0))
+    answers = atlas.answers(image, "own", np.random.default_rng(0))
     assert tuple(answers) == BASELINES
     for name in ("random", "centre_box", "brightest"):
         assert answers[name].heat.shape == answers[name].mask.shape == image.shape
@@ -24,23 +24,23 @@ def test_every_baseline_answers_with_a_map_and_a_mask_of_the_usual_size() -> Non
     assert answers["centre_box"].mask[64, 48]
     bright = np.zeros((128, 96), np.float32)
     bright[90:110, 10:30] = 1
-    assert atlas.answers(bright, "asked", np.random.default_rng(0))["brightest"].mask[100, 20]
+    assert atlas.answers(bright, "own", np.random.default_rng(0))["brightest"].mask[100, 20]
 
 
-def test_the_mean_mask_knows_nothing_of_the_person_asked_about() -> None:
-    """Also where one person has several pictures."""
+def test_the_mean_mask_excludes_the_images_own_subject() -> None:
+    """Also where one subject has several images."""
     others = [_square(20, 20), _square(20, 24)]
     own = [_square(0, 40), _square(0, 44)]
     image = np.zeros((64, 64), np.float32)
-    atlas = Atlas.of([*others, *own], ["a", "b", "asked", "asked"])
-    answer = atlas.answers(image, "asked", np.random.default_rng(0))["mean_mask"]
-    without = Atlas.of(others, ["a", "b"]).answers(image, "asked", np.random.default_rng(0))["mean_mask"]
+    atlas = Atlas.of([*others, *own], ["a", "b", "own", "own"])
+    answer = atlas.answers(image, "own", np.random.default_rng(0))["mean_mask"]
+    without = Atlas.of(others, ["a", "b"]).answers(image, "own", np.random.default_rng(0))["mean_mask"]
     assert (answer.mask == without.mask).all()
     assert not answer.mask[:16, 40:].any()
-    assert Atlas.of(own, ["asked", "asked"]).answers(image, "asked", np.random.default_rng(0)) == {}
+    assert Atlas.of(own, ["own", "own"]).answers(image, "own", np.random.default_rng(0)) == {}
 
 
-def test_the_mean_mask_is_cut_where_it_agrees_best_with_others() -> None:
+def test_the_mean_mask_has_the_threshold_with_the_best_dice() -> None:
     masks = [_square(20, 20 + shift) for shift in (0, 2, 4, 6, 30)]
     atlas = Atlas.of(masks, list("abcde"))
     image = np.zeros((64, 64), np.float32)

@@ -1,4 +1,4 @@
-"""Localizers are measured alike: one that knows the truth is right, one that does not look is a baseline."""
+"""All localizers have the same measures: an oracle is always right, baselines ignore the image."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from corpus.annotations import Marked, Marks, PhantomMarks
+from corpus.annotations import AnnotatedImage, AnnotationSet, PhantomAnnotations
 from corpus.errors import EvaluationError
 from corpus.records import Problem, ProblemSink
 from retrieval.localize.answer import Localization
@@ -25,37 +25,37 @@ def answer(phrase: str, heat: Image, mask: NDArray[np.bool_] | None) -> Localiza
     return Localization(phrase, None, "told", None, heat, mask, None if mask is not None else "no", 1.0, 0.5)
 
 
-class Told:
-    """A localizer that was told the truth of every picture, by its pixels."""
+class Oracle:
+    """A localizer that knows the ground truth of every image, by its pixels."""
 
-    def __init__(self, marks: Marks) -> None:
-        self.truths = {picture.image.tobytes(): picture.structures for picture in marks.read(print)}
-        self.asked: list[str] = []
+    def __init__(self, marks: AnnotationSet) -> None:
+        self.truths = {marked.image.tobytes(): marked.structures for marked in marks.read(print)}
+        self.requested: list[str] = []
 
     def __call__(self, image: Image, phrases: Sequence[str]) -> list[Localization]:
-        self.asked.extend(phrases)
+        self.requested.extend(phrases)
         names = {phrase_of(name)[0]: mask for name, mask in self.truths[image.tobytes()].items()}
         return [answer(phrase, names[phrase].astype(np.float32), names[phrase]) for phrase in phrases]
 
 
-class Held:
-    """Marks that are read once and kept."""
+class StoredMarks:
+    """Annotations that are read once."""
 
     kind = "phantom"
 
-    def __init__(self, marks: Marks) -> None:
-        self.pictures = tuple(marks.read(print))
+    def __init__(self, marks: AnnotationSet) -> None:
+        self.images = tuple(marks.read(print))
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
-    def read(self, on_problem: ProblemSink) -> Iterator[Marked]:
-        yield from self.pictures
+    def read(self, on_problem: ProblemSink) -> Iterator[AnnotatedImage]:
+        yield from self.images
 
 
 @pytest.fixture(scope="module")
-def marks() -> Held:
-    return Held(PhantomMarks(18, 4))
+def marks() -> StoredMarks:
+    return StoredMarks(PhantomAnnotations(18, 4))
 
 
 def refuses(image: Image, phrases: Sequence[str]) -> list[Localization]:
@@ -63,9 +63,9 @@ def refuses(image: Image, phrases: Sequence[str]) -> list[Localization]:
 
 
 @pytest.fixture(scope="module")
-def made(marks: Held) -> dict[str, Any]:
-    measured = measure_localizers(marks, {"told": Told(marks), "silent": refuses}, seed=3)
-    return record(measured, ["told", "silent"], {"name": "e", "fingerprint": "f"}, "none", 3, 1.0)
+def made(marks: StoredMarks) -> dict[str, Any]:
+    evaluation = measure_localizers(marks, {"told": Oracle(marks), "silent": refuses}, seed=3)
+    return record(evaluation, ["told", "silent"], {"name": "e", "fingerprint": "f"}, "none", 3, 1.0)
 
 
 def rows(made: dict[str, Any], structure: str) -> dict[str, dict[str, Any]]:
@@ -73,19 +73,19 @@ def rows(made: dict[str, Any], structure: str) -> dict[str, dict[str, Any]]:
     return {row["method"]: row for row in entry["rows"]}
 
 
-def test_who_knows_the_truth_is_right_and_who_refuses_has_no_mask(made: dict[str, Any]) -> None:
+def test_an_oracle_is_right_and_a_localizer_that_refuses_has_no_mask(made: dict[str, Any]) -> None:
     for entry in made["structures"]:
-        told = rows(made, entry["structure"])
+        by_row = rows(made, entry["structure"])
         for metric in ("pointing", "iou", "dice", "nsd", "masked"):
-            assert told["told"][metric]["mean"] == 1.0
-            assert told["told"][metric]["ci95"] == [1.0, 1.0]
-        assert told["told"]["side_right"]["mean"] in (1.0, None)
-        assert (told["silent"]["dice"]["mean"], told["silent"]["masked"]["mean"]) == (0.0, 0.0)
-        assert told["silent"]["pointing"]["mean"] < 0.5
+            assert by_row["told"][metric]["mean"] == 1.0
+            assert by_row["told"][metric]["ci95"] == [1.0, 1.0]
+        assert by_row["told"]["side_right"]["mean"] in (1.0, None)
+        assert (by_row["silent"]["dice"]["mean"], by_row["silent"]["masked"]["mean"]) == (0.0, 0.0)
+        assert by_row["silent"]["pointing"]["mean"] < 0.5
     assert made["macro"][0] == {"method": "told", "baseline": False, **dict.fromkeys(METRICS, 1.0)}
 
 
-def test_baselines_stand_beside_and_the_mean_mask_finds_what_lies_always_in_one_place(
+def test_baselines_have_rows_and_the_mean_mask_finds_a_structure_of_constant_position(
     made: dict[str, Any],
 ) -> None:
     heart = rows(made, "cardiomegaly")
@@ -110,27 +110,27 @@ def test_the_record_meets_its_contract(made: dict[str, Any]) -> None:
         ("Left Lung", "Left Lung", None),
     ],
 )
-def test_structures_are_asked_for_by_their_finding_or_their_own_name(
+def test_the_phrase_of_a_structure_is_its_finding_or_its_own_name(
     structure: str, phrase: str, finding: str | None
 ) -> None:
     assert phrase_of(structure) == (phrase, finding)
 
 
-def test_one_structure_can_be_asked_for_by_any_of_its_names(marks: Held) -> None:
-    told = Told(marks)
-    measured = measure_localizers(marks, {"told": told}, structures=["Effusion"])
-    assert {question.structure for question in measured.questions} == {"pleural_effusion"}
-    assert set(told.asked) == {"pleural effusion"}
-    with pytest.raises(EvaluationError, match="no picture has Hernia marked"):
-        measure_localizers(marks, {"told": told}, structures=["Hernia"])
+def test_a_structure_can_be_selected_by_any_of_its_names(marks: StoredMarks) -> None:
+    oracle = Oracle(marks)
+    evaluation = measure_localizers(marks, {"told": oracle}, structures=["Effusion"])
+    assert {question.structure for question in evaluation.questions} == {"pleural_effusion"}
+    assert set(oracle.requested) == {"pleural effusion"}
+    with pytest.raises(EvaluationError, match="has Hernia marked"):
+        measure_localizers(marks, {"told": oracle}, structures=["Hernia"])
 
 
-def test_people_whom_the_encoder_has_seen_are_left_out_and_counted(marks: Held) -> None:
-    everyone = {picture.subject_id for picture in marks.read(print)}
+def test_subjects_that_the_encoder_was_trained_on_are_excluded_and_counted(marks: StoredMarks) -> None:
+    everyone = {marked.subject_id for marked in marks.read(print)}
     some = set(sorted(everyone)[:5])
-    measured = measure_localizers(marks, {"r": refuses}, seen=some.__contains__)
-    assert measured.seen_subjects == some
-    assert measured.subjects == everyone - some
+    evaluation = measure_localizers(marks, {"r": refuses}, seen=some.__contains__)
+    assert evaluation.seen_subjects == some
+    assert evaluation.subjects == everyone - some
     assert (
         measure_localizers(marks, {"r": refuses}, seen=some.__contains__, allow_seen=True).subjects
         == everyone
@@ -140,18 +140,18 @@ def test_people_whom_the_encoder_has_seen_are_left_out_and_counted(marks: Held) 
 
 
 class Broken:
-    """A set of which nothing can be read."""
+    """A set without a readable image."""
 
     kind = "masks"
 
     def __len__(self) -> int:
         return 1
 
-    def read(self, on_problem: ProblemSink) -> Iterator[Marked]:
+    def read(self, on_problem: ProblemSink) -> Iterator[AnnotatedImage]:
         on_problem(Problem("a.png", "failed", "'a.png' is blank"))
         yield from ()
 
 
-def test_a_set_of_which_nothing_can_be_read_says_why() -> None:
+def test_a_set_without_a_readable_image_is_refused_with_the_first_reason() -> None:
     with pytest.raises(EvaluationError, match=r"1 problems.*'a\.png' is blank"):
         measure_localizers(Broken(), {"r": refuses})

@@ -64,7 +64,7 @@ def test_the_measures_equal_their_definitions_written_out(pair: tuple[Mask, Mask
 
 @settings(max_examples=40, deadline=None)
 @given(pairs_of_masks())
-def test_measures_do_not_ask_which_is_the_truth_and_are_one_only_for_equals(pair: tuple[Mask, Mask]) -> None:
+def test_measures_are_symmetric_and_dice_is_one_only_for_equals(pair: tuple[Mask, Mask]) -> None:
     mask, truth = pair
     for measure in (iou, dice, lambda a, b: surface_dice(a, b, 1.0)):
         assert measure(mask, truth) == measure(truth, mask)
@@ -77,7 +77,7 @@ def test_measures_do_not_ask_which_is_the_truth_and_are_one_only_for_equals(pair
 @given(pairs_of_masks())
 def test_borders_and_distances_agree_with_scikit_image(pair: tuple[Mask, Mask]) -> None:
     mask, truth = pair
-    padded = np.pad(mask, 1)  # scikit-image does not count what lies beyond the picture
+    padded = np.pad(mask, 1)  # scikit-image ignores what lies beyond the image
     assert (border(mask) == find_boundaries(padded, connectivity=1, mode="inner")[1:-1, 1:-1]).all()
     if mask.any() and truth.any():
         farthest = float(hausdorff_distance(border(mask), border(truth)))
@@ -86,7 +86,7 @@ def test_borders_and_distances_agree_with_scikit_image(pair: tuple[Mask, Mask]) 
             assert surface_dice(mask, truth, farthest - 1e-6) < 1.0
 
 
-def test_the_pointing_game_asks_where_the_maximum_is_and_shares_it_among_equals() -> None:
+def test_the_pointing_game_scores_the_maximum_and_shares_among_equal_maxima() -> None:
     truth = np.zeros((8, 8), np.bool_)
     truth[2:4, 2:4] = True
     heat = np.zeros((8, 8), np.float32)
@@ -97,7 +97,7 @@ def test_the_pointing_game_asks_where_the_maximum_is_and_shares_it_among_equals(
     assert pointing_game(heat, truth, tolerance=2.0) == 1.0
     heat[2, 2] = 1
     assert pointing_game(heat, truth) == 0.5
-    assert pointing_game(np.zeros_like(heat), truth) == 4 / 64  # a level map knows nothing
+    assert pointing_game(np.zeros_like(heat), truth) == 4 / 64  # a level map scores by chance
 
 
 def test_the_side_is_the_patients() -> None:
@@ -122,7 +122,7 @@ def test_the_side_that_is_scored_is_the_one_that_is_reported(share: float) -> No
     right = [(row, 50 + column) for column in range(50) for row in range(40, 50)][:over]
     for row, column in left + right:
         mask[row, column] = True
-    reported = locate(mask).side
+    reported = locate(mask).laterality
     assert score(truth.astype(np.float32), mask, truth).side_right == (reported == "right")
     assert reported == ("right" if share < MINOR else "both")
 
@@ -138,7 +138,7 @@ def test_a_refused_mask_scores_nothing_but_keeps_its_map() -> None:
     assert (given_mask.dice, given_mask.iou, given_mask.nsd, given_mask.side_right) == (1.0, 1.0, 1.0, True)
 
 
-def test_misfits_are_told() -> None:
+def test_mismatched_inputs_are_refused() -> None:
     truth = np.ones((4, 4), np.bool_)
     with pytest.raises(ValueError, match=r"\(4, 5\)"):
         dice(np.ones((4, 5), np.bool_), truth)
@@ -148,17 +148,17 @@ def test_misfits_are_told() -> None:
         score(np.full((4, 4), np.nan, np.float32), truth, truth)
 
 
-def test_an_interval_covers_the_truth_as_often_as_it_says_and_is_wide_where_people_differ() -> None:
+def test_an_interval_has_its_nominal_coverage_and_resamples_subjects() -> None:
     random = np.random.default_rng(0)
     covered = 0
     for trial in range(100):
-        people = random.normal(0.5, 0.2, 40)
-        values = np.repeat(people, 3)
+        subject_means = random.normal(0.5, 0.2, 40)
+        values = np.repeat(subject_means, 3)
         mean = mean_over(values.tolist(), [str(n // 3) for n in range(120)], seed=trial, draws=300)
         assert mean.low is not None
         assert mean.high is not None
         covered += mean.low <= 0.5 <= mean.high
     assert 88 <= covered <= 99
-    one_person = mean_over([0.0, 1.0, 1.0], ["a", "a", "a"])
-    assert (one_person.low, one_person.high) == (one_person.value, one_person.value)  # nobody to compare with
+    one_subject = mean_over([0.0, 1.0, 1.0], ["a", "a", "a"])
+    assert (one_subject.low, one_subject.high) == (one_subject.value, one_subject.value)  # no other subject
     assert mean_over([None], ["a"]).as_json() == {"count": 0, "mean": None, "ci95": None}

@@ -1,4 +1,4 @@
-"""A box of a picture, its patches, and where in another picture the like is."""
+"""The patches of a box of an image, and the most similar box of another image."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from corpus.errors import UsageError
+from corpus.geometry import Box
 from corpus.images.reader import read_image
 from corpus.sources.phantom import PhantomSource
 from indexer.home import Home
@@ -16,9 +17,8 @@ from indexer.index import Index
 from indexer.ingest.pipeline import add_source
 from indexer.ingest.removal import remove_study
 from indexer.ingest.repair import verify
-from retrieval.localize.answer import Box
 from retrieval.query.query import Query
-from retrieval.query.region import MOST_PATCHES, Grid, cut, find
+from retrieval.query.region import MOST_PATCHES, Grid, crop_region, find_region
 from retrieval.search import search
 from trainer.runtime.encoder import Encoder
 
@@ -40,7 +40,7 @@ def test_the_box_of_a_boxs_patches_covers_its_middle(
     assert covered.top - 1 <= (box.top + box.bottom) / 2 <= covered.bottom + 1
 
 
-def test_the_grid_keeps_the_patches_that_the_encoder_calls_inside(encoder_folder: Path) -> None:
+def test_the_grid_has_the_patches_that_the_encoder_calls_inside(encoder_folder: Path) -> None:
     encoder = Encoder.load(encoder_folder, "cpu")
     for height, width in ((64, 64), (200, 90), (31, 77), (500, 499)):
         patches = encoder.encode_patches([np.zeros((height, width), np.float32)])
@@ -57,25 +57,25 @@ def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
 def test_a_region_is_found_where_it_was_pasted() -> None:
     rng = np.random.default_rng(0)
     query, other = unit(rng, 8, 8, 16), unit(rng, 8, 8, 16)
-    region = cut(query, 224, 448, 448, Box(112, 168, 224, 280))  # columns 2 and 3, rows 3 and 4
+    region = crop_region(query, 224, 448, 448, Box(112, 168, 224, 280))  # columns 2 and 3, rows 3 and 4
     assert (region.rows, region.columns) == (2, 2)
     other[5:7, 1:3] = query[3:5, 2:4]
-    assert find(region, other.reshape(-1, 16), 448, 448) == Box(56, 280, 168, 392)
+    assert find_region(region, other.reshape(-1, 16), 448, 448) == Box(56, 280, 168, 392)
 
 
 def test_a_box_of_any_size_gives_patches_within_bounds() -> None:
     vectors = unit(np.random.default_rng(1), 14, 14, 4)
     for box in (Box(0, 0, 1, 1), Box(0, 0, 300, 200), Box(10, 10, 4000, 4000), Box(299, 199, 300, 200)):
-        region = cut(vectors, 224, 200, 300, box)
+        region = crop_region(vectors, 224, 200, 300, box)
         assert 1 <= len(region.vectors) <= MOST_PATCHES
     for outside in (Box(300, 0, 310, 10), Box(0, 200, 10, 210)):
         with pytest.raises(UsageError, match="300 × 200"):
-            cut(vectors, 224, 200, 300, outside)
+            crop_region(vectors, 224, 200, 300, outside)
 
 
 @pytest.fixture(scope="module")
 def patched(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Index:
-    """Sixteen phantoms: of all their pictures and reports, and of those of twelve the patches."""
+    """Sixteen phantoms with images and reports; twelve of them get patches."""
     encoder = Encoder.load(encoder_folder, "cpu")
     index = Index.open(Home.open(tmp_path_factory.mktemp("patched")), encoder, read_only=False)
     folder = str(encoder_folder)
@@ -88,7 +88,7 @@ def test_an_index_without_patches_says_how_to_get_them(patched: Index) -> None:
         search(patched, Query(image="phantom://3/1", region=Box(0, 0, 40, 40), target="images"))
 
 
-def test_patches_are_added_on_request_searched_by_region_kept_and_erased(
+def test_patches_are_added_on_request_searched_by_region_and_erased(
     patched: Index, encoder_folder: Path
 ) -> None:
     encoder, folder = patched.encoder, str(encoder_folder)
@@ -122,9 +122,7 @@ def test_patches_are_added_on_request_searched_by_region_kept_and_erased(
     assert verify(patched).faults == []
 
 
-def test_the_region_of_a_film_sent_again_is_found_in_the_one_that_is_held(
-    patched: Index, tmp_path: Path
-) -> None:
+def test_the_region_of_a_noisy_copy_is_found_in_the_indexed_image(patched: Index, tmp_path: Path) -> None:
     pixels = read_image("phantom://3/5")
     noisy = pixels + np.random.default_rng(0).normal(0, 0.01, pixels.shape)
     Image.fromarray(np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)).save(tmp_path / "again.png")

@@ -10,13 +10,12 @@ import pytest
 from PIL import Image
 
 from corpus.errors import EmptyIndex, NotAdmitted, SimilarityError, UnreadableImage, UsageError
-from corpus.findings import sides
+from corpus.findings import status_lists
 from corpus.images.reader import read_image
 from indexer.home import Home
 from indexer.index import Index
-from retrieval import search as search_module
+from retrieval import timing
 from retrieval.answer import Answer
-from retrieval.query import encode as understand
 from retrieval.query.query import Query, Target
 from retrieval.search import search, search_all, search_vector
 from tests.retrieval.conftest import LOUD, PHANTOMS
@@ -35,20 +34,20 @@ QUERIES = [
 ]
 
 
-def folded(answer: Answer) -> set[str]:
+def represented(answer: Answer) -> set[str]:
     """The studies for which a hit stands."""
     return {str(item.study_id) for hit in answer.hits for item in hit.evidence if item.kind == "duplicate"}
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("asked", QUERIES, ids=["image", "text", "case"])
+@pytest.mark.parametrize("query", QUERIES, ids=["image", "text", "case"])
 def test_every_kind_of_search_answers_to_the_contract(
-    index: Index, asked: dict[str, str], target: Target
+    index: Index, query: dict[str, str], target: Target
 ) -> None:
-    answer = search(index, Query(**asked, target=target, k=5))  # type: ignore[arg-type]
-    told = json.loads(json.dumps(answer.as_json()))
-    jsonschema.validate(told, SCHEMA)
-    hits = told["hits"]
+    answer = search(index, Query(**query, target=target, k=5))  # type: ignore[arg-type]
+    answer_json = json.loads(json.dumps(answer.as_json()))
+    jsonschema.validate(answer_json, SCHEMA)
+    hits = answer_json["hits"]
     assert [hit["rank"] for hit in hits] == [1, 2, 3, 4, 5]
     assert len({hit["study_id"] for hit in hits}) == 5
     assert all(a["score"] >= b["score"] for a, b in pairwise(hits))
@@ -97,11 +96,11 @@ def test_k_larger_than_the_index_brings_every_other_study(index: Index) -> None:
     answer = search(index, Query(case="phantom:3-0", k=500))
     own = {case.study_id for case in answer.own_studies}
     assert "phantom:3-0" in own
-    assert len(answer.hits) + len(folded(answer)) + len(own) == PHANTOMS + 4 + 1 + 3
+    assert len(answer.hits) + len(represented(answer)) + len(own) == PHANTOMS + 4 + 1 + 3
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_filters_let_through_exactly_what_they_say(index: Index, target: Target) -> None:
+def test_a_filter_is_met_by_exactly_the_studies_it_describes(index: Index, target: Target) -> None:
     everyone = search(index, Query(text="effusion", target=target, k=100)).hits
     filtered = search(index, Query(text="effusion", target=target, k=100, where="sex=F and age>=50")).hits
     expected = {
@@ -120,7 +119,7 @@ def test_a_filter_on_findings_means_present_unless_it_says_absent(index: Index) 
     ):
         hits = search(index, Query(text="lungs", k=100, where=where)).hits
         assert hits
-        assert all("pleural_effusion" in sides(hit.case.findings)[side] for hit in hits)
+        assert all("pleural_effusion" in status_lists(hit.case.findings)[side] for hit in hits)
 
 
 def test_a_tables_own_columns_filter_by_their_type(index: Index) -> None:
@@ -143,7 +142,7 @@ def test_a_case_and_its_subjects_other_studies_are_never_hits(index: Index, targ
     assert [case.study_id for case in answer.own_studies] == newest_first
 
 
-def test_equal_pixels_in_another_file_make_a_picture_its_subjects_own(index: Index, tmp_path: Path) -> None:
+def test_equal_pixels_in_another_file_make_an_image_its_subjects_own(index: Index, tmp_path: Path) -> None:
     grey = np.rint(read_image("phantom://4/2") * 255).astype(np.uint8)
     Image.fromarray(grey).save(tmp_path / "renamed.png")
     stored = read_image("phantom://4/2")
@@ -167,8 +166,8 @@ def test_a_sentence_that_the_own_subject_shares_still_brings_the_others(index: I
     found = {
         hit.case.study_id for hit in answer.hits if any(item.kind == "sentence" for item in hit.evidence)
     }
-    assert {"manifest:told1", "manifest:told2"} <= found | folded(answer)
-    assert "manifest:told0" not in {hit.case.study_id for hit in answer.hits} | folded(answer)
+    assert {"manifest:told1", "manifest:told2"} <= found | represented(answer)
+    assert "manifest:told0" not in {hit.case.study_id for hit in answer.hits} | represented(answer)
 
 
 def test_a_case_is_searched_by_its_stored_vectors_alone(
@@ -188,7 +187,7 @@ def test_a_ready_vector_answers_as_the_text_it_was_made_of(index: Index) -> None
     assert search_vector(index, query, "text", vector).hits == search(index, query).hits
 
 
-def test_a_batch_answers_as_single_queries_do_with_errors_in_their_places(
+def test_several_queries_are_answered_as_single_ones_with_errors_in_order(
     index: Index, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.png"
@@ -205,8 +204,8 @@ def test_a_batch_answers_as_single_queries_do_with_errors_in_their_places(
     answers = search_all(index, queries)
     kinds = [type(answer) if isinstance(answer, SimilarityError) else "answer" for answer in answers]
     assert kinds == ["answer", UnreadableImage, "answer", UsageError, UsageError, "answer", UnreadableImage]
-    for place in (0, 2, 5):
-        alone, together = search(index, queries[place]), answers[place]
+    for position in (0, 2, 5):
+        alone, together = search(index, queries[position]), answers[position]
         assert not isinstance(together, SimilarityError)
         assert [hit.case.study_id for hit in together.hits] == [hit.case.study_id for hit in alone.hits]
 
@@ -238,9 +237,9 @@ def test_k_is_a_number_of_studies(k: int) -> None:
         Query(text="effusion", k=k)
 
 
-@pytest.mark.parametrize("asked", [Query(text="pleural effusion"), Query(image="phantom://9/1")])
-def test_what_an_answer_took_leaves_out_the_loading_of_the_encoder(
-    index: Index, asked: Query, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("query", [Query(text="pleural effusion"), Query(image="phantom://9/1")])
+def test_the_time_of_an_answer_excludes_the_loading_of_the_encoder(
+    index: Index, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = index.encoder
 
@@ -252,7 +251,6 @@ def test_what_an_answer_took_leaves_out_the_loading_of_the_encoder(
         return loaded
 
     monkeypatch.setattr(Index, "encoder", property(load_slowly))
-    for module in (search_module, understand):
-        monkeypatch.setattr(module, "perf_counter", lambda: 3600.0 * hours)  # nothing else takes time
-    assert search(index, asked).took.total == 0
+    monkeypatch.setattr(timing, "perf_counter", lambda: 3600.0 * hours)  # nothing else takes time
+    assert search(index, query).took.total == 0
     assert hours

@@ -1,1 +1,1 @@
-"""Localization measured against ground truth, beside baselines."""
+"""Evaluation of localization against ground truth, beside image-agnostic baselines."""

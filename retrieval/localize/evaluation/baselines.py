@@ -1,7 +1,7 @@
-"""What a localizer must beat: answers that do not look for the structure asked for.
+"""Baselines that a localizer must beat: answers that do not search the image for the structure.
 
-All but the random one know something true of the structure: how large it is on other people's pictures. The
-mean mask knows where it lies there, too. Each is made for one picture from the marks of others.
+All but the random baseline use something true of the structure: its size on other subjects' images. The mean
+mask uses its position there, too. Each is made for one image from the annotations of other subjects.
 """
 
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ Mask = NDArray[np.bool_]
 BASELINES = ("random", "centre_box", "brightest", "mean_mask")
 
 GRID = 64
-"""Masks of pictures of all sizes are averaged on a square of so many cells a side."""
+"""Masks of all sizes are averaged on a square of so many cells a side."""
 
 _LEVELS = np.linspace(0.05, 0.95, 19, dtype=np.float32)  # of the mean mask, tried as thresholds
 _BLUR = 0.02  # of the longer side: what counts as a region and not a bright pixel
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A baseline's map and mask, (height, width) of the picture it was made for."""
+class BaselineAnswer:
+    """A baseline's map and mask, each (height, width) of the image it was made for."""
 
     heat: Heat
     mask: Mask
@@ -38,9 +38,10 @@ class Answer:
 @redacted
 @dataclass(frozen=True)
 class Atlas:
-    """The marks of one structure on pictures of several people.
+    """The annotations of one structure on images of several subjects.
 
-    `masks`: (n, GRID, GRID) float32, the share of each cell that a mask covers. `subjects`: whose each is.
+    `masks`: (n, GRID, GRID) float32, the share of each cell that a mask covers.
+    `subjects`: the subject of each mask.
     """
 
     masks: NDArray[np.float32]
@@ -52,13 +53,13 @@ class Atlas:
         rows = [to_grid(mask) for mask in masks]
         return cls(np.stack(rows) if rows else np.zeros((0, GRID, GRID), np.float32), tuple(subjects))
 
-    def answers(self, image: Heat, subject: str, random: np.random.Generator) -> dict[str, Answer]:
-        """Every baseline's answer for one picture; none where the atlas holds nobody else.
+    def answers(self, image: Heat, subject: str, random: np.random.Generator) -> dict[str, BaselineAnswer]:
+        """Every baseline's answer for one image; none where the atlas has no other subject.
 
         Args:
             image: (height, width) in [0, 1].
-            subject: whose picture it is: that person's masks are left out.
-            random: of the random answer.
+            subject: of the image; masks of this subject are excluded.
+            random: generator of the random baseline.
         """
         others = np.array([other != subject for other in self.subjects], np.bool_)
         if not others.any():
@@ -71,11 +72,11 @@ class Atlas:
             "centre_box": _nearness_to_centre(image.shape),
             "brightest": ndimage.gaussian_filter(image, _BLUR * max(image.shape)),
         }
-        answers = {name: Answer(heat, highest(heat, share)) for name, heat in heats.items()}
-        return answers | {"mean_mask": Answer(likely, likely >= threshold)}
+        answers = {name: BaselineAnswer(heat, highest(heat, share)) for name, heat in heats.items()}
+        return answers | {"mean_mask": BaselineAnswer(likely, likely >= threshold)}
 
     def _mean_mask(self, others: NDArray[np.bool_]) -> tuple[NDArray[np.float32], float]:
-        """The mean of others' masks, and the threshold that makes the best Dice with them."""
+        """The mean of other subjects' masks, and the threshold with the best mean Dice on them."""
         flat = self._flat[others]
         mean = flat.mean(axis=0)
         levels = _LEVELS * mean.max()
@@ -92,18 +93,18 @@ class Atlas:
 
 def to_grid(mask: Mask) -> NDArray[np.float32]:
     """(height, width) bool → (GRID, GRID) float32, the share of each cell that is covered."""
-    picture = Image.fromarray(mask.astype(np.float32))
-    return np.asarray(picture.resize((GRID, GRID), Image.Resampling.BOX), dtype=np.float32)
+    image = Image.fromarray(mask.astype(np.float32))
+    return np.asarray(image.resize((GRID, GRID), Image.Resampling.BOX), dtype=np.float32)
 
 
 def from_grid(heat: NDArray[np.float32], shape: tuple[int, ...]) -> Heat:
     """(GRID, GRID) → (height, width), linear between cell centres."""
-    picture = Image.fromarray(heat).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
-    return np.asarray(picture, dtype=np.float32)
+    image = Image.fromarray(heat).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    return np.asarray(image, dtype=np.float32)
 
 
 def highest(heat: Heat, share: float) -> Mask:
-    """The `share` of pixels where a map is highest, at least one; of equal ones, those read first."""
+    """The `share` of pixels where a map is highest, at least one; of equal ones, the first in row order."""
     count = max(1, round(share * heat.size))
     chosen = np.zeros(heat.size, np.bool_)
     chosen[np.argsort(-heat, axis=None, kind="stable")[:count]] = True
@@ -111,6 +112,6 @@ def highest(heat: Heat, share: float) -> Mask:
 
 
 def _nearness_to_centre(shape: tuple[int, ...]) -> Heat:
-    """1 at the centre to 0 at the border, level along boxes of the picture's own proportions."""
+    """1 at the centre to 0 at the border, level along boxes of the image's own proportions."""
     rows, columns = (np.abs((np.arange(n, dtype=np.float32) + 0.5) * (2 / n) - 1) for n in shape[:2])
     return np.asarray(1 - np.maximum(rows[:, None], columns[None, :]), dtype=np.float32)

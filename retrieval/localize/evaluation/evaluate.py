@@ -1,7 +1,8 @@
-"""Measure localizers on pictures whose truth is known, beside baselines that do not look.
+"""Evaluation of localizers on annotated images, beside image-agnostic baselines.
 
-Every picture and structure is one question: the localizers are asked by the structure's finding, and all
-answers are scored alike. Means are over questions, intervals over people, per structure and over structures.
+Every image and structure is one question: the localizers get the structure's finding as phrase, and all
+answers are scored by the same measures. Means are over questions, intervals over subjects, per structure and
+over structures.
 """
 
 from collections import Counter, defaultdict
@@ -12,29 +13,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.annotations import Marked, Marks
+from corpus.annotations import AnnotatedImage, AnnotationSet
 from corpus.errors import EvaluationError
 from corpus.findings import VOCABULARY
 from corpus.progress import OnProgress, silent
 from corpus.records import Problem
 from corpus.redaction import redacted
+from corpus.statistics import BOOTSTRAP_DRAWS
 from retrieval.localize.answer import Localization
 from retrieval.localize.evaluation.baselines import BASELINES, Atlas
-from retrieval.localize.evaluation.intervals import DRAWS, mean_over
+from retrieval.localize.evaluation.intervals import mean_over
 from retrieval.localize.evaluation.measures import TOLERANCE, Scores, score
 
 Image = NDArray[np.float32]
 
-Localizer = Callable[[Image, Sequence[str]], Sequence[Localization]]
-"""(height, width) picture and phrases → an answer to each phrase, in order."""
+EvaluatedLocalizer = Callable[[Image, Sequence[str]], Sequence[Localization]]
+"""(height, width) image and phrases → an answer to each phrase, in order."""
 
 METRICS = ("pointing", "iou", "dice", "nsd", "masked", "side_right")
 
 
 @redacted
 @dataclass(frozen=True, slots=True)
-class Questioned:
-    """One picture and structure that was asked for: whose it is, and every row's scores."""
+class ScoredQuestion:
+    """One image and structure, its subject, and the scores of every row (localizer or baseline)."""
 
     structure: str
     subject: str
@@ -43,124 +45,133 @@ class Questioned:
 
 @redacted
 @dataclass
-class Measured:
-    """An evaluation: the questions, and what could not be asked."""
+class LocalizationEvaluation:
+    """The scored questions, and what was excluded.
+
+    `marks`: the kind of annotations.
+    `problems`: annotations that could not be read.
+    `seen_subjects`: subjects of the images that the encoder was trained on.
+    `left_out`: reason → excluded images.
+    `subjects`, `images`: evaluated.
+    """
 
     marks: str
-    questions: list[Questioned] = field(default_factory=list)
+    questions: list[ScoredQuestion] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     seen_subjects: set[str] = field(default_factory=set)
     left_out: Counter[str] = field(default_factory=Counter)
     subjects: set[str] = field(default_factory=set)
-    pictures: int = 0
+    images: int = 0
 
 
 def phrase_of(structure: str) -> tuple[str, str | None]:
-    """The words that a structure is asked by, and the finding that it is.
+    """The phrase for a structure, and its finding by the vocabulary's alias table.
 
-    The vocabulary's alias table decides; what is no finding is asked by its own name.
+    The phrase of a structure that is no finding is its own name.
     """
     finding = VOCABULARY.find(structure)
     return (structure if finding is None else finding.replace("_", " ")), finding
 
 
 def measure_localizers(
-    marks: Marks,
-    localizers: Mapping[str, Localizer],
+    marks: AnnotationSet,
+    localizers: Mapping[str, EvaluatedLocalizer],
     *,
     structures: Collection[str] | None = None,
     seen: Callable[[str], bool] = lambda subject: False,
     allow_seen: bool = False,
     seed: int = 0,
     on_progress: OnProgress = silent,
-) -> Measured:
-    """Ask every localizer for every structure of every picture.
+) -> LocalizationEvaluation:
+    """Evaluate every localizer on every structure of every image.
 
     Args:
-        marks: the truth.
+        marks: the annotations.
         localizers: row name → localizer.
-        structures: ask for these alone, named as the marks name them or as the vocabulary does.
-        seen: whether the encoder has learned from a person, by the subject's id.
-        allow_seen: measure on such people, too; else they are left out and counted.
+        structures: evaluate these alone, named as in the annotations or in the vocabulary.
+        seen: whether the encoder was trained on a subject, by id.
+        allow_seen: include such subjects; else they are excluded and counted.
         seed: of the random baseline.
 
     Raises:
-        EvaluationError: nothing is left to ask for.
+        EvaluationError: no question is left.
     """
-    measured = Measured(marks.kind)
+    evaluation = LocalizationEvaluation(marks.kind)
     truths: defaultdict[str, list[tuple[NDArray[np.bool_], str]]] = defaultdict(list)
-    for done, picture in enumerate(marks.read(measured.problems.append), 1):
+    for done, marked in enumerate(marks.read(evaluation.problems.append), 1):
         on_progress("reading marks", done, len(marks))
-        for structure, mask in _asked_for(picture, structures).items():
-            truths[structure].append((mask, picture.subject_id))
+        for structure, mask in _requested(marked, structures).items():
+            truths[structure].append((mask, marked.subject_id))
     atlases = {
-        name: Atlas.of([mask for mask, _ in held], [subject for _, subject in held])
-        for name, held in truths.items()
+        name: Atlas.of([mask for mask, _ in annotated], [subject for _, subject in annotated])
+        for name, annotated in truths.items()
     }
     random = np.random.default_rng(seed)
-    for done, picture in enumerate(marks.read(lambda problem: None), 1):
+    for done, marked in enumerate(marks.read(lambda problem: None), 1):
         on_progress("localizing", done, len(marks))
-        asked = _asked_for(picture, structures)
-        if not asked:
+        requested = _requested(marked, structures)
+        if not requested:
             continue
-        if seen(picture.subject_id):
-            measured.seen_subjects.add(picture.subject_id)
+        if seen(marked.subject_id):
+            evaluation.seen_subjects.add(marked.subject_id)
             if not allow_seen:
-                measured.left_out["seen"] += 1
+                evaluation.left_out["seen"] += 1
                 continue
-        measured.pictures += 1
-        measured.subjects.add(picture.subject_id)
-        measured.questions.extend(_ask(picture, asked, localizers, atlases, random))
-    if not measured.questions:
-        raise EvaluationError(_nothing_left(measured, truths, structures))
-    return measured
+        evaluation.images += 1
+        evaluation.subjects.add(marked.subject_id)
+        evaluation.questions.extend(_score(marked, requested, localizers, atlases, random))
+    if not evaluation.questions:
+        raise EvaluationError(_why_empty(evaluation, structures))
+    return evaluation
 
 
-def _asked_for(picture: Marked, structures: Collection[str] | None) -> dict[str, NDArray[np.bool_]]:
+def _requested(marked: AnnotatedImage, structures: Collection[str] | None) -> dict[str, NDArray[np.bool_]]:
+    """The masks of an image's structures that are evaluated."""
     if structures is None:
-        return dict(picture.structures)
+        return dict(marked.structures)
     wanted = {phrase_of(name) for name in structures}
-    return {name: mask for name, mask in picture.structures.items() if phrase_of(name) in wanted}
+    return {name: mask for name, mask in marked.structures.items() if phrase_of(name) in wanted}
 
 
-def _ask(
-    picture: Marked,
-    asked: Mapping[str, NDArray[np.bool_]],
-    localizers: Mapping[str, Localizer],
+def _score(
+    marked: AnnotatedImage,
+    requested: Mapping[str, NDArray[np.bool_]],
+    localizers: Mapping[str, EvaluatedLocalizer],
     atlases: Mapping[str, Atlas],
     random: np.random.Generator,
-) -> list[Questioned]:
-    phrases = [phrase_of(structure)[0] for structure in asked]
-    answers = {row: localizer(picture.image, phrases) for row, localizer in localizers.items()}
+) -> list[ScoredQuestion]:
+    """Every localizer's and baseline's scores on one image."""
+    phrases = [phrase_of(structure)[0] for structure in requested]
+    answers = {row: localizer(marked.image, phrases) for row, localizer in localizers.items()}
     questions = []
-    for place, (structure, truth) in enumerate(asked.items()):
-        scores = {row: score(told[place].heat, told[place].mask, truth) for row, told in answers.items()}
-        guesses = atlases[structure].answers(picture.image, picture.subject_id, random)
+    for number, (structure, truth) in enumerate(requested.items()):
+        scores = {row: score(found[number].heat, found[number].mask, truth) for row, found in answers.items()}
+        guesses = atlases[structure].answers(marked.image, marked.subject_id, random)
         scores |= {row: score(guess.heat, guess.mask, truth) for row, guess in guesses.items()}
-        questions.append(Questioned(structure, picture.subject_id, scores))
+        questions.append(ScoredQuestion(structure, marked.subject_id, scores))
     return questions
 
 
-def _nothing_left(
-    measured: Measured, truths: Mapping[str, object], structures: Collection[str] | None
-) -> str:
-    if measured.left_out["seen"]:
+def _why_empty(evaluation: LocalizationEvaluation, structures: Collection[str] | None) -> str:
+    if evaluation.left_out["seen"]:
         return (
-            f"the encoder has learned from everyone on the {measured.left_out['seen']} pictures: measure on "
-            f"others, or say --allow-seen"
+            f"the encoder has learned from every subject of the {evaluation.left_out['seen']} images: "
+            f"measure on others, or say --allow-seen"
         )
     if structures is not None:
-        return f"no picture has {' or '.join(sorted(structures))} marked; name a structure as the marks do"
-    return f"no picture with a mark could be read ({len(measured.problems)} problems); the first: " + (
-        measured.problems[0].reason if measured.problems else "there is none"
+        return f"no image has {' or '.join(sorted(structures))} marked; name a structure as the marks do"
+    return f"no image with a mark could be read ({len(evaluation.problems)} problems); the first: " + (
+        evaluation.problems[0].reason if evaluation.problems else "there is none"
     )
 
 
-def tabulate(measured: Measured, methods: Sequence[str], seed: int = 0, draws: int = DRAWS) -> dict[str, Any]:
-    """Add the questions up: every structure and their macro mean, every row, every metric with its interval.
+def tabulate(
+    evaluation: LocalizationEvaluation, methods: Sequence[str], seed: int = 0, draws: int = BOOTSTRAP_DRAWS
+) -> dict[str, Any]:
+    """Aggregate the questions: for every structure and over all, every row, every metric with its interval.
 
     Args:
-        measured: the evaluation.
+        evaluation: the scored questions.
         methods: the localizers' rows, in order; baselines follow.
         seed, draws: of the bootstrap.
 
@@ -168,50 +179,56 @@ def tabulate(measured: Measured, methods: Sequence[str], seed: int = 0, draws: i
         `{"structures": [{"structure", "finding", "phrase", "questions", "rows": [{"method", "baseline",
         metric: {"count", "mean", "ci95"}}]}], "macro": [{"method", "baseline", metric: mean}]}`.
     """
-    names = list(dict.fromkeys(question.structure for question in measured.questions))
+    names = list(dict.fromkeys(question.structure for question in evaluation.questions))
     table = []
     for name in sorted(names):
-        asked = [question for question in measured.questions if question.structure == name]
+        questions = [question for question in evaluation.questions if question.structure == name]
         phrase, finding = phrase_of(name)
-        rows = [_row(row, asked, seed, draws) for row in (*methods, *BASELINES)]
+        rows = [_row(row, questions, seed, draws) for row in (*methods, *BASELINES)]
         table.append(
-            {"structure": name, "finding": finding, "phrase": phrase, "questions": len(asked), "rows": rows}
+            {
+                "structure": name,
+                "finding": finding,
+                "phrase": phrase,
+                "questions": len(questions),
+                "rows": rows,
+            }
         )
     macro = [
         {
             "method": row,
             "baseline": row in BASELINES,
-            **{metric: _macro(table, place, metric) for metric in METRICS},
+            **{metric: _macro(table, position, metric) for metric in METRICS},
         }
-        for place, row in enumerate((*methods, *BASELINES))
+        for position, row in enumerate((*methods, *BASELINES))
     ]
     return {"structures": table, "macro": macro}
 
 
-def _row(row: str, asked: Sequence[Questioned], seed: int, draws: int) -> dict[str, Any]:
-    held = [(question.scores[row], question.subject) for question in asked if row in question.scores]
-    subjects = [subject for _, subject in held]
+def _row(row: str, questions: Sequence[ScoredQuestion], seed: int, draws: int) -> dict[str, Any]:
+    scored = [(question.scores[row], question.subject) for question in questions if row in question.scores]
+    subjects = [subject for _, subject in scored]
     return {
         "method": row,
         "baseline": row in BASELINES,
         **{
             metric: mean_over(
-                [getattr(scores, metric) for scores, _ in held], subjects, seed=seed, draws=draws
+                [getattr(scores, metric) for scores, _ in scored], subjects, seed=seed, draws=draws
             ).as_json()
             for metric in METRICS
         },
     }
 
 
-def _macro(table: Sequence[Mapping[str, Any]], place: int, metric: str) -> float | None:
-    """The mean over structures, each weighing the same."""
-    means = [entry["rows"][place][metric]["mean"] for entry in table]
+def _macro(table: Sequence[Mapping[str, Any]], row: int, metric: str) -> float | None:
+    """The mean over structures, with equal weights."""
+    means = [entry["rows"][row][metric]["mean"] for entry in table]
     known = [mean for mean in means if mean is not None]
     return round(float(np.mean(known)), 6) if known else None
 
 
 def record(
-    measured: Measured,
+    evaluation: LocalizationEvaluation,
     methods: Sequence[str],
     encoder: Mapping[str, str],
     refined_by: str,
@@ -219,22 +236,24 @@ def record(
     seconds: float,
 ) -> dict[str, Any]:
     """The whole evaluation in the shape of `docs/contracts/evaluate-localization.schema.json`."""
-    states = Counter(problem.state for problem in measured.problems)
+    states = Counter(problem.state for problem in evaluation.problems)
     return {
         "encoder": dict(encoder),
         "refined_by": refined_by,
-        "marks": measured.marks,
-        "pictures": measured.pictures,
-        "subjects": len(measured.subjects),
-        "seen_subjects": len(measured.seen_subjects),
+        "marks": evaluation.marks,
+        "pictures": evaluation.images,
+        "subjects": len(evaluation.subjects),
+        "seen_subjects": len(evaluation.seen_subjects),
         "left_out": {
-            "seen": measured.left_out["seen"],
+            "seen": evaluation.left_out["seen"],
             **{s: states[s] for s in ("failed", "skipped", "missing")},
         },
-        "failures": [{"item_id": problem.item_id, "reason": problem.reason} for problem in measured.problems],
+        "failures": [
+            {"item_id": problem.item_id, "reason": problem.reason} for problem in evaluation.problems
+        ],
         "tolerance": TOLERANCE,
-        "bootstrap_draws": DRAWS,
+        "bootstrap_draws": BOOTSTRAP_DRAWS,
         "seed": seed,
         "seconds": round(seconds, 1),
-        **tabulate(measured, methods, seed),
+        **tabulate(evaluation, methods, seed),
     }

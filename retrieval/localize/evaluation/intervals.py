@@ -1,4 +1,4 @@
-"""Means over pictures with intervals by a bootstrap over people: films of one person are drawn together."""
+"""Means over images with intervals by a bootstrap over subjects: a subject's images are drawn together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-DRAWS = 1000
+from corpus.statistics import BOOTSTRAP_DRAWS, draw_subjects, interval95
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,33 +29,33 @@ class Mean:
 
 
 def mean_over(
-    values: Sequence[float | bool | None], subjects: Sequence[str], *, seed: int = 0, draws: int = DRAWS
+    values: Sequence[float | bool | None],
+    subjects: Sequence[str],
+    *,
+    seed: int = 0,
+    draws: int = BOOTSTRAP_DRAWS,
 ) -> Mean:
-    """Average values, and bootstrap over the people they are of.
+    """Return the mean of values and its interval by a bootstrap over subjects.
 
     Args:
-        values: one a picture; None is left out.
-        subjects: whose each value is.
+        values: one per image; None is skipped.
+        subjects: of each value.
         seed: of the draws.
-        draws: how often people are drawn with replacement.
+        draws: times that subjects are drawn with replacement.
     """
-    kept = [(float(v), s) for v, s in zip(values, subjects, strict=True) if v is not None]
-    if not kept:
+    known = [(float(v), s) for v, s in zip(values, subjects, strict=True) if v is not None]
+    if not known:
         return Mean(0, None, None, None)
-    people = {subject: place for place, subject in enumerate(dict.fromkeys(s for _, s in kept))}
-    sums, counts = np.zeros(len(people)), np.zeros(len(people))
-    for value, subject in kept:
-        sums[people[subject]] += value
-        counts[people[subject]] += 1
-    random = np.random.default_rng(seed)
-    drawn = random.multinomial(len(people), np.full(len(people), 1 / len(people)), size=draws)
-    means = (drawn @ sums) / (drawn @ counts)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Mean(len(kept), float(sums.sum() / counts.sum()), float(low), float(high))
+    each, of_subject = np.array([value for value, _ in known]), np.array([subject for _, subject in known])
+    _, rows = np.unique(of_subject, return_inverse=True)
+    sums, counts = np.bincount(rows, weights=each), np.bincount(rows)
+    drawn = draw_subjects(of_subject, draws, seed)
+    low, high = interval95((drawn @ sums) / (drawn @ counts)) or (None, None)
+    return Mean(len(known), float(sums.sum() / counts.sum()), low, high)
 
 
 def show_mean(mean: Mapping[str, Any]) -> str:
-    """`0.71 (0.65 … 0.77)` of what `Mean.as_json` gives; a dash where there is nothing."""
+    """`0.71 (0.65 … 0.77)` for a result of `Mean.as_json`; a dash where there is no mean."""
     if mean["mean"] is None:
         return "–"
     low, high = mean["ci95"]

@@ -1,7 +1,7 @@
-"""How well a map and a mask show where a structure is: pointing game, IoU, Dice, surface distance.
+"""Measures of a map and a mask against an annotation: pointing game, IoU, Dice, normalised surface distance.
 
-Masks are (height, width) bool of one picture. Each measure is of one picture and structure and lies in
-[0, 1], higher is better; `retrieval.localize.evaluation.intervals` adds them up over people.
+Masks are (height, width) bool of one image. Each measure is of one image and structure and lies in [0, 1],
+higher is better; `retrieval.localize.evaluation.intervals` averages them over subjects.
 """
 
 from dataclasses import dataclass
@@ -10,23 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from retrieval.localize.mask_location import side_of
+from retrieval.localize.mask_location import laterality_of
 
 Mask = NDArray[np.bool_]
 Heat = NDArray[np.float32]
 
 TOLERANCE = 0.02
-"""Share of a picture's longer side by which a place may be off: 7.6 mm on a film of 380 mm, 5 px of 256."""
+"""Tolerance as a share of the image's longer side: 7.6 mm on a radiograph of 380 mm, 5 px of 256."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One answer beside the truth.
+    """The scores of one answer against the ground truth.
 
-    `pointing`: whether the map's maximum lies in the structure. `iou`, `dice`, `nsd` of the mask, all 0 where
-    none was given. `masked`: whether one was given. `side_right`: whether the mask's side (the patient's) is
-    the structure's, by the rule that answers are given by (`whereabouts.side_of`); None where no mask was
-    given or the structure lies on both sides.
+    `pointing`: whether the map's maximum lies in the structure.
+    `iou`, `dice`, `nsd`: of the mask; all 0 where none was returned.
+    `masked`: whether a mask was returned.
+    `side_right`: whether the mask's laterality is the structure's, by the rule of the answers
+    (`retrieval.localize.mask_location.laterality_of`); None where no mask was returned or the structure lies
+    on both sides.
     """
 
     pointing: float
@@ -38,7 +40,7 @@ class Scores:
 
 
 def tolerance_in_pixels(shape: tuple[int, ...]) -> float:
-    """`TOLERANCE` for a picture of this (height, width)."""
+    """`TOLERANCE` for an image of this (height, width)."""
     return TOLERANCE * max(shape)
 
 
@@ -50,7 +52,7 @@ def score(heat: Heat, mask: Mask | None, truth: Mask) -> Scores:
 
     Args:
         heat: (height, width) map, higher where the structure is more likely; finite.
-        mask: (height, width), or None where no mask was given.
+        mask: (height, width), or None where no mask was returned.
         truth: (height, width), not empty.
 
     Raises:
@@ -58,15 +60,15 @@ def score(heat: Heat, mask: Mask | None, truth: Mask) -> Scores:
     """
     _require_shape(heat, truth)
     if not truth.any():
-        raise ValueError("an empty mask has no place to be found")
+        raise ValueError("the ground truth is empty: there is nothing to localize")
     if not np.isfinite(heat).all():
         raise ValueError("the map holds values that are not finite")
     tolerance = tolerance_in_pixels(truth.shape)
     pointing = pointing_game(heat, truth, tolerance)
     if mask is None:
         return Scores(pointing, 0.0, 0.0, 0.0, False, None)
-    true_side = side_of(truth)
-    side = side_of(mask) if mask.any() else None
+    true_side = laterality_of(truth)
+    side = laterality_of(mask) if mask.any() else None
     return Scores(
         pointing,
         iou(mask, truth),
@@ -86,7 +88,7 @@ def pointing_game(heat: Heat, truth: Mask, tolerance: float = 0.0) -> float:
         tolerance: pixels by which the maximum may lie outside.
 
     Returns:
-        0 or 1; the share of hits among equal maxima, so that a map without a peak gains nothing by order.
+        0 or 1; the share of hits among equal maxima, so that a level map gains nothing by pixel order.
     """
     _require_shape(heat, truth)
     highest = np.argwhere(heat == heat.max())
@@ -94,7 +96,7 @@ def pointing_game(heat: Heat, truth: Mask, tolerance: float = 0.0) -> float:
         away = ndimage.distance_transform_edt(~truth)[tuple(highest.T)]
     else:
         inside = np.argwhere(truth)
-        away = np.array([np.sqrt(((inside - place) ** 2).sum(axis=1).min()) for place in highest])
+        away = np.array([np.sqrt(((inside - maximum) ** 2).sum(axis=1).min()) for maximum in highest])
     return float((away <= tolerance).mean())
 
 
@@ -116,7 +118,7 @@ def surface_dice(mask: Mask, truth: Mask, tolerance: float) -> float:
     """Normalised surface distance: the share of both borders that lies within `tolerance` of the other.
 
     After Nikolov et al. 2018 (arXiv 1809.04430), on pixels: a mask's border are its pixels with one of
-    their four neighbours outside it or outside the picture; a distance is between pixel centres.
+    their four neighbours outside it or outside the image; a distance is between pixel centres.
 
     Args:
         mask, truth: (height, width).
@@ -143,11 +145,11 @@ def surface_dice(mask: Mask, truth: Mask, tolerance: float) -> float:
 
 
 def border(mask: Mask) -> Mask:
-    """The pixels of a mask that touch, by a side, what is not in it; beyond the picture counts as outside."""
+    """The pixels of a mask with a four-neighbour outside it; beyond the image counts as outside."""
     inner: Mask = ndimage.binary_erosion(mask)
     return mask & ~inner
 
 
 def _require_shape(one: NDArray[np.generic], other: NDArray[np.generic]) -> None:
     if one.shape != other.shape:
-        raise ValueError(f"a map or mask of {one.shape} beside a truth of {other.shape}")
+        raise ValueError(f"a map or mask of {one.shape} beside a ground truth of {other.shape}")

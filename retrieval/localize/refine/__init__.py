@@ -1,1 +1,1 @@
-"""From a map to a mask: thresholds, random field, random walker, Segment Anything."""
+"""Refinement: from a saliency map to a mask, by random field, random walker or Segment Anything."""

@@ -1,30 +1,30 @@
-"""A dense conditional random field: a map's mask drawn to the edges of the picture (arXiv 1210.5644).
+"""A dense conditional random field: aligns a map's mask with the edges of the image (arXiv 1210.5644).
 
-Every pixel is tied to every other: to near ones, and to those that are near and as bright. The sums over all
-pixels are exact; a map is far coarser than its picture, so they are taken over a small one.
+Every pixel is connected to every other: to near ones, and to those that are near and similarly bright. The
+sums over all pixels are exact; a map is far coarser than its image, so they run over a reduced image.
 """
 
 import torch
 import torch.nn.functional as F
 
 SIDE = 64
-"""Pixels along the longer side that the field is solved on: 4,096² ties at most."""
+"""Pixels along the longer side that the field is solved on: 4,096² connections at most."""
 FRAME = 224.0
-"""The frame, in pixels of the longer side, that the widths below are meant in."""
+"""Pixels of the longer side that the widths below refer to."""
 _EPSILON = 1e-8
 _TAU = 1.05
-_NEAR, _NEAR_WEIGHT = 3.0, 3.0  # sxy and compatibility of the ties of near pixels
-_ALIKE, _ALIKE_GREY, _ALIKE_WEIGHT = 60.0, 5.0, 5.0  # sxy, srgb (of 255) and compatibility of the others
-_CHANNELS = 3  # grey counts as three equal channels, as where these widths come from
+_NEAR, _NEAR_WEIGHT = 3.0, 3.0  # sxy and compatibility of the smoothness kernel
+_FAR, _FAR_GREY, _FAR_WEIGHT = 60.0, 5.0, 5.0  # sxy, srgb (of 255) and compatibility of the appearance kernel
+_CHANNELS = 3  # grey counts as three equal channels, as in the source of these widths
 
 
 def refine_maps(image: torch.Tensor, maps: torch.Tensor, steps: int = 1) -> torch.Tensor:
-    """Mean-field probabilities of being inside, for several maps of one picture at once.
+    """Return mean-field probabilities of being inside, for several maps of one image at once.
 
     Args:
         image: (height, width) grey in [0, 1].
         maps: (p, height, width) in [0, 1].
-        steps: of the mean field; one, as MedCLIP-SAM takes it.
+        steps: of the mean field; one, as in MedCLIP-SAM.
 
     Returns:
         (p, height, width) in [0, 1].
@@ -38,12 +38,12 @@ def refine_maps(image: torch.Tensor, maps: torch.Tensor, steps: int = 1) -> torc
 
 
 def mean_field(image: torch.Tensor, maps: torch.Tensor, steps: int, pixel: float) -> torch.Tensor:
-    """The same at the picture's own size; a pixel's side is `pixel` in the frame the widths are meant in."""
-    against = _unary(maps.flatten(1))
-    ties = _ties(image, pixel)
-    beliefs = torch.softmax(-against, dim=0)
+    """The same at the image's own size; a pixel's side is `pixel` in the unit of the widths."""
+    unary = _unary(maps.flatten(1))
+    kernels = _kernels(image, pixel)
+    beliefs = torch.softmax(-unary, dim=0)
     for _ in range(steps):
-        beliefs = torch.softmax(beliefs @ ties - against, dim=0)  # Potts: what agrees nearby speaks for it
+        beliefs = torch.softmax(beliefs @ kernels - unary, dim=0)  # Potts model
     return beliefs[0].view_as(maps)
 
 
@@ -53,17 +53,17 @@ def _unary(maps: torch.Tensor) -> torch.Tensor:
     return -torch.log(both + _EPSILON) / (_TAU * torch.sigmoid(both))
 
 
-def _ties(image: torch.Tensor, pixel: float) -> torch.Tensor:
+def _kernels(image: torch.Tensor, pixel: float) -> torch.Tensor:
     """(n, n), both kernels, each normalised on both sides (as pydensecrf does), times its compatibility."""
     rows, columns = torch.meshgrid(
         *(torch.arange(side, dtype=torch.float32, device=image.device) * pixel for side in image.shape),
         indexing="ij",
     )
-    place = torch.stack([rows, columns], dim=-1).flatten(0, 1)
+    position = torch.stack([rows, columns], dim=-1).flatten(0, 1)
     grey = image.float().reshape(-1, 1) * (255 * _CHANNELS**0.5)
-    near = _normalised(place / _NEAR)
-    alike = _normalised(torch.cat([place / _ALIKE, grey / _ALIKE_GREY], dim=1))
-    return _NEAR_WEIGHT * near + _ALIKE_WEIGHT * alike
+    smoothness = _normalised(position / _NEAR)
+    appearance = _normalised(torch.cat([position / _FAR, grey / _FAR_GREY], dim=1))
+    return _NEAR_WEIGHT * smoothness + _FAR_WEIGHT * appearance
 
 
 def _normalised(features: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,8 @@
-"""Image embeddings kept for the next question: SAM looks at a film for seconds, and answers in milliseconds.
+"""A cache of image embeddings: SAM embeds an image in seconds and then answers prompts in milliseconds.
 
-Files `<home>/cache/sam/<checkpoint>/<picture>.npy`, float16, named by content hashes, written at once, the
-oldest removed first when there are more than the setting allows. They can be made anew at any time: nothing
-here is an error except a computation that fails.
+Files `<home>/cache/sam/<checkpoint>/<image>.npy`, float16, named by content hashes and written atomically;
+the oldest are removed first when there are more than the setting allows. An embedding can be recomputed at
+any time, so only a failing computation is an error.
 """
 
 import logging
@@ -26,13 +26,13 @@ Embedding = NDArray[np.float16]
 
 
 class EmbeddingCache:
-    """The embeddings of one checkpoint. Threads share it: what two ask for at once is computed once.
+    """The embeddings of one checkpoint. Threads may share it: of simultaneous requests, one computes.
 
     Args:
-        owner: names the checkpoint and what is done to pictures before it, in letters and digits.
+        owner: names the checkpoint and its preprocessing, in letters and digits.
         shape: of every embedding.
-        limit_bytes: the most that the embeddings of all checkpoints take on the disk; 0 keeps none there.
-        folder: of all checkpoints' embeddings; default is in the home.
+        limit_bytes: of the embeddings of all checkpoints on the disk; 0 stores none.
+        folder: of all checkpoints' embeddings; default: in the home.
     """
 
     def __init__(
@@ -48,35 +48,35 @@ class EmbeddingCache:
         self.shape = shape
         self.limit = settings().sam_cache_mb << 20 if limit_bytes is None else limit_bytes
         self._lock = threading.Lock()
-        self._coming: dict[str, Future[Embedding]] = {}
+        self._pending: dict[str, Future[Embedding]] = {}
 
     def get(self, key: str, compute: Callable[[], NDArray[np.float32]]) -> Embedding:
-        """Return the embedding of a picture, from the disk or computed now.
+        """Return the embedding of an image, from the disk or computed now.
 
         Args:
-            key: the picture's content hash.
-            compute: makes it; whoever asks for the same key meanwhile waits for this one, and meets the same
-                error should it fail.
+            key: the image's content hash.
+            compute: makes it; another thread with the same key waits for this one, and gets the same error
+                where it fails.
         """
         with self._lock:
-            coming = self._coming.get(key)
-            mine = coming is None
-            if coming is None:
-                coming = self._coming[key] = Future()
-        if not mine:
-            return coming.result()
+            pending = self._pending.get(key)
+            first = pending is None
+            if pending is None:
+                pending = self._pending[key] = Future()
+        if not first:
+            return pending.result()
         try:
             found = self._read(key)
             if found is None:
                 found = compute().astype(np.float16)
                 self._write(key, found)
-            coming.set_result(found)
+            pending.set_result(found)
         except BaseException as error:
-            coming.set_exception(error)
+            pending.set_exception(error)
             raise
         finally:
             with self._lock:
-                del self._coming[key]
+                del self._pending[key]
         return found
 
     def _read(self, key: str) -> Embedding | None:
@@ -84,11 +84,11 @@ class EmbeddingCache:
         try:
             found: Embedding = np.load(path, allow_pickle=False)
             with suppress(OSError):
-                os.utime(path)  # used now: among the last to go
+                os.utime(path)  # used now: among the last to be removed
         except FileNotFoundError:
             return None
         except (OSError, ValueError, EOFError) as error:
-            log.info("a kept embedding cannot be read and is made anew: %s", error)
+            log.info("a cached embedding cannot be read and is computed again: %s", error)
             return None
         fits = found.dtype == np.float16 and found.shape == self.shape and bool(np.isfinite(found).all())
         return found if fits else None
@@ -99,26 +99,26 @@ class EmbeddingCache:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._make_room(embedding.nbytes)
-            handle, aside = tempfile.mkstemp(dir=self.folder, suffix=".writing")
+            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".writing")
             try:
                 with os.fdopen(handle, "wb") as file:
                     np.save(file, embedding)
-                Path(aside).replace(self.folder / f"{key}.npy")
+                Path(temporary).replace(self.folder / f"{key}.npy")
             except BaseException:
                 with suppress(OSError):
-                    Path(aside).unlink()
+                    Path(temporary).unlink()
                 raise
         except OSError as error:  # a full or read-only disk: the answer does not need the file
-            log.info("an embedding is not kept: %s", error.strerror)
+            log.info("an embedding is not cached: %s", error.strerror)
 
     def _make_room(self, more: int) -> None:
-        kept = []
+        cached = []
         for path in self.root.glob("*/*.npy"):
             with suppress(OSError):
                 status = path.stat()
-                kept.append((status.st_mtime_ns, status.st_size, path))
-        excess = sum(size for _, size, _ in kept) + more - self.limit
-        for _, size, path in sorted(kept):
+                cached.append((status.st_mtime_ns, status.st_size, path))
+        excess = sum(size for _, size, _ in cached) + more - self.limit
+        for _, size, path in sorted(cached):
             if excess <= 0:
                 return
             with suppress(OSError):

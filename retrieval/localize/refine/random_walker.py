@@ -1,7 +1,7 @@
 """The random walker (Grady, IEEE PAMI 28, 2006): a refiner that needs no weights.
 
 Each undecided pixel takes the label that a walker starting there reaches first, inside or outside, when steps
-across edges of the film are unlikely.
+across edges of the image are unlikely.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from PIL import Image
 from scipy import ndimage
 from skimage.segmentation import random_walker
 
-from retrieval.localize.answer import Box
+from corpus.geometry import Box
 
-_LONGEST = 256  # pixels of the longest side that is walked: the map is coarser than this anyway
+_LONGEST = 256  # pixels of the longest side of the reduced image: the map is coarser than this anyway
 _BETA = 8_000.0  # how unlikely steps across edges are; this and the next two: chosen on maps of phantoms
 _CORE = 0.8  # quantile of a region's heat above which it is certainly inside
-_REACH = 0.6  # how far beyond the mask the walk goes, in root of a region's area
+_REACH = 0.6  # how far beyond the mask the walk extends, in roots of a region's area
 
 
 class RandomWalkerRefiner:
-    """Lets walkers decide between the warm core of each region and what is well outside all of them."""
+    """Labels the pixels between the warm core of each region and the area well outside all regions."""
 
     name = "random-walker"
 
@@ -32,17 +32,17 @@ class RandomWalkerRefiner:
         mask: NDArray[np.bool_],
         boxes: Sequence[Box],
     ) -> NDArray[np.bool_]:
-        """As `retrieval.localize.refine.refiner.Refiner.refine`; the boxes are not looked at."""
+        """As `retrieval.localize.refine.refiner.Refiner.refine`; the boxes are not used."""
         height, width = image.shape
         scale = min(1.0, _LONGEST / max(height, width))
         size = max(1, round(width * scale)), max(1, round(height * scale))
         small = _resized(mask.astype(np.float32), size) >= 0.5
         labels = _seeds(_resized(heat, size), small)
         if not ((labels == 1).any() and (labels == 2).any() and (labels == 0).any()):
-            return mask  # it covers nearly everything or is a speck: there is nothing to walk between
-        film = ndimage.gaussian_filter(_resized(image, size), 1.0)
-        # Solved directly: walls as steep as these leave iterations short of their end, and take as long.
-        inside = random_walker(film, labels, beta=_BETA, mode="bf", return_full_prob=True)[0]
+            return mask  # it covers nearly everything or is a speck: no pixel is undecided
+        smoothed = ndimage.gaussian_filter(_resized(image, size), 1.0)
+        # Solved directly: with edges as steep as these, iterative solvers do not converge and take as long.
+        inside = random_walker(smoothed, labels, beta=_BETA, mode="bf", return_full_prob=True)[0]
         refined = _resized(np.asarray(inside, np.float32), (width, height)) >= 0.5
         return refined if refined.any() else mask
 
@@ -62,5 +62,5 @@ def _seeds(heat: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int
 
 
 def _resized(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    picture = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
-    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
+    small = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
+    return np.asarray(small.resize(size, Image.Resampling.BILINEAR), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""From a map to a mask: threshold, random field, no specks, none larger than its finding can be; boxes."""
+"""Masks from maps: random field, threshold, specks removed, regions bounded in size; and their boxes."""
 
 import math
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from scipy import ndimage
 
 from corpus.dicom.spacing import Spacing
 from corpus.findings import VOCABULARY
-from retrieval.localize.answer import Box
+from corpus.geometry import Box
 from retrieval.localize.refine.crf import refine_maps
 
 Mask = NDArray[np.bool_]
 
 LEVEL = 0.6
-"""Of a map between its background and its peak: a place so warm is as likely inside as outside. Small
-findings, whose maps reach beyond them, want it higher, broad ones lower."""
-FILM_MM = 380.0
-"""What the longer side of a film is taken to show, where a size in mm is needed and its pixels' spacing is
-unknown: an adult's chest."""
+"""Of a map between its background and its peak: the level at which inside and outside are equally likely. A
+higher one would suit small findings, with maps that extend beyond them, a lower one broad findings."""
+ASSUMED_FIELD_MM = 380.0
+"""Assumed length of an image's longer side, where a size in mm is needed and the pixel spacing is unknown: an
+adult's chest."""
 LEAST_SHARE = 0.1
 """A component smaller than this share of the largest is a speck."""
 _NEIGHBOURS = np.ones((3, 3), dtype=bool)  # corners touch
@@ -32,14 +32,14 @@ def clean_masks(
     findings: Sequence[str | None],
     spacing: Spacing | None = None,
 ) -> list[Mask]:
-    """Cut masks out of maps of one picture.
+    """Return the masks of maps of one image.
 
     Args:
         image: (height, width) float32 grey in [0, 1].
         heats: (height, width) float32 in [0, 1] each.
-        findings: what each map is of, None for what is not in the vocabulary. Where a finding is of a certain
-            size at most, so are its regions.
-        spacing: of the image's pixels; where it is unknown, the longer side is taken for `FILM_MM`.
+        findings: of each map, None for one outside the vocabulary. The largest size of a finding bounds its
+            regions.
+        spacing: of the image's pixels; where it is unknown, the longer side is taken for `ASSUMED_FIELD_MM`.
 
     Returns:
         (height, width) bool each; the map's own peak is in it where the random field leaves nothing.
@@ -51,23 +51,23 @@ def clean_masks(
     inside = refine_maps(torch.from_numpy(np.ascontiguousarray(image)), likely).numpy() >= 0.5
     masks = []
     for mask, heat, finding in zip(inside, raised, findings, strict=True):
-        cut = drop_specks(mask if mask.any() else heat >= LEVEL)
+        clean = drop_specks(mask if mask.any() else heat >= LEVEL)
         largest = VOCABULARY.largest_mm(finding)
-        masks.append(cut if largest is None else _within(cut, heat, _disc(largest, image.shape, spacing)))
+        masks.append(clean if largest is None else _within(clean, heat, _disc(largest, image.shape, spacing)))
     return masks
 
 
 def _disc(diameter: float, shape: tuple[int, ...], spacing: Spacing | None) -> float:
-    """How many pixels a disc covers that is so many mm wide."""
-    pixel_area = (FILM_MM / max(shape)) ** 2 if spacing is None else spacing.pixel_area
+    """Pixels of a disc with a diameter in mm."""
+    pixel_area = (ASSUMED_FIELD_MM / max(shape)) ** 2 if spacing is None else spacing.pixel_area
     return math.pi / 4 * diameter**2 / pixel_area
 
 
 def _within(mask: Mask, heat: NDArray[np.float32], pixels: float) -> Mask:
-    """The mask at the lowest level from which no component covers more than so many pixels.
+    """The mask at the lowest level at which no component covers more than so many pixels.
 
-    A map of patches is as wide over a small finding as a patch sees. What does not reach that level elsewhere
-    is no second one.
+    Over a small finding, a map of patches is as wide as a patch's receptive field. A component below that
+    level is no second finding.
     """
     most = max(1, round(pixels))
     labels, _ = ndimage.label(mask, structure=_NEIGHBOURS)
@@ -80,8 +80,11 @@ def _within(mask: Mask, heat: NDArray[np.float32], pixels: float) -> Mask:
 
 
 def above_background(heat: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A map in [0, 1] with its median as zero, the largest value as it was: what half of a picture exceeds is
-    background, however far below it the map falls elsewhere. One that is level above its median is left."""
+    """A map in [0, 1] with its median as zero and its maximum unchanged.
+
+    Values that half of the image exceeds are background, however far below them the map falls elsewhere. A
+    map that is level above its median is returned unchanged.
+    """
     middle, high = float(np.median(heat)), float(heat.max())
     if not high - middle > 1e-6:
         return heat
@@ -90,27 +93,27 @@ def above_background(heat: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def drop_specks(mask: Mask) -> Mask:
-    """Keep the components of at least `LEAST_SHARE` of the largest one's pixels."""
+    """The components with at least `LEAST_SHARE` of the largest one's pixels."""
     labels, count = ndimage.label(mask, structure=_NEIGHBOURS)
     if count <= 1:
         return mask
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    kept: Mask = np.isin(labels, np.flatnonzero(sizes >= LEAST_SHARE * sizes.max()))
-    return kept
+    large: Mask = np.isin(labels, np.flatnonzero(sizes >= LEAST_SHARE * sizes.max()))
+    return large
 
 
 def boxes_of(mask: Mask) -> tuple[Box, ...]:
-    """The boxes of a mask's components, that of most pixels first."""
+    """The boxes of a mask's components, largest component first."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return ()
     top, left = int(rows[0]), int(columns[0])
-    # A film has many times the pixels of what is found on it: only the rectangle around it is labelled.
+    # An image has many times the pixels of a finding: only the rectangle around the mask is labelled.
     labels, _ = ndimage.label(mask[top : rows[-1] + 1, left : columns[-1] + 1], structure=_NEIGHBOURS)
     sizes = np.bincount(labels.ravel())[1:]
     boxes = [
         Box(left + across.start, top + down.start, left + across.stop, top + down.stop)
         for down, across in ndimage.find_objects(labels)
     ]
-    return tuple(boxes[place] for place in np.argsort(-sizes, kind="stable"))
+    return tuple(boxes[number] for number in np.argsort(-sizes, kind="stable"))

@@ -1,14 +1,15 @@
 """Segment Anything (Kirillov et al., arXiv 2304.02643) as a refiner, prompted by a map's regions.
 
-A film is embedded once and kept (`retrieval.localize.refine.embedding_cache`); every question about it then
-takes the small decoder alone. The model is called without a predictor object: that would hold one picture at
-a time, and requests share the model.
+The prompts of a region are its box, the point where the map peaks in it, and the region itself as logits of
+SAM's low resolution. An image is embedded once and cached (`retrieval.localize.refine.embedding_cache`);
+every further prompt needs the small decoder alone. The model is called without a predictor object, which
+would hold one image at a time, while requests share the model.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,35 +19,55 @@ from PIL import Image
 from torch import Tensor
 
 from corpus.errors import UsageError
+from corpus.geometry import Box
 from corpus.images.reader import hash_pixels
-from retrieval.localize.answer import Box
 from retrieval.localize.refine.embedding_cache import EmbeddingCache
-from retrieval.localize.refine.prompts import LOW, PromptKind, Region, low_logits, regions_of
-from retrieval.localize.refine.refiner import checkpoint_file
-from retrieval.localize.refine.sam_checkpoint import SQUARE, Checkpoint, load_checkpoint
+from retrieval.localize.refine.regions import boxes_of
+from retrieval.localize.refine.sam_checkpoint import SQUARE, Checkpoint, checkpoint_file, load_checkpoint
 from trainer.runtime.device import choose_device
 
+PromptKind = Literal["box", "point", "mask"]
+
+LOW = 256
+"""Pixels along each side of SAM's low resolution, of the masks it takes and returns."""
+
+_SURE = 8.0  # the logit inside a region; its negative outside
+
 _EMBEDDING = (256, SQUARE // 16, SQUARE // 16)
-_PICTURES = "v1"  # of what is done to a picture before it is embedded: part of what is kept under
+_PREPROCESSING = "v1"  # version of the preprocessing: part of the name in the cache
 _REGIONS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """One region of a mask.
+
+    `mask`: (height, width) bool.
+    `box`: of the region.
+    `point`: (x, y) where the map peaks in it.
+    """
+
+    mask: NDArray[np.bool_]
+    box: Box
+    point: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class _Frame:
-    """Where the image lies in SAM's square: at its top left, `height` × `width` pixels of it."""
+    """The part of SAM's square that the image takes: `height` × `width` pixels at its top left."""
 
     height: int
     width: int
 
 
 class SamRefiner:
-    """Lets a SAM draw the outline of each region. Threads may share one.
+    """Refines each region by a SAM. Threads may share one.
 
     Args:
         checkpoint: the model with its weights.
-        name: what answers call it: `sam:<name>`.
-        prompts: what is told of each region. MedSAM was trained on boxes alone and takes no others.
-        cache: of image embeddings; default is in the home.
+        name: in answers, as `sam:<name>`.
+        prompts: made of each region. MedSAM was trained on boxes alone and takes no others.
+        cache: of image embeddings; default: in the home.
 
     Raises:
         UsageError: no prompt, or another than a box for MedSAM.
@@ -60,24 +81,24 @@ class SamRefiner:
         cache: EmbeddingCache | None = None,
     ) -> None:
         if not prompts or set(prompts) == {"mask"}:
-            raise UsageError("SAM needs a box or a point of each region; a mask alone tells it too little")
+            raise UsageError("SAM needs a box or a point of each region; a mask alone is too little")
         if checkpoint.medical and set(prompts) != {"box"}:
             raise UsageError("MedSAM was trained on boxes alone: prompt it with boxes")
         self.name = f"sam:{name}"
         self.prompts = frozenset(prompts)
         self._medical = checkpoint.medical
         self._model: Any = checkpoint.model
-        pictures = f"{'stretched' if checkpoint.medical else 'padded'}{_PICTURES}"
-        self._cache = cache or EmbeddingCache(f"{checkpoint.sha256[:32]}-{pictures}", _EMBEDDING)
+        preprocessing = f"{'stretched' if checkpoint.medical else 'padded'}{_PREPROCESSING}"
+        self._cache = cache or EmbeddingCache(f"{checkpoint.sha256[:32]}-{preprocessing}", _EMBEDDING)
 
     @classmethod
     def load(
         cls, checkpoint: str, *, device: str = "auto", prompts: Sequence[PromptKind] = ("box",)
     ) -> "SamRefiner":
-        """Load a checkpoint by a name of `trainer.models.catalog` (fetched if need be) or by its path.
+        """Load a checkpoint by a name of `trainer.models.catalog` (downloaded if missing) or by its path.
 
         Raises:
-            EncoderError: the file cannot be had, or does not fit; or the device cannot be used.
+            EncoderError: the file is unavailable or does not fit, or the device cannot be used.
         """
         name, path = checkpoint_file(checkpoint)
         return cls(load_checkpoint(path, name, choose_device(device)), name, prompts)
@@ -97,10 +118,10 @@ class SamRefiner:
         embedding = self._cache.get(hash_pixels(image), lambda: self._embed(image, frame))
         refined = np.zeros_like(mask)
         with torch.inference_mode():
-            known = torch.from_numpy(embedding.astype(np.float32)).to(self._model.device)[None]
+            features = torch.from_numpy(embedding.astype(np.float32)).to(self._model.device)[None]
             for at in range(0, len(regions), _REGIONS_AT_ONCE):
                 some = regions[at : at + _REGIONS_AT_ONCE]
-                for region, drawn in zip(some, self._draw(known, some, frame, mask.shape), strict=True):
+                for region, drawn in zip(some, self._draw(features, some, frame, mask.shape), strict=True):
                     refined |= drawn if drawn.any() else region.mask
         return refined
 
@@ -127,13 +148,13 @@ class SamRefiner:
     def _draw(
         self, embedding: Tensor, regions: Sequence[Region], frame: _Frame, shape: tuple[int, ...]
     ) -> NDArray[np.bool_]:
-        """Ask the decoder for one mask a region, (n, height, width) bool."""
+        """The decoder's mask of each region, (n, height, width) bool."""
         model, device = self._model, self._model.device
         across, down = frame.width / shape[1], frame.height / shape[0]
         points = box_prompts = masks = None
         if "point" in self.prompts:
-            places = [[[(r.point[0] + 0.5) * across - 0.5, (r.point[1] + 0.5) * down - 0.5]] for r in regions]
-            points = torch.tensor(places, device=device), torch.ones(len(regions), 1, device=device)
+            peaks = [[[(r.point[0] + 0.5) * across - 0.5, (r.point[1] + 0.5) * down - 0.5]] for r in regions]
+            points = torch.tensor(peaks, device=device), torch.ones(len(regions), 1, device=device)
         if "box" in self.prompts:
             corners = [
                 [r.box.left * across, r.box.top * down, r.box.right * across, r.box.bottom * down]
@@ -155,10 +176,46 @@ class SamRefiner:
         return to_image(drawn, (frame.height, frame.width), shape)
 
 
-def to_image(logits: Tensor, frame: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """From SAM's low resolution to the image's pixels: enlarge to the square, cut the padding off, fit.
+def regions_of(heat: NDArray[np.float32], mask: NDArray[np.bool_], boxes: Sequence[Box]) -> list[Region]:
+    """The regions of a mask in the given boxes, in their order; without boxes, all components, largest first.
 
-    The last step is done around each mask alone: a film has twenty times the pixels of what is found on it.
+    Args:
+        heat: (height, width) float32.
+        mask: (height, width) bool.
+        boxes: in pixels of the image, clipped to it; one without a pixel of the mask is skipped.
+    """
+    regions = []
+    for box in boxes or boxes_of(mask):
+        rows, columns = slice(max(box.top, 0), max(box.bottom, 0)), slice(max(box.left, 0), max(box.right, 0))
+        inside = np.zeros_like(mask)
+        inside[rows, columns] = mask[rows, columns]
+        if not inside.any():
+            continue
+        warmth = np.where(mask[rows, columns], heat[rows, columns], -np.inf)
+        y, x = np.unravel_index(np.argmax(warmth), warmth.shape)
+        height, width = mask.shape
+        clipped = Box(columns.start, rows.start, min(box.right, width), min(box.bottom, height))
+        regions.append(Region(inside, clipped, (float(columns.start + x), float(rows.start + y))))
+    return regions
+
+
+def low_logits(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.float32]:
+    """A region as SAM's mask prompt: (LOW, LOW) float32 logits.
+
+    Args:
+        mask: (height, width) bool, in the image.
+        size: height and width of the image in the low resolution; the rest is padding.
+    """
+    plane = Image.fromarray(mask.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    logits = np.full((LOW, LOW), -_SURE, np.float32)
+    logits[: size[0], : size[1]] = (np.asarray(plane) * 2 - 1) * _SURE
+    return logits
+
+
+def to_image(logits: Tensor, frame: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Masks in the image's pixels: logits enlarged to the square, padding removed, resized to the image.
+
+    The last step is done around each mask alone: an image has twenty times the pixels of a finding.
 
     Args:
         logits: (n, 1, LOW, LOW).
@@ -187,7 +244,11 @@ def to_image(logits: Tensor, frame: tuple[int, int], shape: tuple[int, ...]) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Pixels, the samples of a line that they lie between, and where: at `below`, `share` of the way on."""
+    """Linear interpolation along a line: each of `pixels` lies between the samples `below` and `below` + 1.
+
+    `samples`: the range of samples that is needed.
+    `share`: of the upper sample, in [0, 1].
+    """
 
     pixels: slice
     samples: slice
@@ -195,14 +256,14 @@ class _Stretch:
     share: Tensor
 
     def between(self, samples: Tensor, dim: int) -> Tensor:
-        """The samples along a dimension of a plane → the pixels."""
+        """Interpolate samples along a dimension of a plane."""
         low = samples.index_select(dim, self.below)
         high = samples.index_select(dim, (self.below + 1).clamp(max=samples.shape[dim] - 1))
         return torch.lerp(low, high, self.share[:, None] if dim == 0 else self.share)
 
 
 def _around(positive: Tensor, pixels: int) -> _Stretch:
-    """The pixels of a line that one of its positive samples has a say in, as `F.interpolate` lays them."""
+    """The pixels of a line that a positive sample influences, in the geometry of `F.interpolate`."""
     scale = len(positive) / pixels
     found = positive.nonzero()
     first = max(0, math.floor((int(found[0]) - 0.5) / scale - 0.5))

@@ -1,1 +1,1 @@
-"""Saliency maps by several methods behind one call."""
+"""Saliency maps of an encoder: where in an image it sees what a text states."""

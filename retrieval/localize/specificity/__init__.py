@@ -1,1 +1,1 @@
-"""Whether a map answers to its finding and its image."""
+"""Specificity: when a saliency map is specific to its finding and its image."""

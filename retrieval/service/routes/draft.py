@@ -1,4 +1,4 @@
-"""`POST /v1/draft`: a draft report of a film, with what each sentence rests on; and as text to take away."""
+"""`POST /v1/draft`: a draft report of an image with the evidence of each sentence; and its export as text."""
 
 import asyncio
 from typing import Annotated, Any, Literal
@@ -8,36 +8,39 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from retrieval.draft.neighbours import VOTERS
-from retrieval.service import cases, schemas, slow_worker
+from retrieval.service import background_worker, case_views, schemas
 from retrieval.service.access import Actor
 from retrieval.service.auth import Reader, RequestId, Shared
 from retrieval.service.problems import problems
-from retrieval.service.routes.search import picture_of
 from retrieval.service.state import State
 from retrieval.service.uploads import body_of, receive_as
 
 router = APIRouter(tags=["draft"])
 
 
-class DraftRequest(schemas.Asking):
-    """A draft: of `image`, a picture of the index, or of one that is sent along."""
+class DraftRequest(schemas.RequestBody):
+    """A draft: of `image`, an image of the index, or of an uploaded one."""
 
     image: schemas.Opaque | None = None
     k: Annotated[int, Field(ge=1, le=1_000, description="How many neighbours of each kind vote.")] = VOTERS
-    where: Annotated[str | None, Field(max_length=2_000, description="Only neighbours that meet this.")] = (
-        None
-    )
+    where: Annotated[
+        str | None, Field(max_length=2_000, description="Only neighbours that satisfy this filter.")
+    ] = None
 
 
-class Told(BaseModel):
-    """What a sentence or a draft states."""
+class StatedFindings(BaseModel):
+    """The findings that a sentence or a draft states."""
 
     present: list[str]
     absent: list[str]
 
 
 class Vote(BaseModel):
-    """What the neighbours make of one finding: `agree` of `of` say so, and what that has been worth."""
+    """The vote of the neighbours on one finding.
+
+    agree: neighbours that state it, of `of` that mention it.
+    probability: that such a vote is right, from 0 to 1.
+    """
 
     finding: str
     status: Literal["present", "absent"]
@@ -47,7 +50,7 @@ class Vote(BaseModel):
 
 
 class SentenceSource(BaseModel):
-    """A report that says it. `id`: its case, null where it was removed meanwhile."""
+    """A report that contains the sentence. `id`: its case; null where it was removed meanwhile."""
 
     id: schemas.Opaque | None
     study_id: str
@@ -56,10 +59,10 @@ class SentenceSource(BaseModel):
 
 
 class Sentence(BaseModel):
-    """A sentence of the draft with its evidence. `questions`: what the reader is asked in its brackets."""
+    """A sentence of the draft with its evidence. `questions`: what its brackets leave to the reader."""
 
     text: str
-    findings: Told
+    findings: StatedFindings
     questions: list[Literal["side", "zone", "severity"]]
     votes: list[Vote]
     support: int
@@ -67,13 +70,13 @@ class Sentence(BaseModel):
 
 
 class DraftAnswer(BaseModel):
-    """A draft, or the reason why there is none; what `similarity draft --json` prints."""
+    """A draft, or the reason for its absence, as `similarity draft --json` prints it."""
 
     heading: str
     encoder: schemas.EncoderName
     drafted: bool
     reason: str | None
-    findings: Told
+    findings: StatedFindings
     sentences: list[Sentence]
     unworded: list[Vote]
     asked_of_reader: list[str]
@@ -92,7 +95,7 @@ class DraftAnswer(BaseModel):
     openapi_extra=body_of(DraftRequest, {"k": 20}),
 )
 async def draft(request: Request, actor: Reader, state: Shared, request_id: RequestId) -> DraftAnswer:
-    """Draft a report of a film from its nearest neighbours. Raw material for a reader, never a report."""
+    """Draft a report of an image from its nearest neighbours: raw material for a reader, never a report."""
     made = await _draft(state, request)
     return await run_in_threadpool(_answer, state, actor, request_id, made)
 
@@ -108,7 +111,7 @@ async def draft(request: Request, actor: Reader, state: Shared, request_id: Requ
     openapi_extra=body_of(DraftRequest, {"k": 20}),
 )
 async def export_draft(request: Request, actor: Reader, state: Shared, request_id: RequestId) -> Response:
-    """The same draft as a text file, headed as what it is."""
+    """Return the same draft as a text file; its first line says that it is a draft."""
     made = await _draft(state, request)
     await run_in_threadpool(_record, state, actor, request_id, made, "export")
     return Response(
@@ -119,16 +122,16 @@ async def export_draft(request: Request, actor: Reader, state: Shared, request_i
 
 
 async def _draft(state: State, request: Request) -> dict[str, Any]:
-    asked, content = await receive_as(request, DraftRequest)
-    picture = await run_in_threadpool(picture_of, state, asked.image, content)
-    drafting = state.slow.run(slow_worker.draft, picture, asked.k, asked.where)
-    return await asyncio.wrap_future(drafting)
+    body, content = await receive_as(request, DraftRequest)
+    image = await run_in_threadpool(case_views.query_image, state, body.image, content)
+    future = state.background.run(background_worker.draft, image, body.k, body.where)
+    return await asyncio.wrap_future(future)
 
 
 def _keys(state: State, made: dict[str, Any]) -> dict[str, str]:
-    """Study → the opaque id of every case that a draft rests on and that is still there."""
-    named = {source["study_id"] for sentence in made["sentences"] for source in sentence["sources"]}
-    return {study: cases.study_key(state.home, study) for study in state.catalog.studies(named)}
+    """Return study_id → opaque id of each case that a draft quotes and that still exists."""
+    quoted = {source["study_id"] for sentence in made["sentences"] for source in sentence["sources"]}
+    return {study: case_views.study_key(state.home, study) for study in state.catalog.studies(quoted)}
 
 
 def _record(state: State, actor: Actor, request_id: str, made: dict[str, Any], action: str) -> dict[str, str]:
@@ -142,4 +145,4 @@ def _answer(state: State, actor: Actor, request_id: str, made: dict[str, Any]) -
     for sentence in made["sentences"]:
         for source in sentence["sources"]:
             source["id"] = keys.get(source["study_id"])
-    return DraftAnswer(**{name: told for name, told in made.items() if name != "query"})
+    return DraftAnswer(**{name: value for name, value in made.items() if name != "query"})

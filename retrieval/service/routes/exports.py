@@ -1,4 +1,4 @@
-"""`/v1/exports`: a list of cases as CSV, and where a phrase is in a film as a picture or DICOM."""
+"""`/v1/exports`: a list of cases as CSV, and the localization of a phrase as PNG or DICOM."""
 
 import asyncio
 import csv
@@ -10,18 +10,17 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from corpus.errors import ExportError
-from corpus.findings import sides
+from corpus.findings import status_lists
 from corpus.records import Study
 from retrieval.export.formats import FILES, Form
-from retrieval.export.source import Source
-from retrieval.query.image import Picture
-from retrieval.service import cases, schemas, slow_worker
+from retrieval.export.source import SourceImage
+from retrieval.query.image import QueryImage
+from retrieval.service import background_worker, case_views, schemas
 from retrieval.service.auth import Reader, RequestId, Shared
 from retrieval.service.problems import problems
 from retrieval.service.routes.localize import Phrase
-from retrieval.service.routes.search import picture_of
 from retrieval.service.state import State
-from retrieval.service.uploads import PICTURE, JsonBody, body_of, json_of, receive_as
+from retrieval.service.uploads import SENT_IMAGE, JsonBody, body_of, json_of, receive_as
 
 router = APIRouter(tags=["export"])
 
@@ -31,15 +30,15 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-class ListedCase(schemas.Asking):
-    """A case of a list, and what its collector noted."""
+class ListedCase(schemas.RequestBody):
+    """A case of a list, and the reader's note on it."""
 
     id: schemas.Opaque
     note: Annotated[str, Field(max_length=1_000)] = ""
 
 
-class ListRequest(schemas.Asking):
-    """A list of cases, in its order."""
+class ListRequest(schemas.RequestBody):
+    """A list of cases, in order."""
 
     cases: Annotated[list[ListedCase], Field(min_length=1, max_length=1_000)]
 
@@ -56,19 +55,19 @@ class ListRequest(schemas.Asking):
 )
 def export_list(
     actor: Reader,
-    asked: Annotated[ListRequest, Depends(JsonBody(ListRequest))],
+    body: Annotated[ListRequest, Depends(JsonBody(ListRequest))],
     state: Shared,
     request_id: RequestId,
 ) -> Response:
-    """The cases as CSV; those that were removed meanwhile are left out."""
-    known = state.catalog.studies_by_key(case.id for case in asked.cases)
+    """Return the cases as CSV, without those removed meanwhile."""
+    studies = state.catalog.studies_by_key(case.id for case in body.cases)
     written = io.StringIO()
     writer = csv.writer(written)
     writer.writerow(_COLUMNS)
-    for case in asked.cases:
-        if case.id in known:
-            writer.writerow(map(_cell, _row(known[case.id], case.note)))
-    state.audit.write(actor, "export", request_id, known, {"what": "list"})
+    for case in body.cases:
+        if case.id in studies:
+            writer.writerow(map(_cell, _row(studies[case.id], case.note)))
+    state.audit.write(actor, "export", request_id, studies, {"what": "list"})
     return Response(
         written.getvalue(),
         media_type="text/csv; charset=utf-8",
@@ -76,18 +75,18 @@ def export_list(
     )
 
 
-class LocalizationRequest(schemas.Asking):
-    """Where is this phrase? In `image`, a picture of the index, or in one that is sent along, as one file.
+class LocalizationRequest(schemas.RequestBody):
+    """The localization of a phrase in `image`, an image of the index, or in an uploaded one, as one file.
 
-    `overlay` and `mask` are PNG; without a mask there is an overlay alone, which says why. `dicom_seg` and
-    `secondary_capture` are DICOM in the film's own study, of a film that is DICOM.
+    `overlay` and `mask` are PNG; without a mask there is only an overlay, which gives the reason. `dicom_seg`
+    and `secondary_capture` are DICOM in the image's own study, for an image that is DICOM.
     """
 
     image: schemas.Opaque | None = None
     phrase: Phrase
     method: Annotated[
-        slow_worker.Method | None,
-        Field(description="Without one that which the encoder is calibrated for, else gscorecam."),
+        background_worker.Method | None,
+        Field(description="Default: the method that the encoder is calibrated for, else gscorecam."),
     ] = None
     form: Form = "overlay"
 
@@ -111,15 +110,19 @@ class LocalizationRequest(schemas.Asking):
 async def export_localization(
     request: Request, actor: Reader, state: Shared, request_id: RequestId
 ) -> Response:
-    """Where a phrase is in a film as a file to take away; what `similarity localize --out` writes."""
-    asked, content = await receive_as(request, LocalizationRequest)
-    picture, source = await run_in_threadpool(_film, state, asked, content)
-    making = state.slow.run(slow_worker.export, picture, asked.phrase, asked.method, asked.form, source)
-    file = await asyncio.wrap_future(making)
-    shown = [] if asked.image is None else [await run_in_threadpool(cases.key_of_image, state, asked.image)]
-    detail = {"what": "localization", **asked.model_dump(exclude={"image"})}
-    await run_in_threadpool(state.audit.write, actor, "export", request_id, shown, detail)
-    name = FILES[asked.form]
+    """Return the localization of a phrase as a file, as `similarity localize --out` writes it."""
+    body, content = await receive_as(request, LocalizationRequest)
+    image, source = await run_in_threadpool(_image_and_source, state, body, content)
+    future = state.background.run(
+        background_worker.export, image, body.phrase, body.method, body.form, source
+    )
+    file = await asyncio.wrap_future(future)
+    studies = (
+        [] if body.image is None else [await run_in_threadpool(case_views.key_of_image, state, body.image)]
+    )
+    detail = {"what": "localization", **body.model_dump(exclude={"image"})}
+    await run_in_threadpool(state.audit.write, actor, "export", request_id, studies, detail)
+    name = FILES[body.form]
     return Response(
         file,
         media_type="image/png" if name.endswith(".png") else "application/dicom",
@@ -127,39 +130,41 @@ async def export_localization(
     )
 
 
-def _film(state: State, asked: LocalizationRequest, content: bytes | None) -> tuple[Picture, Source | None]:
-    """A film, and where it is DICOM what a file made of it repeats.
+def _image_and_source(
+    state: State, body: LocalizationRequest, content: bytes | None
+) -> tuple[QueryImage, SourceImage | None]:
+    """Return the image, and where it is DICOM the attributes that an export repeats.
 
     Raises:
-        Refused: as `picture_of`; or the film is not the one that was indexed.
-        ExportError: it is no DICOM or lacks an identifier, and the form refers to it.
+        Refused: as `query_image`; or the image is not the one that was indexed.
+        ExportError: the form needs DICOM, and the image is none or lacks an identifier.
     """
-    picture = picture_of(state, asked.image, content)
-    if asked.image is not None:
-        cases.require_unchanged(state, asked.image, picture)
-    if not picture.dicom and asked.form in ("overlay", "mask"):
-        return picture, None
+    image = case_views.query_image(state, body.image, content)
+    if body.image is not None:
+        case_views.require_unchanged(state, body.image, image.content)
+    if not image.dicom and body.form in ("overlay", "mask"):
+        return image, None
     try:
         if content is not None:
-            return picture, state.pictures.source_of_sent(content, PICTURE)
-        _, ref = cases.find_image(state, str(asked.image))
-        return picture, state.pictures.source(ref.location, PICTURE)
+            return image, state.images.source_of_upload(content, SENT_IMAGE)
+        _, ref = case_views.find_image(state, str(body.image))
+        return image, state.images.source(ref.location, SENT_IMAGE)
     except ExportError:
-        if asked.form in ("overlay", "mask"):
-            return picture, None  # only the scale of the overlay is lost
+        if body.form in ("overlay", "mask"):
+            return image, None  # only the scale bar of the overlay is lost
         raise
 
 
 def _row(study: Study, note: str) -> list[object]:
-    statuses = sides(study.findings)
-    told = ["|".join(statuses[side]) for side in ("present", "absent", "uncertain")]
+    statuses = status_lists(study.findings)
+    findings = ["|".join(statuses[status]) for status in ("present", "absent", "uncertain")]
     return [
         study.study_id, study.accession, study.study_uid, study.source, study.date, study.sex, study.age,
-        study.diagnosis, *told, note,
+        study.diagnosis, *findings, note,
     ]  # fmt: skip
 
 
 def _cell(value: object) -> str:
-    """A value as a spreadsheet may open it: other people's text never becomes a formula."""
+    """Return a value that is safe to open in a spreadsheet: text from a report never becomes a formula."""
     text = "" if value is None else str(value)
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

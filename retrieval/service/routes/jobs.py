@@ -1,4 +1,4 @@
-"""`/v1/jobs`: long work on the index, its progress as it goes, and stopping it."""
+"""`/v1/jobs`: creating long work on the index, following its progress, cancelling it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,40 +13,44 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field, model_validator
 
 from corpus.settings import settings
+from indexer.catalog.jobs import Job, JobState
 from indexer.ingest.removal import studies_of_subject
 from retrieval.service.auth import Indexer, Reader, RequestId, Shared, still_allowed
-from retrieval.service.jobs import Job, JobState
 from retrieval.service.problems import Refused, problems
-from retrieval.service.schemas import Asking, Private
+from retrieval.service.schemas import Private, RequestBody
 from retrieval.service.state import State
 from retrieval.service.uploads import JsonBody, json_of
 
 router = APIRouter(tags=["jobs"])
 
-_LOOK_SECONDS = 0.5
-_QUIET_SECONDS = 10.0
+_POLL_SECONDS = 0.5
+_HEARTBEAT_SECONDS = 10.0
 NO_JOB = Refused(404, "no-job", "There is no such job.")
 
 JobId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
 
 
-class JobRequest(Asking):
-    """What is to be done.
+class JobRequest(RequestBody):
+    """A job to create.
 
-    `index-add` takes `source`, `encoder` (for an empty index), `admit`, and of its tables `encoding` and
-    `dates`; `index-remove` one of `study` and `subject`.
+    `index-add` takes `source`, `encoder` (for an empty index), `admit`, and for its tables `encoding` and
+    `dates`; `index-remove` takes `study` or `subject`.
     """
 
     kind: Literal["index-add", "index-verify", "index-remove"]
     source: Annotated[str | None, Field(max_length=1_000, examples=["phantom:20@2"])] = None
     encoder: Annotated[
         str | None,
-        Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="A known encoder's name."),
+        Field(
+            max_length=100,
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            description="Name of an installed encoder.",
+        ),
     ] = None
     admit: Annotated[list[str] | None, Field(max_length=20)] = None
     encoding: Annotated[
         str | None,
-        Field(min_length=1, max_length=40, description="Of tables and report files; found if none."),
+        Field(min_length=1, max_length=40, description="Of tables and report files; default: detected."),
     ] = None
     dates: Annotated[
         str | None,
@@ -65,14 +69,14 @@ class JobRequest(Asking):
             raise ValueError("index-add needs a source")
         if (self.kind == "index-remove") != ((self.study is None) != (self.subject is None)):
             raise ValueError("index-remove needs either a study or a subject, and nothing else does")
-        of_a_source = (self.source, self.encoder, self.admit, self.encoding, self.dates)
-        if self.kind != "index-add" and any(of_a_source):
-            raise ValueError("source, encoder, admit, encoding and dates are index-add's")
+        options_of_add = (self.source, self.encoder, self.admit, self.encoding, self.dates)
+        if self.kind != "index-add" and any(options_of_add):
+            raise ValueError("source, encoder, admit, encoding and dates are options of index-add")
         return self
 
 
 class JobView(Private):
-    """A job as it stands. `outcome`: what the command of that name prints with `--json`."""
+    """The state of a job. `outcome`: the JSON that the command of that name prints."""
 
     id: str
     kind: str
@@ -103,18 +107,18 @@ class JobList(Private):
 )
 def create_job(
     actor: Indexer,
-    asked: Annotated[JobRequest, Depends(JsonBody(JobRequest))],
+    body: Annotated[JobRequest, Depends(JsonBody(JobRequest))],
     request: Request,
     response: Response,
     state: Shared,
     request_id: RequestId,
 ) -> JobView:
-    """Ask for work on the index; it goes on when nobody watches, and after the service was killed."""
-    if asked.source is not None:
-        _require_allowed(asked.source)
-    wanted = asked.model_dump(exclude={"kind"}, exclude_none=True)
-    state.audit.write(actor, asked.kind, request_id, _named(state, asked), {"source": asked.source})
-    job = state.jobs.queue(asked.kind, wanted, actor.name)
+    """Create a job; it continues without a listener, and after the service was killed."""
+    if body.source is not None:
+        _require_allowed(body.source)
+    options = body.model_dump(exclude={"kind"}, exclude_none=True)
+    state.audit.write(actor, body.kind, request_id, _study_keys(state, body), {"source": body.source})
+    job = state.jobs.queue(body.kind, options, actor.name)
     state.wake_runner()
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/jobs/{job.job_id}"
     return _view(job)
@@ -127,7 +131,7 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     before: Annotated[datetime | None, Query(description="`next` of the page before.")] = None,
 ) -> JobList:
-    """The jobs, newest first."""
+    """Return the jobs, newest first."""
     jobs = state.jobs.latest(limit + 1, before)
     shown = jobs[:limit]
     return JobList(jobs=[_view(job) for job in shown], next=shown[-1].created if len(jobs) > limit else None)
@@ -135,7 +139,7 @@ def list_jobs(
 
 @router.get("/v1/jobs/{job_id}", operation_id="get_job", response_model=JobView, responses=problems(404))
 def get_job(job_id: JobId, actor: Reader, state: Shared) -> JobView:
-    """One job."""
+    """Return one job."""
     return _view(_find(state, job_id))
 
 
@@ -143,7 +147,7 @@ def get_job(job_id: JobId, actor: Reader, state: Shared) -> JobView:
     "/v1/jobs/{job_id}", operation_id="cancel_job", response_model=JobView, responses=problems(404)
 )
 def cancel_job(job_id: JobId, actor: Indexer, state: Shared, request_id: RequestId) -> JobView:
-    """Stop a job; what it did so far stays."""
+    """Cancel a job; what it did so far stays."""
     _find(state, job_id)
     state.audit.write(actor, "cancel", request_id, detail={"job": job_id})
     job = state.jobs.cancel(job_id)
@@ -158,14 +162,14 @@ def cancel_job(job_id: JobId, actor: Indexer, state: Shared, request_id: Request
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "Server-sent events: `progress` with the job whenever it changed, until it ends.",
+            "description": "Server-sent events: `progress` with the job at each change, until it ends.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
         **problems(404),
     },
 )
 async def job_events(job_id: JobId, request: Request, actor: Reader, state: Shared) -> StreamingResponse:
-    """A job's progress as it goes. The stream ends with the job, or when the token no longer works."""
+    """Stream the progress of a job. The stream ends with the job, or when the token is no longer valid."""
     await run_in_threadpool(_find, state, job_id)
     return StreamingResponse(_events(state, request, job_id), media_type="text/event-stream")
 
@@ -179,16 +183,16 @@ async def _events(state: State, request: Request, job_id: str) -> AsyncIterator[
         job = await run_in_threadpool(state.jobs.get, job_id)
         if job is None:
             return
-        told = _view(job).model_dump_json()
-        if told != last:
-            yield f"event: progress\ndata: {told}\n\n"
-            last, quiet = told, 0.0
+        current = _view(job).model_dump_json()
+        if current != last:
+            yield f"event: progress\ndata: {current}\n\n"
+            last, quiet = current, 0.0
         if job.state.ended:
             return
-        await asyncio.sleep(_LOOK_SECONDS)
-        quiet += _LOOK_SECONDS
-        if quiet >= _QUIET_SECONDS:
-            yield ": still at it\n\n"
+        await asyncio.sleep(_POLL_SECONDS)
+        quiet += _POLL_SECONDS
+        if quiet >= _HEARTBEAT_SECONDS:
+            yield ": still running\n\n"
             quiet = 0.0
 
 
@@ -215,25 +219,25 @@ def _view(job: Job) -> JobView:
 
 
 def _require_allowed(source: str) -> None:
-    """Let only sources be named that lie in the folder meant for it: else a path is a way to look around."""
-    kind, _, place = source.partition(":")
+    """Refuse sources outside `SIMILARITY_SOURCES_FOLDER`: otherwise a path would probe the server's disk."""
+    kind, _, path = source.partition(":")
     if kind == "phantom":
         return
     folder = settings().sources_folder
     if folder is not None:
         allowed = folder.expanduser().resolve()
-        if Path(place).expanduser().resolve().is_relative_to(allowed):
+        if Path(path).expanduser().resolve().is_relative_to(allowed):
             return
     raise Refused(
         422,
         "source-not-allowed",
-        "This source does not lie in the folder whose sources may be indexed from here "
-        "(SIMILARITY_SOURCES_FOLDER): index it with the command.",
+        "This source is not in the folder that jobs may index (SIMILARITY_SOURCES_FOLDER): index it with "
+        "`similarity index add`.",
     )
 
 
-def _named(state: State, asked: JobRequest) -> list[str]:
-    studies = [asked.study] if asked.study else []
-    if asked.subject:
-        studies = studies_of_subject(state.catalog, asked.subject)
+def _study_keys(state: State, body: JobRequest) -> list[str]:
+    studies = [body.study] if body.study else []
+    if body.subject:
+        studies = studies_of_subject(state.catalog, body.subject)
     return [state.home.keyed("study", study) for study in studies]

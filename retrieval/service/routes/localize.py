@@ -1,4 +1,4 @@
-"""`POST /v1/localize` and `/v1/likeness`: where in a film a phrase is, and what of two films is alike."""
+"""`POST /v1/localize` and `/v1/likeness`: localization of phrases, and correspondence of two images."""
 
 import asyncio
 from typing import Annotated, Literal
@@ -8,39 +8,41 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from retrieval.export.formats import Form, forms
-from retrieval.localize.answer import Side
-from retrieval.service import cases, schemas, slow_worker
+from retrieval.localize.answer import MaskLaterality
+from retrieval.service import background_worker, case_views, schemas
 from retrieval.service.auth import Reader, RequestId, Shared
 from retrieval.service.problems import problems
-from retrieval.service.routes.search import picture_of
 from retrieval.service.uploads import body_of, receive_as
 
 router = APIRouter(tags=["localize"])
 
-Heat = Annotated[str, Field(description="A grey PNG in base64, 255 the hottest; stretch it over the film.")]
+Heat = Annotated[str, Field(description="A grey PNG in base64, 255 the hottest; scale it to the image.")]
 Phrase = Annotated[str, Field(min_length=1, max_length=500, examples=["right pleural effusion"])]
 
 
-class LocalizeRequest(schemas.Asking):
-    """Where are these phrases? In `image`, a picture of the index, or in one that is sent along."""
+class LocalizeRequest(schemas.RequestBody):
+    """Phrases to localize in `image`, an image of the index, or in an uploaded one."""
 
     image: schemas.Opaque | None = None
     phrases: Annotated[list[Phrase], Field(min_length=1, max_length=8)]
     method: Annotated[
-        slow_worker.Method | None,
-        Field(description="Without one that which the encoder is calibrated for, else gscorecam."),
+        background_worker.Method | None,
+        Field(description="Default: the method that the encoder is calibrated for, else gscorecam."),
     ] = None
 
 
 class RunLengths(BaseModel):
-    """A mask: size (height, width) and run lengths, column by column, outside first (COCO, uncompressed)."""
+    """A mask: size (height, width) and run lengths by column, starting outside (COCO, uncompressed)."""
 
     size: list[int]
     counts: list[int]
 
 
 class Located(BaseModel):
-    """Where one phrase is; without a mask, `reason` says why. What `similarity localize --json` tells."""
+    """The localization of one phrase, as `similarity localize --json` prints it.
+
+    reason: why there is no mask, or what qualifies it.
+    """
 
     phrase: str
     finding: str | None
@@ -51,27 +53,27 @@ class Located(BaseModel):
     reason: str | None
     mask: RunLengths | None
     boxes: list[schemas.Region]
-    side: Side | None
+    side: MaskLaterality | None
     zone: str | None
     share: float | None
     words: str | None
     pixel_spacing_mm: Annotated[
-        list[float] | None, Field(description="Between rows and between columns; null where it is unknown.")
+        list[float] | None, Field(description="Between rows and between columns; null where unknown.")
     ]
     spacing_source: Annotated[
         Literal["patient", "detector", "assumed"],
         Field(
-            description="Where millimetres are measured; `assumed`: unknown; where a size bounds a mask, the "
-            "longer side is taken for 380 mm."
+            description="Plane of the spacing; `assumed`: it is unknown, and where a size limits a mask, the "
+            "longer side is assumed to be 380 mm."
         ),
     ]
     size_mm: Annotated[list[float] | None, Field(description="Height and width of the largest box.")]
     heat: Heat
-    forms: Annotated[list[Form], Field(description="What `/v1/exports/localization` makes of it.")]
+    forms: Annotated[list[Form], Field(description="Forms that `/v1/exports/localization` offers.")]
 
 
 class LocalizeAnswer(BaseModel):
-    """Where the phrases are, in pixels of the film as read."""
+    """The localizations, in pixels of the image as read."""
 
     height: int
     width: int
@@ -79,31 +81,31 @@ class LocalizeAnswer(BaseModel):
     notes: schemas.Notes
 
 
-class LikenessRequest(schemas.Asking):
-    """What of a film (`image` of the index, or one that is sent along) is like what of another, `hit`?"""
+class CorrespondenceRequest(schemas.RequestBody):
+    """Two images to compare: `image` of the index or an uploaded one, and `hit`."""
 
     image: schemas.Opaque | None = None
     hit: schemas.Opaque
 
 
-class LikePair(BaseModel):
-    """A part of the film and the part of the hit that is like it; the strongest pair's score is 1."""
+class CorrespondencePair(BaseModel):
+    """A region of the query image and the matching region of the hit; the strongest pair's score is 1."""
 
     query: schemas.Region
     hit: schemas.Region
     score: float
 
 
-class LikenessAnswer(BaseModel):
-    """How strongly each place finds its like in the other film, and the strongest pairs.
+class CorrespondenceAnswer(BaseModel):
+    """How strongly each patch of either image matches the other image, and the strongest pairs.
 
-    `matches`: for every patch of the film the patch of the hit that is nearest to it.
+    matches: for each patch of the query image the most similar patch of the hit.
     """
 
     query_heat: Heat
     hit_heat: Heat
-    pairs: list[LikePair]
-    matches: list[LikePair]
+    pairs: list[CorrespondencePair]
+    matches: list[CorrespondencePair]
     notes: schemas.Notes
 
 
@@ -115,40 +117,45 @@ class LikenessAnswer(BaseModel):
     openapi_extra=body_of(LocalizeRequest, {"phrases": ["right pleural effusion"], "method": "gradcam"}),
 )
 async def localize(request: Request, actor: Reader, state: Shared, request_id: RequestId) -> LocalizeAnswer:
-    """Show where phrases are in a film, or say why that cannot be shown."""
-    asked, content = await receive_as(request, LocalizeRequest)
-    picture = await run_in_threadpool(picture_of, state, asked.image, content)
-    looking = state.slow.run(slow_worker.localize, picture, asked.phrases, asked.method)
-    found = await asyncio.wrap_future(looking)
-    shown = [] if asked.image is None else [await run_in_threadpool(cases.key_of_image, state, asked.image)]
-    detail = {"phrases": asked.phrases, "method": found[0]["method"]}
-    await run_in_threadpool(state.audit.write, actor, "localize", request_id, shown, detail)
-    height, width = picture.pixels.shape
+    """Localize phrases in an image; where a mask is refused, the reason is given."""
+    body, content = await receive_as(request, LocalizeRequest)
+    image = await run_in_threadpool(case_views.query_image, state, body.image, content)
+    future = state.background.run(background_worker.localize, image, body.phrases, body.method)
+    results = await asyncio.wrap_future(future)
+    studies = (
+        [] if body.image is None else [await run_in_threadpool(case_views.key_of_image, state, body.image)]
+    )
+    detail = {"phrases": body.phrases, "method": results[0]["method"]}
+    await run_in_threadpool(state.audit.write, actor, "localize", request_id, studies, detail)
+    height, width = image.pixels.shape
     return LocalizeAnswer(
         height=height,
         width=width,
         localizations=[
-            Located(**one, forms=forms(masked=one["mask"] is not None, dicom=picture.dicom)) for one in found
+            Located(**result, forms=forms(masked=result["mask"] is not None, dicom=image.dicom))
+            for result in results
         ],
-        notes=list(picture.notes),
+        notes=list(image.notes),
     )
 
 
 @router.post(
     "/v1/likeness",
     operation_id="likeness",
-    response_model=LikenessAnswer,
+    response_model=CorrespondenceAnswer,
     responses=problems(404, 408, 409, 410, 413, 415, 507),
-    openapi_extra=body_of(LikenessRequest, {"hit": "0f3c9e5a7b1d2c4e6f8091a2b3c4d5e6"}),
+    openapi_extra=body_of(CorrespondenceRequest, {"hit": "0f3c9e5a7b1d2c4e6f8091a2b3c4d5e6"}),
 )
-async def likeness(request: Request, actor: Reader, state: Shared, request_id: RequestId) -> LikenessAnswer:
-    """Show which part of one film is like which part of another."""
-    asked, content = await receive_as(request, LikenessRequest)
-    picture = await run_in_threadpool(picture_of, state, asked.image, content)
-    other = await run_in_threadpool(cases.read_image, state, asked.hit)
-    matching = state.slow.run(slow_worker.likeness, picture.pixels, other.pixels)
-    alike = await asyncio.wrap_future(matching)
-    named = [image for image in (asked.image, asked.hit) if image is not None]
-    shown = [await run_in_threadpool(cases.key_of_image, state, image) for image in named]
-    await run_in_threadpool(state.audit.write, actor, "localize", request_id, shown, {"method": "likeness"})
-    return LikenessAnswer.model_validate({**alike, "notes": [*picture.notes, *other.notes]})
+async def correspondence(
+    request: Request, actor: Reader, state: Shared, request_id: RequestId
+) -> CorrespondenceAnswer:
+    """Return which regions of one image match which of another."""
+    body, content = await receive_as(request, CorrespondenceRequest)
+    image = await run_in_threadpool(case_views.query_image, state, body.image, content)
+    hit = await run_in_threadpool(case_views.read_image, state, body.hit)
+    future = state.background.run(background_worker.correspondence, image.pixels, hit.pixels)
+    found = await asyncio.wrap_future(future)
+    images = [key for key in (body.image, body.hit) if key is not None]
+    studies = [await run_in_threadpool(case_views.key_of_image, state, key) for key in images]
+    await run_in_threadpool(state.audit.write, actor, "localize", request_id, studies, {"method": "likeness"})
+    return CorrespondenceAnswer.model_validate({**found, "notes": [*image.notes, *hit.notes]})

@@ -1,6 +1,5 @@
-"""`/healthz`, `/readyz`, `/metrics`: for those who run the service."""
+"""`/healthz`, `/readyz`, `/metrics`: for operators of the service."""
 
-import sqlalchemy as sa
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -35,7 +34,7 @@ def readiness(response: Response, state: Shared) -> schemas.Readiness:
             "encoder": ("unknown", lambda: _encoder(state)),
         }
     )
-    ready = not state.closing.is_set() and all(told == "ok" for told in checks.values())
+    ready = not state.closing.is_set() and all(result == "ok" for result in checks.values())
     if not ready:
         response.status_code = 503
     return schemas.Readiness(ready=ready, checks=checks)
@@ -56,8 +55,7 @@ def metrics(actor: Reader, state: Shared) -> Response:
 
 
 def _database(state: State) -> str:
-    with state.catalog.engine.connect() as connection:
-        connection.execute(sa.text("SELECT 1"))
+    state.catalog.ping()
     return "ok"
 
 

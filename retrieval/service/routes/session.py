@@ -1,38 +1,57 @@
-"""`/v1/session`: how a browser signs in. A token is pasted once; the browser then holds a cookie that no
-script can read and that ends with the token."""
+"""`/v1/session`: signing a browser in and out.
 
-from typing import Annotated
+The reader pastes a token once; the browser then has a cookie that no script can read and that ends with the
+token.
+"""
+
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Cookie, Depends, Request, Response
+from pydantic import Field
 
 from corpus.settings import settings
-from retrieval.service import schemas
+from retrieval.service.access import Role
 from retrieval.service.auth import COOKIE, Reader, RequestId, Shared, require_same_origin
 from retrieval.service.problems import Refused, problems
+from retrieval.service.schemas import Private, RequestBody
 from retrieval.service.uploads import JsonBody, json_of
 
 router = APIRouter(tags=["session"])
 
 
+class SignIn(RequestBody):
+    """The token that a browser signs in with."""
+
+    token: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Me(Private):
+    """The actor of a request: name, role, and how the request was authenticated."""
+
+    name: str
+    role: Role
+    via: Literal["token", "session", "proxy"]
+
+
 @router.post(
     "/v1/session",
     operation_id="sign_in",
-    response_model=schemas.Me,
+    response_model=Me,
     responses=problems(408, 413, 415),
     status_code=201,
-    openapi_extra=json_of(schemas.SignIn),
+    openapi_extra=json_of(SignIn),
 )
 def sign_in(
-    asked: Annotated[schemas.SignIn, Depends(JsonBody(schemas.SignIn))],
+    body: Annotated[SignIn, Depends(JsonBody(SignIn))],
     request: Request,
     response: Response,
     state: Shared,
     request_id: RequestId,
-) -> schemas.Me:
+) -> Me:
     """Sign a browser in with a token."""
     if "sec-fetch-site" in request.headers or "origin" in request.headers:
         require_same_origin(request)
-    actor = state.tokens.actor_of_token(asked.token.strip())
+    actor = state.tokens.actor_of_token(body.token.strip())
     if actor is None or actor.token_id is None:
         state.failures.take(request.client.host if request.client else "local")
         raise Refused(
@@ -50,13 +69,13 @@ def sign_in(
         secure=settings().secure_cookies or request.url.scheme == "https",
         path=_path(request),
     )
-    return schemas.Me(name=actor.name, role=actor.role, via="session")
+    return Me(name=actor.name, role=actor.role, via="session")
 
 
-@router.get("/v1/session", operation_id="who_am_i", response_model=schemas.Me, responses=problems())
-def who_am_i(actor: Reader) -> schemas.Me:
-    """Who is asking, and what they may do."""
-    return schemas.Me(name=actor.name, role=actor.role, via=actor.via)
+@router.get("/v1/session", operation_id="who_am_i", response_model=Me, responses=problems())
+def who_am_i(actor: Reader) -> Me:
+    """Return who is signed in, and their role."""
+    return Me(name=actor.name, role=actor.role, via=actor.via)
 
 
 @router.delete("/v1/session", operation_id="sign_out", status_code=204, responses=problems())
@@ -74,5 +93,5 @@ def sign_out(
 
 
 def _path(request: Request) -> str:
-    """Below which path a browser sends the cookie: the page's own."""
+    """Return the path below which a browser sends the cookie: the page's own."""
     return str(request.scope.get("root_path") or "/")

@@ -1,44 +1,44 @@
-"""The numbers that drafts are judged by, against what they are by definition."""
+"""The metrics of drafts equal their definitions."""
 
 import pytest
 
 from corpus.errors import UsageError
-from retrieval.draft.metrics import Judged, difference, radcliq, score_findings, score_words
+from retrieval.draft.metrics import DraftClaims, difference, radcliq, score_findings, score_words
 
 EFFUSION, NODULE, EDEMA = "pleural_effusion", "nodule", "edema"
 
 
-def judged(subject: str, claimed: set[str], true: set[str]) -> Judged:
-    return Judged(subject, frozenset(claimed), frozenset(true))
+def claims(subject: str, claimed: set[str], true: set[str]) -> DraftClaims:
+    return DraftClaims(subject, frozenset(claimed), frozenset(true))
 
 
 def test_findings_are_counted_over_all_drafts() -> None:
-    told = [
-        judged("a", {EFFUSION, NODULE}, {EFFUSION}),
-        judged("b", set(), {NODULE, EDEMA}),
-        judged("c", {EDEMA}, {EDEMA}),
-        judged("d", set(), set()),
+    drafts = [
+        claims("a", {EFFUSION, NODULE}, {EFFUSION}),
+        claims("b", set(), {NODULE, EDEMA}),
+        claims("c", {EDEMA}, {EDEMA}),
+        claims("d", set(), set()),
     ]
-    score = score_findings(told)
+    score = score_findings(drafts)
     assert score.precision == pytest.approx(2 / 3)
     assert score.recall == pytest.approx(2 / 4)
     assert score.f1 == pytest.approx(2 * 2 / (3 + 4))
     assert score.ci95[0] <= score.f1 <= score.ci95[1]
 
 
-def test_the_interval_is_over_people_and_not_over_films() -> None:
+def test_the_interval_is_over_subjects_and_not_over_drafts() -> None:
     right, wrong = ({EFFUSION}, {EFFUSION}), ({EFFUSION}, {NODULE})
-    people = [judged(f"p{n % 4}", *(right if n % 4 < 2 else wrong)) for n in range(200)]
-    films = [judged(f"p{n}", *(right if n % 4 < 2 else wrong)) for n in range(200)]
-    wide, narrow = score_findings(people).ci95, score_findings(films).ci95
+    few_subjects = [claims(f"p{n % 4}", *(right if n % 4 < 2 else wrong)) for n in range(200)]
+    drafts = [claims(f"p{n}", *(right if n % 4 < 2 else wrong)) for n in range(200)]
+    wide, narrow = score_findings(few_subjects).ci95, score_findings(drafts).ci95
     assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
 
 
 def test_a_difference_is_paired() -> None:
-    films = [judged(str(n), {EFFUSION}, {EFFUSION} if n % 2 else {NODULE}) for n in range(60)]
-    assert difference(films, films) == (0.0, (0.0, 0.0))
-    nothing = [judged(one.subject, set(), set(one.true)) for one in films]
-    ahead, (low, _) = difference(films, nothing)
+    drafts = [claims(str(n), {EFFUSION}, {EFFUSION} if n % 2 else {NODULE}) for n in range(60)]
+    assert difference(drafts, drafts) == (0.0, (0.0, 0.0))
+    nothing = [claims(one.subject, set(), set(one.true)) for one in drafts]
+    ahead, (low, _) = difference(drafts, nothing)
     assert ahead == pytest.approx(0.5)
     assert low > 0.2
 

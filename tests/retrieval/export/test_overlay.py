@@ -1,4 +1,4 @@
-"""The overlay shows film, outline, scale and words, and says that it is not for diagnosis."""
+"""The overlay shows image, outline, scale and words, and says that it is not for diagnosis."""
 
 import errno
 import io
@@ -11,31 +11,32 @@ from PIL import Image
 
 from corpus.dicom.spacing import Spacing
 from corpus.errors import ExportError
-from retrieval.export import overlay as module
+from retrieval.export import drawing
+from retrieval.export.drawing import NOTICE, png
 from retrieval.export.files import write_whole
-from retrieval.export.overlay import NOTICE, draw_overlay, png
+from retrieval.export.overlay import draw_overlay
 from retrieval.localize.answer import Localization
-from tests.retrieval.export.films import block, localized
+from tests.retrieval.export.dicom_images import block, localized
 
-FILM = np.linspace(0, 1, 640 * 640, dtype=np.float32).reshape(640, 640)
+IMAGE = np.linspace(0, 1, 640 * 640, dtype=np.float32).reshape(640, 640)
 MASK = np.zeros((640, 640), np.bool_)
 MASK[200:300, 100:250] = True
 
 
 def texts(
-    monkeypatch: pytest.MonkeyPatch, found: Localization, film: np.ndarray = FILM, **options: Any
+    monkeypatch: pytest.MonkeyPatch, found: Localization, image: np.ndarray = IMAGE, **options: Any
 ) -> str:
-    """What is written into the picture, in order."""
+    """The texts drawn into the overlay, in order."""
     written: list[str] = []
-    real = module.ImageDraw.ImageDraw.text
+    real = drawing.ImageDraw.ImageDraw.text
 
     def record(self: object, at: object, text: str, **how: object) -> None:
         written.append(text)
         real(self, at, text, **how)
 
     with monkeypatch.context() as patched:
-        patched.setattr(module.ImageDraw.ImageDraw, "text", record)
-        draw_overlay(film, found, **options)
+        patched.setattr(drawing.ImageDraw.ImageDraw, "text", record)
+        draw_overlay(image, found, **options)
     return "\n".join(written)
 
 
@@ -43,26 +44,26 @@ def coloured(overlay: np.ndarray) -> np.ndarray:
     return np.ptp(overlay[:640].astype(int), axis=2) > 0
 
 
-def test_the_film_is_grey_and_unchanged_but_for_the_outline_around_the_mask() -> None:
-    drawn = draw_overlay(FILM, localized(MASK))
+def test_the_image_is_grey_and_unchanged_except_for_the_outline_around_the_mask() -> None:
+    drawn = draw_overlay(IMAGE, localized(MASK))
     outline = coloured(drawn)
     rows, columns = np.nonzero(outline)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (198, 301, 98, 251)
     assert not outline[MASK].any()
     apart = np.ones_like(MASK)
     apart[190:310, 90:260] = False
-    assert (drawn[:640][apart] == np.rint(FILM * 255).astype(np.uint8)[apart][:, None]).all()
+    assert (drawn[:640][apart] == np.rint(IMAGE * 255).astype(np.uint8)[apart][:, None]).all()
 
 
 def test_without_a_mask_nothing_is_outlined_and_the_reason_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    written = texts(monkeypatch, localized(None, heat=np.zeros_like(FILM)))
-    assert "the map answers to any phrase alike" in written
-    assert not coloured(draw_overlay(FILM, localized(None, heat=np.zeros_like(FILM)))).any()
+    written = texts(monkeypatch, localized(None, heat=np.zeros_like(IMAGE)))
+    assert "the map answers equally to any phrase" in written
+    assert not coloured(draw_overlay(IMAGE, localized(None, heat=np.zeros_like(IMAGE)))).any()
 
 
-def test_phrase_place_and_notice_are_in_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_phrase_location_and_notice_are_in_the_overlay(monkeypatch: pytest.MonkeyPatch) -> None:
     written = texts(monkeypatch, localized(MASK, words="right lower zone, 12 % of the right lung"))
     assert "“right consolidation”" in written
     assert "right lower zone, 12 % of the right lung" in written
@@ -78,39 +79,39 @@ def test_phrase_place_and_notice_are_in_the_picture(monkeypatch: pytest.MonkeyPa
         (Spacing(0.5, 0.5, at_detector=True), "100 mm at the detector", 200),
     ],
 )
-def test_the_scale_bar_is_as_long_as_it_says(
+def test_the_scale_bar_is_as_long_as_its_label(
     spacing: Spacing | None, label: str, length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert label in texts(monkeypatch, localized(MASK), spacing=spacing)
-    band = draw_overlay(FILM, localized(MASK), spacing=spacing)[640:].max(axis=2) > 200
+    band = draw_overlay(IMAGE, localized(MASK), spacing=spacing)[640:].max(axis=2) > 200
     longest = max(int(np.diff(np.flatnonzero(np.diff(np.pad(row, 1)))).max(initial=0)) for row in band)
     assert longest == pytest.approx(length + 1, abs=1)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (3000, 40), (40, 5000), (16, 2500)])
-def test_any_shape_gives_a_picture_of_bearable_size_with_room_for_words(
+def test_an_image_of_any_shape_gives_an_overlay_of_bounded_size_with_room_for_words(
     shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    film = np.random.default_rng(0).random(shape, np.float32)
+    image = np.random.default_rng(0).random(shape, np.float32)
     found = localized(np.ones(shape, np.bool_), "x" * 10_000)
-    drawn = draw_overlay(film, found, heat=True)
+    drawn = draw_overlay(image, found, heat=True)
     assert drawn.shape[1] <= 2_048
     assert 640 <= max(drawn.shape[:2]) <= 2_048 + 300
-    assert NOTICE in texts(monkeypatch, found, film)
+    assert NOTICE in texts(monkeypatch, found, image)
 
 
 def test_the_heat_colours_only_where_the_map_is_warm() -> None:
-    drawn = draw_overlay(FILM, localized(MASK), heat=True)
+    drawn = draw_overlay(IMAGE, localized(MASK), heat=True)
     assert coloured(drawn)[210:290, 110:240].all()
     assert not coloured(drawn)[400:].any()
 
 
-def test_a_localization_of_another_picture_is_refused() -> None:
-    with pytest.raises(ExportError, match="of another picture"):
-        draw_overlay(FILM[:600], localized(MASK))
+def test_a_localization_of_another_image_is_refused() -> None:
+    with pytest.raises(ExportError, match="of another image"):
+        draw_overlay(IMAGE[:600], localized(MASK))
 
 
-def test_a_mask_comes_back_from_its_png() -> None:
+def test_a_mask_survives_its_png() -> None:
     mask = block(3, 4)
     assert ((np.asarray(Image.open(io.BytesIO(png(mask)))) == 255) == mask).all()
 

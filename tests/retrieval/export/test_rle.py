@@ -1,4 +1,4 @@
-"""Run lengths hold a mask exactly, in COCO's order."""
+"""Run lengths encode a mask exactly, in COCO's order."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from retrieval.export.rle import decode_runs, encode_runs
 
 
 @given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=20)))
-def test_a_mask_comes_back_as_it_was(mask: np.ndarray) -> None:
+def test_a_mask_survives_its_run_lengths(mask: np.ndarray) -> None:
     runs = encode_runs(mask)
     assert (decode_runs(runs) == mask).all()
     assert sum(runs["counts"]) == mask.size
@@ -29,6 +29,6 @@ def test_runs_that_do_not_fill_the_mask_are_refused(counts: list[int]) -> None:
         decode_runs({"size": [3, 4], "counts": counts})
 
 
-def test_what_is_no_mask_is_refused() -> None:
+def test_an_object_that_is_no_mask_is_refused() -> None:
     with pytest.raises(UsageError, match="run lengths"):
         decode_runs({"counts": [12]})

@@ -1,4 +1,4 @@
-"""An untrained encoder and some phantom films: what localization promises whatever an encoder has learned."""
+"""An untrained encoder and phantom images: properties of localization that hold for any encoder."""
 
 import numpy as np
 import pytest
@@ -15,5 +15,5 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 
 
 @pytest.fixture(scope="package")
-def films() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     return [render(scene(1, number), 96) for number in range(2)] + [render(scene(1, 2), 140)[:, 20:110]]

@@ -1,4 +1,4 @@
-"""SAM files as they are published, with random weights: names, shapes and, for MobileSAM, what they mean.
+"""SAM files as they are published, with random weights: names, shapes and, for MobileSAM, their computation.
 
 Written down from the published modules, not from ours, so that the loader has something to be wrong about.
 """
@@ -132,9 +132,9 @@ def mobile_sam_features(state: Mapping[str, Tensor], pixels: Tensor) -> Tensor:
             out = torch.zeros_like(padded)
             for top_row in range(0, padded.shape[1], window):
                 for left in range(0, padded.shape[2], window):
-                    place = (slice(None), slice(top_row, top_row + window), slice(left, left + window))
-                    tile = padded[place].reshape(n, window**2, width)
-                    out[place] = attend(f"{here}.attn", tile, HEADS[layer], table).view(
+                    tile_at = (slice(None), slice(top_row, top_row + window), slice(left, left + window))
+                    tile = padded[tile_at].reshape(n, window**2, width)
+                    out[tile_at] = attend(f"{here}.attn", tile, HEADS[layer], table).view(
                         n, window, window, width
                     )
             x = x + out[:, :rows, :columns].permute(0, 3, 1, 2)
@@ -147,9 +147,9 @@ def mobile_sam_features(state: Mapping[str, Tensor], pixels: Tensor) -> Tensor:
             x = F.gelu(conv(f"{here}.conv1", x))
             x = F.gelu(conv(f"{here}.conv2", x, stride=1 if layer == 2 else 2, pad=1))
             x = conv(f"{here}.conv3", x)
-    for place, pad in ((0, 0), (2, 1)):
-        x = F.conv2d(x, state[f"{top}.neck.{place}.weight"], padding=pad).permute(0, 2, 3, 1)
-        weight, bias_ = state[f"{top}.neck.{place + 1}.weight"], state[f"{top}.neck.{place + 1}.bias"]
+    for layer, pad in ((0, 0), (2, 1)):
+        x = F.conv2d(x, state[f"{top}.neck.{layer}.weight"], padding=pad).permute(0, 2, 3, 1)
+        weight, bias_ = state[f"{top}.neck.{layer + 1}.weight"], state[f"{top}.neck.{layer + 1}.bias"]
         x = F.layer_norm(x, x.shape[-1:], weight, bias_, eps=1e-6).permute(0, 3, 1, 2)
     return x
 

@@ -1,4 +1,4 @@
-"""The random field is the mean field it says it is: pixel by pixel, and as pydensecrf computes it."""
+"""The random field equals the mean field by definition, pixel by pixel, and agrees with pydensecrf."""
 
 import math
 
@@ -21,7 +21,7 @@ def _scene(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _brute_force(image: np.ndarray, heat: np.ndarray, pixel: float) -> np.ndarray:
     height, width = image.shape
-    places = [(y, x) for y in range(height) for x in range(width)]
+    positions = [(y, x) for y in range(height) for x in range(width)]
 
     def unary(a: float) -> float:
         return -math.log(a + 1e-8) / (1.05 / (1 + math.exp(-a)))
@@ -30,13 +30,13 @@ def _brute_force(image: np.ndarray, heat: np.ndarray, pixel: float) -> np.ndarra
         inside = [1 / (1 + math.exp(i - o)) for i, o in costs]
         return [(p, 1 - p) for p in inside]
 
-    costs = [(unary(float(heat[p])), unary(1 - float(heat[p]))) for p in places]
+    costs = [(unary(float(heat[p])), unary(1 - float(heat[p]))) for p in positions]
     start = beliefs(costs)
     kernels = []
     for width_of, grey_of, weight in ((3.0, None, 3.0), (60.0, 5.0, 5.0)):
-        kernel = np.zeros((len(places), len(places)))
-        for i, (y, x) in enumerate(places):
-            for j, (v, u) in enumerate(places):
+        kernel = np.zeros((len(positions), len(positions)))
+        for i, (y, x) in enumerate(positions):
+            for j, (v, u) in enumerate(positions):
                 squared = ((y - v) ** 2 + (x - u) ** 2) * (pixel / width_of) ** 2
                 if grey_of is not None:
                     squared += 3 * (255 * (float(image[y, x]) - float(image[v, u])) / grey_of) ** 2
@@ -69,7 +69,7 @@ def test_pydensecrf_finds_the_same_pixels() -> None:
     assert np.abs(ours - theirs).mean() < 0.03
 
 
-def test_a_mask_is_drawn_to_the_edge_in_the_picture_alone_or_in_a_batch() -> None:
+def test_a_mask_is_aligned_with_the_image_edge_alone_or_in_a_batch() -> None:
     image, heat = _scene(120, 100)
     truth = image > 0.5
     maps = torch.from_numpy(np.stack([heat, 1 - heat, np.zeros_like(heat)]))

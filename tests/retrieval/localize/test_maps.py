@@ -1,4 +1,4 @@
-"""Saliency by four methods: what their papers define, alike alone and in any batch."""
+"""Saliency by four methods: as their papers define them, and the same alone and in any batch."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,15 @@ from pytorch_grad_cam import GradCAM
 from scipy.ndimage import gaussian_filter
 
 from corpus.errors import UsageError
-from retrieval.localize.saliency.gscorecam import CHANNELS, alikeness, as_masks, score_masks, spread, tell
-from retrieval.localize.saliency.maps import METHODS, raw_maps, scaled
-from retrieval.localize.saliency.patch_similarity import REACH, leaning
+from retrieval.localize.saliency.gscorecam import (
+    CHANNELS,
+    as_masks,
+    choose_points,
+    matern_kernel,
+    predict,
+    score_masks,
+)
+from retrieval.localize.saliency.maps import METHODS, SMOOTHING, raw_maps, scaled, smooth
 from trainer.runtime.activations import last_map
 from trainer.runtime.encoder import Encoder
 
@@ -18,16 +24,16 @@ TEXTS = ["right pleural effusion", "nodule in the left upper lobe", "the heart i
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_map_is_the_same_alone_and_in_a_batch_and_again(
-    method: str, encoder: Encoder, films: list[np.ndarray]
+    method: str, encoder: Encoder, images: list[np.ndarray]
 ) -> None:
     texts = encoder.encode_texts(TEXTS)
-    together = raw_maps(encoder, films, texts, method)
-    alone = raw_maps(encoder, films[2:], texts[1:2], method)[0]
-    again = raw_maps(encoder, films[2:], texts[1:2], method)[0]
+    together = raw_maps(encoder, images, texts, method)
+    alone = raw_maps(encoder, images[2:], texts[1:2], method)[0]
+    again = raw_maps(encoder, images[2:], texts[1:2], method)[0]
     assert (alone.grids == again.grids).all()
     reach = np.abs(alone.grids).max()
     np.testing.assert_allclose(together[2].grids[1], alone.grids[0], atol=2e-3 * reach)
-    assert together[2].over(1).shape == films[2].shape
+    assert together[2].over(1).shape == images[2].shape
     assert np.isfinite(together[2].grids).all()
 
 
@@ -41,75 +47,78 @@ class _Cosine(torch.nn.Module):
         return (vectors @ self.text)[:, None]
 
 
-def test_gradcam_agrees_with_the_grad_cam_library(encoder: Encoder, films: list[np.ndarray]) -> None:
+def test_gradcam_agrees_with_the_grad_cam_library(encoder: Encoder, images: list[np.ndarray]) -> None:
     texts = encoder.encode_texts(TEXTS)
-    ours = raw_maps(encoder, films, texts, "gradcam")
-    pixels = encoder.inputs(films)
-    trunk = encoder.model.visual.trunk  # type: ignore[union-attr]
+    ours = raw_maps(encoder, images, texts, "gradcam")
+    pixels = encoder.inputs(images)
+    backbone = encoder.model.visual.trunk  # type: ignore[union-attr]
     compared = 0
     for number, text in enumerate(torch.from_numpy(texts)):
-        with GradCAM(_Cosine(encoder.model, text), [trunk.bn2]) as cam:  # type: ignore[list-item]
+        with GradCAM(_Cosine(encoder.model, text), [backbone.bn2]) as cam:  # type: ignore[list-item]
             theirs = cam(pixels.clone().requires_grad_(), targets=None)  # scaled to [0, 1], over the square
-        for film in range(len(films)):
-            mine = encoder.framing.undo(ours[film].grids[number], encoder.image_size, encoder.image_size)
+        for position in range(len(images)):
+            mine = encoder.framing.undo(ours[position].grids[number], encoder.image_size, encoder.image_size)
             if mine.max() > 1e-6:
-                np.testing.assert_allclose(scaled(mine), theirs[film], atol=2e-3)
+                np.testing.assert_allclose(scaled(mine), theirs[position], atol=2e-3)
                 compared += 1
     assert compared >= 4
 
 
 def test_the_fast_map_is_the_cosine_of_the_encoders_patches_with_their_neighbours(
-    encoder: Encoder, films: list[np.ndarray]
+    encoder: Encoder, images: list[np.ndarray]
 ) -> None:
     texts = encoder.encode_texts(TEXTS)
-    patches = encoder.encode_patches(films)
-    for film, maps in enumerate(raw_maps(encoder, films, texts, "patches")):
-        cosines = np.einsum("hwd,pd->phw", patches.vectors[film], texts)
-        reach = [REACH * side for side in cosines.shape[1:]]
-        leaning = [gaussian_filter(cosine, reach, mode="nearest", truncate=3.0) for cosine in cosines]
-        np.testing.assert_allclose(maps.grids, leaning, atol=1e-5)
+    patches = encoder.encode_patches(images)
+    for position, maps in enumerate(raw_maps(encoder, images, texts, "patches")):
+        cosines = np.einsum("hwd,pd->phw", patches.vectors[position], texts)
+        reach = [SMOOTHING * side for side in cosines.shape[1:]]
+        smoothed = [gaussian_filter(cosine, reach, mode="nearest", truncate=3.0) for cosine in cosines]
+        np.testing.assert_allclose(maps.grids, smoothed, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(7, 7), (32, 32), (16, 40), (1, 1)])
-def test_a_patch_leans_on_its_neighbours_within_a_share_of_the_picture(shape: tuple[int, int]) -> None:
+def test_a_patch_is_averaged_with_neighbours_within_a_share_of_the_image(shape: tuple[int, int]) -> None:
     maps = torch.randn(2, 3, *shape, generator=torch.Generator().manual_seed(0))
     expected = [
-        [gaussian_filter(one, [REACH * side for side in shape], mode="nearest", truncate=3.0) for one in film]
-        for film in maps.numpy()
+        [
+            gaussian_filter(one, [SMOOTHING * side for side in shape], mode="nearest", truncate=3.0)
+            for one in rows
+        ]
+        for rows in maps.numpy()
     ]
-    np.testing.assert_allclose(leaning(maps).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(smooth(maps).numpy(), expected, atol=1e-5)
     if max(shape) <= 14:
-        np.testing.assert_allclose(leaning(maps).numpy(), maps.numpy(), atol=0.01)
+        np.testing.assert_allclose(smooth(maps).numpy(), maps.numpy(), atol=0.01)
 
 
-def test_m2ib_lets_pass_what_the_likeness_needs(encoder: Encoder, films: list[np.ndarray]) -> None:
-    # What a bottleneck lets pass is information: nowhere negative, and not the same for every text.
+def test_m2ib_maps_are_information_and_depend_on_the_text(encoder: Encoder, images: list[np.ndarray]) -> None:
+    # Information is nowhere negative, and not the same for every text.
     texts = encoder.encode_texts(TEXTS)
-    maps = raw_maps(encoder, films[:1], np.concatenate([texts, -texts[:1]]), "m2ib")[0].grids
+    maps = raw_maps(encoder, images[:1], np.concatenate([texts, -texts[:1]]), "m2ib")[0].grids
     assert (maps >= 0).all()
     assert np.abs(maps[0] - maps[3]).max() > 1e-3
 
 
-def test_an_unknown_method_is_told_with_the_known_ones(encoder: Encoder) -> None:
+def test_an_unknown_method_is_refused_with_the_known_ones(encoder: Encoder) -> None:
     with pytest.raises(UsageError, match="known are gradcam, gscorecam, m2ib, patches"):
         raw_maps(encoder, [], np.zeros((1, encoder.dim), np.float32), "lime")
 
 
 def test_a_level_map_points_nowhere() -> None:
     assert (scaled(np.full((4, 5), 0.7, np.float32)) == 0).all()
-    spread = scaled(np.array([[-3.0, 1.0], [0.0, 5.0]], np.float32))
-    assert (spread.min(), spread.max()) == (0.0, 1.0)
+    full = scaled(np.array([[-3.0, 1.0], [0.0, 5.0]], np.float32))
+    assert (full.min(), full.max()) == (0.0, 1.0)
 
 
 def test_gscorecam_is_the_map_of_the_plain_loop_over_the_same_channels(
-    encoder: Encoder, films: list[np.ndarray]
+    encoder: Encoder, images: list[np.ndarray]
 ) -> None:
     text = torch.from_numpy(encoder.encode_texts(TEXTS[:1]))
-    quick = raw_maps(encoder, films[:1], text.numpy(), "gscorecam")[0].grids[0]
-    pixels = encoder.inputs(films[:1])
-    held = last_map(encoder.model, pixels)
-    ranks = held.gradients(text).mean(dim=(2, 3))[0, 0]
-    channels = held.grid[0].permute(2, 0, 1)
+    quick = raw_maps(encoder, images[:1], text.numpy(), "gscorecam")[0].grids[0]
+    pixels = encoder.inputs(images[:1])
+    last = last_map(encoder.model, pixels)
+    ranks = last.gradients(text).mean(dim=(2, 3))[0, 0]
+    channels = last.grid[0].permute(2, 0, 1)
     most = ranks.topk(min(CHANNELS, len(channels))).indices
     masks = as_masks(channels)
     one_by_one = [score_masks(encoder, pixels[0], masks[c][None], text)[0, 0] for c in most]
@@ -117,24 +126,24 @@ def test_gscorecam_is_the_map_of_the_plain_loop_over_the_same_channels(
     assert np.corrcoef(plain.numpy().ravel(), quick.ravel())[0, 1] > 0.98
 
 
-def test_the_chosen_points_tell_themselves_and_the_rest() -> None:
+def test_the_chosen_points_predict_themselves_and_the_rest() -> None:
     points = torch.rand(80, 3, generator=torch.Generator().manual_seed(0))
     values = torch.sin(3 * points[:, 0]) + points[:, 1] * points[:, 2]
-    kernel = alikeness(points)
-    chosen = spread(kernel, torch.ones(80), 30)
+    kernel = matern_kernel(points)
+    chosen = choose_points(kernel, torch.ones(80), 30)
     assert len(set(chosen.tolist())) == 30
-    [told] = tell(kernel, chosen, values[None, chosen])
-    assert (told[chosen] == values[chosen]).all()
+    [predicted] = predict(kernel, chosen, values[None, chosen])
+    assert (predicted[chosen] == values[chosen]).all()
     rest = torch.ones(80, dtype=torch.bool)
     rest[chosen] = False
-    assert (told - values)[rest].abs().mean() < 0.1 * values.std()
-    level = tell(kernel, chosen, torch.full((2, 30), 0.7))
+    assert (predicted - values)[rest].abs().mean() < 0.1 * values.std()
+    level = predict(kernel, chosen, torch.full((2, 30), 0.7))
     torch.testing.assert_close(level, torch.full((2, 80), 0.7))
 
 
-def test_what_matters_more_is_chosen_first() -> None:
-    kernel = alikeness(torch.rand(40, 2, generator=torch.Generator().manual_seed(1)))
+def test_the_point_with_the_largest_weight_is_chosen_first() -> None:
+    kernel = matern_kernel(torch.rand(40, 2, generator=torch.Generator().manual_seed(1)))
     strengths = torch.full((40,), 0.1)
     strengths[7] = 1.0
-    chosen = spread(kernel, strengths, 5)
+    chosen = choose_points(kernel, strengths, 5)
     assert int(chosen[0]) == 7

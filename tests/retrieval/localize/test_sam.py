@@ -1,4 +1,4 @@
-"""SAM draws what it is asked to: published files, all prompts, one computation a film, many threads."""
+"""The SAM refiner: published files, all prompts, one embedding per image, many threads."""
 
 import threading
 from collections.abc import Callable
@@ -13,14 +13,17 @@ from segment_anything import SamPredictor, sam_model_registry
 from torch import Tensor, nn
 
 from corpus.errors import EncoderError, UsageError
+from corpus.geometry import Box
 from corpus.settings import settings
-from retrieval.localize.answer import Box
 from retrieval.localize.refine.embedding_cache import EmbeddingCache
-from retrieval.localize.refine.mobile_sam import TinyVitEncoder, published_to_ours
-from retrieval.localize.refine.prompts import PromptKind
 from retrieval.localize.refine.refiner import open_refiner
-from retrieval.localize.refine.sam import SamRefiner, to_image
-from retrieval.localize.refine.sam_checkpoint import Checkpoint, load_checkpoint
+from retrieval.localize.refine.sam import PromptKind, SamRefiner, to_image
+from retrieval.localize.refine.sam_checkpoint import (
+    Checkpoint,
+    TinyVitEncoder,
+    load_checkpoint,
+    published_to_ours,
+)
 from tests.retrieval.localize.published_sam import (
     decoder_state,
     mobile_sam_features,
@@ -35,23 +38,23 @@ CPU = torch.device("cpu")
 
 
 class Glance(nn.Module):
-    """An image encoder that takes no time, and counts how often it is asked."""
+    """An image encoder that takes no time and counts its calls."""
 
     img_size = 1024
 
     def __init__(self) -> None:
         super().__init__()
         self.neck = nn.Conv2d(3, 256, 16, 16)
-        self.asked: list[int] = []
+        self.calls: list[int] = []
 
     def forward(self, square: Tensor) -> Tensor:
-        self.asked.append(1)
+        self.calls.append(1)
         return self.neck(square)
 
 
 @pytest.fixture(scope="module")
 def glancing() -> Checkpoint:
-    """A SAM with a decoder of random weights whose masks are neither empty nor everything."""
+    """A SAM with a decoder of random weights, with masks that are neither empty nor everything."""
     torch.manual_seed(7)
     with torch.device("meta"):
         model = sam_model_registry["vit_b"]()
@@ -65,19 +68,19 @@ def glancing() -> Checkpoint:
     model.load_state_dict(decoder_state(), strict=False)
     with torch.no_grad():
         for embedding in model.prompt_encoder.point_embeddings:
-            embedding.weight.mul_(40)  # what is asked matters, as it does in a trained one
+            embedding.weight.mul_(40)  # the prompt matters, as it does in a trained decoder
     return Checkpoint(model.eval().requires_grad_(False), "0" * 64, medical=False)
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Callable[..., EmbeddingCache]:
+def caches(tmp_path: Path) -> Callable[..., EmbeddingCache]:
     def make(owner: str = "sam", shape: tuple[int, ...] = (256, 64, 64), **options: int) -> EmbeddingCache:
         return EmbeddingCache(owner, shape, folder=tmp_path / "cache", **options)
 
     return make
 
 
-def film(seed: int = 0, shape: tuple[int, int] = (120, 90)) -> np.ndarray:
+def make_image(seed: int = 0, shape: tuple[int, int] = (120, 90)) -> np.ndarray:
     image = np.random.default_rng(seed).random(shape, np.float32)
     image[20:60, 30:70] += 1
     return image / 2
@@ -111,7 +114,7 @@ def test_the_published_classifier_is_dropped_and_nothing_else() -> None:
     assert len(ours) + len(dropped) == len(state)
 
 
-def test_a_vit_file_is_told_by_its_shapes(tmp_path: Path) -> None:
+def test_a_vit_file_is_recognised_by_its_shapes(tmp_path: Path) -> None:
     loaded = load_checkpoint(write_vit(tmp_path / "medsam_mine.pth", "vit_b"), "medsam_mine", CPU)
     assert len(loaded.model.image_encoder.blocks) == 12
     assert loaded.model.pixel_mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
@@ -146,16 +149,16 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> 
         return str(error.value)
 
     whole = write_mobile_sam(tmp_path / "whole.pt").read_bytes()
-    told = [
+    messages = [
         refusal("page.pth", b"<!DOCTYPE html><html>log in</html>"),
         refusal("cut.pt", whole[: len(whole) // 2]),
         refusal("code.pt", {"a": print}),
         refusal("other.pt", {"weight": torch.zeros(2)}),
         refusal("sam_vit_b_01ec64.pth", whole),
     ]
-    assert all("\n" not in line for line in told)
+    assert all("\n" not in line for line in messages)
     for line, reason in zip(
-        told, ["web page", "cut off", "code in a checkpoint", "no SAM file", "375,042,383"], strict=True
+        messages, ["web page", "cut off", "code in a checkpoint", "no SAM file", "375,042,383"], strict=True
     ):
         assert reason in line
     with pytest.raises(EncoderError, match="cannot be read"):
@@ -168,11 +171,11 @@ def test_the_mask_is_what_segment_anythings_own_predictor_draws(
     prompts: tuple[PromptKind, ...],
     shape: tuple[int, int],
     glancing: Checkpoint,
-    kept: Callable[..., EmbeddingCache],
+    caches: Callable[..., EmbeddingCache],
 ) -> None:
-    image, (heat, mask) = film(shape=shape), region(shape)
+    image, (heat, mask) = make_image(shape=shape), region(shape)
     boxes = [Box(30, 20, 70, 60), Box(5, 90, 20, 110)]
-    ours = SamRefiner(glancing, "own", prompts, kept()).refine(image, heat, mask, boxes)
+    ours = SamRefiner(glancing, "own", prompts, caches()).refine(image, heat, mask, boxes)
     predictor = SamPredictor(glancing.model)
     predictor.set_image(np.repeat(np.rint(image * 255).astype(np.uint8)[..., None], 3, axis=2))
     theirs = np.zeros_like(mask)
@@ -185,15 +188,15 @@ def test_the_mask_is_what_segment_anythings_own_predictor_draws(
         )
         theirs |= drawn[0]
     assert 0.01 < theirs.mean() < 0.99
-    assert (ours != theirs).mean() < 2e-4  # embeddings are kept in half precision
-    elsewhere = SamRefiner(glancing, "own", prompts, kept()).refine(image, heat[::-1], mask[::-1], [])
+    assert (ours != theirs).mean() < 2e-4  # embeddings are cached in half precision
+    elsewhere = SamRefiner(glancing, "own", prompts, caches()).refine(image, heat[::-1], mask[::-1], [])
     assert (ours != elsewhere).mean() > 2e-4
 
 
 @pytest.mark.parametrize("shape", [(60, 97), (700, 512), (1600, 1500), (1024, 1024)])
-def test_masks_are_enlarged_as_interpolation_of_the_whole_film_would(shape: tuple[int, int]) -> None:
+def test_masks_are_enlarged_as_by_interpolation_of_the_whole_image(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    coarse = torch.randn(4, 1, 12, 12)  # the first: found all over the film
+    coarse = torch.randn(4, 1, 12, 12)  # the first: found all over the image
     coarse[1, 0, 3:] = -5  # at its upper border alone
     coarse[2] = -5  # nowhere
     coarse[3, 0, :, :5] = coarse[3, 0, :4] = -5  # within
@@ -208,11 +211,11 @@ def test_masks_are_enlarged_as_interpolation_of_the_whole_film_would(shape: tupl
 
 
 def test_a_mask_prompt_is_taken_and_changes_the_answer(
-    glancing: Checkpoint, kept: Callable[..., EmbeddingCache]
+    glancing: Checkpoint, caches: Callable[..., EmbeddingCache]
 ) -> None:
-    image, (heat, mask) = film(), region()
+    image, (heat, mask) = make_image(), region()
     without, with_mask = (
-        SamRefiner(glancing, "own", prompts, kept()).refine(image, heat, mask, [])
+        SamRefiner(glancing, "own", prompts, caches()).refine(image, heat, mask, [])
         for prompts in (("box",), ("box", "mask"))
     )
     assert (without != with_mask).any()
@@ -225,47 +228,47 @@ def test_prompts_that_cannot_serve_are_refused(glancing: Checkpoint) -> None:
         SamRefiner(Checkpoint(glancing.model, "0", medical=True), "medsam", ("point",))
 
 
-def test_boxes_of_another_frame_are_cut_to_the_picture_or_left_out(
-    glancing: Checkpoint, kept: Callable[..., EmbeddingCache]
+def test_boxes_of_another_frame_are_clipped_to_the_image_or_skipped(
+    glancing: Checkpoint, caches: Callable[..., EmbeddingCache]
 ) -> None:
-    image, (heat, mask) = film(), region()
-    refiner = SamRefiner(glancing, "own", ("box",), kept())
+    image, (heat, mask) = make_image(), region()
+    refiner = SamRefiner(glancing, "own", ("box",), caches())
     assert (refiner.refine(image, heat, mask, [Box(900, 900, 950, 950)]) == mask).all()
-    cut = refiner.refine(image, heat, mask, [Box(-5, -5, 4_000, 4_000)])
-    assert (cut == refiner.refine(image, heat, mask, [Box(0, 0, 90, 120)])).all()
+    clipped = refiner.refine(image, heat, mask, [Box(-5, -5, 4_000, 4_000)])
+    assert (clipped == refiner.refine(image, heat, mask, [Box(0, 0, 90, 120)])).all()
 
 
-def test_requests_side_by_side_get_their_own_answers_and_each_film_is_embedded_once(
-    glancing: Checkpoint, kept: Callable[..., EmbeddingCache]
+def test_concurrent_requests_get_their_own_answers_and_each_image_is_embedded_once(
+    glancing: Checkpoint, caches: Callable[..., EmbeddingCache]
 ) -> None:
     heat, mask = region()
-    films = [film(seed) for seed in range(4)]
-    alone = [SamRefiner(glancing, "a", ("box",), kept("a")).refine(f, heat, mask, []) for f in films]
-    shared = SamRefiner(glancing, "b", ("box",), kept("b"))
-    glancing.model.image_encoder.asked.clear()
+    images = [make_image(seed) for seed in range(4)]
+    alone = [SamRefiner(glancing, "a", ("box",), caches("a")).refine(f, heat, mask, []) for f in images]
+    shared = SamRefiner(glancing, "b", ("box",), caches("b"))
+    glancing.model.image_encoder.calls.clear()
     start = threading.Barrier(8)
 
-    def ask(number: int) -> np.ndarray:
+    def request(number: int) -> np.ndarray:
         if number < 8:
             start.wait()
-        return shared.refine(films[number % 4], heat, mask, [])
+        return shared.refine(images[number % 4], heat, mask, [])
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(ask, range(16)))
+        answers = list(pool.map(request, range(16)))
     assert all((answer == alone[n % 4]).all() for n, answer in enumerate(answers))
-    assert glancing.model.image_encoder.asked == [1] * 4
+    assert glancing.model.image_encoder.calls == [1] * 4
     assert len({answer.tobytes() for answer in alone}) == 4
 
 
 def test_medsam_sees_the_whole_square_from_darkest_to_brightest(
-    glancing: Checkpoint, kept: Callable[..., EmbeddingCache]
+    glancing: Checkpoint, caches: Callable[..., EmbeddingCache]
 ) -> None:
     heat, mask = region()
-    refiner = SamRefiner(Checkpoint(glancing.model, "0", medical=True), "medsam", ("box",), kept("m"))
+    refiner = SamRefiner(Checkpoint(glancing.model, "0", medical=True), "medsam", ("box",), caches("m"))
     seen = []
     hook = glancing.model.image_encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     try:
-        refined = refiner.refine(film() * 0.5 + 0.2, heat, mask, [])
+        refined = refiner.refine(make_image() * 0.5 + 0.2, heat, mask, [])
     finally:
         hook.remove()
     assert refined.shape == mask.shape
@@ -275,8 +278,8 @@ def test_medsam_sees_the_whole_square_from_darkest_to_brightest(
     assert seen[0][0, :, -1, -1].max() > 0  # no padding in the corner
 
 
-def test_the_cache_keeps_within_its_bound_and_drops_the_oldest(kept: Callable[..., EmbeddingCache]) -> None:
-    cache = kept(shape=(100,), limit_bytes=3_000)
+def test_the_cache_keeps_within_its_bound_and_drops_the_oldest(caches: Callable[..., EmbeddingCache]) -> None:
+    cache = caches(shape=(100,), limit_bytes=3_000)
     for number in range(20):
         cache.get(f"{number:064x}", lambda: np.ones(100, np.float32))
     files = sorted(cache.folder.iterdir())
@@ -285,11 +288,13 @@ def test_the_cache_keeps_within_its_bound_and_drops_the_oldest(kept: Callable[..
     assert files[-1].name == f"{19:064x}.npy"
 
 
-def test_what_is_kept_is_read_and_what_is_damaged_is_made_anew(kept: Callable[..., EmbeddingCache]) -> None:
-    cache = kept(shape=(3,))
+def test_a_cached_embedding_is_read_and_a_damaged_one_is_computed_again(
+    caches: Callable[..., EmbeddingCache],
+) -> None:
+    cache = caches(shape=(3,))
     first = cache.get("a", lambda: np.array([1, 2, 3], np.float32))
     assert first.dtype == np.float16
-    again = cache.get("a", lambda: pytest.fail("it was kept"))
+    again = cache.get("a", lambda: pytest.fail("it was cached"))
     assert (again == first).all()
     (cache.folder / "a.npy").write_bytes(b"\x93NUMPY half")
     assert (cache.get("a", lambda: np.array([4, 5, 6], np.float32)) == [4, 5, 6]).all()
@@ -298,21 +303,21 @@ def test_what_is_kept_is_read_and_what_is_damaged_is_made_anew(kept: Callable[..
 
 
 def test_a_full_disk_is_no_failure(
-    kept: Callable[..., EmbeddingCache], monkeypatch: pytest.MonkeyPatch
+    caches: Callable[..., EmbeddingCache], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    cache = kept(shape=(3,))
+    cache = caches(shape=(3,))
     monkeypatch.setattr("retrieval.localize.refine.embedding_cache.np.save", full)
     assert (cache.get("a", lambda: np.ones(3, np.float32)) == 1).all()
     assert list(cache.folder.iterdir()) == []
 
 
 def test_a_computation_that_fails_fails_for_all_who_wait_and_may_be_tried_again(
-    kept: Callable[..., EmbeddingCache],
+    caches: Callable[..., EmbeddingCache],
 ) -> None:
-    cache, entered = kept(shape=(3,)), threading.Event()
+    cache, entered = caches(shape=(3,)), threading.Event()
 
     def fail() -> np.ndarray:
         entered.set()
@@ -343,9 +348,7 @@ def test_without_a_checkpoint_the_random_walker_serves(home: Path, monkeypatch: 
     assert open_refiner() is None
     monkeypatch.setenv("SIMILARITY_REFINE", "magic")
     settings.cache_clear()
-    with pytest.raises(
-        UsageError, match=r"a setting cannot be used: SIMILARITY_REFINE \(What follows the film's edges"
-    ):
+    with pytest.raises(UsageError, match=r"a setting cannot be used: SIMILARITY_REFINE \("):
         open_refiner()
 
 
@@ -355,9 +358,7 @@ def test_a_refiner_of_another_name_is_refused(choice: str) -> None:
         open_refiner(choice)
 
 
-def test_a_checkpoint_that_is_not_here_tells_how_to_get_it(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_checkpoint_is_reported_with_its_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMILARITY_OFFLINE", "1")
     with pytest.raises(EncoderError, match=r"mobile_sam\.pt"):
         open_refiner("sam:mobile-sam")
@@ -369,6 +370,6 @@ def test_a_checkpoint_by_path_serves_under_its_file_name(home: Path, tmp_path: P
     chosen = open_refiner(f"sam:{write_mobile_sam(tmp_path / 'ours.pt')}", device="cpu")
     assert chosen is not None
     assert chosen.name == "sam:ours"
-    image, (heat, mask) = film(), region()
+    image, (heat, mask) = make_image(), region()
     assert chosen.refine(image, heat, mask, []).any()
     assert len(list((home / "cache" / "sam").glob("*/*.npy"))) == 1

@@ -1,4 +1,4 @@
-"""A small cohort, indexed for real, served in this process; and everybody who may ask."""
+"""A small indexed cohort, served in this process, and clients with and without a token."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from indexer.index import Index
 from indexer.ingest.pipeline import add_source
 from retrieval.service.access import Role
 from retrieval.service.app import create_app
-from retrieval.service.limits import RateLimit
+from retrieval.service.middleware import RateLimit
 from retrieval.service.state import State
 from tests.encoders import build_tiny_encoder
 from trainer.runtime.encoder import Encoder
@@ -49,23 +49,23 @@ def state(indexed_home: Path) -> Iterator[State]:
 
 
 def signed_in(state: State, role: Role, name: str = "") -> dict[str, str]:
-    """The header of somebody with that role."""
+    """Return the header of a new token with that role."""
     _, text = state.tokens.create(role, name or f"a {role}")
     return {"Authorization": f"Bearer {text}"}
 
 
 @pytest.fixture(scope="module")
-def anybody(state: State) -> Iterator[TestClient]:
+def anonymous(state: State) -> Iterator[TestClient]:
     """A client without a token."""
     with TestClient(create_app(state), raise_server_exceptions=False) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def reader(state: State, anybody: TestClient) -> TestClient:
-    return TestClient(anybody.app, raise_server_exceptions=False, headers=signed_in(state, Role.READER))
+def reader(state: State, anonymous: TestClient) -> TestClient:
+    return TestClient(anonymous.app, raise_server_exceptions=False, headers=signed_in(state, Role.READER))
 
 
 @pytest.fixture(scope="module")
-def admin(state: State, anybody: TestClient) -> TestClient:
-    return TestClient(anybody.app, raise_server_exceptions=False, headers=signed_in(state, Role.ADMIN))
+def admin(state: State, anonymous: TestClient) -> TestClient:
+    return TestClient(anonymous.app, raise_server_exceptions=False, headers=signed_in(state, Role.ADMIN))

@@ -1,4 +1,4 @@
-"""Who may ask what: tokens, roles, browsers and proxies; and what is written down before an answer leaves."""
+"""Access over HTTP: tokens, roles, sessions and proxies; and the audit, written before an answer leaves."""
 
 import hmac
 import threading
@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from corpus.settings import settings
+from indexer.catalog.jobs import Job
 from retrieval.service.access import Role
-from retrieval.service.app import openapi
-from retrieval.service.jobs import Job
-from retrieval.service.limits import RateLimit
+from retrieval.service.middleware import RateLimit
+from retrieval.service.openapi import openapi
 from retrieval.service.state import State
 from tests.retrieval.service.conftest import signed_in
 from tests.waiting import DEADLINE_SECONDS
@@ -22,31 +22,31 @@ OPEN = {("get", "/healthz"), ("get", "/readyz"), ("post", "/v1/session")}
 HERE = {"Sec-Fetch-Site": "same-origin"}
 
 
-def test_without_a_token_only_health_answers(anybody: TestClient) -> None:
-    for path, methods in openapi(anybody.app)["paths"].items():  # type: ignore[arg-type]
+def test_without_a_token_only_health_answers(anonymous: TestClient) -> None:
+    for path, methods in openapi(anonymous.app)["paths"].items():  # type: ignore[arg-type]
         address = path
         for name in ("case_id", "image_id", "job_id"):
             address = address.replace(f"{{{name}}}", "0" * 32)
         for method in methods:
             if (method, path) not in OPEN:
-                answer = anybody.request(method, address)
+                answer = anonymous.request(method, address)
                 assert answer.status_code == 401, f"{method} {path}"
                 assert answer.json()["detail"] == "Sign in first."
-    assert anybody.get("/healthz").status_code == 200
-    assert anybody.get("/readyz").json()["ready"]
+    assert anonymous.get("/healthz").status_code == 200
+    assert anonymous.get("/readyz").json()["ready"]
 
 
-def test_a_reader_may_not_index_and_an_indexer_may(anybody: TestClient, state: State) -> None:
-    asked = {"kind": "index-verify"}
-    refused = anybody.post("/v1/jobs", json=asked, headers=signed_in(state, Role.READER))
+def test_a_reader_may_not_index_and_an_indexer_may(anonymous: TestClient, state: State) -> None:
+    body = {"kind": "index-verify"}
+    refused = anonymous.post("/v1/jobs", json=body, headers=signed_in(state, Role.READER))
     assert (refused.status_code, refused.json()["type"]) == (403, "urn:similarity:not-allowed")
-    begun = anybody.post("/v1/jobs", json=asked, headers=signed_in(state, Role.INDEXER))
+    begun = anonymous.post("/v1/jobs", json=body, headers=signed_in(state, Role.INDEXER))
     assert begun.status_code == 202
     state.jobs.cancel(begun.json()["id"])
 
 
 @pytest.mark.parametrize("spoiled", ["revoked", "expired", "wrong", "cut", "another's"])
-def test_a_token_that_does_not_work_opens_nothing(anybody: TestClient, state: State, spoiled: str) -> None:
+def test_a_token_that_does_not_work_opens_nothing(anonymous: TestClient, state: State, spoiled: str) -> None:
     token, text = state.tokens.create(Role.READER, "leaver", days=1e-9 if spoiled == "expired" else None)
     other = state.tokens.create(Role.READER, "other")[1]
     if spoiled == "revoked":
@@ -56,54 +56,54 @@ def test_a_token_that_does_not_work_opens_nothing(anybody: TestClient, state: St
         "cut": text[:12],
         "another's": text.rpartition("_")[0] + "_" + other.split("_", 2)[2],
     }.get(spoiled, text)
-    answer = anybody.get("/v1/session", headers={"Authorization": f"Bearer {text}"})
+    answer = anonymous.get("/v1/session", headers={"Authorization": f"Bearer {text}"})
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
     assert "wrong, expired or revoked" in answer.json()["detail"]
 
 
-def test_who_guesses_tokens_is_slowed_down_and_nobody_else(
-    anybody: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
+def test_guessing_tokens_is_rate_limited_and_valid_tokens_are_not(
+    anonymous: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state, "failures", RateLimit(30))
-    guesses = [anybody.get("/v1/session", headers={"Authorization": "Bearer sim_x_y"}) for _ in range(8)]
+    guesses = [anonymous.get("/v1/session", headers={"Authorization": "Bearer sim_x_y"}) for _ in range(8)]
     assert [answer.status_code for answer in guesses][-1] == 429
-    assert anybody.get("/v1/session", headers=signed_in(state, Role.READER)).status_code == 200
+    assert anonymous.get("/v1/session", headers=signed_in(state, Role.READER)).status_code == 200
 
 
-def test_a_session_that_ended_is_no_guess_however_many_thumbnails_ask_with_it(
-    anybody: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
+def test_an_ended_session_is_no_guess_however_many_thumbnails_use_it(
+    anonymous: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state, "failures", RateLimit(30))
-    browser = TestClient(anybody.app, headers=HERE, cookies={"similarity_session": "ended"})
+    browser = TestClient(anonymous.app, headers=HERE, cookies={"similarity_session": "ended"})
     answers = [browser.get(f"/v1/thumbnails/{'0' * 32}") for _ in range(12)]
     assert {answer.status_code for answer in answers} == {401}
     _, text = state.tokens.create(Role.READER, "a radiologist")
     assert browser.post("/v1/session", json={"token": text}).status_code == 201
 
 
-def test_a_body_is_bounded_also_for_who_is_not_signed_in(
-    anybody: TestClient, monkeypatch: pytest.MonkeyPatch
+def test_a_body_is_bounded_also_without_a_token(
+    anonymous: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings(), "upload_bytes", 1_000)
-    answer = anybody.post("/v1/session", json={"token": "x" * 2_000})
+    answer = anonymous.post("/v1/session", json={"token": "x" * 2_000})
     assert (answer.status_code, answer.json()["type"]) == (413, "urn:similarity:too-large")
 
 
-def test_secrets_are_kept_as_hashes_alone(state: State) -> None:
-    _, text = state.tokens.create(Role.READER, "somebody")
+def test_secrets_are_stored_as_hashes_only(state: State) -> None:
+    _, text = state.tokens.create(Role.READER, "a reader")
     cookie = state.tokens.open_session(state.tokens.all()[0].token_id, 1)
-    kept = state.home.folder.joinpath("catalog.sqlite").read_bytes()
-    kept += state.home.folder.joinpath("catalog.sqlite-wal").read_bytes()
+    stored = state.home.folder.joinpath("catalog.sqlite").read_bytes()
+    stored += state.home.folder.joinpath("catalog.sqlite-wal").read_bytes()
     for secret in (text.split("_", 2)[2], cookie):
-        assert secret.encode() not in kept
+        assert secret.encode() not in stored
 
 
 def test_a_browser_signs_in_once_and_its_session_ends_with_its_token(
-    anybody: TestClient, state: State
+    anonymous: TestClient, state: State
 ) -> None:
     token, text = state.tokens.create(Role.READER, "a radiologist")
-    browser = TestClient(anybody.app, headers=HERE)
+    browser = TestClient(anonymous.app, headers=HERE)
     signed = browser.post("/v1/session", json={"token": text})
     assert signed.status_code == 201
     attributes = signed.headers["set-cookie"].lower()
@@ -112,7 +112,7 @@ def test_a_browser_signs_in_once_and_its_session_ends_with_its_token(
     assert text not in attributes
     assert browser.get("/v1/session").json() == {"name": "a radiologist", "role": "reader", "via": "session"}
     assert browser.post("/v1/search", json={"text": "edema", "k": 1}).status_code == 200
-    second = TestClient(anybody.app, headers=HERE)  # two tabs, two windows: each session is its own
+    second = TestClient(anonymous.app, headers=HERE)  # two tabs, two windows: each session is its own
     second.post("/v1/session", json={"token": text})
     assert browser.delete("/v1/session").status_code == 204
     assert browser.get("/v1/session").status_code == 401
@@ -132,10 +132,10 @@ def test_a_browser_signs_in_once_and_its_session_ends_with_its_token(
     ids=str,
 )
 def test_another_site_cannot_use_a_browsers_session(
-    anybody: TestClient, state: State, headers: dict[str, str]
+    anonymous: TestClient, state: State, headers: dict[str, str]
 ) -> None:
     _, text = state.tokens.create(Role.READER, "a radiologist")
-    browser = TestClient(anybody.app)
+    browser = TestClient(anonymous.app)
     browser.post("/v1/session", json={"token": text}, headers=HERE)
     answer = browser.post("/v1/search", json={"text": "edema"}, headers=headers)
     assert (answer.status_code, answer.json()["type"]) == (403, "urn:similarity:other-site")
@@ -145,21 +145,21 @@ def signature(secret: bytes, *parts: str) -> str:
     return hmac.digest(secret, "\n".join(parts).encode(), "sha256").hex()
 
 
-def test_a_trusted_proxy_names_the_user_and_nobody_else_can(
-    anybody: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
+def test_only_a_trusted_proxy_names_the_user(
+    anonymous: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SIMILARITY_PROXY_SECRET", "between us")
     settings.cache_clear()
 
     def named(secret: bytes, path: str = "/v1/session", role: str = "reader", old: int = 0) -> Any:
         moment = str(int(time.time()) - old)
-        told = {
+        headers = {
             "X-Similarity-User": "dr-a",
             "X-Similarity-Role": role,
             "X-Similarity-Time": moment,
             "X-Similarity-Signature": signature(secret, "GET", path, "dr-a", "reader", moment),
         }
-        return anybody.get("/v1/session", headers=told)
+        return anonymous.get("/v1/session", headers=headers)
 
     try:
         assert named(b"between us").json() == {"name": "dr-a", "role": "reader", "via": "proxy"}
@@ -173,13 +173,13 @@ def test_a_trusted_proxy_names_the_user_and_nobody_else_can(
     assert named(b"between us").status_code == 401, "no proxy is trusted where none is set up"
 
 
-def test_every_look_is_on_record_before_it_leaves(anybody: TestClient, state: State) -> None:
+def test_every_access_is_in_the_audit_before_the_answer_leaves(anonymous: TestClient, state: State) -> None:
     who = signed_in(state, Role.READER, "looker")
-    found = anybody.post("/v1/search", json={"text": "effusion", "k": 2}, headers=who).json()["hits"]
-    anybody.get(f"/v1/cases/{found[0]['id']}", headers=who)
-    anybody.get(f"/v1/images/{found[0]['image']}", headers=who)
+    found = anonymous.post("/v1/search", json={"text": "effusion", "k": 2}, headers=who).json()["hits"]
+    anonymous.get(f"/v1/cases/{found[0]['id']}", headers=who)
+    anonymous.get(f"/v1/images/{found[0]['image']}", headers=who)
     exported = {"cases": [{"id": found[1]["id"], "note": "=cmd()"}]}
-    listed = anybody.post("/v1/exports/list", json=exported, headers=who)
+    listed = anonymous.post("/v1/exports/list", json=exported, headers=who)
     assert "'=cmd()" in listed.text, "a spreadsheet runs nothing"
     entries = state.audit.read(actor="looker")
     assert [entry.action for entry in entries] == ["export", "view", "view", "search"]
@@ -189,9 +189,9 @@ def test_every_look_is_on_record_before_it_leaves(anybody: TestClient, state: St
     assert [entry.action for entry in shown] == ["view", "view", "search"]
 
 
-def test_the_record_can_be_added_to_and_nothing_else(anybody: TestClient, state: State) -> None:
-    anybody.post("/v1/search", json={"text": "effusion", "k": 1}, headers=signed_in(state, Role.READER))
-    for statement in ("UPDATE audit SET actor = 'nobody'", "DELETE FROM audit", "DELETE FROM audit_study"):
+def test_the_audit_is_append_only(anonymous: TestClient, state: State) -> None:
+    anonymous.post("/v1/search", json={"text": "effusion", "k": 1}, headers=signed_in(state, Role.READER))
+    for statement in ("UPDATE audit SET actor = 'other'", "DELETE FROM audit", "DELETE FROM audit_study"):
         with (
             pytest.raises(sa.exc.DBAPIError, match="added to only"),
             state.catalog.engine.begin() as connection,
@@ -199,20 +199,20 @@ def test_the_record_can_be_added_to_and_nothing_else(anybody: TestClient, state:
             connection.execute(sa.text(statement))
 
 
-def test_what_cannot_be_recorded_is_not_answered(
-    anybody: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
+def test_a_request_that_the_audit_cannot_record_is_not_answered(
+    anonymous: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     who = signed_in(state, Role.READER)
-    found = anybody.post("/v1/search", json={"text": "effusion", "k": 1}, headers=who).json()["hits"][0]
+    found = anonymous.post("/v1/search", json={"text": "effusion", "k": 1}, headers=who).json()["hits"][0]
 
     def down(*_: object, **__: object) -> None:
         raise sa.exc.OperationalError("INSERT", {}, Exception("no connection"))
 
     monkeypatch.setattr(state.audit, "write", down)
     for answer in (
-        anybody.post("/v1/search", json={"text": "effusion"}, headers=who),
-        anybody.get(f"/v1/cases/{found['id']}", headers=who),
-        anybody.get(f"/v1/images/{found['image']}", headers=who),
+        anonymous.post("/v1/search", json={"text": "effusion"}, headers=who),
+        anonymous.get(f"/v1/cases/{found['id']}", headers=who),
+        anonymous.get(f"/v1/images/{found['image']}", headers=who),
     ):
         assert answer.status_code == 503
         assert answer.json()["type"] == "urn:similarity:database-down"
@@ -220,21 +220,21 @@ def test_what_cannot_be_recorded_is_not_answered(
 
 
 def test_a_revoked_token_ends_its_stream(
-    anybody: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
+    anonymous: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = state.jobs.queue("index-add", {"source": "phantom:9@9"}, "tests")
     token, text = state.tokens.create(Role.READER, "leaver")
-    looks, told_once, get = 0, threading.Event(), state.jobs.get
+    calls, progressed, get = 0, threading.Event(), state.jobs.get
 
     def watched(job_id: str) -> Job | None:
-        nonlocal looks
-        looks += 1
-        if looks == 2:  # the first is whether there is such a job
-            told_once.set()
+        nonlocal calls
+        calls += 1
+        if calls == 2:  # the first checks that the job exists
+            progressed.set()
         return get(job_id)
 
     def revoke() -> None:
-        told_once.wait(DEADLINE_SECONDS)
+        progressed.wait(DEADLINE_SECONDS)
         state.tokens.revoke(token.token_id)
 
     monkeypatch.setattr(state.jobs, "get", watched)
@@ -243,29 +243,29 @@ def test_a_revoked_token_ends_its_stream(
     path = f"/v1/jobs/{job.job_id}/events"
     with (
         state.home.lock(name="writer"),  # the job waits for another writer
-        anybody.stream("GET", path, headers={"Authorization": f"Bearer {text}"}) as stream,
+        anonymous.stream("GET", path, headers={"Authorization": f"Bearer {text}"}) as stream,
     ):
-        told = list(stream.iter_lines())
+        lines = list(stream.iter_lines())
     revoking.join()
     state.jobs.cancel(job.job_id)
-    assert told[0] == "event: progress"
-    assert told[-3:-1] == ["event: problem", 'data: {"detail": "The token no longer works."}']
+    assert lines[0] == "event: progress"
+    assert lines[-3:-1] == ["event: problem", 'data: {"detail": "The token no longer works."}']
 
 
-def test_too_many_questions_are_told_when_to_come_back(
-    anybody: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
+def test_too_many_requests_are_refused_with_retry_after(
+    anonymous: TestClient, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state, "limit", RateLimit(6))
     busy, other = signed_in(state, Role.READER), signed_in(state, Role.READER)
-    answers = [anybody.get("/v1/session", headers=busy) for _ in range(8)]
+    answers = [anonymous.get("/v1/session", headers=busy) for _ in range(8)]
     assert answers[-1].status_code == 429
     assert int(answers[-1].headers["retry-after"]) >= 1
-    assert anybody.get("/v1/session", headers=other).status_code == 200
+    assert anonymous.get("/v1/session", headers=other).status_code == 200
 
 
-def test_every_answer_tells_the_browser_what_it_may_do(anybody: TestClient) -> None:
+def test_every_answer_has_the_security_headers(anonymous: TestClient) -> None:
     for path in ("/", "/healthz", "/v1/search", "/nowhere"):
-        headers = anybody.get(path).headers
+        headers = anonymous.get(path).headers
         assert "default-src 'none'" in headers["content-security-policy"]
         assert "unsafe" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
@@ -274,5 +274,5 @@ def test_every_answer_tells_the_browser_what_it_may_do(anybody: TestClient) -> N
 
 
 @pytest.mark.parametrize("path", ["/web/../service/app.py", "/web/..%2f__init__.py", "/web/__init__.py"])
-def test_only_files_of_the_page_are_served(anybody: TestClient, path: str) -> None:
-    assert anybody.get(path).status_code == 404
+def test_only_files_of_the_page_are_served(anonymous: TestClient, path: str) -> None:
+    assert anonymous.get(path).status_code == 404

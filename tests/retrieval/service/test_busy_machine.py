@@ -1,4 +1,4 @@
-"""A machine that others keep busy: what takes seconds gets on there, too."""
+"""A busy machine: localization and drafts are answered there, too."""
 
 import os
 import subprocess
@@ -9,9 +9,9 @@ from contextlib import ExitStack
 import pytest
 
 from corpus.phantom import render, scene
-from retrieval.query.image import Picture
-from retrieval.service import slow_worker
-from retrieval.service.slow_lane import SlowLane
+from retrieval.query.image import QueryImage
+from retrieval.service import background_worker
+from retrieval.service.background_queue import BackgroundQueue
 from retrieval.service.state import State
 from tests.waiting import DEADLINE_SECONDS
 
@@ -28,13 +28,13 @@ def busy() -> Iterator[None]:
 
 
 def test_a_localization_and_a_draft_answer_beside_a_busy_loop_on_each_core(state: State, busy: None) -> None:
-    lane = SlowLane(state.home.folder, workers=1)
+    queue = BackgroundQueue(state.home.folder, workers=1)
     try:
         pixels = render(scene(3, 1))
-        picture = Picture(pixels, "0" * 64, None)
-        shown = lane.run(slow_worker.localize, picture, ["pleural effusion"], None)
-        drafted = lane.run(slow_worker.draft, picture, 5, None)
+        image = QueryImage(pixels, "0" * 64, None)
+        shown = queue.run(background_worker.localize, image, ["pleural effusion"], None)
+        drafted = queue.run(background_worker.draft, image, 5, None)
         assert shown.result(DEADLINE_SECONDS)[0]["phrase"] == "pleural effusion"
         assert drafted.result(DEADLINE_SECONDS)["query"]
     finally:
-        lane.close()
+        queue.close()

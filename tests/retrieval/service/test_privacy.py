@@ -1,4 +1,4 @@
-"""Names are planted in headers, reports, questions and file names, and looked for where they must not be."""
+"""Names planted in headers, reports, queries and file names must not be found in texts, logs or payloads."""
 
 import io
 import json
@@ -16,8 +16,8 @@ from indexer.ingest.pipeline import add_source
 from indexer.vectors.store import VectorStore
 from retrieval.service.access import Role
 from retrieval.service.app import create_app
-from retrieval.service.logs import JsonLines
 from retrieval.service.state import State
+from retrieval.service.telemetry import JsonLines
 from tests.corpus.conftest import dicom_of
 from tests.retrieval.service.conftest import signed_in
 from trainer.runtime.encoder import Encoder
@@ -32,12 +32,12 @@ REPORT = (
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> tuple[Path, bytes]:
-    """A home with a patient's film and report in it, and the film."""
+    """A home with a patient's radiograph and report in it, and the radiograph's file."""
     folder = tmp_path_factory.mktemp("planted")
-    films = folder / f"films of {NAME}"
-    films.mkdir()
+    images = folder / f"images of {NAME}"
+    images.mkdir()
     pixels = np.random.default_rng(1).integers(0, 4096, (64, 64)).astype(np.uint16)
-    film = dicom_of(
+    dataset = dicom_of(
         pixels,
         PatientName=f"{NAME}^Ermintrude",
         PatientID=PATIENT,
@@ -50,11 +50,11 @@ def planted(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> t
         StudyDate="20200301",
     )
     written = io.BytesIO()
-    film.save_as(written, enforce_file_format=True)
-    (films / f"{NAME}.dcm").write_bytes(written.getvalue())
+    dataset.save_as(written, enforce_file_format=True)
+    (images / f"{NAME}.dcm").write_bytes(written.getvalue())
     table = folder / "reports.csv"
     table.write_text(f'accession,report\n{ACCESSION},"{REPORT}"\n')
-    source = open_source(f"dicom:{films}", reports=table)
+    source = open_source(f"dicom:{images}", reports=table)
     with Index.open(folder / "home", read_only=False) as index:
         encoder = Encoder.load(encoder_folder, "cpu")
         added = add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=1)
@@ -62,10 +62,10 @@ def planted(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> t
     return folder / "home", written.getvalue()
 
 
-def test_a_name_stands_in_no_text_payload_log_metric_or_address(
+def test_a_name_is_in_no_text_payload_log_metric_or_address(
     planted: tuple[Path, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    home, film = planted
+    home, content = planted
     caplog.set_level(logging.DEBUG)
     state = State.open(home)
     addresses: list[str] = []
@@ -78,9 +78,9 @@ def test_a_name_stands_in_no_text_payload_log_metric_or_address(
                 addresses.append(str(answer.url))
                 return answer
 
-            files = {"image": (f"{NAME}.dcm", film, "application/dicom")}
+            files = {"image": (f"{NAME}.dcm", content, "application/dicom")}
             found = client.post("/v1/search", files=files).json()
-            assert found["own_studies"], "the film's own study is known as such"
+            assert found["own_studies"], "the study of the same subject is recognised"
             own = found["own_studies"][0]
             ask("POST", "/v1/search", json={"text": f"nodule as in {NAME}"})
             ask("POST", "/v1/search", json={"text": "x", "where": f"{NAME}=1"})
@@ -91,7 +91,7 @@ def test_a_name_stands_in_no_text_payload_log_metric_or_address(
                 ask("GET", f"/v1/images/{image['id']}")
                 ask("GET", f"/v1/thumbnails/{image['id']}")
             ask("GET", f"/v1/{NAME}")
-            ask("POST", "/v1/previews", files={"image": (f"{NAME}.png", b"no picture", "image/png")})
+            ask("POST", "/v1/previews", files={"image": (f"{NAME}.png", b"no image", "image/png")})
             metrics = client.get("/metrics").text
         report = " ".join(part["text"] for part in case.json()["report"])
         payloads = _payloads(state.store)
@@ -105,20 +105,20 @@ def test_a_name_stands_in_no_text_payload_log_metric_or_address(
         assert name not in metrics
         assert not any(name in line for line in shown)
         assert not any(name in address.partition("/v1/")[2] for address in addresses if NAME not in address)
-    assert "1.5 x 2.0 cm nodule in the right upper lobe" in report, "what is told of the film stays"
+    assert "1.5 x 2.0 cm nodule in the right upper lobe" in report, "the findings stay"
 
 
 def _payloads(store: VectorStore) -> str:
-    """Everything that stands beside a vector."""
-    held = []
+    """Return the payloads of all vectors."""
+    payloads = []
     for collection in store.collections():
         points = store.fetch(collection, list(store.ids(collection)))
-        held += [json.dumps([str(point.id), dict(point.payload)], default=str) for point in points]
-    assert len(held) >= 2
-    return "\n".join(held)
+        payloads += [json.dumps([str(point.id), dict(point.payload)], default=str) for point in points]
+    assert len(payloads) >= 2
+    return "\n".join(payloads)
 
 
-def test_a_names_only_place_on_the_disk_is_the_catalog(planted: tuple[Path, bytes]) -> None:
+def test_only_the_catalog_stores_a_name_on_the_disk(planted: tuple[Path, bytes]) -> None:
     home, _ = planted
     for file in home.rglob("*"):
         if file.is_file() and not file.name.startswith("catalog.sqlite"):
@@ -126,21 +126,19 @@ def test_a_names_only_place_on_the_disk_is_the_catalog(planted: tuple[Path, byte
             assert not any(name.encode() in content for name in PLANTED), file.name
 
 
-def test_an_unexpected_failure_is_logged_by_its_place_and_not_by_its_words() -> None:
+def test_an_unexpected_error_is_logged_with_its_stack_and_without_its_text() -> None:
     try:
         raise ValueError(f"could not read {NAME}")
     except ValueError as error:
         record = logging.LogRecord("retrieval", logging.ERROR, "", 0, "a request failed", (), None)
         record.exc_info = (ValueError, error, error.__traceback__)
-    told = json.loads(JsonLines().format(record))
-    assert told["error"] == "ValueError"
-    assert "test_privacy" in told["at"][-1]
-    assert NAME not in json.dumps(told)
+    line = json.loads(JsonLines().format(record))
+    assert line["error"] == "ValueError"
+    assert "test_privacy" in line["at"][-1]
+    assert NAME not in json.dumps(line)
 
 
-def test_what_is_erased_leaves_no_name_in_the_record_of_looks(
-    planted: tuple[Path, bytes], tmp_path: Path
-) -> None:
+def test_a_removed_study_leaves_no_name_in_the_audit(planted: tuple[Path, bytes], tmp_path: Path) -> None:
     home, _ = planted
     state = State.open(home)
     try:

@@ -1,4 +1,4 @@
-"""Behind reverse proxies: what a trusted one tells counts, what anybody else tells does not."""
+"""Reverse proxies: headers of a trusted one are read, of any other client ignored."""
 
 import pytest
 from fastapi.testclient import TestClient
@@ -9,7 +9,7 @@ from corpus.settings import settings
 from retrieval.service.access import Role
 from retrieval.service.app import create_app
 from retrieval.service.auth import COOKIE
-from retrieval.service.limits import RateLimit
+from retrieval.service.middleware import RateLimit
 from retrieval.service.proxies import networks, root_path
 from retrieval.service.state import State
 from tests.retrieval.service.conftest import signed_in
@@ -25,7 +25,7 @@ PORT = {"X-Forwarded-Host": "ward.example", "X-Forwarded-Port": "443", "X-Forwar
 
 
 def through(state: State, peer: str = "127.0.0.1", root: str = "") -> TestClient:
-    """A client whose connection comes from this address, to a service that knows itself as another host."""
+    """Return a client that connects from this address to a service with another host name."""
     app = create_app(state, root)
     return TestClient(app, client=(peer, 4711), base_url="http://127.0.0.1:8642", follow_redirects=False)
 
@@ -47,20 +47,20 @@ def test_a_browser_signs_in_through_a_trusted_proxy_that_rewrites_the_host(
     assert sign_in(through(state, "::ffff:127.0.0.1"), state, headers).status_code == 201
 
 
-def test_a_client_cannot_hide_what_its_proxy_forwards(state: State) -> None:
+def test_a_client_cannot_hide_the_headers_of_its_proxy(state: State) -> None:
     """A header of the same beginning that no proxy sends, made up by whoever asks."""
     assert sign_in(through(state), state, {**FORWARDED, "X-Forwarded-Server": "x"}).status_code == 201
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "/web/x", "/.."])
-def test_a_prefix_that_our_own_addresses_begin_with_is_not_followed(state: State, prefix: str) -> None:
-    asked = through(state).get("/healthz", headers={"X-Forwarded-Prefix": prefix})
-    assert asked.status_code == 200
+def test_a_prefix_that_the_services_own_paths_begin_with_is_ignored(state: State, prefix: str) -> None:
+    answer = through(state).get("/healthz", headers={"X-Forwarded-Prefix": prefix})
+    assert answer.status_code == 200
     assert sign_in(through(state), state, {**X_FORWARDED, "X-Forwarded-Prefix": prefix}).status_code == 201
 
 
 @pytest.mark.parametrize("headers", [X_FORWARDED, FORWARDED], ids=["x", "rfc 7239"])
-def test_what_others_forward_is_ignored(state: State, headers: dict[str, str]) -> None:
+def test_headers_of_untrusted_clients_are_ignored(state: State, headers: dict[str, str]) -> None:
     for peer in ("10.1.1.1", "testclient"):
         assert sign_in(through(state, peer), state, headers).status_code == 403
 
@@ -76,8 +76,8 @@ def test_other_sites_stay_refused_behind_a_proxy(state: State) -> None:
 
 def test_a_forwarded_header_that_passes_a_proxy_of_the_other_kind_is_not_read(state: State) -> None:
     made_up = {"Forwarded": "host=evil.example;proto=https", "X-Forwarded-For": "10.9.9.9"}
-    asked = sign_in(through(state), state, {**made_up, "Origin": "https://evil.example"})
-    assert asked.status_code == 403
+    answer = sign_in(through(state), state, {**made_up, "Origin": "https://evil.example"})
+    assert answer.status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_forwarded_header_that_passes_a_proxy_of_the_other_kind_is_not_read(st
         {"X-Forwarded-Prefix": "/a/../b"},
     ],
 )
-def test_headers_that_make_no_sense_change_nothing(state: State, headers: dict[str, str]) -> None:
+def test_malformed_headers_change_nothing(state: State, headers: dict[str, str]) -> None:
     client = through(state)
     answer = client.get("/v1/index/", headers={**headers, **signed_in(state, Role.READER)})
     assert answer.status_code == 307
@@ -105,10 +105,10 @@ def test_guesses_are_counted_for_the_address_that_a_trusted_proxy_names(state: S
     failures, state.failures = state.failures, RateLimit(1, burst_seconds=0)
     try:
 
-        def guesses(client: TestClient, spoken: str) -> list[int]:
+        def guesses(client: TestClient, address: str) -> list[int]:
             """Statuses of some guesses of one user, who also makes up an address of a first hop."""
-            told = [{"X-Forwarded-For": f"10.0.0.{n}, {spoken}"} for n in range(8)]
-            return [client.post("/v1/session", json={"token": "x"}, headers=h).status_code for h in told]
+            sent = [{"X-Forwarded-For": f"10.0.0.{n}, {address}"} for n in range(8)]
+            return [client.post("/v1/session", json={"token": "x"}, headers=h).status_code for h in sent]
 
         assert guesses(through(state), "10.7.7.7")[-1] == 429
         assert guesses(through(state), "10.8.8.8")[0] == 401, "another user of the same proxy"
@@ -121,7 +121,7 @@ def test_guesses_are_counted_for_the_address_that_a_trusted_proxy_names(state: S
 
 @pytest.mark.parametrize("stripped", [True, False], ids=["path stripped", "path left"])
 @pytest.mark.parametrize("named", ["setting", "header"])
-def test_the_service_lies_below_a_path(state: State, stripped: bool, named: str) -> None:
+def test_the_service_is_served_below_a_path(state: State, stripped: bool, named: str) -> None:
     client = through(state, root="/ward/similar" if named == "setting" else "")
     below = "" if stripped else "/ward/similar"
     headers = {**X_FORWARDED, **({} if named == "setting" else {"X-Forwarded-Prefix": "/ward/similar/"})}
@@ -144,8 +144,8 @@ def test_the_service_lies_below_a_path(state: State, stripped: bool, named: str)
     assert (bare.status_code, bare.headers["location"]) == (307, "similar/")
 
 
-def test_no_address_of_the_page_begins_at_the_root(anybody: TestClient) -> None:
-    page = anybody.get("/").text
+def test_every_address_of_the_page_is_relative(anonymous: TestClient) -> None:
+    page = anonymous.get("/").text
     files = [part.split('"')[0] for part in page.split('"web/')[1:]]
     assert "main.js" in files
     assert 'href="/' not in page
@@ -156,17 +156,17 @@ def test_no_address_of_the_page_begins_at_the_root(anybody: TestClient) -> None:
         if name in seen:
             continue
         seen.add(name)
-        script = anybody.get(f"/web/{name}").text
+        script = anonymous.get(f"/web/{name}").text
         assert not any(f"{quote}/{start}" in script for quote in "\"'`" for start in ("v1", "web")), name
         waiting += [part.split('"')[0] for part in script.split('from "./')[1:]]
     assert len(seen) > 20
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/web/main.js", "/web/room.css", "/web/mark.svg", "/healthz", "/readyz"]
+    "path", ["/", "/web/main.js", "/web/base.css", "/web/mark.svg", "/healthz", "/readyz"]
 )
-def test_health_readiness_and_the_page_answer_head(anybody: TestClient, path: str) -> None:
-    got, head = anybody.get(path), anybody.head(path)
+def test_health_readiness_and_the_page_answer_head(anonymous: TestClient, path: str) -> None:
+    got, head = anonymous.get(path), anonymous.head(path)
     assert head.status_code == got.status_code == 200
     assert head.headers["content-type"] == got.headers["content-type"]
     assert head.headers["content-length"] == got.headers["content-length"]
@@ -188,10 +188,10 @@ def test_a_trusted_proxy_that_is_no_address_is_refused(
     assert networks("") == []
 
 
-def test_a_root_path_is_read_as_people_write_it_and_refused_where_it_is_none() -> None:
+def test_a_root_path_is_normalized_and_a_malformed_one_refused() -> None:
     assert [root_path(text) for text in ("", "/", "ward", "/ward/", " /a/b-c.d ")] == [
         "", "", "/ward", "/ward", "/a/b-c.d",
     ]  # fmt: skip
     for text in ("/a b", "/a/../b", "/a//b", "/v1", "web/x", "/ä", "/a?b", "https://host/a"):
-        with pytest.raises(UsageError, match="cannot be one"):
+        with pytest.raises(UsageError, match="cannot be used"):
             root_path(text)

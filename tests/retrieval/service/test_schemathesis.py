@@ -1,4 +1,4 @@
-"""Every operation of the document, called with what it allows and what not: conforming, never a 5xx."""
+"""Every operation of the OpenAPI document, with valid and invalid input: answers conform, none is 5xx."""
 
 from collections import Counter
 from typing import Any
@@ -16,11 +16,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from retrieval.service.access import Role
-from retrieval.service.app import openapi
-from retrieval.service.limits import RateLimit
+from retrieval.service.middleware import RateLimit
+from retrieval.service.openapi import openapi
 from retrieval.service.state import State
 from tests.retrieval.service.conftest import signed_in
-from tests.retrieval.service.test_search_http import film, search
+from tests.retrieval.service.test_search_http import png_file, search
 
 EXAMPLES = 6
 CHECKS = [
@@ -30,22 +30,24 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-"""Whether a body is right as a whole ("a phrase or a film") its schema cannot say: a 422 may answer it."""
+"""A schema cannot express conditions on a whole body ("a phrase or an image"): 422 may answer a valid one."""
 CALM = list(HealthCheck)  # a busy machine is slow, not wrong
 succeeded: Counter[str] = Counter()
 
 
 @pytest.fixture(scope="module")
-def operations(anybody: TestClient, state: State) -> dict[str, Any]:
+def operations(anonymous: TestClient, state: State) -> dict[str, Any]:
     """Every operation, as schemathesis reads the document."""
     state.limit = RateLimit(10**9)
-    schema = schemathesis.openapi.from_dict(openapi(anybody.app))  # type: ignore[arg-type]
-    schema.app = anybody.app  # asked in this process
+    schema = schemathesis.openapi.from_dict(openapi(anonymous.app))  # type: ignore[arg-type]
+    schema.app = anonymous.app  # requests in this process
     found = (result.ok() for result in schema.get_all_operations())
     return {operation.definition.raw["operationId"]: operation for operation in found}
 
 
-def test_operations_answer_as_they_say(operations: dict[str, Any], anybody: TestClient, state: State) -> None:
+def test_answers_conform_to_the_document(
+    operations: dict[str, Any], anonymous: TestClient, state: State
+) -> None:
     headers = signed_in(state, Role.ADMIN)
     for name, operation in operations.items():
         _try(name, operation, headers)
@@ -65,15 +67,15 @@ def _try(name: str, operation: Any, headers: dict[str, str]) -> None:
     conforms()
 
 
-def test_every_operation_succeeds_with_what_is_really_there(admin: TestClient, state: State) -> None:
-    """What a generator cannot guess, ids and films, is asked for by name; the rest succeeded above."""
+def test_every_operation_succeeds_with_existing_ids(admin: TestClient, state: State) -> None:
+    """A generator cannot guess ids and images: they are given here; the other operations succeeded above."""
     hit = search(admin, text="effusion", k=1)["hits"][0]
     job = state.jobs.queue("index-verify", {}, "tests")
     state.jobs.cancel(job.job_id)
     _, token = state.tokens.create(Role.READER, "tests")
-    files = {"image": ("f", film(), "image/png")}
+    files = {"image": ("f", png_file(), "image/png")}
     shown = {"image": hit["image"]}
-    asked: dict[str, tuple[str, str, dict[str, Any]]] = {
+    requests: dict[str, tuple[str, str, dict[str, Any]]] = {
         "search": ("POST", "/v1/search", {"files": files}),
         "get_case": ("GET", f"/v1/cases/{hit['id']}", {}),
         "get_image": ("GET", f"/v1/images/{hit['image']}", {}),
@@ -103,8 +105,8 @@ def test_every_operation_succeeds_with_what_is_really_there(admin: TestClient, s
         "sign_out",
         "who_am_i",
     }
-    assert operations == asked.keys() | simple
-    for name, (method, path, how) in asked.items():
+    assert operations == requests.keys() | simple
+    for name, (method, path, how) in requests.items():
         answer = admin.request(method, path, **how)
         assert answer.status_code < 300, f"{name}: {answer.text}"
     for running in state.jobs.latest(100):

@@ -1,4 +1,4 @@
-"""One thread reads queries, another searches: order, errors and ends."""
+"""The searcher's two threads, one encoding and one searching: order, errors, closing."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ def answer(query: Query) -> Answer:
     return Answer(query=query.as_json(), encoder={}, hits=(), own_studies=())
 
 
-def asking(text: str) -> Query:
+def query_of(text: str) -> Query:
     return Query(text=text)
 
 
@@ -23,29 +23,29 @@ def prepared(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
     return [lambda query=query: answer(query) for query in queries]  # type: ignore[misc]
 
 
-def test_each_query_gets_its_own_answer_though_many_are_read_together() -> None:
+def test_each_query_gets_its_own_answer_though_many_are_encoded_together() -> None:
     sizes: list[int] = []
-    held = threading.Event()
+    released = threading.Event()
 
-    def preparing(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
-        held.wait(DEADLINE_SECONDS)
+    def prepare(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
+        released.wait(DEADLINE_SECONDS)
         return prepared(queries)
 
-    searcher = Searcher(preparing, sizes.append)
-    futures = [searcher.ask(asking(str(number))) for number in range(40)]
-    held.set()
-    told = [future.result(DEADLINE_SECONDS).query["text"] for future in futures]
+    searcher = Searcher(prepare, sizes.append)
+    futures = [searcher.ask(query_of(str(number))) for number in range(40)]
+    released.set()
+    texts = [future.result(DEADLINE_SECONDS).query["text"] for future in futures]
     searcher.close()
-    assert told == [str(number) for number in range(40)]
+    assert texts == [str(number) for number in range(40)]
     assert sum(sizes) == 40
     assert max(sizes) == AT_ONCE
 
 
-def test_the_next_query_is_read_while_one_is_searched() -> None:
+def test_the_next_query_is_encoded_while_one_is_searched() -> None:
     read = threading.Event()
     searched = threading.Event()
 
-    def preparing(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
+    def prepare(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
         if any(query.text == "second" for query in queries):
             read.set()
         return [lambda query=query: search(query) for query in queries]  # type: ignore[misc]
@@ -56,10 +56,10 @@ def test_the_next_query_is_read_while_one_is_searched() -> None:
             assert read.wait(DEADLINE_SECONDS)
         return answer(query)
 
-    searcher = Searcher(preparing, lambda size: None)
-    first = searcher.ask(asking("first"))
+    searcher = Searcher(prepare, lambda size: None)
+    first = searcher.ask(query_of("first"))
     assert searched.wait(DEADLINE_SECONDS)
-    second = searcher.ask(asking("second"))
+    second = searcher.ask(query_of("second"))
     assert [first.result(DEADLINE_SECONDS).query["text"], second.result(DEADLINE_SECONDS).query["text"]] == [
         "first",
         "second",
@@ -67,8 +67,8 @@ def test_the_next_query_is_read_while_one_is_searched() -> None:
     searcher.close()
 
 
-def test_an_error_is_that_of_whoever_asked_and_the_rest_is_answered() -> None:
-    def preparing(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
+def test_an_error_fails_its_own_query_only() -> None:
+    def prepare(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
         if any(query.text == "unreadable" for query in queries):
             raise ValueError("unreadable")
         return [lambda query=query: search(query) for query in queries]  # type: ignore[misc]
@@ -78,17 +78,17 @@ def test_an_error_is_that_of_whoever_asked_and_the_rest_is_answered() -> None:
             raise LookupError("unanswerable")
         return answer(query)
 
-    searcher = Searcher(preparing, lambda size: None)
+    searcher = Searcher(prepare, lambda size: None)
     with pytest.raises(ValueError, match="unreadable"):
-        searcher.ask(asking("unreadable")).result(DEADLINE_SECONDS)
+        searcher.ask(query_of("unreadable")).result(DEADLINE_SECONDS)
     with pytest.raises(LookupError, match="unanswerable"):
-        searcher.ask(asking("unanswerable")).result(DEADLINE_SECONDS)
-    assert searcher.ask(asking("good")).result(DEADLINE_SECONDS).query["text"] == "good"
+        searcher.ask(query_of("unanswerable")).result(DEADLINE_SECONDS)
+    assert searcher.ask(query_of("good")).result(DEADLINE_SECONDS).query["text"] == "good"
     searcher.close()
 
 
-def test_what_waits_when_it_closes_is_answered() -> None:
+def test_waiting_queries_are_answered_on_closing() -> None:
     searcher = Searcher(prepared, lambda size: None)
-    futures = [searcher.ask(asking(str(number))) for number in range(50)]
+    futures = [searcher.ask(query_of(str(number))) for number in range(50)]
     searcher.close()
     assert all(future.done() for future in futures)

@@ -1,4 +1,4 @@
-"""The service while Qdrant or Postgres is away: a problem, never a failure, and no restart afterwards."""
+"""The service while Qdrant or Postgres is down: problem documents, no failure, no restart afterwards."""
 
 import threading
 from collections.abc import Iterator
@@ -14,8 +14,7 @@ from indexer.index import Index
 from indexer.ingest.pipeline import add_source
 from retrieval.service.access import Role
 from retrieval.service.app import create_app
-from retrieval.service.readiness import Readiness
-from retrieval.service.state import State
+from retrieval.service.state import Readiness, State
 from tests.indexer.lonely import closed_port
 from tests.indexer.postgres import fresh_database, stoppable_server
 from tests.retrieval.service.conftest import signed_in
@@ -26,7 +25,7 @@ SECRET = "hunter2"
 
 @contextmanager
 def serving(home: Path) -> Iterator[tuple[State, TestClient]]:
-    """A service on a home with the settings as they are, and somebody who may read."""
+    """Serve a home with the settings of the environment; yields its state and a reader's client."""
     settings.cache_clear()
     state = State.open(home)
     try:
@@ -67,38 +66,38 @@ def test_a_service_answers_again_when_postgres_comes_back(
             source = open_source("phantom:4@5")
             add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=1)
         with serving(tmp_path / "home") as (_, client):
-            asked = {"text": "effusion", "k": 1}
-            assert client.post("/v1/search", json=asked).status_code == 200
+            query = {"text": "effusion", "k": 1}
+            assert client.post("/v1/search", json=query).status_code == 200
             stop()
             for path in ("/v1/index", "/v1/session", "/v1/fields"):
                 answer = client.get(path)
                 assert answer.status_code == 503
                 assert answer.json()["type"] == "urn:similarity:database-down"
-            assert client.post("/v1/search", json=asked).status_code == 503
+            assert client.post("/v1/search", json=query).status_code == 503
             checks = client.get("/readyz").json()["checks"]
             assert checks == {"database": "does not answer", "vectors": "ok", "encoder": "unknown"}
             start()
-            assert client.post("/v1/search", json=asked).status_code == 200
+            assert client.post("/v1/search", json=query).status_code == 200
             assert client.get("/v1/session").status_code == 200
             assert client.get("/readyz").json()["checks"]["database"] == "ok"
 
 
-def test_readiness_waits_for_nothing_that_hangs_and_holds_one_thread_for_it() -> None:
-    answering, looks = threading.Event(), list[int]()
+def test_readiness_is_bounded_in_time_and_uses_one_thread_for_a_check_that_hangs() -> None:
+    answering, calls = threading.Event(), list[int]()
 
     def hanging() -> str:
-        looks.append(1)
+        calls.append(1)
         answering.wait()
         return "ok"
 
-    asked = {"database": ("does not answer", hanging), "encoder": ("unknown", lambda: "ok")}
+    checks = {"database": ("does not answer", hanging), "encoder": ("unknown", lambda: "ok")}
     readiness = Readiness(seconds=0.05)
     for _ in range(3):
-        assert readiness.look(asked) == {"database": "does not answer", "encoder": "ok"}
-    assert len(looks) == 1
+        assert readiness.look(checks) == {"database": "does not answer", "encoder": "ok"}
+    assert len(calls) == 1
     answering.set()
-    patient = Readiness(seconds=60)
-    assert patient.look(asked) == {"database": "ok", "encoder": "ok"}
+    slow = Readiness(seconds=60)
+    assert slow.look(checks) == {"database": "ok", "encoder": "ok"}
 
 
 def test_settings_show_no_secret_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
