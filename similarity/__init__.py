@@ -17,8 +17,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from corpus.errors import SimilarityError
+    from corpus.geometry import Box
     from corpus.sources import open_source
-    from retrieval.answer import Answer, Hit
+    from indexer.catalog.studies import Case
+    from indexer.ingest.pipeline import Added
+    from retrieval.answer import Answer, Evidence, Hit
+    from retrieval.draft.text import Draft
     from retrieval.localize.answer import Localization
     from retrieval.query.query import Query
     from similarity.encoders import load_encoder
@@ -28,12 +33,18 @@ if TYPE_CHECKING:
     from trainer.runtime.encoder import Encoder
 
 __all__ = [
+    "Added",
     "Answer",
+    "Box",
+    "Case",
+    "Draft",
     "Encoder",
+    "Evidence",
     "Hit",
     "Index",
     "Localization",
     "Query",
+    "SimilarityError",
     "__version__",
     "draft",
     "load_encoder",
@@ -43,12 +54,18 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Added": "indexer.ingest.pipeline",
     "Answer": "retrieval.answer",
+    "Box": "corpus.geometry",
+    "Case": "indexer.catalog.studies",
+    "Draft": "retrieval.draft.text",
     "Encoder": "trainer.runtime.encoder",
+    "Evidence": "retrieval.answer",
     "Hit": "retrieval.answer",
     "Index": "similarity.index",
     "Localization": "retrieval.localize.answer",
     "Query": "retrieval.query.query",
+    "SimilarityError": "corpus.errors",
     "draft": "similarity.index",
     "load_encoder": "similarity.encoders",
     "localize": "similarity.localization",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trainer.models.registry import find_encoder
+from trainer.models.resolve import open_encoder
 from trainer.runtime.encoder import Encoder
 
 
@@ -19,4 +19,4 @@ def load_encoder(name: str | Path, *, device: str = "auto", download: bool = Fal
         EncoderError: there is no such encoder, or its folder is incomplete or edited; the message says what
             to do.
     """
-    return Encoder.load(find_encoder(name, download=download), device)
+    return open_encoder(name, device=device, download=download)

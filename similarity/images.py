@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.query.image import Picture, picture_of, read_picture
+from retrieval.query.image import QueryImage, make_query_image, read_query_image
 
 ImageLike: TypeAlias = "str | Path | Image.Image | NDArray[Any]"
 """A file (PNG, JPEG, DICOM; `phantom://SEED/NUMBER` is drawn), an image of Pillow in any mode, or an array:
@@ -28,12 +28,12 @@ def read_image(image: ImageLike) -> NDArray[np.float32]:
         NotAdmitted: its DICOM header says that it is no chest radiograph.
         UsageError: the array has another shape or type.
     """
-    return to_picture(image).pixels
+    return to_query_image(image).pixels
 
 
-def to_picture(image: ImageLike) -> Picture:
+def to_query_image(image: ImageLike) -> QueryImage:
     """Read an image with what its header says; raises as `read_image`."""
-    return read_picture(image) if isinstance(image, str | Path) else picture_of(image)
+    return read_query_image(image) if isinstance(image, str | Path) else make_query_image(image)
 
 
 def names_image(text: str) -> bool:

@@ -7,32 +7,32 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
 from corpus.errors import UsageError
+from corpus.geometry import Box
 from corpus.notices import Notices
 from corpus.progress import silent
 from corpus.records import Source
 from corpus.sources import open_source
-from corpus.tables.options import TableOptions
+from corpus.tables import TableOptions
+from indexer.catalog.studies import Case
 from indexer.index import Index as OpenIndex
+from indexer.index import image_location
 from indexer.ingest.pipeline import Added, add_source
 from indexer.ingest.repair import Verified
 from indexer.ingest.repair import verify as compare
 from indexer.servers import Servers
-from indexer.status import status_of
-from indexer.versions import HeldStudies
-from retrieval.answer import Answer, Case, Hit
-from retrieval.localize.answer import Box
-from retrieval.lookup import image_location
+from indexer.versions import CatalogSource, status_of
+from retrieval.answer import Answer, Hit
 from retrieval.query.image import IN_MEMORY
 from retrieval.query.query import Query, Target
 from retrieval.search import search
 from similarity.cli.console import progress_bars
-from similarity.images import ImageLike, names_image, to_picture
+from similarity.images import ImageLike, names_image, to_query_image
 from similarity.progress import added_progress
 
 if TYPE_CHECKING:
     from retrieval.draft.text import Draft
     from retrieval.localize.answer import Localization
-    from retrieval.reliability.fit import Calibrated
+    from retrieval.reliability.fit import CalibrationReport
     from trainer.runtime.encoder import Encoder
 
 
@@ -167,7 +167,7 @@ class Index:
             opened: Source = open_source(source, reports=table, admit=frozenset(admit), tables=tables)
             origin = source
         else:
-            opened = HeldStudies(self.opened.catalog) if source is None else source
+            opened = CatalogSource(self.opened.catalog) if source is None else source
             origin = opened.name
         with progress_bars() if show_progress else nullcontext(silent) as on_progress:
             added = add_source(
@@ -288,7 +288,7 @@ class Index:
             study = image_location(self.opened, study)
         return localize(
             self.encoder,
-            to_picture(study),
+            to_query_image(study),
             finding,
             method=method,
             refine=refine,
@@ -320,14 +320,20 @@ class Index:
         """
         from retrieval.draft.draft import draft, localizer  # late: imports torch
 
-        opened, picture = self._searched(), to_picture(image)
+        opened, decoded = self._searched(), to_query_image(image)
         location = str(image) if isinstance(image, str | Path) else IN_MEMORY
-        localizing = localizer(opened) if localize else None
+        phrase_localizer = localizer(opened) if localize else None
         return draft(
-            opened, location, k=k, where=where, subject=subject, localizing=localizing, picture=picture
+            opened,
+            location,
+            k=k,
+            where=where,
+            subject=subject,
+            phrase_localizer=phrase_localizer,
+            decoded=decoded,
         )
 
-    def calibrate(self, *, show_progress: bool = True) -> "Calibrated":
+    def calibrate(self, *, show_progress: bool = True) -> "CalibrationReport":
         """Fit on the index's own images what answers can promise; see `similarity index calibrate`.
 
         Raises:

@@ -6,18 +6,18 @@ from typing import overload
 
 from corpus.settings import settings
 from retrieval.localize.answer import Localization
-from retrieval.localize.localize import localize as ask
+from retrieval.localize.localizer import localize as ask
 from retrieval.localize.refine.refiner import open_refiner
 from retrieval.localize.specificity.calibration import find_calibration, method_for
-from retrieval.query.image import Picture
-from similarity.images import ImageLike, to_picture
+from retrieval.query.image import QueryImage
+from similarity.images import ImageLike, to_query_image
 from trainer.runtime.encoder import Encoder
 
 
 @overload
 def localize(
     encoder: Encoder,
-    image: "ImageLike | Picture",
+    image: "ImageLike | QueryImage",
     finding: str,
     *,
     method: str | None = None,
@@ -27,7 +27,7 @@ def localize(
 @overload
 def localize(
     encoder: Encoder,
-    image: "ImageLike | Picture",
+    image: "ImageLike | QueryImage",
     finding: list[str] | tuple[str, ...],
     *,
     method: str | None = None,
@@ -36,7 +36,7 @@ def localize(
 ) -> list[Localization]: ...
 def localize(
     encoder: Encoder,
-    image: "ImageLike | Picture",
+    image: "ImageLike | QueryImage",
     finding: str | list[str] | tuple[str, ...],
     *,
     method: str | None = None,
@@ -62,17 +62,17 @@ def localize(
         UnreadableImage, NotAdmitted: the image cannot be read.
         EncoderError: the encoder has no map of features.
     """
-    picture = image if isinstance(image, Picture) else to_picture(image)
+    decoded = image if isinstance(image, QueryImage) else to_query_image(image)
     phrases = [finding] if isinstance(finding, str) else list(finding)
     chosen = method_for(encoder.fingerprint, method, home)
     found = ask(
         encoder,
-        picture.pixels,
+        decoded.pixels,
         phrases,
         method=chosen,
         refine=open_refiner(refine, settings().device),
         thresholds=find_calibration(encoder.fingerprint, chosen, home),
-        spacing=picture.spacing,
+        spacing=decoded.spacing,
     )
-    found = [replace(answer, image=picture.pixels) for answer in found]
+    found = [replace(answer, image=decoded.pixels) for answer in found]
     return found[0] if isinstance(finding, str) else found

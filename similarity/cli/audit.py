@@ -2,7 +2,7 @@
 
 import click
 
-from corpus.printable import one_line
+from corpus.notices import one_line
 from similarity.cli.console import print_json
 
 
@@ -23,14 +23,14 @@ def audit(
     import json
     from datetime import UTC, datetime
 
-    from indexer.catalog.database import open_database
+    from indexer.catalog.audit import Audit
+    from indexer.catalog.catalog import Catalog
     from indexer.home import Home
-    from retrieval.service.audit import Audit
 
     home = Home.open()
-    engine = open_database(home)
+    catalog = Catalog.open(home)
     try:
-        entries = Audit(engine).read(
+        entries = Audit(catalog).read(
             study_key=None if study is None else home.keyed("study", study),
             actor=actor,
             action=action,
@@ -38,7 +38,7 @@ def audit(
             limit=limit,
         )
     finally:
-        engine.dispose()
+        catalog.close()
     if as_json:
         print_json({"entries": [entry.as_json() for entry in entries]})
         return

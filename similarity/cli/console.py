@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from corpus.printable import one_line
+from corpus.notices import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from corpus.printable import one_line
+from corpus.notices import one_line
 from similarity.cli.console import note, plain_table, print_json, progress_bars
 from similarity.cli.options import SourceOptions, source_options, table_options
 
@@ -41,7 +41,7 @@ def inspect(
 
     opened = options.open(source)
     with progress_bars() as on_progress:
-        counted = inspection.inspect(opened, read=read, on_step=on_progress)
+        counted = inspection.inspect(opened, read=read, on_progress=on_progress)
     counted["notices"] = options.notices.as_json()
     if as_json:
         print_json(counted)
@@ -91,14 +91,13 @@ def label(
     import json
     from pathlib import Path
 
-    from corpus.findings import Statuses, sides
+    from corpus.findings import Statuses, status_lists
     from corpus.inspection import summarize
-    from corpus.language.label_scores import score_labels
+    from corpus.language.detection import ReportLanguages
     from corpus.language.labeler import label_report
     from corpus.language.metamap import read_metamap
-    from corpus.language.report_languages import ReportLanguages
     from corpus.records import Problem
-    from corpus.truth import read_truth
+    from corpus.truth import read_truth, score_labels
 
     if as_json and score is None:
         raise click.UsageError("--json prints the score: it needs --score FILE")
@@ -118,7 +117,7 @@ def label(
             line = {
                 "report_id": study.report.item_id,
                 "study_id": study.study_id,
-                "findings": sides(found),
+                "findings": status_lists(found),
                 "language": study.report.language,
                 "findings_read": read is not None or study.report.findings_read,
             }
@@ -177,7 +176,7 @@ def sentences(
     opened = options.open(source)
     problems: list[Problem] = []
     with progress_bars() as on_progress:
-        table = tabulate_sentences(opened.studies(problems.append), on_step=on_progress)
+        table = tabulate_sentences(opened.studies(problems.append), on_progress=on_progress)
     write_table(table.frame, Path(out), {"source": opened.name, "labeler_version": LABELER_VERSION})
     counted = summarize(problems)
     counts = {"reports": table.reports, "occurrences": table.occurrences, "sentences": table.frame.height}
@@ -217,16 +216,18 @@ def counterfactual(
     """
     from pathlib import Path
 
-    from corpus.counterfactual.draw import normal_films
+    from corpus.counterfactual.draw import normal_radiographs
     from corpus.counterfactual.folder import write_counterfactuals
     from corpus.records import Problem
     from corpus.splits import Split
 
     chosen: Split | None = None if split == "all" else split  # type: ignore[assignment]  # click checks it
     problems: list[Problem] = []
-    radiographs = normal_films(options.open(source), chosen, problems.append)
+    radiographs = normal_radiographs(options.open(source), chosen, problems.append)
     written = write_counterfactuals(radiographs, Path(out), per_film=per_film, seed=seed)
-    click.echo(f"{written.studies} images drawn from {written.films} subjects', {written.masks} masks: {out}")
+    click.echo(
+        f"{written.studies} images drawn from {written.radiographs} subjects', {written.masks} masks: {out}"
+    )
     if problems:
         note(f"{len(problems)} images skipped: no two clear lungs were found")
 
@@ -241,7 +242,7 @@ def deidentify(source: str, options: SourceOptions, as_json: bool) -> None:
     The listing contains that text: protect it as you protect the reports. Rules find names by a title, a
     label or a degree beside them: check reports with names that stand alone.
     """
-    from corpus.language.deidentify import taken
+    from corpus.language.deidentify import removed_identifiers
     from corpus.records import Problem
 
     problems: list[Problem] = []
@@ -250,7 +251,7 @@ def deidentify(source: str, options: SourceOptions, as_json: bool) -> None:
     found = []
     for study in opened.studies(problems.append):
         read += study.report is not None
-        spans = list(taken(study))
+        spans = list(removed_identifiers(study))
         touched += bool(spans)
         found += spans
     if as_json:
@@ -302,9 +303,9 @@ def _print_inspection(counted: dict[str, Any]) -> None:
         if span["known"]:
             console.print(Text(f"{name}: {span['known']:,} known, {span[low]} to {span[high]}"))
     if counted["findings"]:
-        sides = ("present", "absent", "uncertain")
-        rows = [(name, *(f"{n[side]:,}" for side in sides)) for name, n in counted["findings"].items()]
-        console.print(plain_table("findings", ("finding", *sides), rows))
+        status_lists = ("present", "absent", "uncertain")
+        rows = [(name, *(f"{n[side]:,}" for side in status_lists)) for name, n in counted["findings"].items()]
+        console.print(plain_table("findings", ("finding", *status_lists), rows))
     for state, problems in counted["problems"].items():
         for reason in problems["reasons"]:
             examples = ", ".join(one_line(item) for item in reason["examples"])

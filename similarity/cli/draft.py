@@ -39,7 +39,7 @@ def draft(image: str, k: int, where: str | None, subject: str | None, blind: boo
         from retrieval.draft.draft import localizer
 
         shows = None if blind else localizer(index)
-        made = make_draft(index, image, k=k, where=where, subject=subject, localizing=shows)
+        made = make_draft(index, image, k=k, where=where, subject=subject, phrase_localizer=shows)
     if as_json:
         print_json(made.as_json(), indent=2)
         return

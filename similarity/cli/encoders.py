@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from similarity.cli.console import note, progress_bars
+from similarity.cli.console import note, print_json, progress_bars
 
 
 @click.group()
@@ -20,25 +20,23 @@ def encoders() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def list_command(as_json: bool) -> None:
     """List the encoders under the home, the published models, and the architectures to train."""
-    from trainer.models.registry import (
-        describe_encoder,
-        encoder_folders,
-        find_architecture,
-        list_architectures,
-    )
+    from trainer.models.architecture import find_architecture, list_architectures
+    from trainer.models.registry import describe_encoder, encoder_folders
 
     known = [describe_encoder(folder) for folder in encoder_folders()]
     shapes = [find_architecture(name) for name in list_architectures()]
     if as_json:
         rows = [_summary(record) for record in known]
         table = [{"name": shape.name, "note": shape.note} for shape in shapes]
-        click.echo(json.dumps({"encoders": rows, "known": _published(), "architectures": table}, indent=2))
+        click.echo(
+            json.dumps({"encoders": rows, "known": published_rows(), "architectures": table}, indent=2)
+        )
         return
     for record in known:
         click.echo(f"{record.get('name')}\t{str(record.get('fingerprint', ''))[:8]}\t{record['path']}")
     if not known:
         note("no encoder yet; `similarity train` makes one")
-    _print_published()
+    _printpublished_rows()
     click.echo("architectures:")
     for shape in shapes:
         click.echo(f"  {shape.name}\t{shape.note}")
@@ -49,14 +47,14 @@ def list_command(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
 def inspect_command(encoder: str, as_json: bool) -> None:
     """Verify that an encoder is complete and unedited, and print its record."""
-    from trainer.models.registry import find_encoder
+    from trainer.models.resolve import resolve_encoder
     from trainer.runtime.encoder_folder import fingerprint, verify
 
-    folder = find_encoder(encoder)
+    folder = resolve_encoder(encoder)
     record = verify(folder)
     record["fingerprint"] = fingerprint(folder, record["files"])
     if as_json:
-        click.echo(json.dumps({"path": str(folder), **record}, indent=2, ensure_ascii=False))
+        print_json({"path": str(folder), **record}, indent=2)
         return
     for key, value in _summary({"path": str(folder), **record}).items():
         click.echo(f"{key}\t{json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
@@ -123,31 +121,31 @@ def _downloads() -> AbstractContextManager[Any]:
     return nullcontext(each_tenth(note))
 
 
-def _published() -> list[dict[str, Any]]:
+def published_rows() -> list[dict[str, Any]]:
     """Return a row for each published model, as `encoders list --json` has them under `known`."""
-    from trainer.models.catalog import KNOWN
-    from trainer.models.resolve import is_here
+    from trainer.models.catalog import PUBLISHED_MODELS
+    from trainer.models.resolve import is_available
 
     return [
         {
-            "name": known.name,
-            "kind": known.kind,
-            "what": known.what,
-            "source": known.source,
-            "licence": known.licence,
-            "preprocessing": known.preprocessing,
-            "bytes": known.size,
-            "hash": "SHA-256" if known.weights.sha256 else "MD5" if known.weights.md5 else None,
-            "here": is_here(known),
+            "name": model.name,
+            "kind": model.kind,
+            "what": model.what,
+            "source": model.source,
+            "licence": model.licence,
+            "preprocessing": model.preprocessing,
+            "bytes": model.size,
+            "hash": "SHA-256" if model.weights.sha256 else "MD5" if model.weights.md5 else None,
+            "here": is_available(model),
         }
-        for known in KNOWN
+        for model in PUBLISHED_MODELS
     ]
 
 
-def _print_published() -> None:
+def _printpublished_rows() -> None:
     """Print what is published, a line each: name, licence, here or not, which hash is published, what."""
     click.echo("published (similarity encoders pull NAME):")
-    for row in _published():
+    for row in published_rows():
         here = "here" if row["here"] else "not here"
         published = f"{row['hash']} published" if row["hash"] else "no published hash"
         click.echo(f"  {row['name']}\t{row['licence']}\t{here}\t{published}\t{row['what']}")

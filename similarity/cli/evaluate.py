@@ -104,7 +104,7 @@ def evaluate(
     from corpus.truth import read_truth
     from trainer.evaluation.evaluate import check_probe_split
     from trainer.evaluation.evaluate import evaluate as measure
-    from trainer.models.registry import find_encoder
+    from trainer.models.resolve import resolve_encoder
 
     # Cheap checks come before torch is imported.
     if seed < 0:
@@ -112,7 +112,7 @@ def evaluate(
     if probe:
         check_probe_split(split)  # type: ignore[arg-type]  # click checks it
     for name in filter(None, (encoder_name, against)):
-        find_encoder(name)
+        resolve_encoder(name)
     sources = options.open(queries), options.open(gallery)
     table = None if truth is None else read_truth(truth)
 

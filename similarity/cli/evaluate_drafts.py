@@ -63,19 +63,19 @@ def evaluate_drafts(
     tables = [None if path is None else read_truth(path).statuses for path in (truth, gallery_truth)]
     others = None if radcliq is None else _read_inputs(radcliq)
     with open_index() as index:
-        from retrieval.draft.evaluation import draft_source, embedding_similarity, judge, per_finding
-        from retrieval.localize.localize import localize
+        from retrieval.draft.evaluation import draft_source, embedding_similarity, per_finding, score_drafts
+        from retrieval.localize.localizer import localize
 
         drafts = draft_source(
             index,
             source,
             truth=tables[0],
             gallery_truth=tables[1],
-            localizing=None if blind else localize,
+            phrase_localizer=None if blind else localize,
             limit=limit,
             allow_seen=allow_seen,
         )
-        record = judge(drafts, seed=seed)
+        record = score_drafts(drafts, seed=seed)
         record["encoder"] = {"name": index.encoder.name, "fingerprint": index.encoder.fingerprint}
         for system, row in record["systems"].items():
             row["embedding_similarity"] = embedding_similarity(index, drafts, system)

@@ -85,32 +85,32 @@ def evaluate_localization(
     import time
     from functools import partial
 
-    from corpus.annotations import open_marks
+    from corpus.annotations import open_annotations
     from corpus.records import Problem
     from corpus.settings import settings
-    from trainer.models.registry import find_encoder
+    from trainer.models.resolve import resolve_encoder
 
-    find_encoder(encoder_name)  # a wrong name is found before torch is imported
+    resolve_encoder(encoder_name)  # a wrong name is found before torch is imported
     problems: list[Problem] = []
-    annotations = open_marks(masks, boxes, images, problems.append)
+    annotations = open_annotations(masks, boxes, images, problems.append)
 
     from retrieval.localize.evaluation.evaluate import measure_localizers, record
-    from retrieval.localize.evaluation.localizers import localizers_of, row_names, segmenter_rows
+    from retrieval.localize.localizer import method_localizers, method_names, segmenter_localizers
     from retrieval.localize.refine.refiner import open_refiner
-    from trainer.runtime.training_overlap import has_seen
+    from trainer.runtime.training_overlap import was_trained_on
 
     device = device or settings().device
     refiner = open_refiner(refine, device)
-    learned = segmenter_rows(segmenters, device, refiner)
+    learned = segmenter_localizers(segmenters, device, refiner)
     encoder = open_encoder(encoder_name, device)
-    localizers = {**localizers_of(encoder, row_names(methods), refiner), **learned}
+    localizers = {**method_localizers(encoder, method_names(methods), refiner), **learned}
     began = time.monotonic()
     with progress_bars() as on_progress:
         measured = measure_localizers(
             annotations,
             localizers,
             structures=structures or None,
-            seen=partial(has_seen, encoder.record),
+            seen=partial(was_trained_on, encoder.record),
             allow_seen=allow_seen,
             seed=seed,
             on_progress=on_progress,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from corpus.printable import one_line, spelled_bytes, spelled_duration
+from corpus.notices import format_bytes, format_duration, one_line
 from similarity.cli.console import counted, note, print_json, print_record, progress_bars
 from similarity.cli.options import SourceOptions, source_options
 from similarity.cli.resources import open_catalog, open_encoder
@@ -66,7 +66,7 @@ def add(
         return
     from indexer.index import Index
     from indexer.ingest.pipeline import add_source
-    from indexer.versions import HeldStudies
+    from indexer.versions import CatalogSource
     from similarity.progress import added_progress
 
     with Index.open(read_only=False, on_wait=note) as opened_index:
@@ -74,16 +74,16 @@ def add(
         with progress_bars() as on_progress:
             added = add_source(
                 opened_index,
-                opened or HeldStudies(opened_index.catalog),
+                opened or CatalogSource(opened_index.catalog),
                 encoder,
-                origin=source or HeldStudies.name,
+                origin=source or CatalogSource.name,
                 folder=str(encoder.folder),
                 patches=patches,
                 workers=workers,
                 observer=added_progress(on_progress),
             )
     done = {
-        "source": source or HeldStudies.name,
+        "source": source or CatalogSource.name,
         "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
     }
     if as_json:
@@ -110,7 +110,7 @@ def add(
 def status(failed: bool, as_json: bool) -> None:
     """Count the studies, items and vectors of the index, and the items that failed."""
     from corpus.settings import settings
-    from indexer.status import status_of
+    from indexer.versions import status_of
 
     with open_catalog() as catalog:
         state = status_of(settings().home_folder, catalog, failed=failed)
@@ -273,9 +273,9 @@ def _plan(source: Source, encoder_name: str | None, workers: int | None, as_json
     if as_json:
         print_json(cost)
         return
-    cost["time"] = spelled_duration(cost.pop("hours") * 3600)
-    cost["disk"] = spelled_bytes(cost.pop("disk_bytes"))
-    cost["memory"] = spelled_bytes(cost.pop("memory_bytes"))
+    cost["time"] = format_duration(cost.pop("hours") * 3600)
+    cost["disk"] = format_bytes(cost.pop("disk_bytes"))
+    cost["memory"] = format_bytes(cost.pop("memory_bytes"))
     cost["measured on"] = cost.pop("sampled")
     print_record(cost)
 

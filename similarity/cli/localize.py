@@ -156,11 +156,11 @@ def _localizer(
 
         chosen = _encoder(index, encoder)
         return Localizer.by_maps(chosen, method_for(chosen.fingerprint, method), refiner)
-    from retrieval.localize.segmentation import require_known
+    from retrieval.localize.localizer import require_learned
     from trainer.runtime.segmenter import Segmenter
 
     learned = Segmenter.load(segmenter, settings().device)
-    require_known(learned, findings)
+    require_learned(learned, findings)
     return Localizer.by_segmenter(learned, refiner)
 
 
@@ -176,7 +176,7 @@ def _refiner(choice: str | None) -> "Refiner | None":
 
 
 def _location_of(index: "Index | None", case: str) -> str:
-    from retrieval.lookup import image_location
+    from indexer.index import image_location
 
     assert index is not None
     return image_location(index, case)
@@ -184,10 +184,10 @@ def _location_of(index: "Index | None", case: str) -> str:
 
 def _answers(by: "Localizer", location: str, findings: "Sequence[str]", out: Path) -> dict[str, Any]:
     from corpus.images.reader import load_image
-    from retrieval.localize.folder import write_answers
+    from retrieval.localize.answer_folder import write_answers
 
     image = load_image(location)
-    answers = by.ask(image.pixels, findings, spacing=image.spacing)
+    answers = by.localize(image.pixels, findings, spacing=image.spacing)
     files = write_answers(out, image.pixels, location, answers, by.fingerprint)
     entries = [{**a.as_json(), "files": f} for a, f in zip(answers, files, strict=True)]
     return {"answers": entries, "notes": list(image.notes)}
@@ -243,12 +243,12 @@ def _correspondence(
     encoder: "Encoder", index: "Index | None", location: str, like: str, out: Path
 ) -> dict[str, Any]:
     from corpus.images.reader import load_image
-    from retrieval.localize.correspondence import likeness
-    from retrieval.localize.folder import write_likeness
+    from retrieval.localize.answer_folder import write_correspondence
+    from retrieval.localize.correspondence import find_correspondence
 
     query, hit = load_image(location), load_image(_location_of(index, like))
-    found = likeness(encoder, query.pixels, hit.pixels)
-    files = write_likeness(out, query.pixels, hit.pixels, found)
+    found = find_correspondence(encoder, query.pixels, hit.pixels)
+    files = write_correspondence(out, query.pixels, hit.pixels, found)
     return {"like": like, **found.as_json(), "files": files, "notes": [*query.notes, *hit.notes]}
 
 
@@ -265,7 +265,7 @@ def _over_corpus(by: "Localizer", source: "Source", findings: "Sequence[str]", o
     done = localize_corpus(
         source.studies(unread.append),
         findings,
-        by.ask,
+        by.localize,
         out,
         made_by,
     )
@@ -274,12 +274,12 @@ def _over_corpus(by: "Localizer", source: "Source", findings: "Sequence[str]", o
 
 
 def _calibrate(encoder: "Encoder", source: "Source", method: str | None) -> dict[str, Any]:
-    from retrieval.localize.specificity.calibration import keep, method_for
-    from retrieval.localize.specificity.fit import calibrate
+    from retrieval.localize.specificity.calibration import method_for, save_calibration
+    from retrieval.localize.specificity.calibration_fit import calibrate
 
     chosen = method_for(encoder.fingerprint, method)
     fitted = calibrate(encoder, source.studies(lambda problem: None), chosen)
-    path = keep(fitted, encoder.fingerprint, chosen)
+    path = save_calibration(fitted, encoder.fingerprint, chosen)
     return {
         "encoder": _named(encoder),
         "method": chosen,

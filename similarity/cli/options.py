@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from corpus.notices import Notice, Notices
-from corpus.printable import one_line
+from corpus.notices import Notice, Notices, one_line
 from similarity.cli.console import note
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class SourceOptions:
     def open(self, spec: str) -> Source:
         """Open a source by its name on the command line; raises as `corpus.sources.open_source` does."""
         from corpus.sources import open_source
-        from corpus.tables.options import TableOptions
+        from corpus.tables import TableOptions
 
         tables = TableOptions(self.encoding, self.dates, self.notices)
         return open_source(spec, reports=self.reports, admit=frozenset(self.admit), tables=tables)
@@ -102,16 +101,16 @@ def _decorated(command: Command, options: tuple[Callable[[Command], Command], ..
 
 
 def _encoding(name: str | None) -> str | None:
-    from corpus.tables.encodings import known_encoding
+    from corpus.tables.encodings import parse_encoding
 
-    return None if name is None else known_encoding(name)
+    return None if name is None else parse_encoding(name)
 
 
 def _dates(day_first: bool, month_first: bool, form: str | None) -> str | None:
-    from corpus.tables.dates import known_date_format
+    from corpus.tables.dates import parse_date_format
 
     if day_first + month_first + (form is not None) > 1:
         raise click.UsageError("give one of --day-first, --month-first and --date-format")
     if form is not None:
-        return known_date_format(form)
+        return parse_date_format(form)
     return "day_first" if day_first else "month_first" if month_first else None

@@ -45,23 +45,19 @@ def open_encoder(name: str, device: str | None = None) -> Encoder:
         device: where it runs; None: the setting `SIMILARITY_DEVICE`.
     """
     from corpus.settings import settings
-    from trainer.models.registry import find_encoder
+    from trainer.models.resolve import open_encoder as open_by_name
 
-    folder = find_encoder(name)
-    from trainer.runtime.encoder import Encoder
-
-    return Encoder.load(folder, device or settings().device)
+    return open_by_name(name, device=device or settings().device)
 
 
 @contextmanager
 def open_catalog() -> Iterator[Catalog]:
     """Open the catalog of the home alone, for commands that need neither vectors nor encoder."""
     from indexer.catalog.catalog import Catalog
-    from indexer.catalog.database import open_database
     from indexer.home import Home
 
-    engine = open_database(Home.open())
+    catalog = Catalog.open(Home.open())
     try:
-        yield Catalog(engine)
+        yield catalog
     finally:
-        engine.dispose()
+        catalog.close()

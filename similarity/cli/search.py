@@ -111,7 +111,7 @@ def _answer_one(query: "Query", encoder: str | None, as_json: bool) -> None:
     if as_json:
         print_json(answer.as_json(), indent=2)
         return
-    from retrieval.table import answer_text
+    from retrieval.display import answer_text
 
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 160

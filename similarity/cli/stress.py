@@ -67,36 +67,36 @@ def stress(
     import time
     from functools import partial
 
-    from corpus.counterfactual.draw import normal_films
+    from corpus.counterfactual.draw import normal_radiographs
     from corpus.settings import settings
-    from trainer.models.registry import find_encoder
+    from trainer.models.resolve import resolve_encoder
 
-    find_encoder(encoder_name)  # a wrong name is found before torch is imported
+    resolve_encoder(encoder_name)  # a wrong name is found before torch is imported
     source = options.open(films)
 
-    from retrieval.localize.evaluation.localizers import localizers_of, row_names
-    from retrieval.localize.evaluation.stress import Stress, as_record, stress_films
+    from retrieval.localize.evaluation.stress import StressOutcomes, as_record, run_stress_test
+    from retrieval.localize.localizer import method_localizers, method_names
     from retrieval.localize.refine.refiner import open_refiner
     from retrieval.localize.specificity.calibration import method_for
-    from trainer.runtime.training_overlap import has_seen
+    from trainer.runtime.training_overlap import was_trained_on
 
     if method is not None:
-        row_names([method])
+        method_names([method])
     device = device or settings().device
     refiner, encoder = open_refiner(refine, device), open_encoder(encoder_name, device)
     name = method_for(encoder.fingerprint, method)
     began = time.monotonic()
-    outcome = Stress()
-    drawn = normal_films(
+    outcome = StressOutcomes()
+    drawn = normal_radiographs(
         source,
         None if split == "all" else split,  # type: ignore[arg-type]  # click checks it
         outcome.problems.append,
-        leave_out=partial(has_seen, encoder.record),
+        leave_out=partial(was_trained_on, encoder.record),
     )
     with progress_bars() as on_progress:
-        stress_films(
+        run_stress_test(
             drawn,
-            localizers_of(encoder, [name], refiner)[name],
+            method_localizers(encoder, [name], refiner)[name],
             encoder,
             outcome,
             limit=limit,

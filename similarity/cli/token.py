@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from similarity.cli.console import note, print_json
+from similarity.cli.resources import open_catalog
 
 if TYPE_CHECKING:
     from retrieval.service.access import Tokens
@@ -74,12 +75,7 @@ def revoke(token_id: str) -> None:
 
 @contextmanager
 def _tokens() -> "Iterator[Tokens]":
-    from indexer.catalog.database import open_database
-    from indexer.home import Home
     from retrieval.service.access import Tokens
 
-    engine = open_database(Home.open())
-    try:
-        yield Tokens(engine)
-    finally:
-        engine.dispose()
+    with open_catalog() as catalog:
+        yield Tokens(catalog)

@@ -1,18 +1,12 @@
 """`similarity train`: train an encoder, or cross-validate a recipe. Only click is imported until it runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from similarity.cli.console import progress_bars, ruled_table
 from similarity.cli.options import SourceOptions, table_options
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from corpus.progress import OnProgress
-    from trainer.train.preparation import Progress
 
 LOSSES = ("semantic-matching", "dhn-nce", "infonce", "multi-positive-infonce")
 TARGETS = ("findings", "concepts", "embedding")
@@ -79,7 +73,7 @@ def train(
     With --folds the recipe is cross-validated instead: each fold of the subjects, test subjects excluded, is
     scored by an encoder trained on the others. Select models by this; use the test split once.
     """
-    from trainer.train.config import read_config
+    from trainer.train.config_file import read_config
 
     if resume and config_file is None and (out / "config.toml").is_file():
         config_file = out / "config.toml"
@@ -113,7 +107,7 @@ def train(
                 config,
                 out,
                 folds,
-                _adapted(show),
+                show,
                 queries=queries,
                 gallery=gallery,
                 truth=table,
@@ -124,7 +118,7 @@ def train(
     from trainer.train.loop import train as run
 
     with progress_bars("epochs") as show:
-        folder = run(config, out, _adapted(show), resume=resume, device=device)
+        folder = run(config, out, show, resume=resume, device=device)
     click.echo(folder)
 
 
@@ -147,14 +141,3 @@ def _print_folds(record: dict[str, Any]) -> None:
 def _headline(row: dict[str, Any]) -> list[Any]:
     precision = row["precision_at"]
     return [precision["1"], precision["10"], row["lift_at_5"]["macro"], row["ndcg_at_10"]]
-
-
-def _adapted(show: "OnProgress") -> "Callable[[Progress], None]":
-    """Return progress as the trainer reports it: the note of a stage without steps is part of its name."""
-
-    def report(progress: "Progress") -> None:
-        learning = progress.stage in ("read", "train", "epoch")
-        stage = progress.stage if learning else f"{progress.stage} {progress.note}".strip()
-        show(stage, progress.done, progress.total, progress.note if learning else "")
-
-    return report
