@@ -10,10 +10,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready$(if $(TORCH),-$(TORCH))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench encoder
+.PHONY: help setup demo test test-fast lint docs bench encoder
 
 help:            ## say what each target does
-	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make .venv with everything pinned in requirements.lock
 
@@ -27,17 +27,23 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-demo: $(READY)   ## train, index, search and evaluate on phantoms; write a page of pictures
+demo: $(READY)   ## train, index, search and evaluate on phantoms; write a page with the images
 	$(BIN)/similarity demo --out runs/demo
 
 test: $(READY) lint  ## lint, types and the whole suite
 	@sh .ci/install-chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
+test-fast: $(READY) lint  ## lint, types and the tests that need no browser, server, training run or subprocess
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser"
+
 lint: $(READY)   ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)   ## build the documentation into build/site/
+	$(BIN)/mkdocs build --strict
 
 encoder: $(READY)  ## train the real-data encoder into runs/real and print its evaluation
 	$(BIN)/similarity train --config trainer/recipes/real.toml --out runs/real \
