@@ -33,7 +33,7 @@ from trainer.evaluation.comparison import score_runs
 from trainer.evaluation.labels import Labels
 from trainer.evaluation.scoring import HEADLINE
 from trainer.train.folds import CrossValidation, Fold
-from trainer.train.preparation import Side
+from trainer.train.preparation import PreparedSplit
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 NOISE = (0.0, 0.1, 0.2, 0.4)
@@ -76,7 +76,7 @@ def measure(real: RealFolds, folds: Sequence[Fold], change: dict[str, Any], seed
     }
 
 
-def with_sides(crossed: CrossValidation, change: Callable[[Side], Side]) -> list[Fold]:
+def with_sides(crossed: CrossValidation, change: Callable[[PreparedSplit], PreparedSplit]) -> list[Fold]:
     """The folds with their training sides changed."""
     return [
         replace(fold, prepared=replace(fold.prepared, train=change(fold.prepared.train)))
@@ -84,7 +84,7 @@ def with_sides(crossed: CrossValidation, change: Callable[[Side], Side]) -> list
     ]
 
 
-def pairs_only(side: Side, share: float, others: bool) -> Side:
+def pairs_only(side: PreparedSplit, share: float, others: bool) -> PreparedSplit:
     """Keep a share of the subjects with pairs, and of the unpaired sets all or nothing."""
 
     def selected(study: str, subject: str) -> bool:
@@ -92,7 +92,7 @@ def pairs_only(side: Side, share: float, others: bool) -> Side:
             return others
         return fold_of(f"pairs {subject}", _PARTS) < share * _PARTS
 
-    radiographs = [selected(radiograph.study_id, radiograph.subject_id) for radiograph in side.pool.pictures]
+    radiographs = [selected(radiograph.study_id, radiograph.subject_id) for radiograph in side.pool.images]
     texts = [
         any(selected(study, subject) for study in text.studies for subject in text.subjects)
         for text in side.pool.texts
@@ -112,7 +112,7 @@ def scarcity(real: RealFolds, seeds: int) -> list[Measured]:
         for share in SHARES:
             folds = with_sides(real.crossed, partial(pairs_only, share=share, others=others))
             sides = [fold.prepared.train.pool for fold in folds]
-            fewest = min(len(items) for pool in sides for items in (pool.pictures, pool.texts))
+            fewest = min(len(items) for pool in sides for items in (pool.images, pool.texts))
             settings = change if others else {**change, "sampling.batch_size": min(_FEW, fewest)}
             points.append(Measured(name, share, measure(real, folds, settings, seeds)))
     return points
@@ -129,13 +129,13 @@ def noise(real: RealFolds, seeds: int) -> list[Measured]:
     return points
 
 
-def exchanged(side: Side, share: float) -> Side:
+def exchanged(side: PreparedSplit, share: float) -> PreparedSplit:
     """Give a share of the images the labels of another image."""
     rng = np.random.default_rng(0)
-    radiographs = list(side.pool.pictures)
+    radiographs = list(side.pool.images)
     chosen = np.flatnonzero(rng.random(len(radiographs)) < share)
     for position, other in zip(chosen, rng.permutation(chosen), strict=True):
-        radiographs[position] = replace(radiographs[position], statuses=side.pool.pictures[other].statuses)
+        radiographs[position] = replace(radiographs[position], statuses=side.pool.images[other].statuses)
     return replace(side, pool=Pool(tuple(radiographs), side.pool.texts))
 
 
@@ -144,10 +144,10 @@ def false_negative_share(crossed: CrossValidation, batch_size: int) -> float:
     like, negatives = 0.0, 0
     for fold in crossed.folds:
         pool = fold.prepared.train.pool
-        radiographs = Labels.of(radiograph.statuses for radiograph in pool.pictures)
+        radiographs = Labels.of(radiograph.statuses for radiograph in pool.images)
         texts = Labels.of(text.statuses for text in pool.texts)
         for batch in Sampler(pool, "true", batch_size, 0, 0.0, 0).plan(0):
-            similar = share_something(radiographs.take(batch.pictures), texts.take(batch.texts))
+            similar = share_something(radiographs.take(batch.images), texts.take(batch.texts))
             own = np.zeros_like(similar)
             own[batch.pairs[:, 0], batch.pairs[:, 1]] = True
             like += float((similar & ~own).sum())
@@ -170,7 +170,7 @@ def nearness(real: RealFolds, seeds: int) -> list[tuple[str, float, float, float
         for seed in range(seeds):
             for fold in real.crossed.folds:
                 with real.crossed.train(fold, real.config(change, seed)).exported():
-                    radiographs, texts = fold.held.encode()
+                    radiographs, texts = fold.held_out.encode()
                 similarities = radiographs @ texts.T
                 similar = share_something(fold.task.queries, fold.task.gallery)
                 ranks = (-similarities).argsort(axis=1).argsort(axis=1) / (similarities.shape[1] - 1)
@@ -235,10 +235,12 @@ def tabulate(points: Sequence[Measured], title: str) -> Table:
 def main() -> None:
     """Measure all three, print the tables, draw the images."""
     parser = folds_parser(__doc__)
-    parser.add_argument("--pictures", type=Path, default=Path("docs"), help="where the three plots go")
+    parser.add_argument(
+        "--pictures", dest="images", type=Path, default=Path("docs"), help="where the three plots go"
+    )
     options = parser.parse_args()
     console = Console(width=120)
-    options.pictures.mkdir(parents=True, exist_ok=True)
+    options.images.mkdir(parents=True, exist_ok=True)
     with real_folds(options) as real:
         share = false_negative_share(real.crossed, 64)
         near = nearness(real, options.seeds)
@@ -248,18 +250,18 @@ def main() -> None:
         for row in near:
             table.add_row(row[0], *(f"{value:.3f}" for value in row[1:]))
         console.print(table)
-        draw_nearness(near, share, options.pictures / "false-negatives.png")
+        draw_nearness(near, share, options.images / "false-negatives.png")
         scarce = scarcity(real, options.seeds)
         console.print(tabulate(scarce, "scarcity of pairs"))
         draw(
             scarce,
             "pairs kept, %",
             "Scarcity: with few pairs, unpaired sets carry",
-            options.pictures / "scarcity.png",
+            options.images / "scarcity.png",
         )
         noisy = noise(real, options.seeds)
         console.print(tabulate(noisy, "labels exchanged"))
-        draw(noisy, "labels exchanged, %", "Wrong labels", options.pictures / "label-noise.png")
+        draw(noisy, "labels exchanged, %", "Wrong labels", options.images / "label-noise.png")
     console.print(describe_machine(), highlight=False)
 
 

@@ -4,10 +4,11 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.realistic import Vectors
-from corpus.findings import from_sides
+from corpus.findings import make_statuses
 from corpus.records import ImageRef, Study
 from indexer.catalog.catalog import Version
-from indexer.catalog.ledger import Done, Ledger, NewItem, NewStudy, Step, collection_of
+from indexer.catalog.ledger import Ledger
+from indexer.catalog.ledger_records import Done, NewItem, NewStudy, Step, collection_of
 from indexer.index import Index
 from indexer.ingest.payload import attribute_hash, content_hash, digest, item_payload
 from indexer.vectors.store import Point
@@ -24,7 +25,7 @@ def study_of(number: int, age: float) -> Study:
         f"{SOURCE}:p{number // 3}",
         SOURCE,
         (ImageRef(f"{study_id}#film", f"/films/{number}.png", "pa", "DX"),),
-        findings=from_sides(present=["edema", "nodule"], absent=["pneumothorax"]),
+        findings=make_statuses(present=["edema", "nodule"], absent=["pneumothorax"]),
         age=age,
         sex="F",
         date="2020-03-01",

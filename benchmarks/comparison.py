@@ -88,7 +88,7 @@ def _in_a_row(crossed: CrossValidation, members: Sequence[TrainConfig], fold: Fo
     for member in members:
         training = crossed.train(fold, member)
         with training.exported():
-            requested, stored = training.encode(fold.held)
+            requested, stored = training.encode(fold.held_out)
         image_vectors.append(requested)
         texts.append(stored)
     scale = np.float32(len(members) ** -0.5)
@@ -136,7 +136,7 @@ def _agree(crossed: CrossValidation, config: TrainConfig, fold: Fold) -> Ranking
     training = crossed.begin(config, fold)
     torch.manual_seed(config.seed)
     classifier = FindingClassifier(int(fold.prepared.towers.architecture.model_cfg["embed_dim"]))
-    values, known = shown([radiograph.statuses for radiograph in side.pool.pictures])
+    values, known = shown([radiograph.statuses for radiograph in side.pool.images])
     model = nn.ModuleDict({"visual": training.model.visual, "classifier": classifier})
     optimizer = build_optimizer(training.model, config.optimizer)
     optimizer.add_param_group(
@@ -150,11 +150,11 @@ def _agree(crossed: CrossValidation, config: TrainConfig, fold: Fold) -> Ranking
     for epoch in range(config.epochs):
         for batch in training.sampler.plan(epoch):
             training.set_modes()
-            logits = classifier(side.images.features(batch.pictures, training=True))
+            logits = classifier(side.images.features(batch.images, training=True))
             each = F.binary_cross_entropy_with_logits(
-                logits, torch.from_numpy(values[batch.pictures]), reduction="none"
+                logits, torch.from_numpy(values[batch.images]), reduction="none"
             )
-            mask = torch.from_numpy(known[batch.pictures]).float()
+            mask = torch.from_numpy(known[batch.images]).float()
             optimizer.zero_grad(set_to_none=True)
             ((each * mask).sum() / mask.sum().clamp(min=1)).backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip)
@@ -162,9 +162,9 @@ def _agree(crossed: CrossValidation, config: TrainConfig, fold: Fold) -> Ranking
             schedule.step()
     training.model.eval()
     with torch.no_grad():
-        image_vectors, _ = fold.held.encode()
+        image_vectors, _ = fold.held_out.encode()
         likely = classifier(torch.from_numpy(image_vectors))
-    found, _ = shown([text.statuses for text in fold.held.pool.texts])
+    found, _ = shown([text.statuses for text in fold.held_out.pool.texts])
     yes, no = F.logsigmoid(likely), F.logsigmoid(-likely)
     agreement = yes @ torch.from_numpy(found).T + no @ torch.from_numpy(1 - found).T
     return fold.rank(np.eye(len(agreement), dtype=np.float32), agreement.numpy().T)

@@ -30,7 +30,7 @@ from indexer.index import Index
 from indexer.ingest.pipeline import add_source
 from retrieval.draft.baselines import BASELINES
 from retrieval.draft.draft import draft
-from retrieval.draft.evaluation import OURS, Drafted, Drafts, draft_source, judge, per_finding
+from retrieval.draft.evaluation import OURS, Drafted, Drafts, draft_source, per_finding, score_drafts
 from retrieval.reliability.fit import calibrate
 
 if TYPE_CHECKING:
@@ -78,12 +78,12 @@ def draft_half(
         add_source(index, others, encoder, origin="others", folder=folder)
         index.use(encoder)
         learned = calibrate(index)
-        return draft_source(index, LeftOut(films, half), gallery_truth=gold.statuses), learned.films
+        return draft_source(index, LeftOut(films, half), gallery_truth=gold.statuses), learned.images
 
 
 def print_findings(drafted: Sequence[Drafted]) -> None:
     """The first table: findings by the ChestX-ray14 table."""
-    shown = judge(Drafts(tuple(drafted), 0, 0))
+    shown = score_drafts(Drafts(tuple(drafted), 0, 0))
     subjects = len({one.study.subject_id for one in drafted})
     print(f"{len(drafted)} radiographs of {subjects} held-out subjects; micro F1 over the table's findings")
     print(f"{'':18}{'precision':>10}{'recall':>8}{'F1':>7}{'95 %':>16}{'draft ahead by':>24}", end="")
@@ -140,8 +140,8 @@ def print_sides(encoder: "Encoder", folder: str) -> None:
 
     Maps are believed as far as other phantoms taught, and where they turn with the image.
     """
-    from retrieval.localize.localize import localize
-    from retrieval.localize.specificity.fit import calibrate as calibrate_maps
+    from retrieval.localize.localizer import localize
+    from retrieval.localize.specificity.calibration_fit import calibrate as calibrate_maps
 
     requested = 0
     shown: list[bool | None] = []  # right, wrong, or None: of a finding that is absent
@@ -152,14 +152,14 @@ def print_sides(encoder: "Encoder", folder: str) -> None:
         index.use(encoder)
         calibrate(index)
         for number in range(PHANTOMS):
-            made = draft(index, f"phantom://47/{number}", localizing=showing)
+            made = draft(index, f"phantom://47/{number}", phrase_localizer=showing)
             for statement in made.statements:
-                finding, placed = statement.sentence.finding, statement.sentence.placed
-                requested += "side" in placed.questions
-                if "side" in placed.kept:
+                finding, wording = statement.sentence.finding, statement.sentence.wording
+                requested += "side" in wording.questions
+                if "side" in wording.confirmed:
                     of = {les.side for les in scene(47, number).lesions if les.finding == finding}
                     side = "bilateral" if len(of) > 1 else next(iter(of), None)
-                    stated = {c.side for c in sentence_concepts(placed.text) if c.finding == finding}
+                    stated = {c.side for c in sentence_concepts(wording.text) if c.finding == finding}
                     shown.append(None if side is None else stated == {side})
     there = len(shown) - shown.count(None)
     print(f"phantoms: {PHANTOMS} drafts; sides stated of present findings {there}, ", end="")

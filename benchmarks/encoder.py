@@ -30,9 +30,10 @@ from corpus.sources import open_source
 from corpus.truth import read_truth
 from trainer.evaluation.evaluate import evaluate, evaluate_vectors
 from trainer.evaluation.gallery import Encoded, encode, gather
-from trainer.models.registry import find_architecture, find_encoder
-from trainer.runtime.encoder import Encoder
-from trainer.train.config import TrainConfig, read_config
+from trainer.models.architecture import find_architecture
+from trainer.models.resolve import open_encoder
+from trainer.train.config import TrainConfig
+from trainer.train.config_file import read_config
 from trainer.train.loop import train
 from trainer.train.towers import build_towers
 
@@ -94,8 +95,8 @@ def main() -> None:
     nih = open_source(f"nih-chestxray14:{options.data / 'nih-chestxray14'}")
     openi = open_source(f"openi:{options.data / 'openi'}")
     truth = read_truth(options.data / "openi-truth" / "openi_gold_std14.csv")
-    ours = Encoder.load(find_encoder(options.encoder))
-    other = Encoder.load(find_encoder(options.foil))
+    ours = open_encoder(options.encoder)
+    other = open_encoder(options.foil)
 
     across = {
         "this recipe": evaluate(ours, nih, openi, truth=truth),

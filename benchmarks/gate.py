@@ -18,7 +18,13 @@ from benchmarks.machine import describe_machine
 from corpus.images.reader import read_image
 from corpus.sources import open_source
 from corpus.splits import split_of
-from retrieval.reliability.ood import MOST_PICTURES, Gate, Numbers, fit_gate, look
+from retrieval.reliability.ood import (
+    MOST_IMAGES,
+    Numbers,
+    OutOfDistributionDetector,
+    backbone_features,
+    fit_detector,
+)
 from trainer.runtime.encoder import Encoder
 
 _TOGETHER = 32
@@ -63,13 +69,17 @@ def see(encoder: Encoder, listed_images: Sequence[ListedImage]) -> tuple[Numbers
     sides: list[tuple[Numbers, Numbers]] = []
     for start in range(0, len(listed_images), _TOGETHER):
         sides.append(
-            look(encoder, [read_image(entry.location) for entry in listed_images[start : start + _TOGETHER]])
+            backbone_features(
+                encoder, [read_image(entry.location) for entry in listed_images[start : start + _TOGETHER]]
+            )
         )
     entry, inverted = (np.concatenate(side) for side in zip(*sides, strict=True))
     return entry, inverted
 
 
-def report(detector: Gate, title: str, groups: Mapping[str, tuple[Numbers, Numbers]]) -> None:
+def report(
+    detector: OutOfDistributionDetector, title: str, groups: Mapping[str, tuple[Numbers, Numbers]]
+) -> None:
     """Print the share of each group that is refused, and 2nd, 50th, 98th percentile of its distances.
 
     An image and its inverse have one distance, so the held-out images count for their inverses, too.
@@ -93,7 +103,7 @@ def main() -> None:
     options = parser.parse_args()
     encoder = Encoder.load(options.encoder)
     listed_images = radiographs(options.data)
-    teaching = [entry for entry in listed_images if not entry.left_out][:MOST_PICTURES]
+    teaching = [entry for entry in listed_images if not entry.left_out][:MOST_IMAGES]
     requested = [entry for entry in listed_images if entry.left_out]
     busi = others(options.data / "busi" / "images", "ultrasound")
     foreign = others(options.data / "not-radiographs", "{}")
@@ -103,7 +113,7 @@ def main() -> None:
         for kind in sorted({entry.kind for entry in requested})
     }
     ultrasound, odd = see(encoder, busi), see(encoder, foreign)
-    detector = fit_gate(*taught, [entry.subject for entry in teaching])
+    detector = fit_detector(*taught, [entry.subject for entry in teaching])
     if detector is None:
         raise SystemExit("too few subjects")
     whole = tuple(np.concatenate([side[n] for side in seen.values()]) for n in (0, 1))
@@ -113,17 +123,17 @@ def main() -> None:
         "ultrasound": ultrasound,
         "MRI and photographs": odd,
     }
-    report(detector, f"an index of {len(teaching)} radiographs of {detector.people} subjects", groups)
+    report(detector, f"an index of {len(teaching)} radiographs of {detector.subjects} subjects", groups)
     left_out = np.array([entry.left_out for entry in busi])
     chosen = [entry.subject for entry in busi if not entry.left_out]
-    second = fit_gate(ultrasound[0][~left_out], ultrasound[1][~left_out], chosen)
+    second = fit_detector(ultrasound[0][~left_out], ultrasound[1][~left_out], chosen)
     if second is not None:
         shown = {
             "ultrasound left out": (ultrasound[0][left_out], ultrasound[1][left_out]),
             "radiographs": (whole[0], whole[1]),
             "MRI and photographs": odd,
         }
-        report(second, f"an index of {second.people} ultrasound images", shown)
+        report(second, f"an index of {second.subjects} ultrasound images", shown)
     print(f"machine: {describe_machine()}")
 
 

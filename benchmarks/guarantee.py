@@ -27,9 +27,16 @@ from corpus.records import Source
 from corpus.sources import open_source
 from indexer.index import Index
 from indexer.ingest.pipeline import add_source
-from retrieval.reliability.conformal import LEVEL, Searched, calibrate, look, marks, shared
+from retrieval.reliability.conformal import (
+    LEVEL,
+    LabelledSearch,
+    count_sharing,
+    fit_guarantee,
+    leaf_findings,
+    prediction_features,
+)
 from retrieval.reliability.fit import search_own
-from retrieval.reliability.own_images import Film, own_films
+from retrieval.reliability.own_images import OwnImage, own_images
 
 if TYPE_CHECKING:
     from trainer.runtime.encoder import Encoder
@@ -46,13 +53,13 @@ trainer/recipes/phantom.toml --corpus phantom:400@1 --out runs/phantom`."""
 class Trial:
     """An image and what came back for it."""
 
-    image: Film
-    searched: Searched
+    image: OwnImage
+    searched: LabelledSearch
 
     def groups(self) -> Iterator[str]:
         """Under what its promise is counted."""
         yield "all"
-        yield f"hits agree on {look(self.searched.hits)[0]}"
+        yield f"hits agree on {prediction_features(self.searched.hits)[0]}"
         for mark in sorted(self.searched.own):
             yield f"image shows {mark}"
         yield f"sex {self.image.study.sex or 'unknown'}"
@@ -61,8 +68,8 @@ class Trial:
 
 def ask(index: Index) -> dict[str, list[Trial]]:
     """Search for one image of each new subject: target → what came back."""
-    own = own_films(index, new_only=False).one_each()
-    images = [image for image in own if marks(image.study.findings)]
+    own = own_images(index, new_only=False).one_each()
+    images = [image for image in own if leaf_findings(image.study.findings)]
     found = search_own(index, images, lambda *_: None)
     return {
         target: [Trial(image, one) for image, one in zip(images, of, strict=True) if len(one.hits) >= HITS]
@@ -79,17 +86,19 @@ def check(requested: Sequence[Trial], target: str) -> None:
         order = random.permutation(len(requested))
         prefix = 2 * len(requested) // 3
         teaching = [requested[position].searched for position in order[:prefix]]
-        guarantee = calibrate({target: teaching}, [HITS])
+        guarantee = fit_guarantee({target: teaching}, [HITS])
         if guarantee is None:
             print(f"{target}: {prefix} subjects are too few")
             return
         for position in order[prefix:]:
             one = requested[position]
-            promised = guarantee.promised_marks(target, one.searched.hits[:HITS]) or 0
+            promised = guarantee.promised_for(target, one.searched.hits[:HITS]) or 0
             for group in one.groups():
                 made[group].append(promised)
                 if promised:
-                    chosen[group].append(shared(one.searched.own, one.searched.hits[:HITS]) >= promised)
+                    chosen[group].append(
+                        count_sharing(one.searched.own, one.searched.hits[:HITS]) >= promised
+                    )
     print(f"{target}: {len(requested)} subjects, {HITS} hits, nominal {LEVEL:.2f}")
     for group in sorted(made, key=lambda name: (name != "all", name)):
         if len(chosen[group]) >= FEWEST:

@@ -25,15 +25,16 @@ from benchmarks.machine import describe_machine
 from benchmarks.realistic import Vectors, real_vectors, spread
 from corpus.errors import UsageError
 from corpus.findings import VOCABULARY
-from corpus.language.labeler import labeled
+from corpus.language.labeler import label_study
 from corpus.language.sections import sentences
 from corpus.records import Report, Study
 from corpus.sources import open_source
 from indexer.catalog.catalog import Version
-from indexer.catalog.ledger import FORMS, Key, KnownItem, Ledger, Step, collection_of
+from indexer.catalog.ledger import Ledger
+from indexer.catalog.ledger_records import FORMS, ExistingItem, Key, Step, collection_of
 from indexer.index import Index
 from indexer.ingest.bm25 import document_terms
-from indexer.ingest.embedding import Group, Picture, resolve
+from indexer.ingest.embedding import Group, PendingImage, resolve
 from indexer.ingest.payload import digest
 from indexer.vectors.store import NO_VECTOR, Point
 from retrieval.query.intent import read_text
@@ -102,7 +103,7 @@ def write_reported(
                 study,
                 None,
                 tuple(
-                    Picture(image, None, KnownItem(digest(image.item_id), None, None), None)
+                    PendingImage(image, None, ExistingItem(digest(image.item_id), None, None), None)
                     for image in study.images
                 ),
             )
@@ -144,7 +145,7 @@ def _studies(reports: Sequence[Report], count: int) -> Iterator[Study]:
         closed = tuple(section for section in other.sections if section.name == "impression")
         study = study_of(number, ages[number])
         report = Report(f"{study.study_id}#report", (*stated, *closed))
-        yield labeled(replace(study, report=report, findings={}))
+        yield label_study(replace(study, report=report, findings={}))
 
 
 def _phrases(most: int) -> list[str]:

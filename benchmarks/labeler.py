@@ -23,11 +23,10 @@ from typing import Any, Literal
 import polars as pl
 
 from corpus.findings import VOCABULARY, Status, Statuses
-from corpus.language.label_scores import score_labels
 from corpus.language.labeler import LABELER_VERSION, label_report
 from corpus.language.sections import split_sentences
 from corpus.records import Report, Section
-from corpus.truth import read_truth
+from corpus.truth import read_truth, score_labels
 
 Half = Literal["tuning", "held-out"]
 HALVES: tuple[Half, ...] = ("tuning", "held-out")
@@ -94,7 +93,7 @@ def label_naively(report: Report) -> Statuses:
 def score_half(
     reports: Mapping[str, Report], truth: Path, side: Half, label: Callable[[Report], Statuses]
 ) -> dict[str, Any]:
-    """Score a labeler on one half: what `corpus.language.label_scores.score_labels` returns."""
+    """Score a labeler on one half: what `corpus.truth.score_labels` returns."""
     labels = {
         study: label(report) for study, report in reports.items() if half(study.partition(":")[2]) == side
     }

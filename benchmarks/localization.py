@@ -23,22 +23,21 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
-from corpus.annotations import Marks, MaskFolder, open_marks
-from corpus.counterfactual.draw import normal_films
+from corpus.annotations import AnnotationSet, MaskFolder, open_annotations
+from corpus.counterfactual.draw import normal_radiographs
 from corpus.counterfactual.folder import write_counterfactuals
 from corpus.sources import open_source
 from corpus.splits import Split, split_of
 from retrieval.localize.evaluation.evaluate import measure_localizers, tabulate
 from retrieval.localize.evaluation.intervals import show_mean
-from retrieval.localize.evaluation.localizers import row_names
-from retrieval.localize.localize import localize
+from retrieval.localize.localizer import localize, method_names
 from retrieval.localize.refine.refiner import open_refiner
-from retrieval.localize.specificity.calibration import Calibration
-from retrieval.localize.specificity.fit import calibrate
-from trainer.models.registry import find_encoder
+from retrieval.localize.specificity.calibration import SpecificityCalibration
+from retrieval.localize.specificity.calibration_fit import calibrate
+from trainer.models.resolve import open_encoder
 from trainer.runtime.encoder import Encoder
-from trainer.runtime.training_overlap import has_seen
-from trainer.train.config import read_config
+from trainer.runtime.training_overlap import was_trained_on
+from trainer.train.config_file import read_config
 from trainer.train.loop import train
 
 RECIPES = Path(__file__).resolve().parents[1] / "trainer" / "recipes"
@@ -57,7 +56,7 @@ def main() -> None:
     parser.add_argument("--refine", help="what follows the edges of masks (default: as localize has it)")
     options = parser.parse_args()
     console = Console(width=150, highlight=False)
-    methods, refiner = row_names(options.method or []), open_refiner(options.refine)
+    methods, refiner = method_names(options.method or []), open_refiner(options.refine)
     options.runs.mkdir(parents=True, exist_ok=True)
     refusals = Table(*REFUSALS, title="Masks given and refused", title_justify="left")
     for name in options.set or SETS:
@@ -75,7 +74,7 @@ def main() -> None:
         for entry in tabulate(shown, methods)["structures"]:
             console.print(_table(name, entry))
         console.print(
-            f"{shown.pictures} images of {len(shown.subjects)} subjects, {len(shown.seen_subjects)} "
+            f"{shown.images} images of {len(shown.subjects)} subjects, {len(shown.seen_subjects)} "
             f"seen held-out subjects, masks refined by {refiner.name if refiner else 'none'}, "
             f"{time.monotonic() - began:.0f} s"
         )
@@ -96,7 +95,7 @@ class Measured:
     """
 
     encoder: str
-    marks: Callable[[Path, Path], Marks]
+    marks: Callable[[Path, Path], AnnotationSet]
     between: Callable[[Path, Path], str] | None
     seen: Callable[[Encoder, str], bool] = lambda encoder, subject: False
     fits_own_threshold: bool = False
@@ -109,7 +108,7 @@ def _images(split: Split) -> Callable[[Path, Path], Path]:
         out = runs / f"films-{split}"
         if not out.is_dir():
             nih = open_source(f"nih-chestxray14:{data / 'nih-chestxray14'}")
-            films = normal_films(nih, split, lambda problem: None)
+            films = normal_radiographs(nih, split, lambda problem: None)
             write_counterfactuals(films, out, per_film=PER_IMAGE[split], seed=31)
         return out
 
@@ -134,15 +133,15 @@ def _breasts(data: Path, runs: Path) -> str:
     return f"manifest:{out}"
 
 
-def _boxes(data: Path, runs: Path) -> Marks:
+def _boxes(data: Path, runs: Path) -> AnnotationSet:
     nih = data / "nih-chestxray14"
-    return open_marks(None, nih / "BBox_List_2017.csv", nih, print)
+    return open_annotations(None, nih / "BBox_List_2017.csv", nih, print)
 
 
 SETS: Mapping[str, Measured] = {
     "phantoms": Measured(
         "phantoms",
-        lambda data, runs: open_marks("phantom:300@78", None, None, print),
+        lambda data, runs: open_annotations("phantom:300@78", None, None, print),
         lambda data, runs: "phantom:300@55",
         fits_own_threshold=True,
     ),
@@ -156,7 +155,7 @@ SETS: Mapping[str, Measured] = {
         "films", lambda data, runs: MaskFolder.open(data / "covid-cxr-segmentation"), _listed("val")
     ),
     "nih-boxes": Measured(
-        "films", _boxes, _listed("val"), lambda encoder, subject: has_seen(encoder.record, subject)
+        "films", _boxes, _listed("val"), lambda encoder, subject: was_trained_on(encoder.record, subject)
     ),
     "busi": Measured(
         "breast",
@@ -203,7 +202,7 @@ def _encoder(name: str, data: Path, runs: Path, console: Console) -> Encoder:
         began = time.monotonic()
         train(read_config(RECIPES / training.recipe, departing), runs / name)
         console.print(f"{name} trained in {time.monotonic() - began:.0f} s")
-    return Encoder.load(find_encoder(runs / name))
+    return open_encoder(runs / name)
 
 
 def _table(title: str, entry: Mapping[str, Any]) -> Table:
@@ -217,7 +216,7 @@ def _table(title: str, entry: Mapping[str, Any]) -> Table:
 
 def _calibrated(
     measured: Measured, encoder: Encoder, methods: Sequence[str], data: Path, runs: Path
-) -> Mapping[str, Calibration]:
+) -> Mapping[str, SpecificityCalibration]:
     """When each method's maps are believed, fitted on images with known findings."""
     if measured.between is None:
         return {}
@@ -225,7 +224,7 @@ def _calibrated(
     return {method: calibrate(encoder, studies(lambda problem: None), method) for method in methods}
 
 
-def _add_refusals(table: Table, name: str, fitted: Mapping[str, Calibration]) -> None:
+def _add_refusals(table: Table, name: str, fitted: Mapping[str, SpecificityCalibration]) -> None:
     """How often a mask is given where one is due and none where none is, on images not fitted on."""
     for method, calibration in fitted.items():
         kinds = (calibration.rates.get(kind) for kind in ("present", "absent", "shuffled", "random"))

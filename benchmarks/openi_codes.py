@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import polars as pl
 
-from corpus.language.modifiers import Degree, Side, Zone
+from corpus.language.modifiers import Laterality, Severity, Zone
 
 Value = TypeVar("Value")
 
@@ -38,7 +38,7 @@ _FINDINGS: Mapping[str, str] = {
     "Medical Device": "support_devices",
     "Implanted Medical Device": "support_devices",
 }
-_SIDES: Mapping[str, Side] = {"right": "right", "left": "left", "bilateral": "bilateral"}
+_SIDES: Mapping[str, Laterality] = {"right": "right", "left": "left", "bilateral": "bilateral"}
 _ZONES: Mapping[str, Zone] = {
     "base": "lower",
     "lower lobe": "lower",
@@ -47,7 +47,7 @@ _ZONES: Mapping[str, Zone] = {
     "middle lobe": "mid",
     "lingula": "mid",
 }
-_DEGREES: Mapping[str, Degree] = {
+_DEGREES: Mapping[str, Severity] = {
     "small": "small",
     "mild": "small",
     "moderate": "moderate",
@@ -63,8 +63,8 @@ class Code:
 
     finding: str
     zone: Zone | None = None
-    side: Side | None = None
-    degree: Degree | None = None
+    side: Laterality | None = None
+    degree: Severity | None = None
 
     def gain(self, shown: Sequence["Code"]) -> float:
         """How well a report answers this as a question: 1 for the finding, and 1 for each part of the

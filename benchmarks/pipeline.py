@@ -57,11 +57,11 @@ def main(data: Path, name: str | None, count: int, films: int, cores: int, devic
 
 
 def _encoder(name: str | None, device: str) -> "Encoder":
-    from trainer.models.registry import find_encoder
+    from trainer.models.resolve import open_encoder
     from trainer.runtime.encoder import Encoder
 
     if name is not None or REAL.exists():
-        return Encoder.load(find_encoder(name or str(REAL)), device)
+        return open_encoder(name or str(REAL), device=device)
     from tests.encoders import build_tiny_encoder
 
     with tempfile.TemporaryDirectory() as folder:
@@ -102,7 +102,7 @@ def _model_alone(encoder: "Encoder", count: int) -> float:
 
 
 def _decode_alone(encoder: "Encoder", radiographs: Sequence[Path], workers: int) -> float:
-    from corpus.images.decode_pool import DecodePool
+    from corpus.images.decoder import DecodePool
 
     with DecodePool(encoder.framing, workers) as pool:
         for warm in [pool.submit(str(radiographs[0])) for _ in range(4 * workers)]:

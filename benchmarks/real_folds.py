@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
+from corpus.progress import silent
 from corpus.truth import read_truth
 from trainer.runtime.device import choose_device
-from trainer.train.config import TrainConfig, read_config
+from trainer.train.config import TrainConfig
+from trainer.train.config_file import read_config
 from trainer.train.folds import CrossValidation
 from trainer.train.preparation import prepare
 from trainer.train.state import open_run
@@ -70,7 +72,7 @@ def real_folds(options: argparse.Namespace) -> Iterator[RealFolds]:
         open_run(Path(scratch) / "run", config, resume=False) as folder,
     ):
         torch.manual_seed(0)
-        prepared = prepare(config, folder, lambda progress: None, device, whole=True)
+        prepared = prepare(config, folder, silent, device, whole=True)
         truth = read_truth(options.data / "openi-truth" / "openi_gold_std14.csv")
         crossed = CrossValidation(
             prepared, options.folds, device, queries=[IMAGES], gallery=[REPORTS], truth=truth

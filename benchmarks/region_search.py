@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
+from corpus.geometry import Box
 from corpus.phantom import masks, scene
 from corpus.sources.phantom import PhantomSource
 from indexer.index import Index
 from indexer.ingest.pipeline import add_source
-from retrieval.localize.answer import Box
 from retrieval.query.query import Query
 from retrieval.search import search
 from trainer.runtime.encoder import Encoder

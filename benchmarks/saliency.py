@@ -42,10 +42,9 @@ def main(data: Path, name: str, films: int, timed: int, device: str) -> None:
 
     from corpus.images.reader import read_image
     from retrieval.localize.saliency.maps import raw_maps
-    from trainer.models.registry import find_encoder
-    from trainer.runtime.encoder import Encoder
+    from trainer.models.resolve import open_encoder
 
-    encoder = Encoder.load(find_encoder(name), device)
+    encoder = open_encoder(name, device=device)
     every = sorted((data / "nih-chestxray14" / "images").glob("*.png"))
     images = [read_image(path) for path in every[:: max(1, len(every) // films)][:films]]
     texts = encoder.encode_texts(PHRASES)

@@ -24,12 +24,11 @@ from segment_anything import sam_model_registry
 
 from benchmarks.machine import describe_machine
 from retrieval.localize.refine.embedding_cache import EmbeddingCache
-from retrieval.localize.refine.mobile_sam import TinyVitEncoder
 from retrieval.localize.refine.random_walker import RandomWalkerRefiner
 from retrieval.localize.refine.refiner import Refiner
 from retrieval.localize.refine.regions import boxes_of
 from retrieval.localize.refine.sam import SamRefiner
-from retrieval.localize.refine.sam_checkpoint import Checkpoint, assemble
+from retrieval.localize.refine.sam_checkpoint import Checkpoint, TinyVitEncoder, assemble
 
 SIZES = ((512, 512), (1024, 1024), (2500, 2048))
 ROUNDS = 15

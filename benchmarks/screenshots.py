@@ -61,15 +61,15 @@ def main() -> None:
 
 
 def _search(page: Page) -> None:
-    page.get_by_label("Describe what you look for").fill("right pleural effusion")
+    page.get_by_label("Describe findings").fill("right pleural effusion")
     page.get_by_role("button", name="Search", exact=True).click()
     page.get_by_role("article", name="Case 1", exact=True).wait_for()
 
 
 def _compare(page: Page) -> None:
     page.get_by_role("button", name="Compare case 1", exact=True).click()
-    page.get_by_role("textbox", name="Where is it?").fill("right pleural effusion")
-    page.get_by_role("button", name="Show", exact=True).click()
+    page.get_by_role("textbox", name="Localize a finding").fill("right pleural effusion")
+    page.get_by_role("button", name="Localize", exact=True).click()
     page.get_by_text("Map of “right pleural effusion”").wait_for()
 
 
@@ -157,7 +157,7 @@ def _shrink(file: Path) -> None:
 
 def _train(out: Path) -> None:
     from trainer import recipes
-    from trainer.train.config import read_config
+    from trainer.train.config_file import read_config
     from trainer.train.loop import train
 
     with as_file(files(recipes) / "phantom.toml") as recipe:

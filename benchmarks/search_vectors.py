@@ -21,7 +21,7 @@ from rich.table import Table
 from benchmarks.cohort import FINGERPRINT, write_cohort
 from benchmarks.machine import describe_machine
 from benchmarks.realistic import Vectors, real_vectors, spread
-from indexer.catalog.ledger import collection_of
+from indexer.catalog.ledger_records import collection_of
 from indexer.index import Index
 from retrieval.query.query import Query
 from retrieval.search import search_vector

@@ -34,10 +34,10 @@ from corpus.splits import split_of
 from retrieval.localize.refine.refiner import Refiner, open_refiner
 from retrieval.localize.refine.regions import boxes_of, clean_masks
 from retrieval.localize.saliency.maps import scaled
-from retrieval.localize.specificity.calibration import Calibration
-from retrieval.localize.specificity.evidence import Contrasts, measure
-from retrieval.localize.specificity.fit import calibrate
-from trainer.models.registry import find_encoder
+from retrieval.localize.specificity.calibration import SpecificityCalibration
+from retrieval.localize.specificity.calibration_fit import calibrate
+from retrieval.localize.specificity.map_statistics import Contrasts, measure
+from trainer.models.resolve import open_encoder
 from trainer.runtime.encoder import Encoder
 from trainer.runtime.segmenter import Segmenter, Shape, canonical
 from trainer.train.segmenter_loop import SegmenterConfig, train_segmenter
@@ -153,14 +153,14 @@ class Teacher:
 
     encoder: Encoder
     method: str
-    calibration: Calibration | None
+    calibration: SpecificityCalibration | None
     contrasts: Contrasts
     refiner: Refiner | None
 
     @classmethod
     def of(cls, folder: Path, method: str, refine: str | None, between: str | None) -> "Teacher":
         """Calibrated on images with known findings, where there are some."""
-        encoder = Encoder.load(find_encoder(folder))
+        encoder = open_encoder(folder)
         fitted = None
         if between is not None:
             fitted = calibrate(encoder, open_source(between).studies(lambda problem: None), method)
@@ -174,7 +174,7 @@ class Teacher:
         heat = scaled(maps.over(0))
         [mask] = clean_masks(image, [heat], [VOCABULARY.find(structure)])
         mask = refined(mask, image, heat, self.refiner)
-        return mask, SURE if self.calibration is None else float(self.calibration.believe(statistics)[0])
+        return mask, SURE if self.calibration is None else float(self.calibration.specificity(statistics)[0])
 
 
 def compare(cases: Sequence[Case], teacher: Teacher, config: SegmenterConfig) -> list[list[str]]:
@@ -232,7 +232,7 @@ def draw(segmenter: Segmenter, image: NDArray[np.float32], structure: str, refin
     [drawn_] = segmenter.segment([image])
     channel = segmenter.structures.index(canonical(structure))
     heat = drawn_.probability[channel]
-    inside: Mask = heat >= segmenter.cuts[channel]
+    inside: Mask = heat >= segmenter.thresholds[channel]
     return refined(inside, image, heat, refiner)
 
 

@@ -21,8 +21,8 @@ from scipy import ndimage
 from benchmarks.machine import describe_machine
 
 if TYPE_CHECKING:
-    from retrieval.localize.answer import Box
-    from retrieval.localize.specificity.evidence import References
+    from corpus.geometry import Box
+    from retrieval.localize.specificity.map_statistics import References
     from trainer.runtime.encoder import Encoder
 
 Masks = Mapping[str, NDArray[np.bool_]]
@@ -47,11 +47,10 @@ def main(
 ) -> None:
     """Measure and print."""
     from corpus.sources import open_source
-    from retrieval.localize.specificity.fit import calibrate
-    from trainer.models.registry import find_encoder
-    from trainer.runtime.encoder import Encoder
+    from retrieval.localize.specificity.calibration_fit import calibrate
+    from trainer.models.resolve import open_encoder
 
-    encoder = Encoder.load(find_encoder(name), device)
+    encoder = open_encoder(name, device=device)
     table = Table(title=f"share treated rightly by {encoder.name}, on images not fitted on")
     for column in ("films", "method", "present: mask", "absent: none", "shuffled: none", "random: none"):
         table.add_column(column, justify="right")
@@ -79,7 +78,7 @@ def match_phantoms(
 ) -> tuple[float, float, float]:
     """Share of pairs on the same finding in both images: ours, largest activation, random patches."""
     from corpus.phantom import masks, render, scene
-    from retrieval.localize.correspondence import likeness
+    from retrieval.localize.correspondence import find_correspondence
 
     random = np.random.default_rng(seed)
     drawn = [scene(seed, number) for number in range(8 * pairs)]
@@ -94,7 +93,7 @@ def match_phantoms(
         two = others[int(random.integers(len(others)))]
         films = [render(radiograph) for radiograph in (one, two)]
         truth = [masks(radiograph)[finding] for radiograph in (one, two)]
-        found = likeness(encoder, films[0], films[1], references=references).pairs
+        found = find_correspondence(encoder, films[0], films[1], references=references).pairs
         boxes = [found[0].query, found[0].hit] if found else []
         hits.append(
             (

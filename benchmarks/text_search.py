@@ -33,11 +33,11 @@ from corpus.truth import Truth, read_truth
 from indexer.index import Index
 from indexer.ingest.pipeline import add_source
 from retrieval.answer import Answer, Hit
-from retrieval.query.encode import Understood, understand
-from retrieval.query.intent import Asked
-from retrieval.query.probes import Probe
+from retrieval.query.encode import EncodedQuery, encode_queries
+from retrieval.query.feedback import QueryVector
+from retrieval.query.intent import Intent
 from retrieval.query.query import Query
-from retrieval.search import search_all, search_understood
+from retrieval.search import search_all, search_encoded
 from trainer.runtime.encoder import Encoder
 
 LEAST = 3
@@ -66,16 +66,16 @@ _NORMAL_HEART = (
     r"|normal (?:heart|cardiac) size"
 )
 
-Prefix = Callable[[Understood], Understood]
+Prefix = Callable[[EncodedQuery], EncodedQuery]
 
 
 def _only(*, dense: bool = True, words: bool = True, findings: bool = True) -> Prefix:
     """The query with parts of the ranking taken out of it."""
 
-    def prefix(understood: Understood) -> Understood:
-        chosen = understood if findings else replace(understood, asked=Asked(), where=None)
-        probes: tuple[Probe, ...] = understood.probes if dense else ()
-        return replace(chosen, probes=probes, phrase=understood.phrase if words else "")
+    def prefix(understood: EncodedQuery) -> EncodedQuery:
+        chosen = understood if findings else replace(understood, intent=Intent(), where=None)
+        vectors: tuple[QueryVector, ...] = understood.vectors if dense else ()
+        return replace(chosen, vectors=vectors, phrase=understood.phrase if words else "")
 
     return prefix
 
@@ -249,10 +249,12 @@ def _studies(index: Index) -> dict[str, Study]:
 def ask(index: Index, requested: Sequence[Code], prefix: Prefix, k: int = TOP) -> list[Answer]:
     """Answer questions, parts of the ranking cut out of them."""
     answers = []
-    for understood in understand(index, [Query(text=code.text, target="reports", k=k) for code in requested]):
+    for understood in encode_queries(
+        index, [Query(text=code.text, target="reports", k=k) for code in requested]
+    ):
         if isinstance(understood, SimilarityError):
             raise understood
-        answers.append(search_understood(index, prefix(understood)))
+        answers.append(search_encoded(index, prefix(understood)))
     return answers
 
 

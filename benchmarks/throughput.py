@@ -21,8 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
+from corpus.progress import silent
 from trainer.runtime.device import choose_device
-from trainer.train.config import TrainConfig, read_config
+from trainer.train.config import TrainConfig
+from trainer.train.config_file import read_config
 from trainer.train.losses import SemanticMatchingLoss
 from trainer.train.preparation import prepare
 from trainer.train.run import Training
@@ -68,7 +70,7 @@ def main() -> None:
         open_run(Path(scratch) / "run", config, resume=False) as folder,
     ):
         device = choose_device("auto")
-        prepared = prepare(config, folder, lambda progress: None, device)
+        prepared = prepare(config, folder, silent, device)
         training = Training(config, prepared, device)
         if options.batch:
             tell_memory(training, config)
@@ -95,10 +97,10 @@ def compare(training: Training, device: torch.device) -> None:
     batches = training.sampler.plan(0)
     side, model = training.prepared.train, training.model
     batch = batches[0]
-    pixels = side.images.inputs(batch.pictures)
+    pixels = side.images.inputs(batch.images)
     tokens = side.texts.tokens(batch.texts)
     loss = SemanticMatchingLoss(0.1)
-    similarity_targets = torch.rand(len(batch.pictures), len(tokens), device=device)
+    similarity_targets = torch.rand(len(batch.images), len(tokens), device=device)
     training.set_modes()
 
     def bare() -> None:
@@ -120,9 +122,9 @@ def compare(training: Training, device: torch.device) -> None:
                 run()
             seconds.append(time.monotonic() - began)
         ratios.append(seconds[0] / seconds[1])
-        rates.append([STEPS * len(batch.pictures) / s for s in seconds])
+        rates.append([STEPS * len(batch.images) / s for s in seconds])
     ratios, rates = ratios[1:], rates[1:]  # the first round warms up
-    table = Table(title=f"training, batch of {len(batch.pictures)} images and {len(tokens)} text windows")
+    table = Table(title=f"training, batch of {len(batch.images)} images and {len(tokens)} text windows")
     for heading in ("", "pictures/s", "range"):
         table.add_column(heading, justify="right" if heading else "left")
     for column, name in enumerate(("bare forward and backward", "whole training step")):

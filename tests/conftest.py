@@ -1,6 +1,7 @@
-"""What every test room shares: the real cases, and a home of its own for each test."""
+"""What the tests of all layers share: marks, the real cases, and a home of its own for each test."""
 
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import hypothesis
@@ -11,15 +12,57 @@ from corpus.settings import settings
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+TESTS = Path(__file__).resolve().parent
+SHARED = TESTS.parents[1] / "shared"
+
+SLOW_MODULES = (
+    "docs/test_commands.py",
+    "docs/test_site.py",
+    "end_to_end/*",
+    "examples/*",
+    "indexer/test_killed.py",
+    "indexer/test_owner.py",
+    "indexer/test_plain_scripts.py",
+    "indexer/test_servers_away.py",
+    "retrieval/localize/test_specificity.py",
+    "retrieval/localize/test_sam.py",
+    "retrieval/localize/test_segment_phrases.py",
+    "retrieval/service/*",
+    "retrieval/test_conformal.py",
+    "retrieval/test_localization_*.py",
+    "similarity/cli/test_evaluate*.py",
+    "similarity/cli/test_localize.py",
+    "similarity/cli/test_train.py",
+    "similarity/test_library.py",
+    "trainer/test_comparison.py",
+    "trainer/test_items.py",
+    "trainer/test_device.py",
+    "trainer/test_evaluate*.py",
+    "trainer/test_folds.py",
+    "trainer/test_import_*.py",
+    "trainer/test_loop.py",
+    "trainer/test_moved_folder.py",
+    "trainer/test_segmenter.py",
+    "trainer/test_step.py",
+)
+"""Modules, as patterns below `tests/`, that train, start services, servers or processes, or take over ten
+seconds together (measured with `--durations`)."""
+SLOW_FIXTURES = frozenset({"postgres"})
+BROWSER_FIXTURES = frozenset({"browser", "signed_in"})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if (SHARED / "data").is_dir():
-        return
+    """Mark `slow` and `browser` tests in one place, and skip `real_data` where there is none."""
+    no_data = not (SHARED / "data").is_dir()
     missing = pytest.mark.skip(reason=f"real_data: the folder {SHARED.name}/data is not beside the project")
     for item in items:
-        if item.get_closest_marker("real_data"):
+        module = item.path.relative_to(TESTS).as_posix() if item.path.is_relative_to(TESTS) else ""
+        fixtures = frozenset(getattr(item, "fixturenames", ()))
+        if fixtures & BROWSER_FIXTURES:
+            item.add_marker(pytest.mark.browser)
+        if fixtures & SLOW_FIXTURES or any(fnmatch(module, pattern) for pattern in SLOW_MODULES):
+            item.add_marker(pytest.mark.slow)
+        if no_data and item.get_closest_marker("real_data"):
             item.add_marker(missing)
 
 

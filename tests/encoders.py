@@ -32,8 +32,8 @@ def build_tiny_encoder(folder: Path, *, seed: int = 0, image_size: int = 64) -> 
     """
     import torch
 
+    from trainer.models.architecture import Architecture
     from trainer.models.export import export_encoder
-    from trainer.models.registry import Architecture
     from trainer.train.towers import build_towers
 
     architecture = Architecture(name="tiny-test", **tiny_shape(image_size=image_size))

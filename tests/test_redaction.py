@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 from corpus.records import ImageRef, Problem, Report, Section, Study
 from corpus.redaction import _repr
-from retrieval.answer import Answer, Case, Evidence, Hit
+from indexer.catalog.studies import Case
+from retrieval.answer import Answer, Evidence, Hit
 from retrieval.query.query import Query
 from retrieval.service import schemas
 

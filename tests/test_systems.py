@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from corpus.errors import IndexInUse
-from corpus.locks import take
+from corpus.files import acquire_lock
 from corpus.settings import settings
 from indexer import owner
 from indexer.home import Home
@@ -107,7 +107,7 @@ def test_a_lock_of_the_version_before_is_respected_and_its_holder_named(
     process.wait()
     process.stdout.close()
     with opened.lock():
-        assert take(home / ".owner.lock") is None, "this process holds it already"
+        assert acquire_lock(home / ".owner.lock") is None, "this process holds it already"
 
 
 class NoFileSockets:

@@ -1,4 +1,4 @@
-"""The `similarity` command as a stranger runs it: another process, a home of its own, nothing imported."""
+"""The `similarity` command as a user runs it, in its own process with its own home; and a browser."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+from tests.end_to_end.page_actions import chromium
 
-from tests.end_to_end.reading_room import chromium
 from tests.waiting import DEADLINE_SECONDS
 
 SIMILARITY = Path(sys.executable).parent / "similarity"
@@ -20,7 +20,7 @@ SIMILARITY = Path(sys.executable).parent / "similarity"
 
 @dataclass(frozen=True)
 class Ran:
-    """What came of a command."""
+    """The outcome of a command."""
 
     code: int
     out: str
@@ -35,7 +35,7 @@ Run = Callable[..., Ran]
 
 
 def runner(home: Path, folder: Path) -> Run:
-    """Run commands on a home, in a folder; by default they must succeed."""
+    """Return a function that runs commands on a home, in a folder; by default they must succeed."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SIMILARITY_")}
     environment = {**clean, "SIMILARITY_HOME": str(home), "OMP_NUM_THREADS": "2", "COLUMNS": "120"}
 
@@ -58,8 +58,8 @@ def runner(home: Path, folder: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a stranger stands."""
-    return tmp_path_factory.mktemp("stranger")
+    """The working directory of the commands."""
+    return tmp_path_factory.mktemp("user")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def signed_in(served: Any, browser: Browser) -> Iterator[BrowserContext]:
-    """A browser that was signed in by hand to what the module serves: its `address`, with its `token`."""
+    """A browser signed in to the module's fixture `served`, at its `address` with its `token`."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=served.address)
     context.set_default_timeout(1000 * DEADLINE_SECONDS)
     page = context.new_page()

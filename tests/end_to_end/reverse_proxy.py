@@ -1,4 +1,4 @@
-"""A reverse proxy as sites put one in front: another host, a path of its own, headers that tell of it."""
+"""A reverse proxy as sites deploy it: another host, a path prefix, and the headers that forward them."""
 
 import threading
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "host", "content
 
 @contextmanager
 def proxying(upstream: str, below: str, *, strip: bool) -> Iterator[str]:
-    """Serve `upstream` below a path; gives the page's address there.
+    """Serve `upstream` below a path; yields the page's address there.
 
-    `strip`: the path is taken away from what goes on; else it is left. The browser's `Sec-Fetch-…` are kept
-    back: over plain http, from a host of its own, it would send none.
+    `strip`: remove the path from the forwarded request; otherwise leave it. The browser's `Sec-Fetch-…`
+    are not forwarded: over plain http, from another host, it would send none.
     """
 
     client = httpx.Client(timeout=DEADLINE_SECONDS, trust_env=False)

@@ -14,17 +14,19 @@ from tests.waiting import DEADLINE_SECONDS, eventually
 
 @contextmanager
 def serving(home: Path, **settings: str) -> Iterator[str]:
-    """Serve a home until the block ends; gives the page's address once the encoder is loaded.
+    """Serve a home until the block ends; yields the page's address once the encoder is loaded.
 
     `settings`: environment of the service, `viewer_url="…"` for SIMILARITY_VIEWER_URL.
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SIMILARITY_")}
-    told = {f"SIMILARITY_{name.upper()}": value for name, value in {"home": str(home), **settings}.items()}
+    variables = {
+        f"SIMILARITY_{name.upper()}": value for name, value in {"home": str(home), **settings}.items()
+    }
     log = home.with_suffix(".log")
     with log.open("w") as errors:
         process = subprocess.Popen(
             [SIMILARITY, "serve", "--port", "0"],
-            env={**clean, **told},
+            env={**clean, **variables},
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

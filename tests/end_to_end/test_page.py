@@ -1,6 +1,6 @@
 """The page as a radiologist uses it: a real browser, the real service in a process of its own, phantoms.
 
-Things are found by what is written on them, as a reader finds them.
+Controls are found by their visible text, as a reader finds them.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from tests.end_to_end.page_actions import case, draw, expect_coloured, search, upload
 
 from corpus.phantom import scene
 from corpus.sources import open_source
@@ -21,7 +22,6 @@ from indexer.index import Index
 from indexer.ingest.pipeline import add_source
 from retrieval.service.access import Role, Tokens
 from tests.encoders import build_tiny_encoder
-from tests.end_to_end.reading_room import ask, case, draw, expect_coloured, give
 from tests.end_to_end.served import serving
 from tests.waiting import eventually
 from trainer.runtime.encoder import Encoder
@@ -29,7 +29,7 @@ from trainer.runtime.encoder import Encoder
 COHORT = "phantom:44@5"
 
 HOSTILE = '<img src=x onerror="window.ran=1"><script>window.ran=1</script>'
-"""What nobody should write into a table. Reports lose their markup on being read; other cells keep it."""
+"""Hostile text in a table. The import removes markup from reports; other cells keep it."""
 
 ITALIAN = "Non segni di pneumotorace. Versamento pleurico a destra."
 """A report in a language that has no lexicon."""
@@ -37,11 +37,11 @@ ITALIAN = "Non segni di pneumotorace. Versamento pleurico a destra."
 
 @dataclass(frozen=True)
 class Served:
-    """A service, a token for it, and a film that it never saw."""
+    """A service, a token for it, and an image that is not in its index."""
 
     address: str
     token: str
-    film: Path
+    image: Path
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +55,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                 index, open_source(origin), encoder, origin=origin, folder=str(encoder_folder), workers=1
             )
         _, token = Tokens(index.catalog.engine).create(Role.READER, "Dr. Reader")
-    film = draw(folder / "query.png", 60)
+    image = draw(folder / "query.png", 60)
     with serving(folder / "home", viewer_url="https://viewer.example/?study={study_id}") as address:
-        yield Served(address, token, film)
+        yield Served(address, token, image)
 
 
 def own_cases(folder: Path) -> Path:
-    """A table of a hostile report, an Italian one, and enough that agree for a draft to say something."""
+    """Write a table of a hostile report, an Italian one, and enough that agree for a draft."""
     hostile = f"{escape(HOSTILE)} Opacity."
     rows = [{"study_id": "h", "image": "h.png", "report": hostile, "diagnosis": HOSTILE}]
     for number, age in enumerate(range(40, 52)):
@@ -78,15 +78,15 @@ def own_cases(folder: Path) -> Path:
 
 @pytest.fixture
 def page(signed_in: BrowserContext) -> Iterator[Page]:
-    """A tab of that browser; whatever its console complains of fails the test."""
-    complaints: list[str] = []
+    """A tab of that browser; an error in its console fails the test."""
+    errors: list[str] = []
     opened = signed_in.new_page()
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("pageerror", lambda error: errors.append(str(error)))
     opened.on(
         "console",
-        lambda told: (
-            complaints.append(told.text)
-            if told.type == "error" and "Failed to load" not in told.text
+        lambda message: (
+            errors.append(message.text)
+            if message.type == "error" and "Failed to load" not in message.text
             else None
         ),
     )
@@ -94,7 +94,7 @@ def page(signed_in: BrowserContext) -> Iterator[Page]:
     expect(opened.get_by_role("button", name="Search", exact=True)).to_be_visible()
     yield opened
     opened.close()
-    assert not complaints
+    assert not errors
 
 
 def add_filter(page: Page, field: str, value: str) -> None:
@@ -105,20 +105,20 @@ def add_filter(page: Page, field: str, value: str) -> None:
 
 
 def tab_to(page: Page, name: str, *, back: bool = False) -> None:
-    """Press Tab until what has the focus is called so."""
-    called = """() => {
+    """Press Tab until the focused element has this name."""
+    focused_name = """() => {
         const at = document.activeElement;
         return (at.getAttribute("aria-label") || at.labels?.[0]?.innerText || at.innerText || "").trim();
     }"""
     for _ in range(150):
-        if page.evaluate(called) == name:
+        if page.evaluate(focused_name) == name:
             return
         page.keyboard.press("Shift+Tab" if back else "Tab")
     raise AssertionError(f"no Tab leads to {name!r}")
 
 
 def brightness(canvas: Locator) -> float:
-    """Mean grey of what a canvas shows."""
+    """Return the mean grey of a canvas."""
     return float(
         canvas.evaluate(
             """canvas => {
@@ -131,28 +131,28 @@ def brightness(canvas: Locator) -> float:
     )
 
 
-def test_the_page_always_says_what_it_is_not(page: Page) -> None:
+def test_the_page_always_says_that_it_is_no_medical_device(page: Page) -> None:
     expect(page.get_by_text("Research software, not a medical device")).to_be_visible()
-    ask(page, "pleural effusion")
+    search(page, "pleural effusion")
     page.get_by_role("button", name="Compare case 1", exact=True).click()
     expect(page.get_by_text("Research software, not a medical device")).to_be_in_viewport()
 
 
-def test_from_a_phrase_to_films_to_one_case_beside_another(page: Page) -> None:
+def test_from_a_phrase_to_images_to_one_case_beside_another(page: Page) -> None:
     page.get_by_label("images").check()
-    ask(page, "large right pleural effusion")
+    search(page, "large right pleural effusion")
     expect(case(page, 1)).to_be_visible()
-    picture = case(page, 1).locator("img")
-    expect(picture).to_have_js_property("naturalWidth", 256)
+    thumbnail = case(page, 1).locator("img")
+    expect(thumbnail).to_have_js_property("naturalWidth", 256)
     page.get_by_role("button", name="Compare case 1", exact=True).click()
     expect(page.get_by_role("heading", name="Case 1 ·")).to_be_focused()
-    page.get_by_role("button", name="Ask with this case").click()
-    expect(page.get_by_role("application", name="Your film: case 1")).to_be_visible()
+    page.get_by_role("button", name="Search with this case").click()
+    expect(page.get_by_role("application", name="Your image: case 1")).to_be_visible()
     page.get_by_role("button", name="Compare case 2", exact=True).click()
-    mine = page.get_by_role("application", name="Your film: case 1")
-    theirs = page.get_by_role("application", name="Film of the open case: case 2")
+    mine = page.get_by_role("application", name="Your image: case 1")
+    theirs = page.get_by_role("application", name="Image of the open case: case 2")
     expect(theirs).to_be_visible()
-    tools = page.get_by_role("group", name="Tools for the film of the open case")
+    tools = page.get_by_role("group", name="Tools for the image of the open case")
     page.wait_for_function("!document.querySelector('.pane-status:not(:empty)')")
     before = brightness(mine), brightness(theirs)
     tools.get_by_role("button", name="Invert").click()
@@ -161,25 +161,25 @@ def test_from_a_phrase_to_films_to_one_case_beside_another(page: Page) -> None:
         now = brightness(mine), brightness(theirs)
         return all(abs(old - new) > by for old, new in zip(before, now, strict=True))
 
-    eventually(lambda: changed(before, 5))  # both films are inverted
+    eventually(lambda: changed(before, 5))  # both images are inverted
     after = brightness(mine), brightness(theirs)
     tools.get_by_role("button", name="Zoom in").click()
-    eventually(lambda: changed(after, 0.5))  # both films are magnified
+    eventually(lambda: changed(after, 0.5))  # both images are magnified
 
 
-def test_from_a_film_to_cases_to_where_a_finding_is(page: Page, served: Served) -> None:
-    give(page, served.film)
+def test_from_an_image_to_cases_to_a_localization(page: Page, served: Served) -> None:
+    upload(page, served.image)
     expect(case(page, 1)).to_be_visible()
-    page.get_by_role("textbox", name="Where is it?").fill("pleural effusion")
-    page.get_by_role("button", name="Show", exact=True).click()
-    found = page.get_by_role("list", name="What was looked for")
+    page.get_by_role("textbox", name="Localize a finding").fill("pleural effusion")
+    page.get_by_role("button", name="Localize", exact=True).click()
+    found = page.get_by_role("list", name="Localizations")
     expect(found).to_contain_text("pleural effusion")
-    expect(found).to_contain_text("how much more the map answers to this phrase than to others")
+    expect(found).to_contain_text("how much more strongly the map responds to this phrase than to others")
     caption = page.get_by_text("Map of “pleural effusion”")
     expect(caption).to_be_visible()
-    film = page.get_by_role("application", name="Your film")
+    image = page.get_by_role("application", name="Your image")
     page.get_by_label("Opacity of the map").fill("1")
-    expect_coloured(film)
+    expect_coloured(image)
     with page.expect_download() as saved:
         found.get_by_role("button", name="Save Overlay of pleural effusion").click()
     assert saved.value.suggested_filename == "overlay.png"
@@ -192,9 +192,9 @@ def test_from_a_film_to_cases_to_where_a_finding_is(page: Page, served: Served) 
     expect(caption).to_have_count(0)
 
 
-def test_from_a_film_to_a_draft_to_an_export(page: Page, served: Served) -> None:
+def test_from_an_image_to_a_draft_to_an_export(page: Page, served: Served) -> None:
     add_filter(page, "source", "manifest")
-    give(page, served.film)
+    upload(page, served.image)
     case(page, 1).get_by_role("button", name="Add case 1 to list").click()
     expect(page.get_by_text("DRAFT – not read")).to_have_count(0)
     page.get_by_role("heading", name="Draft report").click()
@@ -214,14 +214,14 @@ def test_from_a_film_to_a_draft_to_an_export(page: Page, served: Served) -> None
     with page.expect_download() as exporting:
         page.get_by_role("button", name="Export as CSV").click()
     page.get_by_role("button", name="Delete this list").click()
-    expect(page.get_by_text("Nothing is on this list.")).to_be_visible()
+    expect(page.get_by_text("This list is empty.")).to_be_visible()
     table = exporting.value.path().read_text("utf-8-sig").splitlines()
     assert len(table) == 2
     assert table[1].startswith("manifest:")
 
 
-def test_the_journeys_need_no_mouse(page: Page) -> None:
-    expect(page.get_by_label("Describe what you look for")).to_be_focused()
+def test_every_task_works_by_keyboard(page: Page) -> None:
+    expect(page.get_by_label("Describe findings")).to_be_focused()
     page.keyboard.type("pleural effusion")
     page.keyboard.press("Enter")
     tab_to(page, "Compare case 1")
@@ -229,24 +229,24 @@ def test_the_journeys_need_no_mouse(page: Page) -> None:
     expect(page.get_by_role("button", name="Compare case 2", exact=True)).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Case 2 ·")).to_be_focused()
-    tab_to(page, "Ask with this case")
+    tab_to(page, "Search with this case")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("application", name="Your film: case 2")).to_be_visible()
+    expect(page.get_by_role("application", name="Your image: case 2")).to_be_visible()
     expect(case(page, 1)).to_be_visible()
-    tab_to(page, "Your film: case 2")
+    tab_to(page, "Your image: case 2")
     page.keyboard.press("i")
     expect(page.get_by_role("button", name="Invert").first).to_have_attribute("aria-pressed", "true")
-    tab_to(page, "Where is it?")
+    tab_to(page, "Localize a finding")
     page.keyboard.type("nodule")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Map of “nodule”")).to_be_visible()
     tab_to(page, "Compare case 1")
     page.keyboard.press("Enter")
-    tab_to(page, "Your film: case 2", back=True)
+    tab_to(page, "Your image: case 2", back=True)
     page.keyboard.press("s")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Nearest place in the open case")).to_be_visible()
+    expect(page.get_by_text("Best match in the open case")).to_be_visible()
     tab_to(page, "Close")
     page.keyboard.press("Escape")
     expect(page.get_by_role("button", name="Compare case 1", exact=True)).to_be_focused()
@@ -274,10 +274,10 @@ def test_the_journeys_need_no_mouse(page: Page) -> None:
     assert exporting.value.suggested_filename == "My list.csv"
 
 
-def test_a_film_can_be_dropped_and_pasted(page: Page, served: Served) -> None:
-    hand = """([bytes, kind]) => {
+def test_an_image_can_be_dropped_and_pasted(page: Page, served: Served) -> None:
+    provide = """([bytes, kind]) => {
         const data = new DataTransfer();
-        data.items.add(new File([new Uint8Array(bytes)], "film.png", {type: "image/png"}));
+        data.items.add(new File([new Uint8Array(bytes)], "image.png", {type: "image/png"}));
         const event = kind === "drop"
             ? new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true})
             : new ClipboardEvent("paste", {clipboardData: data, bubbles: true});
@@ -285,73 +285,73 @@ def test_a_film_can_be_dropped_and_pasted(page: Page, served: Served) -> None:
     }"""
     for kind in ("drop", "paste"):
         with page.expect_response("**/v1/search") as answered:
-            page.evaluate(hand, [list(served.film.read_bytes()), kind])
+            page.evaluate(provide, [list(served.image.read_bytes()), kind])
         assert answered.value.ok
-        expect(page.get_by_role("application", name="Your film")).to_be_visible()
+        expect(page.get_by_role("application", name="Your image")).to_be_visible()
         expect(case(page, 1)).to_be_visible()
-        page.get_by_role("button", name="Remove film").click()
-        expect(page.get_by_role("heading", name="Start with a film or a phrase")).to_be_visible()
+        page.get_by_role("button", name="Remove image").click()
+        expect(page.get_by_role("heading", name="Start with an image or a phrase")).to_be_visible()
 
 
-def test_examples_and_a_box_are_part_of_the_next_question(page: Page) -> None:
-    ask(page, "nodule")
+def test_feedback_and_a_region_are_part_of_the_next_query(page: Page) -> None:
+    search(page, "nodule")
     page.get_by_role("button", name="Compare case 1", exact=True).click()
-    page.get_by_role("button", name="Ask with this case").click()
-    page.get_by_role("button", name="More like case 1", exact=True).click()
-    page.get_by_role("button", name="Less like case 2", exact=True).click()
-    with page.expect_request("**/v1/search") as asked:
+    page.get_by_role("button", name="Search with this case").click()
+    page.get_by_role("button", name="Relevant: case 1", exact=True).click()
+    page.get_by_role("button", name="Irrelevant: case 2", exact=True).click()
+    with page.expect_request("**/v1/search") as request:
         page.get_by_role("button", name="Search with these").click()
-    assert [len(asked.value.post_data_json[field]) for field in ("like", "dislike")] == [1, 1]
+    assert [len(request.value.post_data_json[field]) for field in ("like", "dislike")] == [1, 1]
     expect(case(page, 1)).to_be_visible()
     page.get_by_role("button", name="Box", exact=True).click()
-    film = page.get_by_role("application", name="Your film")
-    place = film.bounding_box()
-    assert place is not None
-    with page.expect_request("**/v1/search") as asked:
-        page.mouse.move(place["x"] + place["width"] / 4, place["y"] + place["height"] / 4)
+    image = page.get_by_role("application", name="Your image")
+    box = image.bounding_box()
+    assert box is not None
+    with page.expect_request("**/v1/search") as request:
+        page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 4)
         page.mouse.down()
-        page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         page.mouse.up()
-    assert asked.value.post_data_json["region"] == [64, 64, 128, 128]
-    expect(page.get_by_role("button", name="Whole film")).to_be_visible()
+    assert request.value.post_data_json["region"] == [64, 64, 128, 128]
+    expect(page.get_by_role("button", name="Whole image")).to_be_visible()
 
 
-def test_earlier_studies_of_the_same_person_stand_apart(page: Page) -> None:
-    """Of every seven phantoms the last is a second film of one of the six before it."""
+def test_earlier_studies_of_the_same_patient_are_shown_apart(page: Page) -> None:
+    """Of every seven phantoms the last is a second study of the subject of one of the six before it."""
     later = scene(5, 6)
     earlier = next(one for one in map(scene, [5] * 6, range(6)) if one.subject_id == later.subject_id)
     form = page.get_by_role("form", name="Add a filter")
     form.get_by_label("Field").select_option("date")
     form.get_by_label("Value").fill(later.date)
     form.get_by_role("button", name="Add").click()
-    ask(page, "chest")
+    search(page, "chest")
     page.get_by_role("button", name="Compare case 1", exact=True).click()
-    page.get_by_role("button", name="Ask with this case").click()
+    page.get_by_role("button", name="Search with this case").click()
     page.get_by_role("button", name=f"Remove the filter date is {later.date}").click()
-    own = page.get_by_role("region", name="Earlier studies of this patient")
-    expect(own.get_by_role("article", name=f"Own study, {earlier.date}")).to_be_visible()
+    studies = page.get_by_role("region", name="Earlier studies of this patient")
+    expect(studies.get_by_role("article", name=f"Earlier study, {earlier.date}")).to_be_visible()
     expect(case(page, 1)).to_be_visible()
     dates = page.locator(".grid .date").all_inner_texts()
     assert dates
     assert earlier.date not in dates
 
 
-def test_filters_are_chips_that_hold_for_every_case(page: Page) -> None:
+def test_filters_are_chips_that_every_case_satisfies(page: Page) -> None:
     add_filter(page, "sex", "F")
-    ask(page, "nodule")
+    search(page, "nodule")
     chips = page.get_by_role("list", name="Filters in use")
     expect(chips).to_contain_text("sex is F")
     expect(case(page, 1)).to_contain_text("F · ")
-    people = page.locator("article").all_inner_texts()
-    assert people
-    assert not [shown for shown in people if "M · " in shown]
+    cards = page.locator("article").all_inner_texts()
+    assert cards
+    assert not [shown for shown in cards if "M · " in shown]
     page.get_by_role("button", name="Remove the filter sex is F").click()
     expect(chips).to_be_hidden()
 
 
 def test_report_text_with_html_in_it_is_text(page: Page) -> None:
     add_filter(page, "source", "manifest")
-    ask(page, "opacity")
+    search(page, "opacity")
     page.get_by_role("button", name="Compare case 1", exact=True).click()
     side = page.get_by_role("complementary")
     expect(side).to_contain_text("Opacity.")
@@ -361,32 +361,32 @@ def test_report_text_with_html_in_it_is_text(page: Page) -> None:
     expect(viewer).to_have_attribute("href", "https://viewer.example/?study=manifest%3Ah")
 
 
-def test_a_case_whose_report_was_not_read_says_so_and_the_answer_counts_it(page: Page) -> None:
+def test_a_case_without_extracted_findings_says_so_and_the_answer_counts_it(page: Page) -> None:
     add_filter(page, "source", "manifest")
-    ask(page, ITALIAN)
-    expect(page.get_by_text("findings not read in 1 report")).to_be_visible()
-    unread = page.get_by_role("article").filter(has_text="Report in Italian: findings not read.")
+    search(page, ITALIAN)
+    expect(page.get_by_text("findings not extracted from 1 report")).to_be_visible()
+    unread = page.get_by_role("article").filter(has_text="Report in Italian: findings not extracted.")
     expect(unread).to_have_count(1)
     expect(unread).not_to_contain_text("No finding is stated.")
 
 
-def test_no_case_is_said_in_a_sentence_and_so_is_a_question_that_cannot_be_read(page: Page) -> None:
+def test_an_empty_answer_offers_to_remove_the_filters(page: Page) -> None:
     form = page.get_by_role("form", name="Add a filter")
     form.get_by_label("Field").select_option("age")
     form.get_by_label("Comparison").select_option(">")
     form.get_by_label("Value").fill("150")
     form.get_by_role("button", name="Add").click()
-    ask(page, "nodule")
+    search(page, "nodule")
     expect(page.get_by_role("heading", name="No case was found")).to_be_visible()
     page.get_by_role("button", name="Remove all filters").click()
     expect(case(page, 1)).to_be_visible()
 
 
-def test_a_file_that_is_no_film_is_refused_in_a_sentence(page: Page, tmp_path: Path) -> None:
+def test_a_file_that_is_no_radiograph_is_refused_in_a_sentence(page: Page, tmp_path: Path) -> None:
     wrong = tmp_path / "letter.png"
     wrong.write_bytes(b"Dear colleague, ...")
     with page.expect_response("**/v1/search") as answered:
-        give(page, wrong)
+        upload(page, wrong)
     assert answered.value.status == 422
     failed = page.get_by_role("alert").filter(has_text="This search was not answered")
     expect(failed).to_be_visible()
@@ -404,11 +404,11 @@ def test_a_session_that_ended_elsewhere_leaves_nothing_on_the_screen(
     expect(page.get_by_text("This token does not work")).to_be_visible()
     page.get_by_label("Access token").fill(served.token)
     page.get_by_role("button", name="Sign in").click()
-    ask(page, "nodule")
+    search(page, "nodule")
     expect(case(page, 1)).to_be_visible()
     page.wait_for_load_state("networkidle")
     context.clear_cookies()
-    ask(page, "effusion")
+    search(page, "effusion")
     expect(page.get_by_label("Access token")).to_be_visible()
     expect(case(page, 1)).to_be_hidden()
     context.close()
@@ -425,7 +425,7 @@ def test_axe_finds_nothing_serious(page: Page) -> None:
         ]
 
     assert not serious()
-    ask(page, "pleural effusion")
+    search(page, "pleural effusion")
     expect(case(page, 1)).to_be_visible()
     assert not serious()
     page.get_by_role("button", name="Compare case 1", exact=True).click()

@@ -1,4 +1,4 @@
-"""`similarity serve` as a stranger runs it: it owns the home, commands go through it, jobs outlive it."""
+"""`similarity serve` as a user runs it: it owns the home, commands go through it, jobs outlive it."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.waiting import DEADLINE_SECONDS, eventually
 
 @contextmanager
 def served(home: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A service on a home, with the address that it told; killed in the end if it still runs."""
+    """Serve a home; yields the process and its address, and kills it in the end if it still runs."""
     process = begin(home, "serve", "--port", "0")
     assert process.stdout is not None
     try:
@@ -32,7 +32,7 @@ def served(home: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def begin(home: Path, *words: str) -> subprocess.Popen[str]:
-    """Begin a command on a home."""
+    """Start a command on a home."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SIMILARITY_")}
     return subprocess.Popen(
         [SIMILARITY, *words],
@@ -43,24 +43,24 @@ def begin(home: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def ask(
+def request(
     address: str, token: str, path: str, body: dict[str, Any] | None = None, method: str | None = None
 ) -> Any:
-    request = urllib.request.Request(
+    sent = urllib.request.Request(
         address.rstrip("/") + path,
         None if body is None else json.dumps(body).encode(),
         {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         method=method,
     )
-    with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as answer:
+    with urllib.request.urlopen(sent, timeout=DEADLINE_SECONDS) as answer:
         return json.load(answer)
 
 
 def wait_for_end(address: str, token: str, job: dict[str, Any]) -> Any:
-    """A job, once it has ended."""
+    """Wait for the end of a job; returns it."""
     ended = ("done", "failed", "cancelled")
-    eventually(lambda: ask(address, token, f"/v1/jobs/{job['id']}")["state"] in ended)
-    return ask(address, token, f"/v1/jobs/{job['id']}")
+    eventually(lambda: request(address, token, f"/v1/jobs/{job['id']}")["state"] in ended)
+    return request(address, token, f"/v1/jobs/{job['id']}")
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +79,17 @@ def test_while_it_serves_an_index_job_a_search_and_a_verification_all_answer(
             found = run("search", "--case", "phantom:5-3", "-k", "3", "--json").json
             assert len(found["hits"]) == 3
             assert adding.wait(DEADLINE_SECONDS) == 0
-        job = ask(address, token, "/v1/jobs", {"kind": "index-add", "source": "phantom:3000@6"})
-        eventually(lambda: ask(address, token, f"/v1/jobs/{job['id']}")["progress"].get("studies"))
-        assert len(ask(address, token, "/v1/search", {"text": "effusion", "k": 3})["hits"]) == 3
+        job = request(address, token, "/v1/jobs", {"kind": "index-add", "source": "phantom:3000@6"})
+        eventually(lambda: request(address, token, f"/v1/jobs/{job['id']}")["progress"].get("studies"))
+        assert len(request(address, token, "/v1/search", {"text": "effusion", "k": 3})["hits"]) == 3
         process.kill()  # in the middle of the job
         process.wait()
     with served(folder / "home") as (process, address):
-        before = ask(address, token, "/v1/index")["studies"]["phantom"]
-        eventually(lambda: ask(address, token, f"/v1/jobs/{job['id']}")["attempts"] == 2)
-        eventually(lambda: ask(address, token, "/v1/index")["studies"]["phantom"] > before)
-        ask(address, token, f"/v1/jobs/{job['id']}", method="DELETE")
-        verified = ask(address, token, "/v1/jobs", {"kind": "index-verify"})
+        before = request(address, token, "/v1/index")["studies"]["phantom"]
+        eventually(lambda: request(address, token, f"/v1/jobs/{job['id']}")["attempts"] == 2)
+        eventually(lambda: request(address, token, "/v1/index")["studies"]["phantom"] > before)
+        request(address, token, f"/v1/jobs/{job['id']}", method="DELETE")
+        verified = request(address, token, "/v1/jobs", {"kind": "index-verify"})
         assert wait_for_end(address, token, verified)["outcome"]["faults"] == []
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_SECONDS) == 0
@@ -98,7 +98,7 @@ def test_while_it_serves_an_index_job_a_search_and_a_verification_all_answer(
 def test_a_revoked_token_opens_nothing(run: Run, folder: Path, token: str) -> None:
     spent = run("token", "create", "--role", "reader", "--name", "leaver").out.strip()
     with served(folder / "home") as (_, address):
-        assert ask(address, spent, "/v1/session")["name"] == "leaver"
+        assert request(address, spent, "/v1/session")["name"] == "leaver"
         run("token", "revoke", spent.split("_")[1])
         with pytest.raises(urllib.error.HTTPError, match="401"):
-            ask(address, spent, "/v1/session")
+            request(address, spent, "/v1/session")

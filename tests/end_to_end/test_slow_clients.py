@@ -1,4 +1,4 @@
-"""Who sends a byte a second, and who listens for ever: neither keeps the service waiting."""
+"""Slow clients: a body or head that drips, and a stream without end. None delays the service."""
 
 import json
 import socket
@@ -45,11 +45,10 @@ def address(home: Path, token: str) -> Iterator[str]:
 
 
 def drip(address: str, begin: bytes, drop: bytes) -> tuple[bytes, int]:
-    """Send a beginning at once and then drop after drop; what came back, and how many drops it took until it
-    was over."""
-    place = urlsplit(address)
+    """Send a beginning at once and then drop after drop; returns the answer and the number of drops sent."""
+    url = urlsplit(address)
     answered = b""
-    with socket.create_connection((place.hostname, place.port), timeout=_DROP_SECONDS) as line:
+    with socket.create_connection((url.hostname, url.port), timeout=_DROP_SECONDS) as line:
         line.sendall(begin)
         for drops in range(round(DEADLINE_SECONDS / _DROP_SECONDS)):
             try:
@@ -66,31 +65,31 @@ def drip(address: str, begin: bytes, drop: bytes) -> tuple[bytes, int]:
 
 
 @pytest.mark.parametrize("path", ["/v1/search", "/v1/session", "/v1/jobs", "/v1/localize"])
-def test_a_body_that_drips_is_ended_in_a_sentence(address: str, token: str, path: str) -> None:
+def test_a_body_that_drips_is_refused_in_a_sentence(address: str, token: str, path: str) -> None:
     head = (
         f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
         "Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
     )
     answered, drops = drip(address, head.encode() + b'{"text": "', b"x")
-    assert drops, "it was given its time"
-    told = json.loads(answered.partition(b"\r\n\r\n")[2])
+    assert drops, "the limit is not zero"
+    problem = json.loads(answered.partition(b"\r\n\r\n")[2])
     assert answered.startswith(b"HTTP/1.1 408")
     assert b"application/problem+json" in answered
-    assert "did not arrive within 3 seconds" in told["detail"]
+    assert "did not arrive within 3 seconds" in problem["detail"]
 
 
 @pytest.mark.parametrize(
     "begin", [b"", b"POST /v1/search HTTP/1.1\r\nX: ", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /he"]
 )
-def test_a_head_that_drips_is_hung_up_on(address: str, begin: bytes) -> None:
+def test_the_connection_of_a_head_that_drips_is_closed(address: str, begin: bytes) -> None:
     answered, drops = drip(address, begin, b"x")
-    assert drops, "it was given its time"
+    assert drops, "the limit is not zero"
     assert answered.startswith(b"HTTP/1.1 200" if b"healthz" in begin else b"")
 
 
-def test_whoever_sends_nothing_has_no_share_in_others_waiting(address: str) -> None:
-    place = urlsplit(address)
-    silent = [socket.create_connection((place.hostname, place.port)) for _ in range(50)]
+def test_silent_connections_do_not_delay_others(address: str) -> None:
+    url = urlsplit(address)
+    silent = [socket.create_connection((url.hostname, url.port)) for _ in range(50)]
     try:
         assert httpx.get(f"{address}healthz", timeout=DEADLINE_SECONDS).status_code == 200
     finally:
@@ -98,7 +97,7 @@ def test_whoever_sends_nothing_has_no_share_in_others_waiting(address: str) -> N
             line.close()
 
 
-def test_an_open_stream_does_not_hold_up_the_end(tmp_path: Path) -> None:
+def test_an_open_stream_does_not_delay_the_end_of_the_service(tmp_path: Path) -> None:
     home = tmp_path / "home"
     lines: list[str] = []
     whole = threading.Event()
@@ -122,4 +121,4 @@ def test_an_open_stream_does_not_hold_up_the_end(tmp_path: Path) -> None:
             eventually(lambda: lines)
         listening.join(DEADLINE_SECONDS)
     assert lines[0] == "event: progress"
-    assert whole.is_set(), "the service ended the stream; it did not wait for it until its patience was over"
+    assert whole.is_set(), "the service ended the stream instead of waiting for it"

@@ -1,4 +1,4 @@
-"""The command is there at once: help imports nothing that takes time."""
+"""Start-up: the help of a command imports nothing heavy."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ HEAVY = {
     "qdrant_edge", "pydicom", "PIL", "rich", "pydantic", "jinja2", "alembic", "safetensors",
 }  # fmt: skip
 AT_MOST = 450
-"""Modules, most of them Python's own: help is there in a tenth of a second."""
+"""Imported modules, most of them Python's own: help takes a tenth of a second."""
 
 
 @pytest.mark.parametrize(

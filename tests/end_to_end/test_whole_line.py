@@ -1,4 +1,4 @@
-"""The whole line by the command alone: look, train, index, search each way, evaluate, remove."""
+"""Every step by the command line alone: inspect, train, index, search each way, evaluate, remove."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def indexed(run: Run, encoder: str) -> str:
     return encoder
 
 
-def test_a_source_can_be_looked_at_before_anything_is_trained(run: Run) -> None:
+def test_a_source_can_be_inspected_before_anything_is_trained(run: Run) -> None:
     assert "48" in run("corpus", "inspect", COHORT).out
 
 
@@ -39,14 +39,14 @@ def test_indexing_again_does_nothing(run: Run, indexed: str) -> None:
 
 
 def test_a_search_answers_to_the_contract(run: Run, indexed: str) -> None:
-    asked = ("--image", "phantom://6/0", "--for", "cases", "-k", "4", "--where", "sex=F or age<50")
-    answer = run("search", *asked, "--json").json
+    arguments = ("--image", "phantom://6/0", "--for", "cases", "-k", "4", "--where", "sex=F or age<50")
+    answer = run("search", *arguments, "--json").json
     jsonschema.validate(answer, SCHEMA)
     assert len(answer["hits"]) == 4
     assert answer["query"]["where"] == "sex=F or age<50"
 
 
-def test_a_person_gets_a_table_on_stdout_and_notes_on_stderr(run: Run, indexed: str) -> None:
+def test_a_search_prints_a_table_on_stdout_and_notes_on_stderr(run: Run, indexed: str) -> None:
     ran = run("search", "--case", "phantom:5-3", "-k", "3")
     rows = ran.out.strip().splitlines()
     assert rows[0].split() == ["score", "study", "findings", "why"]
@@ -60,24 +60,24 @@ def test_a_batch_answers_every_kind_of_search_line_by_line(run: Run, indexed: st
     lines = [
         {"id": "image to cases", "image": "phantom://6/0", "k": 2},
         {"id": "image to reports", "image": "phantom://6/1", "for": "reports", "k": 2, "where": "sex=M"},
-        {"id": "no picture", "image": "not-there.png"},
+        {"id": "no image", "image": "not-there.png"},
         {"id": "text to images", "text": phrase, "for": "images", "k": 2},
         {"id": "text to reports", "text": phrase, "for": "reports", "k": 2},
         {"id": "no field", "text": phrase, "where": "sxe=M"},
         {"id": "text to cases", "text": phrase, "k": 2},
         {"id": "case to cases", "case": "phantom:5-3", "k": 2},
     ]
-    asked = "\n".join(json.dumps(line) for line in lines) + "\n{broken\n"
-    answers = [json.loads(line) for line in run("search", "--batch", "-", stdin=asked).out.splitlines()]
+    batch = "\n".join(json.dumps(line) for line in lines) + "\n{broken\n"
+    answers = [json.loads(line) for line in run("search", "--batch", "-", stdin=batch).out.splitlines()]
     assert [answer["id"] for answer in answers] == [*(line["id"] for line in lines), 9]
     failed = {answer["id"]: answer["error"] for answer in answers if "error" in answer}
-    assert failed.keys() == {"no picture", "no field", 9}
-    assert "not-there.png" in failed["no picture"]
+    assert failed.keys() == {"no image", "no field", 9}
+    assert "not-there.png" in failed["no image"]
     assert "'sex'" in failed["no field"]
     for answer in answers:
         jsonschema.validate(answer, BATCH)
         if "error" not in answer:
-            jsonschema.validate({name: told for name, told in answer.items() if name != "id"}, SCHEMA)
+            jsonschema.validate({name: value for name, value in answer.items() if name != "id"}, SCHEMA)
             assert len(answer["hits"]) == 2
 
 
@@ -91,13 +91,13 @@ def test_the_encoder_is_measured_beside_its_baselines(run: Run, encoder: str) ->
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (("--text", "effusion", "-k", "0"), 2, "k is a number of studies"),
         (("--text", "effusion", "--where", "agee>3"), 2, "unknown field 'agee'; the nearest is 'age'"),
         (("--text", ""), 2, "text is empty"),
         (("--image", "x", "--case", "y"), 2, "not of both: give the second as --like"),
-        (("--case", "nobody:1"), 2, "no case 'nobody:1'"),
+        (("--case", "missing:1"), 2, "no case 'missing:1'"),
         (("--image", "not-there.png"), 1, "is not there"),
         (("--image", "table.csv"), 1, "neither PNG, JPEG nor DICOM"),
         (("--batch", "not-there.jsonl"), 2, "No such file"),
@@ -106,12 +106,12 @@ def test_the_encoder_is_measured_beside_its_baselines(run: Run, encoder: str) ->
     ids=lambda value: " ".join(value)[:30] if isinstance(value, tuple) else None,
 )
 def test_a_bad_query_is_one_clear_line(
-    run: Run, indexed: str, folder: Path, words: tuple[str, ...], code: int, told: str
+    run: Run, indexed: str, folder: Path, words: tuple[str, ...], code: int, message: str
 ) -> None:
     (folder / "table.csv").write_text("a,b\n1,2\n")
     ran = run("search", *words, exits=code)
     assert ran.out == ""
-    assert told in ran.err
+    assert message in ran.err
     assert ran.err.startswith("Error: ")
     assert len(ran.err.strip().splitlines()) == 1
 
@@ -125,11 +125,11 @@ def test_another_encoder_is_refused_in_one_line(run: Run, indexed: str, folder: 
     assert len(ran.err.strip().splitlines()) == 1
 
 
-def test_what_is_removed_is_found_no_more(run: Run, indexed: str) -> None:
-    asked = ("search", "--case", "phantom:5-3", "-k", "48", "--json")
-    hits = run(*asked).json["hits"]
-    gone = hits[0]["study_id"]
-    run("index", "remove", "--study", gone, "--yes")
-    left = [hit["study_id"] for hit in run(*asked).json["hits"]]
-    assert gone not in left
+def test_a_removed_study_is_not_found_again(run: Run, indexed: str) -> None:
+    arguments = ("search", "--case", "phantom:5-3", "-k", "48", "--json")
+    hits = run(*arguments).json["hits"]
+    removed = hits[0]["study_id"]
+    run("index", "remove", "--study", removed, "--yes")
+    left = [hit["study_id"] for hit in run(*arguments).json["hits"]]
+    assert removed not in left
     assert len(left) == len(hits) - 1

@@ -1,4 +1,4 @@
-"""What a reader does on the page and sees there, found by what is written on it."""
+"""Actions of a reader on the page; controls are found by their visible text."""
 
 import shutil
 from pathlib import Path
@@ -13,20 +13,20 @@ expect.set_options(timeout=1000 * DEADLINE_SECONDS)
 
 
 def chromium() -> str:
-    """Where the browser is; without it the page cannot be tested, and that is no success."""
+    """Return the path of the browser; without one the tests of the page fail."""
     names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((place for name in names if (place := shutil.which(name))), None)
+    found = next((path for name in names if (path := shutil.which(name))), None)
     assert found is not None, "no chromium here: the page's tests need one (sh .ci/install-chromium)"
     return found
 
 
-def ask(page: Page, phrase: str) -> None:
-    page.get_by_label("Describe what you look for").fill(phrase)
+def search(page: Page, phrase: str) -> None:
+    page.get_by_label("Describe findings").fill(phrase)
     page.get_by_role("button", name="Search", exact=True).click()
 
 
-def give(page: Page, film: Path) -> None:
-    page.get_by_label("Choose a file").set_input_files(film)
+def upload(page: Page, image: Path) -> None:
+    page.get_by_label("Choose a file").set_input_files(image)
 
 
 def case(page: Page, rank: int) -> Locator:
@@ -34,7 +34,7 @@ def case(page: Page, rank: int) -> Locator:
 
 
 def expect_coloured(canvas: Locator) -> None:
-    """Wait until a canvas shows something that is not grey."""
+    """Wait until a canvas shows a colour."""
     canvas.page.wait_for_function(
         """canvas => {
             const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -45,5 +45,6 @@ def expect_coloured(canvas: Locator) -> None:
 
 
 def draw(file: Path, number: int) -> Path:
+    """Write a phantom as a PNG file."""
     Image.fromarray((render(scene(6, number)) * 255).astype("uint8")).save(file)
     return file
