@@ -246,7 +246,7 @@ def test_every_task_works_by_keyboard(page: Page) -> None:
     page.keyboard.press("s")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Best match in the open case")).to_be_visible()
+    expect(page.get_by_text("Best match in the open case", exact=True)).to_be_visible()
     tab_to(page, "Close")
     page.keyboard.press("Escape")
     expect(page.get_by_role("button", name="Compare case 1", exact=True)).to_be_focused()

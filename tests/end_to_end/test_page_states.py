@@ -138,7 +138,7 @@ def test_correspondence_is_marked_in_both_images(page: Page) -> None:
     expect_coloured(theirs)
     page.get_by_role("button", name="Spot", exact=True).click()
     mine.click(position={"x": 120, "y": 120})
-    expect(page.get_by_text("Best match in the open case")).to_be_visible()
+    expect(page.get_by_text("Best match in the open case", exact=True)).to_be_visible()
     expect(page.get_by_text("Best match for your image; number: cosine")).to_be_visible()
     expect_coloured(mine)
     expect_coloured(theirs)
