@@ -25,6 +25,7 @@ from corpus.phantom import Scene, render, scene
 from corpus.phantom.lesions import EFFUSION
 
 COHORT = "phantom:300@7"
+CALIBRATION = "phantom:100@10"
 UNSEEN = 8
 """The seed of the images that ask."""
 SIZE: ViewportSize = {"width": 1280, "height": 800}
@@ -42,7 +43,7 @@ def main() -> None:
     if not options.encoder.exists():
         _train(options.encoder)
     with tempfile.TemporaryDirectory() as folder:
-        radiograph = Path(folder) / "film.png"
+        radiograph = Path(folder) / "radiograph.png"
         grey = np.rint(render(_large_effusion(), 1024) * 255).astype(np.uint8)
         Image.fromarray(grey).save(radiograph)
         with _service(Path(folder) / "home", options.encoder) as (address, token), _browser() as page:
@@ -117,6 +118,8 @@ def _service(home: Path, encoder: Path) -> Iterator[tuple[str, str]]:
 
     run("index", "add", COHORT, "--encoder", str(encoder.absolute()))
     run("index", "calibrate")
+    words = ("--encoder", str(encoder.absolute()), "--method", "patches")
+    run("localize", "--calibrate", CALIBRATION, *words)
     token = run("token", "create", "--role", "reader", "--name", "Dr. Reader").strip()
     with subprocess.Popen(
         [program, "serve", "--port", "0"],
