@@ -1,4 +1,4 @@
-"""Files, read whole and safely: no pipe, no device, no loop, no half-written file; and file locks.
+"""Files, read and written whole and safely: no pipe, no device, no loop, no half-written file; file locks.
 
 Names come from tables and folders of third parties, so nothing is opened before it is known to be a regular
 file, and messages carry a name only in its escaped form.
@@ -6,9 +6,10 @@ file, and messages carry a name only in its escaped form.
 
 import errno
 import os
+import secrets
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +23,11 @@ _OPEN_FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
+
+_WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+READABLE = 0o666
+"""The mode of a written file that others may read where the umask lets them."""
 
 _CHANGED = "changed while it was read: try again when its writer has finished"
 
@@ -88,6 +94,39 @@ def read_bytes(path: str | Path, *, limit: int | None = None, head: int | None =
         if head is None and len(content) != size:
             raise UnreadableFile(_CHANGED)
     return content
+
+
+def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object], *, mode: int = 0o600) -> Path:
+    """Write a file atomically: a reader sees the old or the new one, a full disk leaves the old.
+
+    Args:
+        path: the file; its folder is created if missing, an existing file is replaced.
+        content: all of it, or a function that writes it to the open file (for what should not lie in memory
+            twice).
+        mode: permissions of the file, less the umask; by default its owner's only.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: the disk refuses it; like any error of `content`, it leaves no partial file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{secrets.token_hex(8)}.writing")
+    try:
+        with os.fdopen(os.open(aside, _WRITE_FLAGS, mode), "wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink()
+        raise
+    return path
 
 
 def _require_regular(status: os.stat_result) -> None:

@@ -4,8 +4,6 @@ MedCLIP (Wang et al., EMNLP 2022) is trained on such an unpublished table; there
 is 0, here the four statuses stay four.
 """
 
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from typing import IO
 import polars as pl
 
 from corpus.errors import CorpusError, UsageError
-from corpus.files import quoted
+from corpus.files import quoted, write_whole
 from corpus.findings import VOCABULARY, Status
 from corpus.language.labeler import label_sentence
 from corpus.language.sections import sentences
@@ -107,16 +105,7 @@ def write_table(frame: pl.DataFrame, path: Path, metadata: Mapping[str, str]) ->
     """
     require_writable(path)
     try:
-        handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.stem}-")
-        aside = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                _write(frame, file, path.suffix.lower(), metadata)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_whole(path, lambda file: _write(frame, file, path.suffix.lower(), metadata))
     except OSError as error:
         raise CorpusError(
             f"the table {quoted(path)} cannot be written ({error.strerror or error}): "

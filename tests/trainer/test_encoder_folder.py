@@ -85,10 +85,10 @@ def test_a_folder_that_is_no_encoder_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_read_all_the_same(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, text: str) -> None:
+    def refuse(path: Path, content: bytes, *, mode: int) -> None:
         raise PermissionError("read-only")
 
-    monkeypatch.setattr("trainer.runtime.encoder_folder.write_text_atomic", refuse)
+    monkeypatch.setattr("trainer.runtime.encoder_folder.write_whole", refuse)
     assert Encoder.load(copy).encode_texts(["edema"]).shape == (1, 32)
 
 

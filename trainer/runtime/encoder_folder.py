@@ -11,12 +11,12 @@ belong to the encoder: hashes exclude it, and `adopt` updates it after a move.
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from corpus.errors import EncoderError
+from corpus.files import READABLE, write_whole
 from corpus.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -184,19 +184,6 @@ def adopt(folder: Path) -> None:
     if adopted == config:
         return
     try:
-        write_text_atomic(path, json.dumps(adopted, indent=2))
+        write_whole(path, json.dumps(adopted, indent=2).encode(), mode=READABLE)
     except OSError as error:
         logger.info("%s keeps the path of the folder it was moved from: %s", path, error)
-
-
-def write_text_atomic(path: Path, text: str) -> None:
-    """Replace a file's text atomically: a reader sees the old or the new text, a full disk leaves the old."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

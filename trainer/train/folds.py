@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from corpus.errors import EvaluationError, TrainingError, UsageError
+from corpus.files import READABLE, write_whole
 from corpus.findings import Statuses
 from corpus.progress import OnProgress, silent
 from corpus.splits import fold_of
@@ -26,7 +27,6 @@ from trainer.evaluation.metrics import Task
 from trainer.evaluation.ranking import Ranking, no_pairs, rank_vectors
 from trainer.evaluation.scoring import score_parts
 from trainer.runtime.device import choose_device
-from trainer.runtime.encoder_folder import write_text_atomic
 from trainer.train.config import TrainConfig
 from trainer.train.heads import draw_heads, fold_heads
 from trainer.train.preparation import Prepared, PreparedSplit, prepare
@@ -108,7 +108,8 @@ def cross_validate(
             "gallery": sum(len(task.gallery) for task in crossed.tasks),
         }
         record = {**sizes, **scores}
-        write_text_atomic(folder.path / FOLDS, json.dumps(record, indent=2) + "\n")
+        text = json.dumps(record, indent=2) + "\n"
+        write_whole(folder.path / FOLDS, text.encode(), mode=READABLE)
         shutil.rmtree(folder.cache, ignore_errors=True)
         return record
 

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from corpus.errors import TrainingError
+from corpus.files import READABLE, write_whole
 from corpus.progress import OnProgress
 from trainer.data.pseudo_labels import PseudoLabels, read_pseudo_labels
 from trainer.models.export import export_segmenter
 from trainer.runtime.device import choose_device
-from trainer.runtime.encoder_folder import write_text_atomic
 from trainer.runtime.segmenter import DEFAULT_THRESHOLD, ResidualUNet, Shape
 from trainer.train.state import LAST, RunFolder, owned
 
@@ -150,7 +150,7 @@ def _check_history(folder: RunFolder, config: SegmenterConfig, resume: bool) -> 
 
 def _write(path: Path, text: str) -> None:
     try:
-        write_text_atomic(path, text)
+        write_whole(path, text.encode(), mode=READABLE)
     except OSError as error:
         raise TrainingError(f"{path} cannot be written: {error.strerror}; free some space") from error
 

@@ -11,8 +11,6 @@ encoder/               the exported encoder
 
 import csv
 import json
-import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +19,11 @@ from typing import Any
 import torch
 
 from corpus.errors import EncoderError, TrainingError
-from corpus.files import acquire_lock
+from corpus.files import READABLE, acquire_lock, write_whole
 from corpus.records import Problem
 from trainer.models.weights import read_saved
-from trainer.runtime.encoder_folder import write_text_atomic
 from trainer.train.config import TrainConfig
 from trainer.train.config_file import differing, read_config, write_toml
-
-logger = logging.getLogger(__name__)
 
 CONFIG = "config.toml"
 LAST = "checkpoints/last.pt"
@@ -61,16 +56,9 @@ class RunFolder:
             TrainingError: it cannot be written, for example because the disk is full.
         """
         path = self.path / name
-        temporary = path.with_suffix(".writing")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                torch.save(dict(state), file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            write_whole(path, lambda file: torch.save(dict(state), file), mode=READABLE)
         except (OSError, RuntimeError) as error:  # torch turns a failed write into a RuntimeError
-            temporary.unlink(missing_ok=True)
             raise TrainingError(
                 f"the checkpoint {path} cannot be written: {error}; free some space and run with --resume"
             ) from error
@@ -115,7 +103,8 @@ class RunFolder:
             header, *rows = list(csv.reader(file)) or [[column]]
         column_index = header.index(column)
         remaining = [row for row in rows if len(row) == len(header) and int(row[column_index]) <= last]
-        write_text_atomic(path, "".join(",".join(row) + "\n" for row in (header, *remaining)))
+        text = "".join(",".join(row) + "\n" for row in (header, *remaining))
+        write_whole(path, text.encode(), mode=READABLE)
 
 
 @contextmanager
@@ -152,7 +141,7 @@ def open_run(out: Path, config: TrainConfig, *, resume: bool) -> Iterator[RunFol
         _check_history(folder, config, resume)
         folder.cache.mkdir(exist_ok=True)
         if not resume:
-            write_text_atomic(out / CONFIG, write_toml(config))
+            write_whole(out / CONFIG, write_toml(config).encode(), mode=READABLE)
         yield folder
 
 
@@ -175,7 +164,7 @@ def _check_history(folder: RunFolder, config: TrainConfig, resume: bool) -> None
         )
 
 
-def draw_curves(steps: Path, metrics: Path, image: Path) -> None:
+def draw_curves(steps: Path, metrics: Path, figure_file: Path) -> None:
     """Plot the curves of a run so far: loss by step, validation scores by epoch.
 
     Args:
@@ -203,9 +192,7 @@ def draw_curves(steps: Path, metrics: Path, image: Path) -> None:
         scores.legend(frameon=False)
     for axes in (losses, scores):
         axes.spines[["top", "right"]].set_visible(False)
-    unfinished = image.with_suffix(".writing")
-    figure.savefig(unfinished, format="png", dpi=110)
-    unfinished.replace(image)
+    write_whole(figure_file, lambda file: figure.savefig(file, format="png", dpi=110), mode=READABLE)
 
 
 def _rows(file: Path) -> list[dict[str, str]]:
