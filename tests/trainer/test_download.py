@@ -120,14 +120,14 @@ def leftovers(target: Path) -> list[str]:
 def test_a_file_arrives_whole_and_leaves_nothing_else(
     server: Server, target: Path, hashes: dict[str, str]
 ) -> None:
-    result: list[tuple[int, int | None]] = []
+    result: list[tuple[str, int, int | None]] = []
     assert (
         download(server.url, target, size=len(BODY), on_progress=lambda *at: result.append(at), **hashes)
         == target
-    )  # type: ignore[arg-type]
+    )
     assert target.read_bytes() == BODY
     assert leftovers(target) == []
-    assert result[-1] == (len(BODY), len(BODY))
+    assert result[-1] == (target.name, len(BODY), len(BODY))
     assert result == sorted(result)
 
 
@@ -151,8 +151,8 @@ def test_another_run_goes_on_where_this_one_was_broken_off(
 ) -> None:
     monkeypatch.setattr(module, "_CHUNK", 1 << 16)
 
-    def interrupt(here: int, total: int | None) -> None:
-        if here > 400_000:
+    def interrupt(stage: str, done: int, total: int | None = None, note: str = "", /) -> None:
+        if done > 400_000:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

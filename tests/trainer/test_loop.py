@@ -313,7 +313,7 @@ def test_cached_activations_give_the_features_of_the_whole_tower(
     parted = ImageFeatures(model, PIXELS, PREPROCESSING, frozen, None, torch.device("cpu"))
     direct = encode_all(lambda index: parted.features(index, training=False), 6)
     np.testing.assert_allclose(direct, expected, atol=1e-5)
-    assert parted.fill_cache(tmp_path / "kept.npy", lambda done, total: None)
+    assert parted.fill_cache(tmp_path / "kept.npy")
     stored = encode_all(lambda index: parted.features(index, training=False), 6)
     assert (stored * expected).sum(axis=1).min() > 1 - 1e-4  # float16
     trunk: Any = model.visual
@@ -336,7 +336,7 @@ def test_cached_texts_give_the_features_of_the_whole_tower(towers: Towers) -> No
     tokenizer = WindowTokenizer.of_tokenizer(towers.tokenizer, 32)
     whole = TextFeatures(model, tokenizer, texts, FreezeConfig(), torch.device("cpu"))
     stored = TextFeatures(model, tokenizer, texts, FreezeConfig(text_layers=-1), torch.device("cpu"))
-    assert stored.fill_cache(lambda done, total: None)
+    assert stored.fill_cache()
     np.testing.assert_allclose(encode_all(stored.features, 3), encode_all(whole.features, 3), atol=1e-5)
 
 

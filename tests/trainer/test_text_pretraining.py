@@ -67,7 +67,7 @@ def read(towers: Towers, wanted: Tensor, **settings: Any) -> list[float]:
             TextPretrainingConfig(**FAST | settings),
             OptimizerConfig(),
             0,
-            lambda done, total, loss: losses.append(loss),
+            lambda stage, done, total=None, note="", /: losses.append(float(note.removeprefix("loss "))),
         )
     return losses
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from corpus.errors import TrainingError
+from corpus.progress import OnProgress, silent
 from trainer.data.frozen_features import split_image_tower
-from trainer.data.image_cache import Pixels, Tick
+from trainer.data.image_cache import Pixels
 from trainer.runtime.feature_maps import project_whole_and_map
 from trainer.runtime.tokens import WindowTokenizer
 from trainer.train.config import AugmentConfig, FreezeConfig
@@ -87,7 +88,7 @@ class ImageFeatures:
         )
         self._cached: NDArray[np.float16] | None = None
 
-    def fill_cache(self, file: Path, tick: Tick) -> bool:
+    def fill_cache(self, file: Path, on_progress: OnProgress = silent) -> bool:
         """Compute the frozen activations of every image and view; return whether the file holds them.
 
         View 0 is the image unchanged, the others are augmented. `open_cache` reads them.
@@ -114,7 +115,7 @@ class ImageFeatures:
                     activations = self._tower.prefix(self.inputs(chunk, augment=view > 0))
                 cached[view, chunk] = activations.half().cpu().numpy()
                 done += len(chunk)
-                tick(done, total)
+                on_progress("freeze", done, total, "images")
         cached.flush()
         return True
 
@@ -195,7 +196,7 @@ class TextFeatures:
         self._freeze = freeze
         self._cached: list[Tensor] | None = None
 
-    def fill_cache(self, tick: Tick) -> bool:
+    def fill_cache(self, on_progress: OnProgress = silent) -> bool:
         """Cache the pooled output of a wholly frozen tower for every window; return whether it is frozen."""
         if self._freeze.text_layers >= 0:
             return False
@@ -210,7 +211,7 @@ class TextFeatures:
                 )
             for position, row in zip(positions, rows, strict=True):
                 pooled[position] = row
-            tick(int(chunk[-1]) + 1, len(flat))
+            on_progress("freeze", int(chunk[-1]) + 1, len(flat), "texts")
         rest = iter(pooled)
         self._cached = [torch.stack([next(rest) for _ in windows]) for windows in self._windows]
         return True

@@ -5,7 +5,7 @@ Separate processes decode, without importing torch. An unreadable image is repor
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from corpus.errors import TrainingError
 from corpus.geometry import Framing
 from corpus.images.decoder import DecodePool, Outcome, Undecoded
+from corpus.progress import OnProgress, silent
 from corpus.records import Problem, ProblemSink
 from trainer.data.items import ImageItem
 
 Pixels = NDArray[np.uint8]
-
-Tick = Callable[[int, int], None]
-"""Called with (items done, items in all)."""
 
 _FEW = 128  # images decoded in less time than a process takes to start
 _AHEAD = 8  # decoded images per process that may wait to be written: they must not fill the memory
@@ -34,7 +32,7 @@ def decode(
     on_problem: ProblemSink,
     *,
     workers: int = 0,
-    tick: Tick = lambda done, total: None,
+    on_progress: OnProgress = silent,
 ) -> list[int]:
     """Decode images into a file of (n, size, size) uint8, one after the other.
 
@@ -44,7 +42,7 @@ def decode(
         file: where the pixels go; replaced.
         on_problem: called with every unreadable image.
         workers: decode processes; 0 for one per core.
-        tick: called with (images done, images in all).
+        on_progress: called with the stage `decode`, the images done and the images in all.
 
     Returns:
         The indices in `images` of the readable ones: the i-th of them is row i of the file; the rows after
@@ -59,7 +57,7 @@ def decode(
         read: list[int] = []
         decoded = zip(images, _decoded(images, framing, workers), strict=True)
         for index, (image, outcome) in enumerate(decoded):
-            tick(index + 1, len(images))
+            on_progress("decode", index + 1, len(images), "images")
             if isinstance(outcome, Undecoded):
                 on_problem(Problem(image.item_id, outcome.state, outcome.reason, image.location))
             else:

@@ -8,7 +8,7 @@ nothing about it.
 
 import csv
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from PIL import Image
 from corpus.errors import TrainingError, UnreadableImage
 from corpus.geometry import Framing
 from corpus.images.reader import read_image
+from corpus.progress import OnProgress, silent
 from corpus.redaction import redacted
 from trainer.runtime.segmenter import canonical
 
@@ -80,13 +81,13 @@ def read_rows(folder: Path) -> list[Row]:
     return rows
 
 
-def read_pseudo_labels(folder: Path, size: int, on_progress: Callable[[int, int], None]) -> PseudoLabels:
+def read_pseudo_labels(folder: Path, size: int, on_progress: OnProgress = silent) -> PseudoLabels:
     """Read and letterbox a folder. Unusable rows are skipped and counted.
 
     Args:
         folder: holds `masks.csv`.
         size: side of the square in pixels.
-        on_progress: called with (images read, images in all).
+        on_progress: called with the stage `read`, the images read and the images in all.
 
     Raises:
         TrainingError: no table, too few images left, or no mask at all.
@@ -112,7 +113,7 @@ def read_pseudo_labels(folder: Path, size: int, on_progress: Callable[[int, int]
             images.append(np.rint(framing.apply(image) * 255).astype(np.uint8))
             masks.append(drawn)
             weights.append(sure)
-        on_progress(number, len(by_image))
+        on_progress("read", number, len(by_image))
     _require_enough(folder, names, masks, skipped)
     return PseudoLabels(
         structures, tuple(names), np.stack(images), np.stack(masks), np.stack(weights), tuple(skipped)

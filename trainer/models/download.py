@@ -16,7 +16,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,10 @@ from urllib.parse import urlsplit
 
 from corpus.errors import EncoderError, HomeError
 from corpus.files import Lock, acquire_lock
+from corpus.progress import OnProgress, silent
 from corpus.settings import settings
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes received so far and the bytes in all, None where the server does not say."""
 
 TRIES = 5
 WAIT_SECONDS = 1.0
@@ -63,7 +61,7 @@ def download(
     sha256: str | None = None,
     md5: str | None = None,
     size: int | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress = silent,
 ) -> Path:
     """Download a file by HTTP, unless it is there already and verified.
 
@@ -73,7 +71,8 @@ def download(
         sha256: its SHA-256 or the first hex digits of it.
         md5: the same of its MD5, where only that is published.
         size: its bytes.
-        on_progress: called after each chunk.
+        on_progress: called after each chunk with the name of the file, its bytes received so far, and its
+            bytes in all (None where unknown).
 
     Returns:
         `target`.
@@ -94,7 +93,7 @@ def download(
                 check(target, sha256=sha256, md5=md5, size=size)
                 return target
             part = target.with_name(f"{target.name}.part")
-            _fetch(url, part, bool(sha256 or md5), on_progress or _no_progress)
+            _fetch(url, part, bool(sha256 or md5), on_progress)
             try:
                 check(part, sha256=sha256, md5=md5, size=size)
             except EncoderError:
@@ -163,7 +162,7 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _fetch(url: str, part: Path, hashed: bool, on_progress: Progress) -> None:
+def _fetch(url: str, part: Path, hashed: bool, on_progress: OnProgress) -> None:
     """Download the rest of the file. `hashed`: a hash will reveal parts of two versions."""
     failures, furthest = 0, _length(part)
     while True:
@@ -188,7 +187,7 @@ def _fetch(url: str, part: Path, hashed: bool, on_progress: Progress) -> None:
             time.sleep(wait)
 
 
-def _attempt(url: str, part: Path, hashed: bool, on_progress: Progress) -> None:
+def _attempt(url: str, part: Path, hashed: bool, on_progress: OnProgress) -> None:
     have = _length(part)
     version = _read_version(part)
     if have and not (version or hashed):  # no version and no hash: the rest may be of another file
@@ -255,8 +254,9 @@ def _refusal(url: str, code: int) -> str:
 
 
 def _receive(
-    answer: Any, first: bytes, part: Path, offset: int, total: int | None, on_progress: Progress
+    answer: Any, first: bytes, part: Path, offset: int, total: int | None, on_progress: OnProgress
 ) -> None:
+    name = part.name.removesuffix(".part")
     with part.open("r+b" if offset else "wb") as file:
         file.seek(offset)
         here, chunk = offset, first
@@ -264,7 +264,7 @@ def _receive(
             while chunk:
                 file.write(chunk)
                 here += len(chunk)
-                on_progress(here, total)
+                on_progress(name, here, total)
                 chunk = _read(answer, None if total is None else total - here)
         finally:
             file.flush()
@@ -380,7 +380,3 @@ def _cause(reason: object) -> str:
     if isinstance(reason, OSError):
         return reason.strerror or type(reason).__name__
     return type(reason).__name__
-
-
-def _no_progress(here: int, total: int | None) -> None:
-    """Progress that is not reported."""

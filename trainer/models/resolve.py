@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corpus.errors import EncoderError, HomeError
+from corpus.progress import OnProgress
 from corpus.settings import settings
 from trainer.models import hub
 from trainer.models.catalog import (
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DOWNLOADS = "downloads"
-
-FileProgress = Callable[[str, int, int | None], None]
-"""Called with a file's name, its bytes received so far, and its bytes in all (None where unknown)."""
 
 
 def open_encoder(name_or_path: str | Path, *, device: str = "auto", download: bool = True) -> "Encoder":
@@ -88,13 +86,14 @@ def resolve_encoder(name_or_path: str | Path, *, download: bool = True) -> Path:
     raise EncoderError(f"there is no encoder {name!r}, neither a folder nor a name; {hint}")
 
 
-def pull(name: str, *, offline: bool = False, on_progress: FileProgress | None = None) -> Path:
+def pull(name: str, *, offline: bool = False, on_progress: OnProgress | None = None) -> Path:
     """Pull a published model: download what is missing, verify it, import an encoder.
 
     Args:
         name: a name of `trainer.models.catalog`, for SAM also the file's name; or `hf-hub:OWNER/REPOSITORY`.
         offline: download nothing, as with the setting `SIMILARITY_OFFLINE`.
-        on_progress: called for each file; without it progress is logged.
+        on_progress: called with the name of a file, its bytes received so far, and its bytes in all (None
+            where unknown); without it progress is logged.
 
     Returns:
         The encoder's folder, or the SAM file.
@@ -175,15 +174,15 @@ def _then(model: PublishedModel) -> str:
     return f"pull {shlex.quote(model.name)} --offline"
 
 
-def each_tenth(say: Callable[[str], None]) -> FileProgress:
-    """Progress as one line per tenth of a file."""
+def each_tenth(say: Callable[[str], None]) -> OnProgress:
+    """Return progress that says one line per tenth of a file."""
     reported: dict[str, int] = {}
 
-    def report(name: str, here: int, total: int | None) -> None:
-        tenths = here * 10 // total if total else 0
-        if tenths > reported.get(name, 0):
-            say(f"{name}: {tenths * 10} % of {total} bytes")
-        reported[name] = tenths
+    def report(stage: str, done: int, total: int | None = None, note: str = "", /) -> None:
+        tenths = done * 10 // total if total else 0
+        if tenths > reported.get(stage, 0):
+            say(f"{stage}: {tenths * 10} % of {total} bytes")
+        reported[stage] = tenths
 
     return report
 
@@ -220,7 +219,7 @@ def _published(file: PublishedFile) -> str:
     return f"MD5 {file.md5}" if file.md5 else "no published hash"
 
 
-def _download(model: PublishedModel, file: PublishedFile, on_progress: FileProgress) -> None:
+def _download(model: PublishedModel, file: PublishedFile, on_progress: OnProgress) -> None:
     home = settings().home_folder
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -232,7 +231,7 @@ def _download(model: PublishedModel, file: PublishedFile, on_progress: FileProgr
         sha256=file.sha256,
         md5=file.md5,
         size=file.size,
-        on_progress=lambda here, total: on_progress(file.name, here, total),
+        on_progress=on_progress,
     )
 
 

@@ -7,7 +7,7 @@ pixels and frozen activations are prepared once; each training starts from the s
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,6 @@ from trainer.train.state import open_run
 
 Index = NDArray[np.int64]
 FOLDS = "folds.json"
-
-OnStep = Callable[[int, int, float], None]
-"""Called with (steps done, steps in all, loss)."""
-
-
-def _silent(done: int, total: int, loss: float) -> None:
-    """Progress that is not reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +89,7 @@ def cross_validate(
         torch.manual_seed(config.seed)
         prepared = prepare(config, folder, on_progress, position, whole=True)
         crossed = CrossValidation(prepared, folds, position, queries=queries, gallery=gallery, truth=truth)
-
-        def tell(done: int, total: int, loss: float) -> None:
-            fold = min(folds, 1 + (done - 1) * folds // total)
-            on_progress("train", done, total, f"fold {fold} loss {loss:.3f}")
-
-        scores = crossed.score(crossed.rank(config, tell), config.seed)
+        scores = crossed.score(crossed.rank(config, on_progress), config.seed)
         sizes = {
             "folds": folds,
             "queries": sum(len(task.queries) for task in crossed.tasks),
@@ -166,34 +154,30 @@ class CrossValidation:
         training.begin()
         return training
 
-    def train(self, fold: Fold, config: TrainConfig, on_step: OnStep = _silent) -> Training:
-        """Train a recipe on the subjects outside a fold."""
+    def train(self, fold: Fold, config: TrainConfig, on_progress: OnProgress = silent) -> Training:
+        """Train a recipe on the subjects outside a fold; a step is reported with its loss as a note."""
         training = self.begin(config, fold)
         steps = training.steps_per_epoch * config.epochs
         for epoch in range(config.epochs):
             for batch in training.plan(epoch):
                 loss = training.take(batch).loss
-                on_step(training.step, steps, loss)
+                on_progress("train", training.step, steps, f"loss {loss:.3f}")
         return training
 
     def rank(
-        self, config: TrainConfig, on_step: OnStep = _silent, folds: Sequence[Fold] | None = None
+        self, config: TrainConfig, on_progress: OnProgress = silent, folds: Sequence[Fold] | None = None
     ) -> list[Ranking]:
         """Train a recipe once per fold; rank each fold's gallery for its queries.
 
         Args:
             config: the recipe, as `begin` takes it.
-            on_step: called with the steps of all folds.
+            on_progress: called with the steps of all folds; the note has the fold and the loss.
             folds: replace `self.folds`, for example by folds with fewer training items.
         """
         rankings = []
         folds = self.folds if folds is None else folds
         for number, fold in enumerate(folds):
-
-            def tell(done: int, total: int, loss: float, number: int = number) -> None:
-                on_step(number * total + done, len(folds) * total, loss)
-
-            training = self.train(fold, config, tell)
+            training = self.train(fold, config, _report_fold(on_progress, number, len(folds)))
             with training.exported():
                 rankings.append(fold.rank(*training.encode(fold.held_out)))
         return rankings
@@ -206,6 +190,16 @@ class CrossValidation:
     def tasks(self) -> list[Task]:
         """The retrieval task of each fold."""
         return [fold.task for fold in self.folds]
+
+
+def _report_fold(on_progress: OnProgress, number: int, folds: int) -> OnProgress:
+    """Return the progress of one fold, from 0, as the progress of all."""
+
+    def report(stage: str, done: int, total: int | None = None, note: str = "", /) -> None:
+        of_all = None if total is None else folds * total
+        on_progress(stage, number * (total or 0) + done, of_all, f"fold {number + 1} {note}")
+
+    return report
 
 
 def _make_fold(

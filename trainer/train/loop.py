@@ -79,15 +79,15 @@ def train(
         path = processes.from_first(lambda: enter_folder().path)
         folder = RunFolder(path)
         torch.manual_seed(config.seed)  # weights from scratch are the same in every process
-        tell: OnProgress = on_progress if processes.first else silent
-        prepared = prepare(config, folder, tell, torch_device, processes)
-        run = _Run(Training(config, prepared, torch_device, processes), folder, tell)
+        report: OnProgress = on_progress if processes.first else silent
+        prepared = prepare(config, folder, report, torch_device, processes)
+        run = _Run(Training(config, prepared, torch_device, processes), folder, report)
         if resume:
             run.restore()
         else:
             run.begin()
         run.go_on()
-        processes.from_first(lambda: run.export(tell))
+        processes.from_first(lambda: run.export(report))
         return folder.encoder
 
 
@@ -104,11 +104,7 @@ class _Run:
 
     def begin(self) -> None:
         """Initialise before the first step."""
-
-        def tell(done: int, total: int, loss: float) -> None:
-            self.on_progress("read", done, total, f"loss {loss:.3f}")
-
-        self.training.begin(tell)
+        self.training.begin(self.on_progress)
 
     def go_on(self) -> None:
         """Take all remaining steps."""

@@ -183,14 +183,12 @@ def _prepare_split(
     shape = towers.architecture
     framing = Framing(int(shape.model_cfg["vision_cfg"]["image_size"]))
 
-    def tick(stage: str, what: str) -> Callable[[int, int], None]:
-        return lambda done, total: on_progress(stage, done, total, f"{name} {what}")
+    def report(stage: str, done: int, total: int | None = None, note: str = "", /) -> None:
+        on_progress(stage, done, total, f"{name} {note}")
 
     file, frozen_file = folder.cache / f"{name}.npy", folder.cache / f"{name}-frozen.npy"
     readable = processes.from_first(
-        lambda: decode(
-            pool.images, framing, file, note, workers=config.workers, tick=tick("decode", "images")
-        )
+        lambda: decode(pool.images, framing, file, note, workers=config.workers, on_progress=report)
     )
     images = ImageFeatures(
         towers.model,
@@ -206,7 +204,7 @@ def _prepare_split(
         towers.tokenizer, int(shape.model_cfg["text_cfg"]["context_length"])
     )
     texts = TextFeatures(towers.model, tokenizer, [text.text for text in pool.texts], config.freeze, device)
-    if processes.from_first(lambda: images.fill_cache(frozen_file, tick("freeze", "images"))):
+    if processes.from_first(lambda: images.fill_cache(frozen_file, report)):
         images.open_cache(frozen_file)
-    texts.fill_cache(tick("freeze", "texts"))
+    texts.fill_cache(report)
     return PreparedSplit(Pool(tuple(pool.images[index] for index in readable), pool.texts), images, texts)

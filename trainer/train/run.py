@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from corpus.errors import TrainingError
 from corpus.findings import Statuses
+from corpus.progress import OnProgress, silent
 from trainer.data.frozen_features import set_modes
 from trainer.data.sampling import Batch, Sampler, rarity
 from trainer.data.target_vectors import target_vectors
@@ -157,17 +158,17 @@ class Training:
         self.step = 0
         self._seed_random()
 
-    def begin(self, tick: Callable[[int, int, float], None] = lambda done, total, loss: None) -> None:
+    def begin(self, on_progress: OnProgress = silent) -> None:
         """Pretrain the text tower and initialise the linear projections (`trainer.train.heads`).
 
         Args:
-            tick: called with the steps of text pretraining done, the steps in all, and the loss.
+            on_progress: called with the steps of text pretraining, as `pretrain_text_tower` does.
         """
         self.set_modes()
         split, head, seed = self.prepared.train, self.config.head, self.config.seed
         images, texts = self.image_targets, self.text_targets
         if self.config.text_pretraining.epochs:  # text vectors are at their absolute targets: no centring
-            self._pretrain_text(tick)
+            self._pretrain_text(on_progress)
             self.processes.take_weights(self.model)
             self._recompute_text_cache()
             images = _with_column(images, 0.0)
@@ -200,7 +201,7 @@ class Training:
             self.texts.owners,
         )
 
-    def _pretrain_text(self, tick: Callable[[int, int, float], None]) -> None:
+    def _pretrain_text(self, on_progress: OnProgress) -> None:
         """Pretrain the text tower, identically in every process."""
         torch.manual_seed(self.config.seed)
         split, config = self.prepared.train, self.config
@@ -216,17 +217,17 @@ class Training:
             config.text_pretraining,
             config.optimizer,
             config.seed,
-            tick,
+            on_progress,
         )
 
     def _recompute_text_cache(self) -> None:
         """Cache the texts' features of the pretrained tower; what was prepared does not change."""
         self.model.eval()
         self.texts = self.prepared.train.texts.without_cache()
-        self.texts.fill_cache(lambda done, total: None)
+        self.texts.fill_cache()
         if self.held_out is not None:
             self.held_out = replace(self.held_out, texts=self.held_out.texts.without_cache())
-            self.held_out.texts.fill_cache(lambda done, total: None)
+            self.held_out.texts.fill_cache()
         self.set_modes()
 
     def set_modes(self) -> None:

@@ -113,7 +113,7 @@ def train_segmenter(
     with owned(out) as path:
         folder = RunFolder(path)
         _check_history(folder, config, resume)
-        data = read_pseudo_labels(masks, config.shape.size, lambda n, of: on_progress("read", n, of, ""))
+        data = read_pseudo_labels(masks, config.shape.size, on_progress)
         run = _Run(config, data, folder, where)
         if resume:
             run.restore()

@@ -6,7 +6,7 @@ as the labeler does; the few images then have only findings to learn. Reports ar
 for this.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from corpus.progress import OnProgress, silent
 from trainer.data.features import TextFeatures
 from trainer.data.frozen_features import freeze_text_tower
 from trainer.train.config import OptimizerConfig, TextPretrainingConfig
@@ -32,7 +33,7 @@ def pretrain_text_tower(
     config: TextPretrainingConfig,
     optimizer: OptimizerConfig,
     seed: int,
-    tick: Callable[[int, int, float], None] = lambda done, total, loss: None,
+    on_progress: OnProgress = silent,
 ) -> None:
     """Train a text tower in place, with the loss 1 − cosine between each text's vector and its target.
 
@@ -44,7 +45,7 @@ def pretrain_text_tower(
         config: epochs, rates and frozen layers.
         optimizer: weight decay, warm-up and clipping.
         seed: of the draws.
-        tick: called with the steps done, the steps in all and the loss.
+        on_progress: called with the stage `read`, the steps done, the steps in all, and the loss as a note.
 
     Raises:
         TrainingError: the tower has fewer layers than are to be frozen.
@@ -75,7 +76,7 @@ def pretrain_text_tower(
         nn.utils.clip_grad_norm_([*layers, *heads], optimizer.clip)
         stepper.step()
         schedule.step()
-        tick(done, total, float(loss.detach()))
+        on_progress("read", done, total, f"loss {float(loss.detach()):.3f}")
     freeze_text_tower(tower, -1)
 
 
