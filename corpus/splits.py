@@ -6,12 +6,11 @@ followed by the subject's original id.
 """
 
 import hashlib
-from typing import Literal, get_args
+from typing import Literal
 
 from corpus.subjects import key_of
 
 Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 _TRAIN_SHARE, _VAL_SHARE = 70, 10  # per cent; the rest is test
 

@@ -180,18 +180,6 @@ class Catalog:
         with self.engine.connect() as connection:
             return list(connection.scalars(newest_first))
 
-    def study_ids_of_content(self, contents: Iterable[str]) -> list[str]:
-        """Return the ids of the studies with an image or a report of one of these contents, sorted.
-
-        Args:
-            contents: hashes as in `StoredItem.content`: `corpus.images.reader.content_hash` of an image, or
-                `indexer.ingest.payload.text_hash` of what a report describes.
-        """
-        found: set[str] = set()
-        for chunk in chunks(contents):
-            found |= {s for (s,) in self._rows(sa.select(ItemRow.study_id), ItemRow.content, chunk)}
-        return sorted(found)
-
     def items_of_points(self, points: Iterable[UUID]) -> dict[UUID, StoredItem]:
         """Return point → the image or report of that vector; unknown points are left out."""
         found: dict[UUID, StoredItem] = {}
@@ -221,14 +209,6 @@ class Catalog:
             for point, study_id, position in self._rows(select, SentenceUseRow.point_id, chunk):
                 uses.setdefault(point, []).append(SentenceUse(study_id, position))
         return {point: Sentence(point, text, tuple(uses.get(point, ()))) for point, text in texts.items()}
-
-    def sentence_points_of_studies(self, study_ids: Iterable[str]) -> set[UUID]:
-        """Return the points of the sentences in these studies' reports."""
-        found: set[UUID] = set()
-        for chunk in chunks(study_ids):
-            rows = self._rows(sa.select(SentenceUseRow.point_id), SentenceUseRow.study_id, chunk)
-            found |= {point for (point,) in rows}
-        return found
 
     def study_ids(self) -> Iterator[str]:
         """Yield every study's id, sorted, read as a stream."""

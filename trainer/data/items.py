@@ -4,7 +4,6 @@ MedCLIP's decoupling: every image and every text is an item of its own with its 
 is paired, has no texts, or has no images. Each item knows its study, so that true pairs can be found.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,10 +20,7 @@ from corpus.redaction import redacted
 from corpus.splits import split_of
 from trainer.data.prompts import describe
 
-logger = logging.getLogger(__name__)
-
 TextUnit = Literal["report", "sentence", "both"]
-TEXT_UNITS: tuple[TextUnit, ...] = ("report", "sentence", "both")
 
 
 @redacted

@@ -17,7 +17,6 @@ from corpus.redaction import redacted
 from trainer.data.items import Pool
 
 Pairing = Literal["independent", "matched", "true"]
-PAIRINGS: tuple[Pairing, ...] = ("independent", "matched", "true")
 
 Index = NDArray[np.int64]
 

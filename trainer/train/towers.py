@@ -6,7 +6,6 @@ backbone a FOLDER is that of an encoder or of its run. Nothing is downloaded.
 """
 
 import json
-import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -28,8 +27,6 @@ from trainer.models.architecture import Architecture
 from trainer.models.weights import compare_keys, read_weights
 from trainer.runtime.clip_model import build_model
 from trainer.runtime.encoder_folder import WEIGHTS, locate, verify, with_paths, write_backbone_config
-
-logger = logging.getLogger(__name__)
 
 SCRATCH = "scratch"
 
