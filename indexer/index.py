@@ -88,11 +88,10 @@ class Index:
                 found = home if isinstance(home, Home) else Home.open(home)
             if not read_only:
                 opened.enter_context(found.lock(on_wait, name="writer"))
-            # One policy a server: which of the two answered before decides whether it is waited for.
-            retry = None if read_only else _retry_policy(on_wait)
-            store = opened.enter_context(open_store(found, on_wait, retry, servers))
-            retry = None if read_only else _retry_policy(on_wait)
-            catalog = Catalog.open(found, retry, read_only=read_only, servers=servers)
+            # A policy for each server: it waits only for a server that answered before.
+            for_store, for_catalog = (None if read_only else _retry_policy(on_wait) for _ in range(2))
+            store = opened.enter_context(open_store(found, on_wait, for_store, servers))
+            catalog = Catalog.open(found, for_catalog, read_only=read_only, servers=servers)
             opened.callback(catalog.close)
             index = cls(found, catalog, store, opened.pop_all(), read_only=read_only)
         if encoder is not None:

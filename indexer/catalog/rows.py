@@ -23,8 +23,8 @@ from indexer.catalog.models import (
 from indexer.home import Home
 from indexer.ingest.payload import study_hash
 
-CHUNK = 1_000
-"""Values in one statement: far under what any database takes."""
+CHUNK = 500
+"""Values in one statement: SQLite may be built with a limit of 999 parameters."""
 
 Value = TypeVar("Value")
 

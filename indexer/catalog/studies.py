@@ -1,10 +1,10 @@
 """Studies as an answer shows them: the case, its key in the vector store, its items and sentences.
 
-Each read is one statement for up to 500 values. Reads of one snapshot share a connection:
+Each read is one statement for up to `CHUNK` values. Reads of one snapshot share a connection:
 `with catalog.reading() as read: read.studies_by_key(keys)`.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -15,8 +15,7 @@ from corpus.findings import Status, Statuses, status_lists
 from corpus.records import AttributeValue, ItemId, Report, Section
 from corpus.redaction import redacted
 from indexer.catalog.models import ItemRow, SentenceRow, SentenceUseRow, StudyRow
-
-_MANY = 500  # parameters in one statement: SQLite's limit may be as low as 999
+from indexer.catalog.rows import chunks
 
 
 @redacted
@@ -189,7 +188,7 @@ class Reading:
 
     def studies_by_key(self, keys: Collection[str]) -> dict[str, StoredStudy]:
         """Return key → study, for these keys of the vector store; unknown keys are left out."""
-        return {study.key: study for part in _parts(keys) for study in self._studies(_BY_KEY, part)}
+        return {study.key: study for part in chunks(keys) for study in self._studies(_BY_KEY, part)}
 
     def study_by_id(self, study_id: str) -> StoredStudy | None:
         """Return one study, or None."""
@@ -197,7 +196,7 @@ class Reading:
 
     def studies_of_subjects(self, subjects: Collection[str]) -> list[StoredStudy]:
         """Return the studies of these subjects, newest first; those without a date last."""
-        found = [study for part in _parts(subjects) for study in self._studies(_BY_SUBJECT, part)]
+        found = [study for part in chunks(subjects) for study in self._studies(_BY_SUBJECT, part)]
         by_id = sorted(found, key=lambda study: study.case.study_id)
         return sorted(by_id, key=lambda study: str(study.case.attributes.get("date", "")), reverse=True)
 
@@ -214,7 +213,7 @@ class Reading:
             most: a sentence of more studies is left out: it does not distinguish between them.
         """
         found: dict[UUID, list[str]] = {}
-        for part in _parts(points):
+        for part in chunks(points):
             rows = self._connection.execute(_BY_SENTENCE, {"values": part, "most": most}).all()
             found |= {point: keys.split() for point, keys in rows}
         return found
@@ -224,7 +223,7 @@ class Reading:
     ) -> list[StoredSentence]:
         """Return the first use of each of these sentences in each of these studies."""
         first: dict[tuple[str, UUID], StoredSentence] = {}
-        for part in _parts(points):
+        for part in chunks(points):
             values = {"values": part, "studies": list(study_ids)}
             for key, study_id, position, point, text in self._connection.execute(_SENTENCES, values).all():
                 sentence = StoredSentence(key, point, ItemId.sentence(study_id, position).text, text)
@@ -236,12 +235,6 @@ class Reading:
         for row in self._connection.execute(statement, {"values": values}).all():
             rows.setdefault(row.study_id, []).append(row)
         return [_stored_study(of_study) for of_study in rows.values()]
-
-
-def _parts(values: Collection[Any]) -> Iterable[list[Any]]:
-    """Yield the values in lists that fit one statement."""
-    ordered = list(values)
-    return (ordered[start : start + _MANY] for start in range(0, len(ordered), _MANY))
 
 
 def _stored_study(rows: list[sa.Row[Any]]) -> StoredStudy:
