@@ -93,6 +93,16 @@ class ItemId:
         return f"{self.study_id}#{_REPORT}{position}"
 
 
+def study_of(item_id: str) -> str:
+    """Return the study id in an item's stored id, as `ItemId.parse`; a text without `#` is a study's id.
+
+    Example:
+        >>> study_of("manifest:a#b#report")
+        'manifest:a#b'
+    """
+    return item_id.rpartition("#")[0] or item_id
+
+
 _REPORT = "report"
 _POSITION = re.compile(r"0|[1-9][0-9]{0,8}")
 

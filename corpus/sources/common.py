@@ -13,7 +13,7 @@ from corpus.demographics import PLAIN_RADIOGRAPHY
 from corpus.dicom.file import ADMITTED as DICOM_ADMITTED
 from corpus.files import walk
 from corpus.language.sections import has_words
-from corpus.records import Problem, ProblemSink, Report
+from corpus.records import ItemId, Problem, ProblemSink, Report
 from corpus.redaction import redacted
 from corpus.tables.reader import Table
 
@@ -66,7 +66,7 @@ def image_ids(study_id: str, paths: Sequence[Path | str]) -> list[str]:
     for stem, same in stems.items():
         for number, path in enumerate(same):
             digits = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:8]
-            ids[path] = f"{study_id}#{stem}" + (f"~{digits}" if number else "")
+            ids[path] = ItemId.image(study_id, f"{stem}~{digits}" if number else stem).text
     return [ids[str(path)] for path in paths]
 
 

@@ -10,7 +10,7 @@ from corpus.errors import CorpusError
 from corpus.files import UnreadableFile, quoted
 from corpus.language.sections import parse_report
 from corpus.notices import Notice, NoticeSink
-from corpus.records import ItemState, Problem, ProblemSink, Report
+from corpus.records import ItemId, ItemState, Problem, ProblemSink, Report
 from corpus.redaction import redacted
 from corpus.sources.common import cell, find_listed, report_bad_rows, require_words
 from corpus.tables import DEFAULT, TableOptions
@@ -66,7 +66,7 @@ def read_reports(
     reports = []
     for number, row in enumerate(table.frame.iter_rows(named=True), 1):
         name = cell(row.get("study_uid")) or cell(row.get("accession"))
-        item_id = f"{source}:{name or f'{path.name}@row{number}'}#report"
+        item_id = ItemId.report(f"{source}:{name or f'{path.name}@row{number}'}").text
         if not name:
             on_problem(Problem(item_id, "failed", "the row has neither accession nor study_uid to join on"))
             continue
@@ -141,11 +141,11 @@ def join(
         if len(subjects.get(report.accession, ())) > 1:
             reason = "its accession belongs to more than one subject: the report is joined to none"
             for item in [study.study_id for study in matching] or [f"dicom:{report.accession}"]:
-                on_problem(Problem(f"{item}#report", "failed", reason))
+                on_problem(Problem(ItemId.report(item).text, "failed", reason))
             continue
         if not matching and is_rounded(report.accession) and not report.study_uid:
             reason = "a spreadsheet rounded its accession, so that it names no study: export it as text"
-            on_problem(Problem(f"dicom:{report.accession}#report", "failed", reason))
+            on_problem(Problem(ItemId.report(f"dicom:{report.accession}").text, "failed", reason))
         elif not matching:
             single.append(report)
         # Images of one accession can be two studies: a report that names one of them is only that one's.
@@ -153,7 +153,7 @@ def join(
         for study in named or matching:
             if report.subject_id and study.subject_id and report.subject_id != study.subject_id:
                 reason = "the report names another subject than the images: it is not joined"
-                on_problem(Problem(f"{study.study_id}#report", "failed", reason))
+                on_problem(Problem(ItemId.report(study.study_id).text, "failed", reason))
             else:
                 joined[study.study_id].append(report)
     return joined, single

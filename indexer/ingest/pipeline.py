@@ -16,7 +16,7 @@ from corpus.images.decoder import HANG_SECONDS, DecodePool
 from corpus.language.deidentify import deidentify_study
 from corpus.language.detection import ReportLanguages
 from corpus.language.labeler import label_study
-from corpus.records import ItemState, Problem, Source, Study
+from corpus.records import ItemState, Problem, Source, Study, study_of
 from corpus.redaction import redacted
 from corpus.settings import settings
 from indexer.catalog.catalog import Version
@@ -344,7 +344,7 @@ class _Job:
         taken: list[tuple[str | None, str | None, Problem]] = []
         while self.waiting:
             problem = self.waiting.popleft()
-            taken.append((problem.item_id.partition("#")[0] or None, None, problem))
+            taken.append((study_of(problem.item_id), None, problem))
         return taken
 
     def _spend(self, stage: str, seconds: float) -> None:

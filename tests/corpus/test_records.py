@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.records import ItemId, ItemKind
+from corpus.records import ItemId, ItemKind, study_of
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,16 @@ def test_reading_an_item_id_loses_nothing(study_id: str, item: str) -> None:
 def test_a_text_without_an_item_is_no_item_id() -> None:
     with pytest.raises(ValueError, match="is no item id"):
         ItemId.parse("openi:1000")
+
+
+@given(st.text(), st.text().filter(lambda item: "#" not in item))
+def test_an_item_belongs_to_the_study_of_its_id(study_id: str, item: str) -> None:
+    if study_id:
+        assert study_of(f"{study_id}#{item}") == study_id
+
+
+def test_an_id_without_an_item_is_a_study_id() -> None:
+    assert study_of("manifest:table.csv@row3") == "manifest:table.csv@row3"
 
 
 def test_the_repr_of_an_item_id_shows_no_study() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from corpus.errors import FingerprintMismatch
 from corpus.sources import open_source
-from indexer.catalog.models import ItemRow, LedgerRow, SentenceRow, TombstoneRow
+from indexer.catalog.models import ItemRow, LedgerRow, ProblemRow, SentenceRow, TombstoneRow
 from indexer.home import CACHE
 from indexer.index import Index
 from indexer.ingest import pipeline
@@ -315,3 +315,19 @@ def test_reports_without_images_and_images_without_reports_are_both_indexed(
     assert added.problems["skipped"] == 1
     with Index.open() as index:
         assert set(index.catalog.study_ids()) == {"manifest:s0", "manifest:s1"}
+
+
+def test_a_problem_belongs_to_its_study_also_where_the_id_has_a_number_sign(
+    home: Path, tmp_path: Path, encoder: Encoder
+) -> None:
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    rows = [case(n, folder) | {"study_id": f"s#{n}"} for n in range(2)]
+    (folder / "film1.png").write_bytes(b"broken")
+    (folder / "film0.png").unlink()
+    add(write_manifest(folder, rows), encoder)
+    with Index.open() as index, index.catalog.engine.connect() as session:
+        stored = session.execute(sa.select(ProblemRow.item_id, ProblemRow.study_id)).all()
+    assert {(item, study) for item, study in stored} == {
+        (f"manifest:s#{n}#film{n}", f"manifest:s#{n}") for n in range(2)
+    }
