@@ -100,6 +100,25 @@ class Vocabulary:
         """The finding directly above `name`."""
         return next(f.parent for f in self.findings if f.name == name)
 
+    def ancestors(self, name: str) -> tuple[str, ...]:
+        """The findings above `name`, from its parent to the top.
+
+        Example:
+            >>> VOCABULARY.ancestors("nodule")
+            ('lung_lesion', 'lung_opacity')
+        """
+        above = self.parent(name)
+        return () if above is None else (above, *self.ancestors(above))
+
+    def descendants(self, name: str) -> tuple[str, ...]:
+        """The findings below `name`, at any depth, each followed by its own descendants.
+
+        Example:
+            >>> VOCABULARY.descendants("lung_lesion")
+            ('nodule', 'mass')
+        """
+        return tuple(below for child in self.children(name) for below in (child, *self.descendants(child)))
+
     def largest_mm(self, name: str | None) -> float | None:
         """Return the largest diameter of `name` by definition, None without a bound."""
         return next((f.largest_mm for f in self.findings if f.name == name), None)
@@ -127,10 +146,7 @@ class Vocabulary:
         """
         spread = {n: s for n, s in statuses.items() if s is not Status.UNMENTIONED}
         for name in [n for n, s in spread.items() if s is Status.PRESENT]:
-            above = self.parent(name)
-            while above is not None:
-                spread[above] = Status.PRESENT
-                above = self.parent(above)
+            spread |= dict.fromkeys(self.ancestors(name), Status.PRESENT)
         queue = [n for n, s in spread.items() if s is Status.ABSENT]
         while queue:
             for child in self.children(queue.pop()):

@@ -14,7 +14,7 @@ from corpus.language.clauses import split_clauses
 from corpus.language.lexicon import ENGLISH, Lexicon
 from corpus.language.mentions import Disease, Enlarged, Mention, Normal, Structure
 from corpus.language.phrases import Match
-from corpus.language.statements import Meaning, Statement, is_denial, split_statements
+from corpus.language.statements import Meaning, Statement, is_denial, name_enlargements, split_statements
 from corpus.language.triggers import Assertion, Direction, Syntax, Trigger
 
 _MAX_VERDICT = 2
@@ -154,7 +154,7 @@ class _StatementAssertions:
 
     def __init__(self, statement: Statement) -> None:
         kinds = {type(item) for item in statement}
-        self._items = _name_enlargements(statement) if Enlarged in kinds else list(statement)
+        self._items = name_enlargements(statement) if Enlarged in kinds else list(statement)
         self._mentions = [index for index, item in enumerate(self._items) if type(item) is Mention]
         self._assertions: dict[int, set[Assertion]] = {}
         self.unattached: set[Assertion] = set()
@@ -369,44 +369,3 @@ def _status(asserted: set[Assertion]) -> Status | None:
     if Assertion.ABSENT in asserted:
         return Status.ABSENT
     return Status.UNCERTAIN if Assertion.UNCERTAIN in asserted else Status.PRESENT
-
-
-def _name_enlargements(statement: Statement) -> Statement:
-    """Replace "enlarged" beside a structure by its finding: an enlarged heart is cardiomegaly."""
-    items: Statement = []
-    structures: list[Structure] = []
-    count = len(statement)
-    for index, item in enumerate(statement):
-        if isinstance(item, Structure):
-            structures.append(item)
-        elif isinstance(item, Normal | Mention):
-            structures = []
-        elif isinstance(item, Enlarged):
-            following = index + 1
-            while following < count and statement[following] in (Syntax.ARTICLE, Syntax.DEGREE):
-                following += 1
-            if (
-                structures
-                and _is_apart(statement, index)
-                and statement[following : following + 1] == [Syntax.AND]
-            ):
-                following += 1  # "heart size stable, enlarged and tortuous aorta"
-            beside = statement[following] if following < count else None
-            if isinstance(beside, Structure):
-                named = [beside]
-            else:
-                named = [] if isinstance(beside, Mention) else structures
-            findings = tuple(dict.fromkeys(f for s in named for f in s.enlarged))
-            items.append(Mention(findings) if findings else item)
-            structures = []
-            continue
-        items.append(item)
-    return items
-
-
-def _is_apart(statement: Statement, index: int) -> bool:
-    """Return whether a comma stands before a phrase, with no more than a degree between."""
-    before = index - 1
-    while before >= 0 and statement[before] is Syntax.DEGREE:
-        before -= 1
-    return before >= 0 and statement[before] is Syntax.COMMA

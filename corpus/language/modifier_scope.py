@@ -278,7 +278,4 @@ def _can_share_location(one: _Anchor, other: _Anchor) -> bool:
 
 
 def _in_the_lung(finding: str) -> bool:
-    above: str | None = finding
-    while above is not None and above != "lung_opacity":
-        above = VOCABULARY.parent(above)
-    return above is not None
+    return "lung_opacity" in (finding, *VOCABULARY.ancestors(finding))

@@ -38,6 +38,47 @@ def split_statements(meanings: Statement) -> list[Statement]:
     return [s for s in statements if s]
 
 
+def name_enlargements(statement: Statement) -> Statement:
+    """Replace "enlarged" beside a structure by its finding: an enlarged heart is cardiomegaly."""
+    items: Statement = []
+    structures: list[Structure] = []
+    count = len(statement)
+    for index, item in enumerate(statement):
+        if isinstance(item, Structure):
+            structures.append(item)
+        elif isinstance(item, Normal | Mention):
+            structures = []
+        elif isinstance(item, Enlarged):
+            following = index + 1
+            while following < count and statement[following] in (Syntax.ARTICLE, Syntax.DEGREE):
+                following += 1
+            if (
+                structures
+                and _is_apart(statement, index)
+                and statement[following : following + 1] == [Syntax.AND]
+            ):
+                following += 1  # "heart size stable, enlarged and tortuous aorta"
+            beside = statement[following] if following < count else None
+            if isinstance(beside, Structure):
+                named = [beside]
+            else:
+                named = [] if isinstance(beside, Mention) else structures
+            findings = tuple(dict.fromkeys(f for s in named for f in s.enlarged))
+            items.append(Mention(findings) if findings else item)
+            structures = []
+            continue
+        items.append(item)
+    return items
+
+
+def _is_apart(statement: Statement, index: int) -> bool:
+    """Return whether a comma stands before a phrase, with no more than a degree between."""
+    before = index - 1
+    while before >= 0 and statement[before] is Syntax.DEGREE:
+        before -= 1
+    return before >= 0 and statement[before] is Syntax.COMMA
+
+
 class _Segment(NamedTuple):
     """The properties of a stretch between commas that decide where a statement ends."""
 
