@@ -53,7 +53,16 @@ Outcome = Decoded | Undecoded
 
 
 def decode(location: str, framing: Framing) -> Outcome:
-    """Read one image and letterbox it into the encoder's square; never raises for a bad image."""
+    """Read one image and letterbox it into the encoder's square; never raises for a bad image.
+
+    Args:
+        location: as `corpus.images.reader.read_image` takes it.
+        framing: letterbox of the encoder.
+
+    Returns:
+        The image; or an `Undecoded` with the reason, `skipped` for a modality that is not admitted, else
+        `failed`.
+    """
     start = time.perf_counter()
     try:
         image = load_image(location)
@@ -69,7 +78,15 @@ def decode(location: str, framing: Framing) -> Outcome:
 
 
 def work(setup: Mapping[str, Any]) -> Answer:
-    """Prepare a worker: `setup` has the `size` of the framing; a message has a `location`."""
+    """Prepare a worker process for `corpus.worker`.
+
+    Args:
+        setup: `size`, the side of the square in pixels.
+
+    Returns:
+        The answer to a message with a `location`: a header, and the framed pixels as float32 bytes; for
+        `outcome_of`.
+    """
     framing = Framing(int(setup["size"]))
     lower_priority()  # the encoder's thread goes first: a decoded image can wait
     return lambda task, _: _message(decode(task["location"], framing))
@@ -88,7 +105,14 @@ def _message(outcome: Outcome) -> tuple[Mapping[str, Any], bytes | memoryview]:
 
 
 def outcome_of(header: Mapping[str, Any], framed: bytearray, framing: Framing) -> Outcome:
-    """Return the outcome that a worker's answer encodes."""
+    """Return the outcome that a worker's answer encodes.
+
+    Args:
+        header: `state` and `reason` of an image that could not be read; else `content`, `shape`, `seconds`
+            and `notes`, as of `Decoded`.
+        framed: size · size float32 values, row by row; empty where there are none.
+        framing: as the worker has it.
+    """
     if "state" in header:
         return Undecoded(header["state"], header["reason"])
     height, width = header["shape"]
@@ -134,8 +158,12 @@ class DecodePool:
     def submit(self, location: str) -> "Future[Outcome]":
         """Queue an image.
 
-        The future's result is a `Decoded` or an `Undecoded`, whatever the file is. It raises
-        `WorkerNotStarted` where no process can be started, which no image causes.
+        Args:
+            location: as `decode` takes it.
+
+        Returns:
+            A future of a `Decoded` or an `Undecoded`, whatever the file is. Its `result` raises
+            `WorkerNotStarted` where no process can be started, which no image causes.
         """
         if self._threads is not None:
             return self._threads.submit(self._read, location)

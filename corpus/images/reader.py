@@ -119,7 +119,17 @@ def read_image(location: str | Path, *, admit: frozenset[str] | None = None) -> 
 
 
 def load_image(location: str | Path, *, admit: frozenset[str] | None = None) -> ImageRead:
-    """Read one image with its hash, spacing and notes; else as `read_image`."""
+    """Read one image with its hash, spacing and notes.
+
+    Args:
+        location, admit: as in `read_image`.
+
+    Returns:
+        The pixels that `read_image` returns, with what else is known of them.
+
+    Raises:
+        UnreadableImage, NotAdmitted: as in `read_image`.
+    """
     return _loaded(_read(location, admit), quoted(location))
 
 

@@ -11,8 +11,6 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-# A busy machine is slow, not wrong.
-
 DX_IMAGE = "1.2.840.10008.5.1.4.1.1.1.1"
 
 

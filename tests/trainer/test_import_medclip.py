@@ -111,7 +111,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a folder as a subject has it after downloading: checkpoint, the text tower's shape, its words."""
+    """Write a folder as a user has it after downloading: checkpoint, the text tower's shape, its words."""
 
     def write(published: Published, state: dict[str, Tensor] | None = None, *, zipped: bool = False) -> Path:
         folder = tmp_path / "downloaded"

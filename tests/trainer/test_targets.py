@@ -91,11 +91,11 @@ def test_a_rare_finding_weighs_more_only_if_configured() -> None:
 
 
 def test_contrast_speaks_of_what_sets_an_abnormal_image_apart_from_the_others() -> None:
-    radiographs = [["pneumonia"]] * 6 + [["pneumonia", "edema"]] * 2 + [["edema"]] + [["no_finding"]] * 3
+    image_findings = [["pneumonia"]] * 6 + [["pneumonia", "edema"]] * 2 + [["edema"]] + [["no_finding"]] * 3
     plain = finding_vectors(
-        [make_statuses(radiograph) for radiograph in radiographs], TargetConfig(absent=0.0)
+        [make_statuses(findings) for findings in image_findings], TargetConfig(absent=0.0)
     )
-    drawn = np.arange(len(radiographs))
+    drawn = np.arange(len(image_findings))
     result = contrasted(plain, drawn, 1.0)
     pneumonia, edema = (VOCABULARY.names.index(name) for name in ("pneumonia", "edema"))
     np.testing.assert_array_equal(result[9:], plain[9:])  # normal radiographs
@@ -110,12 +110,12 @@ def test_contrast_speaks_of_what_sets_an_abnormal_image_apart_from_the_others() 
 
 
 def test_contrast_counts_images_as_they_are_drawn() -> None:
-    radiographs = finding_vectors(
+    vectors = finding_vectors(
         [make_statuses([name]) for name in ("pneumonia", "edema")], TargetConfig(absent=0.0)
     )
     edema = VOCABULARY.names.index("edema")
     often, seldom = (
-        contrasted(radiographs, np.array(drawn), 1.0)[1, edema] for drawn in ([0, 1, 1, 1], [0, 0, 0, 1])
+        contrasted(vectors, np.array(drawn), 1.0)[1, edema] for drawn in ([0, 1, 1, 1], [0, 0, 0, 1])
     )
     assert seldom > often
 

@@ -160,7 +160,7 @@ def label_similarity(
     return _shared(left, right)
 
 
-def shown(images: Sequence[Statuses], texts: Sequence[Statuses]) -> NDArray[np.float32]:
+def shown(image_statuses: Sequence[Statuses], text_statuses: Sequence[Statuses]) -> NDArray[np.float32]:
     """Whether n images show the findings that m texts affirm.
 
     Returns:
@@ -171,14 +171,14 @@ def shown(images: Sequence[Statuses], texts: Sequence[Statuses]) -> NDArray[np.f
     affirmed, on_image, possible = (
         np.array([[status in wanted for status in _leaf_statuses(item)] for item in items], np.float32)
         for items, wanted in (
-            (texts, (Status.PRESENT,)),
-            (images, (Status.PRESENT,)),
-            (images, (Status.PRESENT, Status.UNCERTAIN)),
+            (text_statuses, (Status.PRESENT,)),
+            (image_statuses, (Status.PRESENT,)),
+            (image_statuses, (Status.PRESENT, Status.UNCERTAIN)),
         )
     )
     count = affirmed.sum(axis=1)
-    shows = np.full((len(images), len(texts)), np.nan, np.float32)
-    shows[(possible @ affirmed.T == 0) & np.array([bool(item) for item in images])[:, None]] = 0
+    shows = np.full((len(image_statuses), len(text_statuses)), np.nan, np.float32)
+    shows[(possible @ affirmed.T == 0) & np.array([bool(item) for item in image_statuses])[:, None]] = 0
     shows[on_image @ affirmed.T == count] = 1
     shows[:, count == 0] = np.nan
     return shows

@@ -4,7 +4,6 @@ Images and texts become unit vectors in one space: the dot product of any two is
 inside is plain open_clip; `trainer.runtime.encoder_folder` describes the folder that it is read from.
 """
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,12 @@ from torch import nn
 
 from corpus.errors import EncoderError
 from corpus.geometry import Framing, Placement
+from corpus.statistics import unit_rows
 from trainer.runtime import encoder_folder as files
 from trainer.runtime.clip_model import read_model
 from trainer.runtime.device import choose_device
 from trainer.runtime.feature_maps import backbone_features, patch_features
 from trainer.runtime.tokens import WindowTokenizer
-
-logger = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
 
@@ -57,6 +55,16 @@ class Encoder:
 
     A vector is the same alone or in any batch (cosine ≥ 1 − 1e-6): padding enters no mean, and normalisation
     layers use their stored statistics.
+
+    `name`: as its record has it, else the folder's name.
+    `dim`: length of a vector.
+    `image_size`: side in pixels of the square that images are letterboxed to.
+    `framing`: that letterbox.
+    `fingerprint`: 64 hex digits of weights, preprocessing, tokenizer and pooling; an index is bound to it.
+    `context_length`: tokens of a window; a longer text is encoded in several.
+    `record`: `similarity.json` of the folder, the record of its training.
+    `folder`: the encoder folder; None for a model in memory.
+    `device`: of the network.
     """
 
     def __init__(
@@ -71,6 +79,15 @@ class Encoder:
         device: torch.device,
         folder: Path | None = None,
     ) -> None:
+        """Take over a model; it is moved to the device, frozen, and put into evaluation mode.
+
+        Args:
+            model: an open_clip model.
+            tokenizer: of its text tower.
+            preprocessing: `size`, of the input in pixels (one number, or height and width); `mean` and `std`
+                of each channel, for pixels in [0, 1]; `dim`, the length of a vector. More keys are ignored.
+            name, fingerprint, record, device, folder: as the attributes.
+        """
         self.name = name
         self.folder = folder
         self.fingerprint = fingerprint
@@ -238,8 +255,7 @@ class Encoder:
         sums = np.zeros((len(texts), self.dim), np.float64)
         for owners, vectors in self._encode_windows(owned, batch_size):
             np.add.at(sums, owners, vectors)
-        norms = np.linalg.norm(sums, axis=1, keepdims=True)
-        return self._finite((sums / np.maximum(norms, 1e-12)).astype(np.float32), "text")
+        return unit_rows(self._finite(sums, "text")).astype(np.float32)
 
     def count_windows(self, texts: Sequence[str]) -> list[int]:
         """The number of windows that each text is encoded in; 1 for a text that fits the context."""
@@ -271,7 +287,7 @@ class Encoder:
         pixels = torch.from_numpy(np.ascontiguousarray(framed, np.float32)).to(self.device)
         return (pixels.unsqueeze(1) - self._mean) / self._std
 
-    def _finite(self, rows: Vectors, what: str) -> Vectors:
+    def _finite(self, rows: NDArray[Any], what: str) -> NDArray[Any]:
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if bad.size:
             raise EncoderError(

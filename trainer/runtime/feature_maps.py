@@ -130,7 +130,15 @@ def project_map(visual: Any, features: torch.Tensor) -> torch.Tensor:
 
 
 def feature_grid(backbone: Any, features: torch.Tensor) -> torch.Tensor:
-    """Features as (n, gh, gw, channels).
+    """Features as a grid, whatever the layout of their backbone.
+
+    Args:
+        backbone: a timm network.
+        features: of its `forward_features`: (n, channels, gh, gw), (n, gh, gw, channels) or
+            (n, tokens, channels), where prefix tokens precede the gh · gw patches.
+
+    Returns:
+        (n, gh, gw, channels).
 
     Raises:
         EncoderError: they are no feature map.
@@ -237,9 +245,16 @@ def prefix_tokens(backbone: Any) -> int:
 
 
 def as_grid(backbone: Any, activations: torch.Tensor) -> torch.Tensor | None:
-    """Activations as (n, gh, gw, channels), without prefix tokens.
+    """Activations as a grid, without prefix tokens.
 
-    None where they are no feature map, or have another number of tokens than the backbone's grid.
+    Args:
+        backbone: a timm network.
+        activations: of one of its layers: (n, channels, gh, gw), (n, gh, gw, channels) or
+            (n, tokens, channels), where prefix tokens precede the gh · gw patches.
+
+    Returns:
+        (n, gh, gw, channels); None where the activations are no feature map, or have another number of tokens
+        than the backbone's grid.
     """
     if activations.ndim == 4:
         return activations if channels_last(backbone) else activations.permute(0, 2, 3, 1)

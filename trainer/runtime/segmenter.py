@@ -195,6 +195,12 @@ class Segmenter:
         Args:
             images: (height, width) float32 grey in [0, 1] each; sizes may differ.
             batch_size: images that go through the network at once; it does not change the maps.
+
+        Returns:
+            Maps for each image, in its own height and width; none for no images.
+
+        Raises:
+            ValueError: an image is not (height, width).
         """
         segmentations: list[Segmentation] = []
         for at in range(0, len(images), batch_size):
@@ -208,7 +214,14 @@ class Segmenter:
         return segmentations
 
     def segment_framed(self, framed: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and standard deviation, (n, s, size, size), of images that `self.framing` has letterboxed."""
+        """Segment all structures in images that `self.framing` has letterboxed.
+
+        Args:
+            framed: (n, size, size) float32 in [0, 1], n at least 1.
+
+        Returns:
+            Mean and standard deviation over the checkpoints, each (n, structures, size, size) float32.
+        """
         pixels = torch.from_numpy(np.ascontiguousarray(framed, np.float32)).to(self.device)[:, None]
         with torch.inference_mode():
             votes = torch.stack([member(pixels).sigmoid() for member in self._members])

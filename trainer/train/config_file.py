@@ -1,7 +1,7 @@
 """The configuration file of a training run: read from TOML, written back resolved.
 
 An unknown key is refused, and the nearest known one named. `[text_pretraining]` is an alias of the section
-`[text_pretraining]`, under which the resolved configuration is written.
+`[reading]`, under which the resolved configuration is written.
 """
 
 import difflib

@@ -170,10 +170,10 @@ def draw_curves(steps: Path, metrics: Path, figure_file: Path) -> None:
     Args:
         steps: CSV with a row per step: `step`, `loss`.
         metrics: CSV with a row per epoch: `step`, the mean loss and the scores, empty where not measured.
-        image: the PNG to write, atomically.
+        figure_file: the PNG to write, atomically.
 
     Raises:
-        OSError: the image cannot be written.
+        OSError: the figure cannot be written.
     """
     from matplotlib.figure import Figure
 
