@@ -21,7 +21,7 @@ EVERY = (
     "uploads",
     "service_load",
     "drafts",
-    "gate",
+    "ood",
     "guarantee",
     "localization",
     "sam",
@@ -30,7 +30,7 @@ EVERY = (
 
 
 def main() -> None:
-    """Run each in a process of its own, so that none warms another's caches; stop at the first that fails."""
+    """Run each in its own process, so that none warms another's caches; stop at the first failure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data")
     options = parser.parse_args()

@@ -1,14 +1,15 @@
-"""MedCLIP's two claims, measured: decoupling cures scarcity, semantic targets cure false negatives.
+"""MedCLIP's two claims: decoupling relieves scarcity of pairs, semantic targets relieve false negatives.
 
     python -m benchmarks.claims --data ../shared/data --seeds 5 --pictures docs
 
-Radiographs (NIH ChestX-ray14) ask, reports (Open-i) answer, gold findings score, everyone outside the test
-part left out once, image backbone frozen. The pairs are covid-chestxray's images with their notes.
+Queries: radiographs (NIH ChestX-ray14). Gallery: reports (Open-i). Ground truth: gold findings. Every subject
+outside the test split is held out once; the image backbone is frozen. The pairs are covid-chestxray's images
+with their notes.
 
-1. Scarcity: quality against the share of pairs that is there, with and without the image-only (NIH) and the
+1. Scarcity: quality against the share of pairs retained, with and without the image-only (NIH) and the
    text-only (Open-i) set.
-2. False negatives: which share of a batch's negatives has a finding in common; how likely and how high a
-   image's like reports rank after InfoNCE and after Semantic Matching.
+2. False negatives: the share of a batch's negatives that have a finding in common; mean rank and cosine of
+   the reports that share a finding with an image, after InfoNCE and after Semantic Matching.
 3. Noise: quality with a share of the images' labels exchanged for another image's.
 """
 
@@ -77,7 +78,7 @@ def measure(real: RealFolds, folds: Sequence[Fold], change: dict[str, Any], seed
 
 
 def with_sides(crossed: CrossValidation, change: Callable[[PreparedSplit], PreparedSplit]) -> list[Fold]:
-    """The folds with their training sides changed."""
+    """Return the folds with their training splits changed."""
     return [
         replace(fold, prepared=replace(fold.prepared, train=change(fold.prepared.train)))
         for fold in crossed.folds
@@ -134,14 +135,14 @@ def exchanged(side: PreparedSplit, share: float) -> PreparedSplit:
     rng = np.random.default_rng(0)
     radiographs = list(side.pool.images)
     chosen = np.flatnonzero(rng.random(len(radiographs)) < share)
-    for position, other in zip(chosen, rng.permutation(chosen), strict=True):
-        radiographs[position] = replace(radiographs[position], statuses=side.pool.images[other].statuses)
+    for row, other in zip(chosen, rng.permutation(chosen), strict=True):
+        radiographs[row] = replace(radiographs[row], statuses=side.pool.images[other].statuses)
     return replace(side, pool=Pool(tuple(radiographs), side.pool.texts))
 
 
 def false_negative_share(crossed: CrossValidation, batch_size: int) -> float:
-    """Which share of the negatives in batches of true pairs has a finding in common with the image."""
-    like, negatives = 0.0, 0
+    """Return the share of false negatives: negatives of true pairs that share a finding with the image."""
+    false_negatives, negatives = 0.0, 0
     for fold in crossed.folds:
         pool = fold.prepared.train.pool
         radiographs = Labels.of(radiograph.statuses for radiograph in pool.images)
@@ -150,23 +151,26 @@ def false_negative_share(crossed: CrossValidation, batch_size: int) -> float:
             similar = share_something(radiographs.take(batch.images), texts.take(batch.texts))
             own = np.zeros_like(similar)
             own[batch.pairs[:, 0], batch.pairs[:, 1]] = True
-            like += float((similar & ~own).sum())
+            false_negatives += float((similar & ~own).sum())
             negatives += int((~own).sum())
-    return like / negatives
+    return false_negatives / negatives
 
 
 def share_something(left: Labels, right: Labels) -> NDArray[np.bool_]:
-    """(n, m) whether two items have a finding in common or are both normal."""
+    """Return (n, m) whether two items have a finding in common or are both normal."""
     both = left.present.astype(np.float32) @ right.present.T.astype(np.float32)
     similar: NDArray[np.bool_] = (both > 0) | (left.normal[:, None] & right.normal[None, :])
     return similar
 
 
-def nearness(real: RealFolds, seeds: int) -> list[tuple[str, float, float, float]]:
-    """Of like pairs left out: mean rank (0 first, 1 last), and their cosine beside that of unlike pairs."""
+def rank_and_cosine(real: RealFolds, seeds: int) -> list[tuple[str, float, float, float]]:
+    """Return rows of mean rank and cosine of held-out pairs that share a finding, and cosine of the others.
+
+    Ranks are shares of the gallery: 0 first, 1 last.
+    """
     rows = []
     for name, change in (("InfoNCE, true pairs", TRUE_PAIRS), ("Semantic Matching", SEMANTIC)):
-        summary = []
+        rows_of_folds = []
         for seed in range(seeds):
             for fold in real.crossed.folds:
                 with real.crossed.train(fold, real.config(change, seed)).exported():
@@ -175,18 +179,18 @@ def nearness(real: RealFolds, seeds: int) -> list[tuple[str, float, float, float
                 similar = share_something(fold.task.queries, fold.task.gallery)
                 ranks = (-similarities).argsort(axis=1).argsort(axis=1) / (similarities.shape[1] - 1)
                 of_similar, of_others = similarities[similar], similarities[~similar]
-                summary.append((ranks[similar].mean(), of_similar.mean(), of_others.mean()))
-        mean = np.mean(summary, axis=0)
+                rows_of_folds.append((ranks[similar].mean(), of_similar.mean(), of_others.mean()))
+        mean = np.mean(rows_of_folds, axis=0)
         rows.append((name, float(mean[0]), float(mean[1]), float(mean[2])))
     return rows
 
 
-def draw(points: Sequence[Measured], label: str, title: str, radiograph: Path) -> None:
-    """One panel a metric, one line a curve, bars one standard deviation between seeds."""
-    shown = [name for name in HEADLINE if not name.endswith("5") or name.startswith("lift")]
+def draw(points: Sequence[Measured], label: str, title: str, figure_file: Path) -> None:
+    """Draw one panel per metric, one line per curve; bars: one standard deviation between seeds."""
+    metrics = [name for name in HEADLINE if not name.endswith("5") or name.startswith("lift")]
     figure = Figure(figsize=(11, 3.4), layout="constrained")
-    panels = figure.subplots(1, len(shown))
-    for axes, name in zip(panels, shown, strict=True):
+    panels = figure.subplots(1, len(metrics))
+    for axes, name in zip(panels, metrics, strict=True):
         for curve in dict.fromkeys(point.curve for point in points):
             own = [point for point in points if point.curve == curve]
             axes.errorbar(
@@ -199,17 +203,19 @@ def draw(points: Sequence[Measured], label: str, title: str, radiograph: Path) -
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].legend(frameon=False, fontsize=8)
     figure.suptitle(title)
-    figure.savefig(radiograph, dpi=110)
+    figure.savefig(figure_file, dpi=110)
 
 
-def draw_nearness(rows: Sequence[tuple[str, float, float, float]], share: float, radiograph: Path) -> None:
-    """Mean rank of like reports, and cosines of like and unlike pairs, a bar a way of training."""
+def draw_rank_and_cosine(
+    rows: Sequence[tuple[str, float, float, float]], share: float, figure_file: Path
+) -> None:
+    """Draw mean rank of similar reports, and cosines of similar and other pairs, a bar per loss."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     names = [row[0] for row in rows]
     left.barh(names, [100 * row[1] for row in rows], color=["0.7", "C0"])
     left.axvline(50, color="0.3", lw=0.8, ls=":")
-    left.set(title="mean rank of like reports, % of the gallery (chance 50)")
+    left.set(title="mean rank of similar reports, % of the gallery (chance 50)")
     positions = np.arange(len(rows))
     right.barh(positions - 0.18, [row[2] for row in rows], 0.34, label="have a finding in common")
     right.barh(positions + 0.18, [row[3] for row in rows], 0.34, label="have none", color="0.7")
@@ -218,11 +224,11 @@ def draw_nearness(rows: Sequence[tuple[str, float, float, float]], share: float,
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{100 * share:.0f} % of the negatives in batches of 64 true pairs share a finding")
-    figure.savefig(radiograph, dpi=110)
+    figure.savefig(figure_file, dpi=110)
 
 
 def tabulate(points: Sequence[Measured], title: str) -> Table:
-    """One line a point."""
+    """Return one line per point."""
     table = Table(title=title)
     for heading in ("", "share", *HEADLINE):
         table.add_column(heading, justify="right" if heading else "left")
@@ -233,35 +239,35 @@ def tabulate(points: Sequence[Measured], title: str) -> Table:
 
 
 def main() -> None:
-    """Measure all three, print the tables, draw the images."""
+    """Measure all three, print the tables, draw the plots."""
     parser = folds_parser(__doc__)
     parser.add_argument(
-        "--pictures", dest="images", type=Path, default=Path("docs"), help="where the three plots go"
+        "--pictures", dest="plots", type=Path, default=Path("docs"), help="where the three plots go"
     )
     options = parser.parse_args()
     console = Console(width=120)
-    options.images.mkdir(parents=True, exist_ok=True)
+    options.plots.mkdir(parents=True, exist_ok=True)
     with real_folds(options) as real:
         share = false_negative_share(real.crossed, 64)
-        near = nearness(real, options.seeds)
+        similar_pairs = rank_and_cosine(real, options.seeds)
         table = Table(title=f"false negatives: {100 * share:.1f} % of a batch's negatives share a finding")
-        for heading in ("", "mean rank of like reports", "cosine, like", "cosine, unlike"):
+        for heading in ("", "mean rank of similar reports", "cosine, similar", "cosine, others"):
             table.add_column(heading)
-        for row in near:
+        for row in similar_pairs:
             table.add_row(row[0], *(f"{value:.3f}" for value in row[1:]))
         console.print(table)
-        draw_nearness(near, share, options.images / "false-negatives.png")
+        draw_rank_and_cosine(similar_pairs, share, options.plots / "false-negatives.png")
         scarce = scarcity(real, options.seeds)
         console.print(tabulate(scarce, "scarcity of pairs"))
         draw(
             scarce,
-            "pairs kept, %",
+            "pairs retained, %",
             "Scarcity: with few pairs, unpaired sets carry",
-            options.images / "scarcity.png",
+            options.plots / "scarcity.png",
         )
         noisy = noise(real, options.seeds)
         console.print(tabulate(noisy, "labels exchanged"))
-        draw(noisy, "labels exchanged, %", "Wrong labels", options.images / "label-noise.png")
+        draw(noisy, "labels exchanged, %", "Wrong labels", options.plots / "label-noise.png")
     console.print(describe_machine(), highlight=False)
 
 

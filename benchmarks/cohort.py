@@ -18,7 +18,7 @@ SOURCE = "bench"
 
 
 def study_of(number: int, age: float) -> Study:
-    """One image; three studies a subject."""
+    """Return a study with one image; three studies per subject."""
     study_id = f"{SOURCE}:{number}"
     return Study(
         study_id,
@@ -33,7 +33,7 @@ def study_of(number: int, age: float) -> Study:
 
 
 def write_cohort(index: Index, vectors: Vectors, ages: Sequence[float], step: int) -> dict[str, float]:
-    """Write one study a vector, `step` a commit. Reading the studies is not part of it, and not timed.
+    """Write one study per vector, `step` per commit. Making the studies is not timed.
 
     Returns:
         Seconds by stage: prepare, vectors, flush, ledger.

@@ -1,19 +1,19 @@
-"""What each way of training gives, on the same subjects, data, towers and steps.
+"""Losses and pairings compared on the same subjects, data, towers and steps.
 
     python -m benchmarks.comparison --data ../shared/data --seeds 5 --folds 5
 
-Radiographs (NIH ChestX-ray14) ask, reports (Open-i) answer, hand-made gold findings score; every subject who
-is not in the test part is left out once (cross-validation). The image backbone is frozen unless --blocks says
-otherwise: then hundreds of trainings fit into minutes. The rows:
+Queries: radiographs (NIH ChestX-ray14). Gallery: reports (Open-i). Ground truth: hand-made gold findings.
+Every subject outside the test split is held out once (cross-validation). The image backbone is frozen
+unless --blocks says otherwise, so that hundreds of trainings fit into minutes. The rows:
 
     classifier     image findings by logistic regression, report findings by the labeler, ranked by agreement
-    true pairs     InfoNCE on a patient's own report (covid-chestxray, the only pairs there are)
+    true pairs     InfoNCE on a patient's own report (covid-chestxray, the only set with pairs)
     multi-positive InfoNCE with every similar text as a positive
     DHN-NCE        on pairs that share a finding, and as published
     dot, 1         Semantic Matching as in MedCLIP's code
-    five heads     five trainings of the packaged recipe, their projections one above the other: each vector
-                   is the five members' in a row, a cosine is the mean of theirs
-    best           the packaged recipe
+    five stacked   five trainings of the packaged recipe, their projections concatenated: each vector is the
+                   five members' in a row, a cosine is the mean of theirs
+    recipe         the packaged recipe
 
 Differences to the packaged recipe are paired by patient (bootstrap), averaged over seeds.
 """
@@ -49,7 +49,7 @@ Rank = Callable[[CrossValidation, TrainConfig], list[Ranking]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One way of training: settings laid over the recipe, or a ranking of its own."""
+    """One way of training: settings that override the recipe's, or a ranking of its own."""
 
     name: str
     change: dict[str, Any]
@@ -77,26 +77,28 @@ MEMBERS = 5
 
 
 def rank_in_a_row(crossed: CrossValidation, config: TrainConfig) -> list[Ranking]:
-    """Train five times by five seeds; rank by the members' vectors in a row, unit again as a whole."""
+    """Train with five seeds; rank by the members' concatenated vectors, scaled to unit length."""
     seeds = range(MEMBERS * config.seed, MEMBERS * (config.seed + 1))
     members = [replace(config, seed=seed) for seed in seeds]
     return [_in_a_row(crossed, members, fold) for fold in crossed.folds]
 
 
 def _in_a_row(crossed: CrossValidation, members: Sequence[TrainConfig], fold: Fold) -> Ranking:
-    image_vectors, texts = [], []
+    image_vectors, text_vectors = [], []
     for member in members:
         training = crossed.train(fold, member)
         with training.exported():
-            requested, stored = training.encode(fold.held_out)
-        image_vectors.append(requested)
-        texts.append(stored)
+            images, texts = training.encode(fold.held_out)
+        image_vectors.append(images)
+        text_vectors.append(texts)
     scale = np.float32(len(members) ** -0.5)
-    return fold.rank(np.concatenate(image_vectors, axis=1) * scale, np.concatenate(texts, axis=1) * scale)
+    return fold.rank(
+        np.concatenate(image_vectors, axis=1) * scale, np.concatenate(text_vectors, axis=1) * scale
+    )
 
 
 class FindingClassifier(nn.Module):
-    """Finding logits from an encoder's image vectors before they are compared with anything."""
+    """Finding logits from an encoder's image vectors."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -108,8 +110,8 @@ class FindingClassifier(nn.Module):
         return found
 
 
-def shown(statuses: Sequence[Statuses]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(n, findings) 1 where present, and whether a status is known; normal denies every finding."""
+def finding_targets(statuses: Sequence[Statuses]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return (n, findings) 1 where present, and whether a status is known; normal denies every finding."""
     values = np.zeros((len(statuses), len(LEAVES)), np.float32)
     known = np.zeros(values.shape, np.bool_)
     for row, item in enumerate(statuses):
@@ -136,7 +138,7 @@ def _agree(crossed: CrossValidation, config: TrainConfig, fold: Fold) -> Ranking
     training = crossed.begin(config, fold)
     torch.manual_seed(config.seed)
     classifier = FindingClassifier(int(fold.prepared.towers.architecture.model_cfg["embed_dim"]))
-    values, known = shown([radiograph.statuses for radiograph in side.pool.images])
+    values, known = finding_targets([radiograph.statuses for radiograph in side.pool.images])
     model = nn.ModuleDict({"visual": training.model.visual, "classifier": classifier})
     optimizer = build_optimizer(training.model, config.optimizer)
     optimizer.add_param_group(
@@ -164,7 +166,7 @@ def _agree(crossed: CrossValidation, config: TrainConfig, fold: Fold) -> Ranking
     with torch.no_grad():
         image_vectors, _ = fold.held_out.encode()
         likely = classifier(torch.from_numpy(image_vectors))
-    found, _ = shown([text.statuses for text in fold.held_out.pool.texts])
+    found, _ = finding_targets([text.statuses for text in fold.held_out.pool.texts])
     yes, no = F.logsigmoid(likely), F.logsigmoid(-likely)
     agreement = yes @ torch.from_numpy(found).T + no @ torch.from_numpy(1 - found).T
     return fold.rank(np.eye(len(agreement), dtype=np.float32), agreement.numpy().T)
@@ -173,7 +175,7 @@ def _agree(crossed: CrossValidation, config: TrainConfig, fold: Fold) -> Ranking
 def main() -> None:
     """Run every row and print the table."""
     parser = folds_parser(__doc__)
-    parser.add_argument("--only", default="", help="rows with this in their name, and the recipe")
+    parser.add_argument("--only", default="", help="only rows with this in their name, and the recipe")
     options = parser.parse_args()
     chosen = [row for row in rows() if options.only in row.name or row.name == rows()[-1].name]
     began = time.monotonic()
@@ -184,14 +186,14 @@ def main() -> None:
             runs = [row.rank(crossed, real.config(row.change, seed)) for seed in range(options.seeds)]
             scored[row.name] = score_runs(crossed.tasks, runs)
             print(f"{row.name}: {time.monotonic() - began:.0f} s", flush=True)
-        requested = sum(len(task.queries) for task in crossed.tasks)
-    title = f"{requested} radiographs of held-out subjects, {options.folds} folds, {options.seeds} seeds"
+        radiographs = sum(len(task.queries) for task in crossed.tasks)
+    title = f"{radiographs} radiographs of held-out subjects, {options.folds} folds, {options.seeds} seeds"
     Console(width=130).print(tabulate(title, scored))
     print(describe_machine())
 
 
 def tabulate(title: str, scored: Mapping[str, Scored]) -> Table:
-    """One line a row, with its difference to the last row and that difference's 95 % interval."""
+    """Return one line per row, with its difference to the last row and that difference's 95 % interval."""
     table = Table(title=title)
     for heading in ("", *HEADLINE):
         table.add_column(heading, justify="right" if heading else "left")
@@ -201,14 +203,14 @@ def tabulate(title: str, scored: Mapping[str, Scored]) -> Table:
         values = [compared[metric].first for metric in HEADLINE.values()]
         table.add_row(name, *("–" if value is None else f"{value:.3f}" for value in values), style="bold")
         if name != best:
-            stated_for = (compared[metric] for metric in HEADLINE.values())
+            differences = (compared[metric] for metric in HEADLINE.values())
             table.add_row(
-                f"  less {best}",
+                f"  difference to {best}",
                 *(
                     "–"
                     if d.difference is None or d.ci95 is None
                     else f"{d.difference:+.3f} ({d.ci95[0]:+.2f} … {d.ci95[1]:+.2f})"
-                    for d in stated_for
+                    for d in differences
                 ),
             )
     return table

@@ -1,13 +1,12 @@
-"""How good drafts are for radiographs of subjects the encoder never saw, from reports of
-theirs.
+"""Drafts for radiographs of subjects that the encoder was not trained on, from reports of other subjects.
 
     python -m benchmarks.drafts --data ../shared/data --encoder runs/real [--phantom runs/phantom]
 
-Gallery: every Open-i report. Queries: the ChestX-ray14 images of held-out subjects, in two halves by subject;
-each half is drafted for in an index that holds the other half's images, from which it learns what votes are
-worth. So nothing is tuned on anybody who is reported. Judged by the ChestX-ray14 table against what a draft
-declares, and never by our labeler; the baselines' reports and the drafts' sources by the hand-made Open-i
-gold. Forbidden words are counted by a list of this script's own. Intervals: bootstrap over subjects.
+Gallery: every Open-i report. Queries: the ChestX-ray14 images of held-out subjects, in two halves by
+subject; each half is drafted in an index with the other half's images, which calibrate the votes. So
+nothing is tuned on the subjects of the drafts. Ground truth: the ChestX-ray14 table for the findings that a
+draft states (never our labeler), the hand-made Open-i gold for the baselines' reports and the drafts'
+sources. Forbidden words are counted by a list of this script's own. Intervals: bootstrap over subjects.
 """
 
 import argparse
@@ -48,8 +47,8 @@ SYSTEMS = (OURS, *BASELINES)
 PHANTOMS = 120
 
 
-class LeftOut:
-    """The studies of held-out subjects, one half of them."""
+class HeldOutHalf:
+    """The studies of one half of the held-out subjects."""
 
     def __init__(self, source: Source, half: int) -> None:
         self.name = source.name
@@ -71,25 +70,25 @@ def index_gallery(home: Path, data: Path, encoder: "Encoder", folder: str) -> No
 def draft_half(
     half: int, home: Path, data: Path, encoder: "Encoder", folder: str, gold: Truth
 ) -> tuple[Drafts, int]:
-    """Draft for half of the held-out subjects in an index with the other half; and images that taught it."""
-    films = open_source(f"nih-chestxray14:{data / 'nih-chestxray14'}")
+    """Draft for half of the held-out subjects in an index with the other half; and the calibrating images."""
+    images = open_source(f"nih-chestxray14:{data / 'nih-chestxray14'}")
     with Index.open(home, read_only=False) as index:
-        others = LeftOut(films, 1 - half)
+        others = HeldOutHalf(images, 1 - half)
         add_source(index, others, encoder, origin="others", folder=folder)
         index.use(encoder)
         learned = calibrate(index)
-        return draft_source(index, LeftOut(films, half), gallery_truth=gold.statuses), learned.images
+        return draft_source(index, HeldOutHalf(images, half), gallery_truth=gold.statuses), learned.images
 
 
 def print_findings(drafted: Sequence[Drafted]) -> None:
     """The first table: findings by the ChestX-ray14 table."""
-    shown = score_drafts(Drafts(tuple(drafted), 0, 0))
+    scores = score_drafts(Drafts(tuple(drafted), 0, 0))
     subjects = len({one.study.subject_id for one in drafted})
     print(f"{len(drafted)} radiographs of {subjects} held-out subjects; micro F1 over the table's findings")
     print(f"{'':18}{'precision':>10}{'recall':>8}{'F1':>7}{'95 %':>16}{'draft ahead by':>24}", end="")
     print(f"{'findings':>10}{'words':>7}")
     for system in SYSTEMS:
-        row = shown["systems"][system]
+        row = scores["systems"][system]
         found, ahead = row["findings"], row.get("draft_ahead_by")
         lead = f"{ahead['f1']:+.3f} ({ahead['ci95'][0]:+.3f} … {ahead['ci95'][1]:+.3f})" if ahead else ""
         cells = (
@@ -98,36 +97,37 @@ def print_findings(drafted: Sequence[Drafted]) -> None:
             f"{lead:>24}{row['claimed']:10.2f}{row['length']:7.1f}",
         )
         print(f"{system.replace('_', ' '):18}" + "".join(cells))
-    print(f"drafts that state nothing: {shown['undrafted']}")
+    print(f"drafts that state nothing: {scores['undrafted']}")
     for name, row in per_finding(drafted).items():
-        scores = "  ".join(f"{score} {row[score]:.2f}" for score in ("precision", "recall", "f1"))
-        print(f"  {name:20} in {row['positives']:3d}  {scores}")
+        line = "  ".join(f"{score} {row[score]:.2f}" for score in ("precision", "recall", "f1"))
+        print(f"  {name:20} in {row['positives']:3d}  {line}")
 
 
 def print_sources(drafted: Sequence[Drafted], gold: Truth) -> None:
-    """The second: do the cited reports hold, by the gold, what a sentence was chosen for?"""
-    stored = cited = whole = sentences = 0
+    """The second: whether the cited reports have, by the gold, the finding of the sentence."""
+    with_finding = cited = whole = sentences = 0
     for one in drafted:
         for statement in one.draft.statements:
             vote = statement.votes[0]
             if vote.finding not in gold.findings:
                 continue
-            says = [
+            agree = [
                 gold.of(source.study_id).get(vote.finding) is vote.status
                 for source in statement.sentence.sources
                 if gold.of(source.study_id)
             ]
-            stored, cited = stored + sum(says), cited + len(says)
-            whole, sentences = whole + all(says), sentences + 1
+            with_finding, cited = with_finding + sum(agree), cited + len(agree)
+            whole, sentences = whole + all(agree), sentences + 1
     print(
-        f"cited reports that hold the finding by gold: {stored} of {cited} ({stored / max(cited, 1):.3f}); ",
+        f"cited reports with the finding by gold: {with_finding} of {cited} "
+        f"({with_finding / max(cited, 1):.3f}); ",
         end="",
     )
-    print(f"sentences with all sources that do: {whole} of {sentences} ({whole / max(sentences, 1):.3f})")
+    print(f"sentences whose sources all have it: {whole} of {sentences} ({whole / max(sentences, 1):.3f})")
 
 
 def print_words(drafted: Sequence[Drafted]) -> None:
-    """The third: words that no draft may hold, in drafts and in the reports that were copied."""
+    """The third: words that no draft may contain, in drafts and in the reports that were copied."""
     for system in SYSTEMS:
         texts = [one.text(system) for one in drafted]
         hits = [match[0] for text in texts for match in FORBIDDEN.finditer(text)]
@@ -136,34 +136,35 @@ def print_words(drafted: Sequence[Drafted]) -> None:
 
 
 def print_sides(encoder: "Encoder", folder: str) -> None:
-    """The fourth: sides that drafts of phantoms tell, against where their lesions are.
+    """The fourth: sides that drafts of phantoms state, against the sides of their lesions.
 
-    Maps are believed as far as other phantoms taught, and where they turn with the image.
+    Maps are calibrated on other phantoms.
     """
     from retrieval.localize.localizer import localize
     from retrieval.localize.specificity.calibration_fit import calibrate as calibrate_maps
 
-    requested = 0
-    shown: list[bool | None] = []  # right, wrong, or None: of a finding that is absent
-    believing = calibrate_maps(encoder, open_source("phantom:140@43").studies(lambda _: None), "patches")
-    showing = partial(localize, method="patches", thresholds=believing)
+    left_to_reader = 0
+    sides_right: list[bool | None] = []  # right, wrong, or None: of a finding that is absent
+    thresholds = calibrate_maps(encoder, open_source("phantom:140@43").studies(lambda _: None), "patches")
+    localizer = partial(localize, method="patches", thresholds=thresholds)
     with tempfile.TemporaryDirectory() as home, Index.open(Path(home), read_only=False) as index:
         add_source(index, open_source("phantom:600@41"), encoder, origin="phantoms", folder=folder)
         index.use(encoder)
         calibrate(index)
         for number in range(PHANTOMS):
-            made = draft(index, f"phantom://47/{number}", phrase_localizer=showing)
+            made = draft(index, f"phantom://47/{number}", phrase_localizer=localizer)
             for statement in made.statements:
                 finding, wording = statement.sentence.finding, statement.sentence.wording
-                requested += "side" in wording.questions
+                left_to_reader += "side" in wording.questions
                 if "side" in wording.confirmed:
                     of = {les.side for les in scene(47, number).lesions if les.finding == finding}
                     side = "bilateral" if len(of) > 1 else next(iter(of), None)
                     stated = {c.side for c in sentence_concepts(wording.text) if c.finding == finding}
-                    shown.append(None if side is None else stated == {side})
-    there = len(shown) - shown.count(None)
+                    sides_right.append(None if side is None else stated == {side})
+    there = len(sides_right) - sides_right.count(None)
     print(f"phantoms: {PHANTOMS} drafts; sides stated of present findings {there}, ", end="")
-    print(f"right {shown.count(True)}; of absent findings {shown.count(None)}; asked {requested}")
+    print(f"right {sides_right.count(True)}; of absent findings {sides_right.count(None)}; ", end="")
+    print(f"left to the reader {left_to_reader}")
 
 
 def main() -> None:
@@ -174,7 +175,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--encoder", default="runs/real")
     parser.add_argument("--phantom", help="an encoder of phantoms, for the sides")
-    parser.add_argument("--gallery", type=Path, help="a home that holds Open-i by this encoder, or will")
+    parser.add_argument("--gallery", type=Path, help="home with Open-i by this encoder; made if absent")
     options = parser.parse_args()
     from trainer.runtime.encoder import (
         Encoder,  # here: a decode process reads this module, too, and needs no torch
@@ -189,10 +190,9 @@ def main() -> None:
         for half in (0, 1):
             home = Path(folder) / f"half{half}"
             shutil.copytree(gallery, home)
-            drafts, films = draft_half(half, home, options.data, encoder, options.encoder, gold)
-            print(
-                f"half {half}: {len(drafts.drafted)} drafts, votes learned from {films} images of the others"
-            )
+            drafts, images = draft_half(half, home, options.data, encoder, options.encoder, gold)
+            print(f"half {half}: {len(drafts.drafted)} drafts, votes calibrated on {images} images", end="")
+            print(" of the other half")
             drafted += drafts.drafted
     print_findings(drafted)
     print_sources(drafted, gold)

@@ -1,11 +1,11 @@
-"""The real-data encoder beside its foil, its baselines and the features it started from.
+"""The real-data encoder beside InfoNCE, its baselines and the ImageNet features that it started from.
 
     python -m benchmarks.encoder --encoder runs/real --data ../shared/data --models ../shared/models
 
 Held-out subjects only. First table: radiographs (NIH ChestX-ray14) query, reports (Open-i) are the gallery,
-gold findings score; the recipe, then InfoNCE on same-finding pairs over the same data, steps and start,
-trained in this run into a folder of its own. Second table: radiograph → radiograph, beside the ImageNet
-features that training began from.
+gold findings the ground truth; the recipe, then InfoNCE on same-finding pairs with the same data, steps and
+start, trained in this run into a folder of its own. Second table: radiograph → radiograph, beside the
+ImageNet features that training started from.
 """
 
 import argparse
@@ -40,8 +40,8 @@ from trainer.train.towers import build_towers
 RECIPE = Path(__file__).resolve().parents[1] / "trainer" / "recipes" / "real.toml"
 
 
-def foil(config: TrainConfig) -> TrainConfig:
-    """The same run with InfoNCE on pairs that share a finding, as many texts as images a step."""
+def with_infonce(config: TrainConfig) -> TrainConfig:
+    """Return the same settings with InfoNCE on same-finding pairs, as many texts as images per step."""
     sampling = replace(config.sampling, pairing="matched", text_batch_size=0)
     return replace(config, loss=replace(config.loss, name="infonce"), sampling=sampling)
 
@@ -67,7 +67,7 @@ class BackboneFeatures:
             return np.asarray(F.normalize(features, dim=-1).numpy(), np.float32)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Refuse: a backbone alone reads no text."""
+        """Raise EncoderError: a backbone alone reads no text."""
         raise EncoderError("a bare image backbone reads no text")
 
 
@@ -77,7 +77,13 @@ def main() -> None:
     parser.add_argument("--encoder", default="runs/real", help="what `make encoder` wrote")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--models", type=Path, help="default: models beside the data")
-    parser.add_argument("--foil", type=Path, default=Path("runs/real-infonce"), help="where InfoNCE goes")
+    parser.add_argument(
+        "--foil",
+        dest="infonce",
+        type=Path,
+        default=Path("runs/real-infonce"),
+        help="folder of the InfoNCE encoder",
+    )
     options = parser.parse_args()
 
     console = Console(width=110)
@@ -87,16 +93,16 @@ def main() -> None:
         RECIPE,
         {"corpus": tuple(f"{name}:{options.data / name}" for name in SOURCES), "image_weights": weights},
     )
-    if not (options.foil / "encoder").is_dir():
+    if not (options.infonce / "encoder").is_dir():
         began = time.monotonic()
-        train(foil(config), options.foil)
+        train(with_infonce(config), options.infonce)
         console.print(f"InfoNCE trained in {time.monotonic() - began:.0f} s", highlight=False)
 
     nih = open_source(f"nih-chestxray14:{options.data / 'nih-chestxray14'}")
     openi = open_source(f"openi:{options.data / 'openi'}")
     truth = read_truth(options.data / "openi-truth" / "openi_gold_std14.csv")
     ours = open_encoder(options.encoder)
-    other = open_encoder(options.foil)
+    other = open_encoder(options.infonce)
 
     across = {
         "this recipe": evaluate(ours, nih, openi, truth=truth),
@@ -120,7 +126,7 @@ def _encoded(embedder: BackboneFeatures, source: Any) -> Encoded:
 
 
 def tabulate(title: str, rows: dict[str, dict[str, Any]]) -> Table:
-    """One line a model with its 95 % intervals, then the baselines on the same queries."""
+    """Return one line per model with its 95 % intervals, then the baselines on the same queries."""
     table = Table(title=title)
     for heading in ("", "P@1", "P@10", "macro lift@5", "nDCG@10"):
         table.add_column(heading, justify="left" if not heading else "right")

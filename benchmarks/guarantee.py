@@ -1,14 +1,14 @@
-"""Whether promises are kept as often as they say, and how often one is made.
+"""Coverage of the conformal guarantee, and how often a promise is made.
 
     python -m benchmarks.guarantee --data ../shared/data --encoder runs/real --phantom runs/phantom
 
-One image of each subject is searched for as if it were new. A hundred times the subjects are parted at
-random: two thirds calibrate, the others' answers of ten hits are checked. A promise counts as kept where so
-many of the ten share the image's main finding; the nominal level is 90 %. Groups with fewer than `FEWEST`
-promises over all partings are left out. Real images first (ChestX-ray14 and covid-chestxray, with Open-i
-reports in the index), then phantoms. The encoder of the real images learned from most of these subjects,
-those who calibrate and to the queries: the level holds among them, but for new subjects fewer promises could
-be made.
+One image of each subject is the query, as if it were new. A hundred times the subjects are split at random:
+two thirds calibrate, and the others' answers of ten hits are checked. A promise is met if at least as many
+of the ten as promised share the image's main finding; the nominal coverage is 90 %. Groups with fewer than
+`FEWEST` promises over all splits are omitted. Real images first (ChestX-ray14 and covid-chestxray, with
+Open-i reports in the index), then phantoms. The encoder of the real images was trained on most of these
+subjects, those of the calibration and those of the queries: coverage holds among them, but new subjects may
+get fewer promises.
 """
 
 import argparse
@@ -41,33 +41,33 @@ from retrieval.reliability.own_images import OwnImage, own_images
 if TYPE_CHECKING:
     from trainer.runtime.encoder import Encoder
 
-PARTINGS = 100
+SPLITS = 100
 HITS = 10
 FEWEST = 200
 PHANTOMS = "phantom:1000@31"
-"""None of them taught the phantoms' encoder, which is made by `similarity train --config
+"""None of them trained the phantoms' encoder, which is made by `similarity train --config
 trainer/recipes/phantom.toml --corpus phantom:400@1 --out runs/phantom`."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """An image and what came back for it."""
+    """A query image and its hits."""
 
     image: OwnImage
     searched: LabelledSearch
 
     def groups(self) -> Iterator[str]:
-        """Under what its promise is counted."""
+        """Yield the groups that its promise is counted in."""
         yield "all"
         yield f"hits agree on {prediction_features(self.searched.hits)[0]}"
-        for mark in sorted(self.searched.own):
-            yield f"image shows {mark}"
+        for finding in sorted(self.searched.own):
+            yield f"image shows {finding}"
         yield f"sex {self.image.study.sex or 'unknown'}"
         yield f"view {self.image.view or 'unknown'}"
 
 
-def ask(index: Index) -> dict[str, list[Trial]]:
-    """Search for one image of each new subject: target → what came back."""
+def run_trials(index: Index) -> dict[str, list[Trial]]:
+    """Search with one image of each subject: target → trials."""
     own = own_images(index, new_only=False).one_each()
     images = [image for image in own if leaf_findings(image.study.findings)]
     found = search_own(index, images, lambda *_: None)
@@ -77,35 +77,33 @@ def ask(index: Index) -> dict[str, list[Trial]]:
     }
 
 
-def check(requested: Sequence[Trial], target: str) -> None:
-    """Print how often promises were made and kept."""
+def check(trials: Sequence[Trial], target: str) -> None:
+    """Print how often promises are made and met."""
     random = np.random.default_rng(0)
     made: dict[str, list[int]] = defaultdict(list)
-    chosen: dict[str, list[bool]] = defaultdict(list)
-    for _ in range(PARTINGS):
-        order = random.permutation(len(requested))
-        prefix = 2 * len(requested) // 3
-        teaching = [requested[position].searched for position in order[:prefix]]
-        guarantee = fit_guarantee({target: teaching}, [HITS])
+    met: dict[str, list[bool]] = defaultdict(list)
+    for _ in range(SPLITS):
+        order = random.permutation(len(trials))
+        size = 2 * len(trials) // 3
+        calibrating = [trials[row].searched for row in order[:size]]
+        guarantee = fit_guarantee({target: calibrating}, [HITS])
         if guarantee is None:
-            print(f"{target}: {prefix} subjects are too few")
+            print(f"{target}: {size} subjects are too few")
             return
-        for position in order[prefix:]:
-            one = requested[position]
+        for row in order[size:]:
+            one = trials[row]
             promised = guarantee.promised_for(target, one.searched.hits[:HITS]) or 0
             for group in one.groups():
                 made[group].append(promised)
                 if promised:
-                    chosen[group].append(
-                        count_sharing(one.searched.own, one.searched.hits[:HITS]) >= promised
-                    )
-    print(f"{target}: {len(requested)} subjects, {HITS} hits, nominal {LEVEL:.2f}")
+                    met[group].append(count_sharing(one.searched.own, one.searched.hits[:HITS]) >= promised)
+    print(f"{target}: {len(trials)} subjects, {HITS} hits, nominal {LEVEL:.2f}")
     for group in sorted(made, key=lambda name: (name != "all", name)):
-        if len(chosen[group]) >= FEWEST:
+        if len(met[group]) >= FEWEST:
             mean = np.mean([promised for promised in made[group] if promised])
-            share = len(chosen[group]) / len(made[group])
-            shown = f"promised to {share:5.2f}, on average {mean:.1f}"
-            print(f"  {group:36} kept {np.mean(chosen[group]):.3f}   {shown}")
+            share = len(met[group]) / len(made[group])
+            promises = f"promised to {share:5.2f}, on average {mean:.1f}"
+            print(f"  {group:36} coverage {np.mean(met[group]):.3f}   {promises}")
 
 
 def measure(home: Path, sources: Sequence[Source], encoder: "Encoder", folder: str) -> None:
@@ -114,8 +112,8 @@ def measure(home: Path, sources: Sequence[Source], encoder: "Encoder", folder: s
         for source in sources:
             add_source(index, source, encoder, origin=source.name, folder=folder)
         index.use(encoder)
-        requested = ask(index)
-    for target, of in requested.items():
+        trials = run_trials(index)
+    for target, of in trials.items():
         check(of, target)
 
 
@@ -127,7 +125,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--encoder", default="runs/real")
     parser.add_argument("--phantom", default="runs/phantom")
-    parser.add_argument("--homes", type=Path, help="a folder in which the two indexes are kept")
+    parser.add_argument("--homes", type=Path, help="folder of the two indexes")
     options = parser.parse_args()
     from trainer.runtime.encoder import (
         Encoder,  # here: a decode process reads this module, too, and needs no torch

@@ -1,11 +1,11 @@
-"""Whole hybrid searches of 100,000 studies with images and reports: all that `search` does beyond encoding.
+"""Latency of hybrid search over 100,000 studies with images and reports, encoding excluded.
 
-Every study has an image and a report of its own: the findings of one Open-i report with the impression of
-another, read by the labeler as `index add` reads them. Vectors are made from real ones. Each query is asked
-once: a finding with degree and side, or a sentence of a report. Beside it the search of images by a vector
-alone, in the same run.
+    python -m benchmarks.hybrid_search --data ../shared/data
 
-python -m benchmarks.hybrid_search --data ../shared/data
+Every study has an image and a report of its own: the findings section of one Open-i report with the
+impression of another, labelled as `index add` labels them. Vectors are made from real ones. Each query runs
+once: a finding with severity and laterality, or a sentence of a report. Beside it, in the same run, the
+search of images by a vector alone.
 """
 
 import tempfile
@@ -43,7 +43,7 @@ from retrieval.search import search_vector
 
 _STEP = 2_000
 _KINDS = ("image", "report", "sentence", "term")
-_DEGREES, _SIDES = ("", "small", "moderate", "large"), ("", "left", "right", "bilateral")
+_SEVERITIES, _SIDES = ("", "small", "moderate", "large"), ("", "left", "right", "bilateral")
 
 
 @click.command()
@@ -60,8 +60,8 @@ def main(data: Path, count: int, queries: int) -> None:
         for study in open_source(f"openi:{data / 'openi'}").studies(lambda _: None)
         if study.report
     ]
-    requested = {
-        "finding, degree, side": _phrases(queries),
+    phrases_by_kind = {
+        "finding, severity, laterality": _phrases(queries),
         "sentence of a report": _sentences(reports, queries),
     }
     read_text.cache_clear()  # each query is read as if for the first time
@@ -75,7 +75,7 @@ def main(data: Path, count: int, queries: int) -> None:
         table.add_row("images", "vector alone", str(queries), *_row(plain, plain))
         targets: tuple[Target, ...] = ("reports", "cases")
         for target in targets:
-            for name, phrases in requested.items():
+            for name, phrases in phrases_by_kind.items():
                 table.add_row(
                     target, name, str(len(phrases)), *_row(_time(index, phrases, vectors, target), plain)
                 )
@@ -149,12 +149,12 @@ def _studies(reports: Sequence[Report], count: int) -> Iterator[Study]:
 
 
 def _phrases(most: int) -> list[str]:
-    """Findings with a degree and a side, in an order of chance."""
+    """Return findings with severity and laterality, in random order."""
     names = [name.replace("_", " ") for name in VOCABULARY.leaves if name != "no_finding"]
     every = [
-        " ".join(filter(None, (degree, side, name)))
+        " ".join(filter(None, (severity, side, name)))
         for name in names
-        for degree in _DEGREES
+        for severity in _SEVERITIES
         for side in _SIDES
     ]
     return [every[number] for number in np.random.default_rng(6).permutation(len(every))[:most]]
@@ -167,7 +167,7 @@ def _sentences(reports: Sequence[Report], most: int) -> list[str]:
 
 
 def _is_answerable(sentence: str) -> bool:
-    """Whether a search answers it: what asks for a finding and denies it is refused."""
+    """Return whether search accepts it: a query that states and denies one finding is refused."""
     try:
         read_text(sentence)
     except UsageError:
@@ -176,7 +176,7 @@ def _is_answerable(sentence: str) -> bool:
 
 
 def _time(index: Index, phrases: Sequence[str], vectors: Vectors, target: Target) -> list[float]:
-    """Seconds of each search."""
+    """Return the seconds of each search."""
     seconds = []
     for phrase, vector in zip(phrases, vectors, strict=False):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Vectors written through store, flush, ledger and catalog, a second; beside `QdrantClient(path=)`.
+"""Vectors per second written through store, flush, ledger and catalog, beside `QdrantClient(path=)`.
 
 python -m benchmarks.ingest --data ../shared/data
 """
@@ -29,13 +29,13 @@ from indexer.index import Index
 def main(data: Path, count: int, step: int) -> None:
     """Measure and print."""
     vectors = spread(real_vectors(data)[0], count)
-    table = Table(title=f"{count:,} vectors of {vectors.shape[1]} numbers, written")
+    table = Table(title=f"{count:,} vectors of {vectors.shape[1]} dimensions, written")
     for column in ("writer", "vectors/s", "seconds by stage"):
         table.add_column(column)
     with tempfile.TemporaryDirectory() as folder:
         rate, stages = _ours(Path(folder) / "home", vectors, step)
-    shown = ", ".join(f"{name} {seconds:.2f}" for name, seconds in stages.items())
-    table.add_row("Similarity: store, flush, ledger and catalog", f"{rate:,.0f}", shown)
+    by_stage = ", ".join(f"{name} {seconds:.2f}" for name, seconds in stages.items())
+    table.add_row("Similarity: store, flush, ledger and catalog", f"{rate:,.0f}", by_stage)
     with tempfile.TemporaryDirectory() as folder:
         peer = min(count, 5_000)
         table.add_row(

@@ -1,12 +1,11 @@
-"""How right and how fast the rule labeler is, on real reports with hand-made truth.
+"""Accuracy and speed of the rule labeler, on real reports with hand-made ground truth.
 
     python -m benchmarks.labeler --data ../shared/data
 
-The reports are split in two by a hash of their number: rules were written looking at the tuning half only;
-the held-out half is scored and never read. A naive labeler (a keyword, and "no" or "without" before it in
-the sentence) stands beside ours in the same run. Speed is whole reports on one core, each sentence read
-anew: nothing is remembered from one report to the next. Errors are counted by kind, derived from the label
-and from the naive keywords, so that the held-out reports stay unread.
+The reports are split in two by a hash of their number: rules were written from the tuning half only; the
+held-out half is scored and never read. The baseline in the same run is a keyword labeler ("no" or "without"
+before the keyword denies it). Speed is whole reports on one core, nothing cached between reports. Errors are
+counted by kind, derived from the label and the baseline's keywords, so that the held-out reports stay unread.
 """
 
 import argparse
@@ -31,7 +30,7 @@ from corpus.truth import read_truth, score_labels
 Half = Literal["tuning", "held-out"]
 HALVES: tuple[Half, ...] = ("tuning", "held-out")
 AT_LEAST = 20
-"""A finding counts in the averages when the truth holds at least so many positives of it."""
+"""A finding counts in the averages if the ground truth has at least this many positives of it."""
 
 _KEYWORDS = {
     "atelectasis": "atelecta",
@@ -61,7 +60,7 @@ _DOUBT = re.compile(
 
 
 def half(uid: str) -> Half:
-    """On which side a report falls: by the first byte of the SHA-256 of its number, even is tuning."""
+    """Return the half of a report: by the first byte of the SHA-256 of its number, even is tuning."""
     return HALVES[hashlib.sha256(uid.encode()).digest()[0] % 2]
 
 
@@ -70,8 +69,8 @@ def read_reports(folder: Path) -> dict[str, Report]:
     table = pl.read_csv(folder / "indiana_reports.csv", columns=["uid", "findings", "impression"])
     reports: dict[str, Report] = {}
     for uid, findings, impression in table.iter_rows():
-        shown = (("findings", findings), ("impression", impression))
-        sections = tuple(Section(name, text) for name, text in shown if text)
+        columns = (("findings", findings), ("impression", impression))
+        sections = tuple(Section(name, text) for name, text in columns if text)
         reports[f"openi:{uid}"] = Report(f"openi:{uid}#report", sections)
     return reports
 
@@ -107,7 +106,7 @@ def error_kind(report: Report, finding: str, status: Status, positive: bool) -> 
         report: what was labelled.
         finding: one that the naive labeler has a keyword for.
         status: its label.
-        positive: whether the truth has it.
+        positive: whether the ground truth has it.
     """
     if positive == (status is Status.PRESENT):
         return None
@@ -131,15 +130,15 @@ def count_errors(
     reports: Mapping[str, Report], truth: Path, side: Half, findings: Sequence[str]
 ) -> Counter[tuple[str, str]]:
     """Count the rules' errors on one half: (kind, finding) → how many."""
-    shown = read_truth(truth).statuses
+    gold = read_truth(truth).statuses
     errors: Counter[tuple[str, str]] = Counter()
     for study, report in reports.items():
-        if half(study.partition(":")[2]) != side or study not in shown:
+        if half(study.partition(":")[2]) != side or study not in gold:
             continue
         labels = label_report(report)
         for finding in findings:
-            if finding in shown[study]:
-                positive = shown[study][finding] is Status.PRESENT
+            if finding in gold[study]:
+                positive = gold[study][finding] is Status.PRESENT
                 kind = error_kind(report, finding, labels.get(finding, Status.UNMENTIONED), positive)
                 if kind is not None:
                     errors[kind, finding] += 1

@@ -1,12 +1,12 @@
-"""Where findings are: every localizer beside the baselines, on drawn and real images; how it refuses.
+"""Localization: every method beside the image-agnostic baselines, on drawn and real images; specificity.
 
     python -m benchmarks.localization --data ../shared/data
 
-Trains three encoders where they are not there yet, by one recipe in two halves (localize.toml and
-localize-images.toml in trainer/recipes): on phantoms, from there on counterfactual images of the subjects who
-train, and on breast ultrasound (busi), the second anatomy. Then every method is a row on: phantoms and
-counterfactual images of held-out subjects, hand-drawn masks of covid-cxr-segmentation, the boxes of
-ChestX-ray14, and held-out images of busi.
+Trains three encoders where they are not there yet, by two recipes (localize.toml and localize-films.toml in
+trainer/recipes): on phantoms, from there on counterfactual images of training subjects, and on breast
+ultrasound (busi), the second anatomy. Then every method is a row on: phantoms and counterfactual images of
+held-out subjects, hand-drawn masks of covid-cxr-segmentation, the boxes of ChestX-ray14, and held-out images
+of busi.
 """
 
 import argparse
@@ -41,24 +41,26 @@ from trainer.train.config_file import read_config
 from trainer.train.loop import train
 
 RECIPES = Path(__file__).resolve().parents[1] / "trainer" / "recipes"
-REFUSALS = ("", "films", "present: mask", "absent: none", "shuffled: none", "random vector: none")
+REFUSALS = ("", "set", "present: mask", "absent: none", "shuffled: none", "random vector: none")
 SHOWN = ("pointing", "dice", "nsd", "masked", "side_right")
 PER_IMAGE: Mapping[Split, int] = {"train": 72, "val": 7, "test": 12}
 
 
 def main() -> None:
-    """Train what is not there, measure, print."""
+    """Train the encoders that are not there, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--runs", type=Path, default=Path("runs/localization"), help="where encoders go")
-    parser.add_argument("--method", action="append", help="measure these alone (repeat)")
-    parser.add_argument("--set", action="append", help=f"measure on these alone (repeat): {', '.join(SETS)}")
-    parser.add_argument("--refine", help="what follows the edges of masks (default: as localize has it)")
+    parser.add_argument("--runs", type=Path, default=Path("runs/localization"), help="folder of the encoders")
+    parser.add_argument("--method", action="append", help="measure only this method (repeatable)")
+    parser.add_argument(
+        "--set", action="append", help=f"measure only on this set (repeatable): {', '.join(SETS)}"
+    )
+    parser.add_argument("--refine", help="edge refinement of masks (default: as localize has it)")
     options = parser.parse_args()
     console = Console(width=150, highlight=False)
     methods, refiner = method_names(options.method or []), open_refiner(options.refine)
     options.runs.mkdir(parents=True, exist_ok=True)
-    refusals = Table(*REFUSALS, title="Masks given and refused", title_justify="left")
+    refusals = Table(*REFUSALS, title="Sensitivity and specificity of masks", title_justify="left")
     for name in options.set or SETS:
         measured, encoder = SETS[name], _encoder(SETS[name].encoder, options.data, options.runs, console)
         calibrated = _calibrated(measured, encoder, methods, options.data, options.runs)
@@ -69,13 +71,14 @@ def main() -> None:
             )
             for method in methods
         }
-        marks = measured.marks(options.data, options.runs)
-        shown = measure_localizers(marks, rows, seen=partial(measured.seen, encoder))
-        for entry in tabulate(shown, methods)["structures"]:
+        annotations = measured.annotations(options.data, options.runs)
+        evaluation = measure_localizers(annotations, rows, seen=partial(measured.seen, encoder))
+        for entry in tabulate(evaluation, methods)["structures"]:
             console.print(_table(name, entry))
         console.print(
-            f"{shown.images} images of {len(shown.subjects)} subjects, {len(shown.seen_subjects)} "
-            f"seen held-out subjects, masks refined by {refiner.name if refiner else 'none'}, "
+            f"{evaluation.images} images of {len(evaluation.subjects)} subjects, "
+            f"{len(evaluation.seen_subjects)} subjects of the encoder's training excluded, masks refined by "
+            f"{refiner.name if refiner else 'none'}, "
             f"{time.monotonic() - began:.0f} s"
         )
         if measured.fits_own_threshold:
@@ -86,17 +89,17 @@ def main() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One set of images with marks.
+    """One set of annotated images.
 
-    `encoder`: which of the three. `marks`: (data, runs) → the marks. `between`: (data, runs) → the source
-    that masks are calibrated on, None: what these images show is not in the vocabulary, masks are given by
-    the plain bar. `seen`: whether a subject's images trained the encoder. `fits_own_threshold`: the rates of
-    the calibration are printed with this set.
+    `encoder`: which of the three. `annotations`: (data, runs) → the ground truth. `calibration`: (data, runs)
+    → the source that masks are calibrated on; None: the vocabulary lacks what these images show, and a fixed
+    threshold decides. `seen`: whether a subject's images trained the encoder. `fits_own_threshold`: the rates
+    of the calibration are printed with this set.
     """
 
     encoder: str
-    marks: Callable[[Path, Path], AnnotationSet]
-    between: Callable[[Path, Path], str] | None
+    annotations: Callable[[Path, Path], AnnotationSet]
+    calibration: Callable[[Path, Path], str] | None
     seen: Callable[[Encoder, str], bool] = lambda encoder, subject: False
     fits_own_threshold: bool = False
 
@@ -120,16 +123,16 @@ def _listed(split: Split) -> Callable[[Path, Path], str]:
 
 
 def _breasts(data: Path, runs: Path) -> str:
-    """busi as a manifest: each image with the name of what is on it, and nothing of where."""
+    """Write busi as a manifest: each image with the name of its finding, without its location."""
     folder, out = data / "busi", runs / "busi.csv"
-    marks = MaskFolder.open(folder)
+    busi = MaskFolder.open(folder)
     with out.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(("study_id", "subject_id", "image", "report"))
-        for name, parts in marks.rows.items():
-            position = os.path.relpath(folder / "images" / name, out.parent)
+        for name, parts in busi.rows.items():
+            image = os.path.relpath(folder / "images" / name, out.parent)
             report = " ".join(f"{structure.capitalize()}." for structure in parts)
-            table.writerow((name, marks.subjects[name], position, report))
+            table.writerow((name, busi.subjects[name], image, report))
     return f"manifest:{out}"
 
 
@@ -168,21 +171,21 @@ SETS: Mapping[str, Measured] = {
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How an encoder comes to be: a recipe, what it learns from, where it departs from the recipe, and the
-    encoder of the image backbone it begins with."""
+    """How an encoder is trained: the recipe, its corpus, settings that differ from the recipe, and the
+    encoder whose image backbone it starts from."""
 
     recipe: str
     corpus: Callable[[Path, Path], str]
-    departing: Mapping[str, Any] = field(default_factory=dict)
-    begins_with: str | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    backbone_of: str | None = None
 
 
 TRAINED: Mapping[str, Training] = {
     "phantoms": Training("localize.toml", lambda data, runs: "phantom:5000@11"),
-    # Small shadows on subjects' bones are found only from what was learned on drawings: 24 rounds from
-    # scratch point no better than chance.
-    "films": Training("localize-films.toml", _listed("train"), begins_with="phantoms"),
-    # Two sentences tell all these images apart; they are few, and none is without a tumour.
+    # Small shadows over ribs are found only with a backbone pretrained on phantoms: after 24 epochs from
+    # scratch, pointing-game accuracy is that of chance.
+    "films": Training("localize-films.toml", _listed("train"), backbone_of="phantoms"),
+    # Two different sentences describe all these images; they are few, and each shows a tumour.
     "breast": Training(
         "localize-films.toml",
         _breasts,
@@ -192,21 +195,21 @@ TRAINED: Mapping[str, Training] = {
 
 
 def _encoder(name: str, data: Path, runs: Path, console: Console) -> Encoder:
-    """An encoder, trained where it is not there."""
+    """Return an encoder; train it if it is not there."""
     training = TRAINED[name]
     if not (runs / name / "encoder").is_dir():
-        departing = {"corpus": (training.corpus(data, runs),), **training.departing}
-        if training.begins_with is not None:
-            _encoder(training.begins_with, data, runs, console)
-            departing["image_weights"] = str(runs / training.begins_with)
+        changes = {"corpus": (training.corpus(data, runs),), **training.changes}
+        if training.backbone_of is not None:
+            _encoder(training.backbone_of, data, runs, console)
+            changes["image_weights"] = str(runs / training.backbone_of)
         began = time.monotonic()
-        train(read_config(RECIPES / training.recipe, departing), runs / name)
+        train(read_config(RECIPES / training.recipe, changes), runs / name)
         console.print(f"{name} trained in {time.monotonic() - began:.0f} s")
     return open_encoder(runs / name)
 
 
 def _table(title: str, entry: Mapping[str, Any]) -> Table:
-    heading = f"{title}: {entry['structure']} (asked as {entry['phrase']!r}), {entry['questions']} marks"
+    heading = f"{title}: {entry['structure']} (phrase {entry['phrase']!r}), {entry['questions']} annotations"
     table = Table("", *SHOWN, title=heading, title_justify="left")
     for row in entry["rows"]:
         style = "dim" if row["baseline"] else None
@@ -217,15 +220,15 @@ def _table(title: str, entry: Mapping[str, Any]) -> Table:
 def _calibrated(
     measured: Measured, encoder: Encoder, methods: Sequence[str], data: Path, runs: Path
 ) -> Mapping[str, SpecificityCalibration]:
-    """When each method's maps are believed, fitted on images with known findings."""
-    if measured.between is None:
+    """Fit each method's specificity calibration on images with known findings."""
+    if measured.calibration is None:
         return {}
-    studies = open_source(measured.between(data, runs)).studies
+    studies = open_source(measured.calibration(data, runs)).studies
     return {method: calibrate(encoder, studies(lambda problem: None), method) for method in methods}
 
 
 def _add_refusals(table: Table, name: str, fitted: Mapping[str, SpecificityCalibration]) -> None:
-    """How often a mask is given where one is due and none where none is, on images not fitted on."""
+    """Add the sensitivity and specificity of masks, on images that the calibration was not fitted on."""
     for method, calibration in fitted.items():
         kinds = (calibration.rates.get(kind) for kind in ("present", "absent", "shuffled", "random"))
         table.add_row(method, name, *("–" if rate is None else f"{rate:.2f}" for rate in kinds))

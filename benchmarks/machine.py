@@ -1,4 +1,4 @@
-"""Which machine a measurement was made on, in one line that goes under every table."""
+"""The machine of a measurement, in one line under every table."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def describe_machine() -> str:
-    """Processor, cores this process may use, memory, load, Python and torch."""
+    """Return processor, cores this process may use, memory, load, Python and torch."""
     import torch
 
     processor = next(

@@ -1,7 +1,7 @@
-"""What the MeSH codes of Open-i say each report shows: the truth of searches by text.
+"""The MeSH codes of Open-i, the ground truth of text → report.
 
-Subjects coded the reports: a heading, then what they wrote of site, side and degree
-(`Pleural Effusion/base/left/small`). Only a scorer reads this; a study is made without it.
+Annotators coded the reports: a heading, then site, laterality and severity (`Pleural
+Effusion/base/left/small`). Only the scoring reads the codes; studies are made without them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +47,7 @@ _ZONES: Mapping[str, Zone] = {
     "middle lobe": "mid",
     "lingula": "mid",
 }
-_DEGREES: Mapping[str, Severity] = {
+_SEVERITIES: Mapping[str, Severity] = {
     "small": "small",
     "mild": "small",
     "moderate": "moderate",
@@ -58,35 +58,34 @@ _DEGREES: Mapping[str, Severity] = {
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One coded finding: a name of the vocabulary, and the third of the lung, side and degree that were
-    coded with it."""
+    """One coded finding: a name of the vocabulary, and the zone, laterality and severity coded with it."""
 
     finding: str
     zone: Zone | None = None
     side: Laterality | None = None
-    degree: Severity | None = None
+    severity: Severity | None = None
 
-    def gain(self, shown: Sequence["Code"]) -> float:
-        """How well a report answers this as a question: 1 for the finding, and 1 for each part of the
-        question that the best of its codes has, too; 0 without the finding."""
-        return max((self._with(code) for code in shown if code.finding == self.finding), default=0.0)
+    def gain(self, report_codes: Sequence["Code"]) -> float:
+        """Return the gain of a report for this query: 1 for the finding, and 1 for each part of the query
+        that the best of its codes has, too; 0 without the finding."""
+        return max((self._with(code) for code in report_codes if code.finding == self.finding), default=0.0)
 
     def _with(self, code: "Code") -> float:
         sided = self.side is not None and code.side in (self.side, "bilateral")
         zoned = self.zone is not None and code.zone == self.zone
-        graded = self.degree is not None and code.degree == self.degree
+        graded = self.severity is not None and code.severity == self.severity
         return 1.0 + sided + zoned + graded
 
     @property
     def text(self) -> str:
-        """The question as a reader types it."""
+        """The query as a reader types it."""
         where = None if self.zone is None else f"{self.zone} lobe" if self.zone != "mid" else "middle lobe"
-        parts = (self.degree, self.side, where, self.finding.replace("_", " "))
+        parts = (self.severity, self.side, where, self.finding.replace("_", " "))
         return " ".join(part for part in parts if part)
 
 
 def read_codes(data: Path) -> dict[str, tuple[Code, ...]]:
-    """Study id → its coded findings, of every report that was coded."""
+    """Return study id → its coded findings, of every coded report."""
     table = pl.read_csv(data / "openi" / "indiana_reports.csv", columns=["uid", "MeSH"], infer_schema=False)
     return {
         f"openi:{uid}": tuple(_codes(mesh))
@@ -100,7 +99,7 @@ def _codes(mesh: str) -> Iterator[Code]:
         heading, *parts = (part.strip() for part in term.split("/"))
         finding = _FINDINGS.get(heading)
         if finding is not None:
-            yield Code(finding, _first(_ZONES, parts), _first(_SIDES, parts), _first(_DEGREES, parts))
+            yield Code(finding, _first(_ZONES, parts), _first(_SIDES, parts), _first(_SEVERITIES, parts))
 
 
 def _first(table: Mapping[str, Value], parts: Sequence[str]) -> Value | None:

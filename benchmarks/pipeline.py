@@ -1,10 +1,10 @@
-"""Images a second through the whole of `index add`, beside the model alone and decoding alone.
+"""Images per second through `index add`, beside the model alone and decoding alone.
 
     python -m benchmarks.pipeline --data ../shared/data --encoder runs/real
 
-First with half of the processors for the model and half for decoding, as where a GPU runs the model: then
-the slower stage is the bound. Then as `index add` does by default, every processor for both: one cannot work
-without taking from the other, and `together` says what both in turn would make of the same processors.
+First with half of the cores for the model and half for decoding, as where a GPU runs the model: the slower
+stage is the bound. Then as `index add` does by default, all cores for both: the stages compete, and
+`together` is the rate of both in turn on the same cores.
 """
 
 import os
@@ -46,7 +46,7 @@ def main(data: Path, name: str | None, count: int, films: int, cores: int, devic
         table.add_column(column, justify="right")
     small = sorted((data / "nih-chestxray14" / "images").glob("*.png"))[:count]
     with tempfile.TemporaryDirectory() as folder:
-        large = _images(small[:films], Path(folder))
+        large = _full_size(small[:films], Path(folder))
         for title, radiographs in (("320 px", small), ("2500 × 2048", large)):
             for threads, decoders in ((max(1, cores // 2), max(1, cores // 2)), (cores, cores)):
                 shared = "shared" if threads == cores else f"{threads} + {decoders}"
@@ -77,8 +77,8 @@ def _row(encoder: "Encoder", radiographs: Sequence[Path], workers: int) -> list[
     return [*rates, f"{whole / min(model, decode):.2f}"]
 
 
-def _images(radiographs: Sequence[Path], folder: Path) -> list[Path]:
-    """Full-size images out of small ones: grain on top, so that they are as dear to decode as real ones."""
+def _full_size(radiographs: Sequence[Path], folder: Path) -> list[Path]:
+    """Write full-size images from small ones, with noise, so that decoding costs what real ones cost."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -114,7 +114,7 @@ def _decode_alone(encoder: "Encoder", radiographs: Sequence[Path], workers: int)
 
 
 def _pipeline(encoder: "Encoder", radiographs: Sequence[Path], workers: int) -> float:
-    """From the first image asked for to the last ledger row; starting the processes is left out."""
+    """Return images per second from the first image read to the last commit; process start is excluded."""
     import csv
 
     from corpus.sources import open_source

@@ -1,4 +1,4 @@
-"""The real cases, prepared once for a cross-validation: what the benchmarks that train many times share."""
+"""The real data sets, prepared once for a cross-validation, for the benchmarks that train many times."""
 
 import argparse
 import tempfile
@@ -31,23 +31,23 @@ PLAIN = {
     "targets.contrast": 0.0,
     "reading.epochs": 0,
 }
-"""No tower that reads, no start from labels and nothing kept of it: what a loss alone learns."""
+"""No text-tower pretraining, no start from labels and no pull towards it: what a loss alone learns."""
 
 
 @dataclass(frozen=True, slots=True)
 class RealFolds:
-    """Folds over the subjects of the real sets, NIH images asking and Open-i reports answering."""
+    """Folds over the subjects of the real sets; queries: ChestX-ray14 images, gallery: Open-i reports."""
 
     crossed: CrossValidation
     base: dict[str, Any]
 
     def config(self, change: dict[str, Any], seed: int) -> TrainConfig:
-        """The packaged recipe with settings laid over it."""
+        """Return the packaged recipe with some settings changed."""
         return replace(read_config(RECIPE, {**self.base, **change}), seed=seed)
 
 
 def folds_parser(description: str | None) -> argparse.ArgumentParser:
-    """The options that these benchmarks share."""
+    """Return the parser of the options that these benchmarks share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--models", type=Path, help="default: models beside the data")
@@ -59,7 +59,7 @@ def folds_parser(description: str | None) -> argparse.ArgumentParser:
 
 @contextmanager
 def real_folds(options: argparse.Namespace) -> Iterator[RealFolds]:
-    """Read, decode and freeze the real sets for a while."""
+    """Prepare the real sets in a temporary folder."""
     models = options.models or options.data.parent / "models"
     base = {
         "corpus": [f"{name}:{options.data / name}" for name in (IMAGES, REPORTS, PAIRS)],

@@ -1,5 +1,5 @@
-"""Many vectors that lie as real ones do: on random directions a search graph finds little, and says nothing
-about real use."""
+"""Many vectors distributed like real ones: with random directions a search graph has low recall, which tells
+nothing about real use."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ Vectors = NDArray[np.float32]
 
 
 def real_vectors(data: Path) -> tuple[Vectors, Vectors]:
-    """(1000, 512) unit vectors each, of real radiology figures and of their captions."""
+    """Return (1000, 512) unit vectors each, of real radiology figures and of their captions."""
     folder = data / "roco-embeddings"
     images = np.load(folder / "val_image_embeddings.npy").astype(np.float32)
     texts = np.load(folder / "val_text_embeddings.npy").astype(np.float32)
@@ -18,7 +18,7 @@ def real_vectors(data: Path) -> tuple[Vectors, Vectors]:
 
 
 def spread(real: Vectors, count: int, seed: int = 0) -> Vectors:
-    """Make `count` unit vectors: each a real one, mixed with another and moved a little."""
+    """Make `count` unit vectors: each a real one, mixed with another plus a little noise."""
     rng = np.random.default_rng(seed)
     share = np.asarray(rng.uniform(0.5, 1.0, (count, 1)), dtype=np.float32)
     near, far = real[rng.integers(0, len(real), count)], real[rng.integers(0, len(real), count)]

@@ -1,12 +1,11 @@
-"""A boxed finding among phantoms: how often it comes back at the box that the answer gives.
+"""Search by region on phantoms: how often the finding of the query box is found at the box of the hit.
 
     python -m benchmarks.region_search --encoder runs/phantom
 
-Queries are the findings of drawn images that the index does not hold, each as the box of its mask. A hit is
-right where its image shows the same finding and the box that the answer gives meets that finding's mask; the
-share of queries with a right hit among the first five stands beside the same for five images and equal boxes
-drawn by chance, and beside the search of whole images with the query's own box. Then the time of a search by
-region. The search sees no mask.
+Queries are the findings of phantoms outside the index, each as the box of its mask. A hit is relevant if its
+image shows the same finding and the box of the hit overlaps that finding's mask. The table has the share of
+queries with a relevant hit among the first five, beside five random images with the query's box, and beside
+whole-image search with the query's box. Then the latency of a search by region. The search gets no mask.
 """
 
 import tempfile
@@ -53,12 +52,12 @@ def main(data: str | None, folder: str, count: int, queries: int) -> None:
         add_source(index, gallery, encoder, origin="bench", folder=folder, patches=True)
         index.use(encoder)
         boxes = _boxes(queries)
-        shown = [masks(scene(GALLERY_SEED, number)) for number in range(count)]
+        gallery_masks = [masks(scene(GALLERY_SEED, number)) for number in range(count)]
         title = f"same finding at the box in the first {TOP}, {count} images, {len(boxes)} boxes"
         table = Table(title=title)
         for column in ("finding", "boxes", "by region", "whole image, same box", "by chance"):
             table.add_column(column, justify="left" if column == "finding" else "right")
-        right: dict[str, list[tuple[float, float, float]]] = {}
+        by_finding: dict[str, list[tuple[float, float, float]]] = {}
         seconds = []
         rng = np.random.default_rng(0)
         for location, finding, box in boxes:
@@ -67,21 +66,23 @@ def main(data: str | None, folder: str, count: int, queries: int) -> None:
             seconds.append(time.perf_counter() - began)
             whole = _found(index, Query(image=location, target="images", k=TOP), box)
             chance = [(int(number), box) for number in rng.integers(0, count, TOP)]
-            marks = tuple(float(_meets(shown, found, finding)) for found in (by_region, whole, chance))
-            right.setdefault(finding, []).append((marks[0], marks[1], marks[2]))
-        for finding, of in sorted(right.items()):
+            scores = tuple(
+                float(_relevant(gallery_masks, found, finding)) for found in (by_region, whole, chance)
+            )
+            by_finding.setdefault(finding, []).append((scores[0], scores[1], scores[2]))
+        for finding, of in sorted(by_finding.items()):
             table.add_row(finding, str(len(of)), *(f"{value:.2f}" for value in np.mean(of, axis=0)))
         table.add_section()
-        every = [marks for of in right.values() for marks in of]
+        every = [scores for of in by_finding.values() for scores in of]
         table.add_row("all", str(len(every)), *(f"{value:.2f}" for value in np.mean(every, axis=0)))
     Console().print(table)
     p50, p95 = np.percentile(seconds, (50, 95)) * 1e3
-    Console().print(f"a search by region, encoding and all: p50 {p50:.0f} ms, p95 {p95:.0f} ms")
+    Console().print(f"search by region, encoding included: p50 {p50:.0f} ms, p95 {p95:.0f} ms")
     Console().print(describe_machine())
 
 
 def _boxes(queries: int) -> list[tuple[str, str, Box]]:
-    """Image, finding and the box of its mask."""
+    """Return image, finding and the box of its mask."""
     boxes = []
     for number in range(queries):
         for finding, mask in sorted(masks(scene(QUERY_SEED, number)).items()):
@@ -93,7 +94,7 @@ def _boxes(queries: int) -> list[tuple[str, str, Box]]:
 
 
 def _found(index: Index, query: Query, box: Box) -> list[tuple[int, Box]]:
-    """The numbers of the images found, each with the box that the answer gives, else with the query's."""
+    """Return the numbers of the hits' images, each with the box of the hit, else with the query's."""
     found = []
     for hit in search(index, query).hits:
         given = next((item.box for item in hit.evidence if item.box is not None), box)
@@ -101,9 +102,11 @@ def _found(index: Index, query: Query, box: Box) -> list[tuple[int, Box]]:
     return found
 
 
-def _meets(shown: Sequence[dict[str, Mask]], found: Sequence[tuple[int, Box]], finding: str) -> bool:
+def _relevant(
+    gallery_masks: Sequence[dict[str, Mask]], found: Sequence[tuple[int, Box]], finding: str
+) -> bool:
     for number, box in found:
-        mask = shown[number].get(finding)
+        mask = gallery_masks[number].get(finding)
         if mask is not None and mask[box.top : box.bottom, box.left : box.right].any():
             return True
     return False

@@ -1,9 +1,9 @@
-"""How fast the maps are: gScoreCAM beside the plain loop over the same channels, patches beside one forward.
+"""Speed of the maps: gScoreCAM beside the plain loop over the same channels, patches beside one forward pass.
 
     python -m benchmarks.saliency --data ../shared/data --encoder runs/real
 
-The plain loop masks, runs and scores the image for one channel after the other, as the method is published;
-both weigh the same channels, and the maps are compared. The text is encoded once for both.
+The plain loop masks and scores the image one channel after another, as the method is published. Both weigh
+the same channels, and their maps are compared by correlation. The text is encoded once for both.
 """
 
 import time
@@ -48,13 +48,13 @@ def main(data: Path, name: str, films: int, timed: int, device: str) -> None:
     every = sorted((data / "nih-chestxray14" / "images").glob("*.png"))
     images = [read_image(path) for path in every[:: max(1, len(every) // films)][:films]]
     texts = encoder.encode_texts(PHRASES)
-    likenesses, seconds = [], {"loop": 0.0, "ours": 0.0, "forward": 0.0, "patches": 0.0}
+    correlations, seconds = [], {"loop": 0.0, "ours": 0.0, "forward": 0.0, "patches": 0.0}
     for number, image in enumerate(images):
         text = texts[[number % len(texts)]]
         wanted = torch.from_numpy(text).to(encoder.device)
         loop, took = _timed(lambda image=image, wanted=wanted: plain_loop(encoder, image, wanted))  # type: ignore[misc]
         ours, quick = _timed(lambda image=image, text=text: raw_maps(encoder, [image], text, "gscorecam"))  # type: ignore[misc]
-        likenesses.append(float(np.corrcoef(loop.ravel(), ours[0].grids[0].ravel())[0, 1]))
+        correlations.append(float(np.corrcoef(loop.ravel(), ours[0].grids[0].ravel())[0, 1]))
         if number < timed:
             seconds["loop"] += took
             seconds["ours"] += quick
@@ -72,8 +72,8 @@ def main(data: Path, name: str, films: int, timed: int, device: str) -> None:
         "gScoreCAM, ours",
         f"{seconds['ours'] / timed:.2f}",
         f"{seconds['loop'] / seconds['ours']:.1f} × faster",
-        f"{min(likenesses):.4f}",
-        f"{np.mean(likenesses):.4f}",
+        f"{min(correlations):.4f}",
+        f"{np.mean(correlations):.4f}",
     )
     table.add_row("one forward", f"{seconds['forward'] / timed / 5:.3f}", "", "", "")
     table.add_row(
@@ -97,10 +97,10 @@ def plain_loop(
     from trainer.runtime.activations import last_map
 
     pixels = encoder.inputs([image])
-    stored = last_map(encoder.model, pixels)
-    channels = stored.grid[0].permute(2, 0, 1)
-    most = TOKEN_CHANNELS if stored.activations.ndim == 3 else CHANNELS
-    ranks = stored.gradients(text).mean(dim=(2, 3))[0, 0]
+    last = last_map(encoder.model, pixels)
+    channels = last.grid[0].permute(2, 0, 1)
+    most = TOKEN_CHANNELS if last.activations.ndim == 3 else CHANNELS
+    ranks = last.gradients(text).mean(dim=(2, 3))[0, 0]
     chosen = ranks.topk(min(most, len(channels))).indices
     masks = as_masks(channels)
     scores = torch.stack([score_masks(encoder, pixels[0], masks[c][None], text)[0, 0] for c in chosen])

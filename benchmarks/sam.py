@@ -1,12 +1,11 @@
-"""How long SAM takes to outline: the first question about an image, and those after it.
+"""Latency of SAM refinement: the first call on an image, and later calls.
 
     python -m benchmarks.sam
 
-Weights are random: the architecture decides the time, but for masks all over the image, which such weights
-draw: they take longer to bring to a large image's pixels than those of a finding. The first question embeds
-the image; the later ones read the kept embedding, and ask prompt encoder and decoder alone. Beside them the
-random walker. The last column is processor time, all cores together: what the answer takes on a machine that
-does other things, too.
+Weights are random: the architecture decides the time, except that random weights draw masks all over the
+image, which take longer to resize to a large image than those of a finding. The first call embeds the
+image; later calls read the cached embedding and run prompt encoder and decoder only. Beside them the random
+walker. The last column is processor time, all cores together, which matters on a busy machine.
 """
 
 import argparse
@@ -37,15 +36,15 @@ ROUNDS = 15
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", help="not read: images are drawn")
+    parser.add_argument("--data", help="not used: images are drawn")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     models = {"ViT-B": sam_model_registry["vit_b"](), "MobileSAM": assemble(TinyVitEncoder())}
-    table = Table(title="milliseconds an answer, two regions, boxes as prompts")
-    for heading in ("", "film", "first", "cached p50", "cached p95", "of that processor"):
-        table.add_column(heading, justify="left" if heading in ("", "film") else "right")
+    table = Table(title="milliseconds per answer, two regions, boxes as prompts")
+    for heading in ("", "image", "first", "cached p50", "cached p95", "processor time"):
+        table.add_column(heading, justify="left" if heading in ("", "image") else "right")
     with tempfile.TemporaryDirectory() as scratch:
         for name, model in models.items():
             checkpoint = Checkpoint(model.eval().requires_grad_(False), name, medical=False)
@@ -76,7 +75,7 @@ def _measured(refiner: Refiner, size: tuple[int, int]) -> list[str]:
 
 
 def _image(size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """An image of noise, and a map with two regions."""
+    """Return an image of noise, and a map with two regions."""
     height, width = size
     rows, columns = np.mgrid[:height, :width]
     heat = np.zeros(size, np.float32)

@@ -1,7 +1,7 @@
-"""The README's images of the page: `python -m benchmarks.screenshots --encoder runs/phantom`.
+"""The README's screenshots of the page: `python -m benchmarks.screenshots --encoder runs/phantom`.
 
-Phantoms are indexed, calibrated and served as cases would be for a reader; a browser then asks with an image
-that the encoder never saw. Without an encoder at the given place one is trained there by the packaged recipe.
+Phantoms are indexed, calibrated and served; a browser then searches with an image that the encoder was not
+trained on. Without an encoder in the given folder one is trained there by the packaged recipe.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from corpus.phantom.lesions import EFFUSION
 COHORT = "phantom:300@7"
 CALIBRATION = "phantom:100@10"
 UNSEEN = 8
-"""The seed of the images that ask."""
+"""The seed of the query images."""
 SIZE: ViewportSize = {"width": 1280, "height": 800}
 _PATIENCE_SECONDS = 300.0
 _MOST_BYTES = 400_000
@@ -35,7 +35,7 @@ _LARGE_MM = 90.0  # of fluid above the costophrenic angle
 
 
 def main() -> None:
-    """Take the images."""
+    """Take the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoder", type=Path, default=Path("runs/phantom"))
     parser.add_argument("--out", type=Path, default=Path("docs"))
@@ -91,7 +91,7 @@ def _settle(page: Page) -> None:
 
 
 def _large_effusion() -> Scene:
-    """The first unseen image with one finding only: a large effusion on the right."""
+    """Return the first image outside the training with one finding only: a large effusion on the right."""
     for number in range(10_000):
         drawn = scene(UNSEEN, number)
         if len(drawn.lesions) == 1:
@@ -102,12 +102,12 @@ def _large_effusion() -> Scene:
                 False,
             ) and lesion.size > _LARGE_MM:
                 return drawn
-    raise AssertionError("one image in thirty is such an image")
+    raise AssertionError("no phantom shows a large effusion on the right and nothing else")
 
 
 @contextmanager
 def _service(home: Path, encoder: Path) -> Iterator[tuple[str, str]]:
-    """Index, calibrate and serve; the page's address and a token."""
+    """Index, calibrate and serve; yield the page's address and a token."""
     environment = {**os.environ, "SIMILARITY_HOME": str(home)}
     program = Path(sys.executable).parent / "similarity"
 
@@ -151,7 +151,7 @@ def _browser() -> Iterator[Page]:
 
 
 def _shrink(file: Path) -> None:
-    """Write an image again with as many colours as it takes to stay small."""
+    """Write a screenshot again with 256 colours, so that its file stays small."""
     with Image.open(file) as taken:
         reduced = taken.convert("RGB")
     reduced.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)

@@ -1,4 +1,4 @@
-"""What a reader passes on the way of one text search: files, functions, calls from file to file.
+"""The path of one text search through the code: files, functions, calls from file to file.
 
     python -m benchmarks.search_path --encoder runs/real
     python -m benchmarks.search_path --encoder runs/real --listing
@@ -45,7 +45,7 @@ class Trace:
     _current: str | None = None
 
     def record(self, frame: FrameType, event: str, _: object) -> None:
-        """Take in one event of `sys.setprofile`."""
+        """Record one event of `sys.setprofile`."""
         file = project_file(frame) if event == "call" else None
         if file is None:
             return
@@ -61,7 +61,7 @@ class Trace:
 
 
 def project_file(frame: FrameType) -> str | None:
-    """The file of a frame relative to the project; None for code of others."""
+    """Return the file of a frame relative to the project; None for other code."""
     try:
         file = Path(frame.f_code.co_filename).relative_to(ROOT)
     except ValueError:
@@ -70,7 +70,7 @@ def project_file(frame: FrameType) -> str | None:
 
 
 def function_name(frame: FrameType) -> str:
-    """The function that a frame runs; of a comprehension or lambda the function it stands in."""
+    """Return the function that a frame runs; for a comprehension or lambda the function around it."""
     return frame.f_code.co_qualname.split(".<locals>.<")[0]
 
 

@@ -1,9 +1,9 @@
-"""Whole filtered searches of 100,000 studies made from real vectors, beside `QdrantClient(path=)`.
+"""Latency and recall of filtered search over 100,000 realistic vectors, beside `QdrantClient(path=)`.
 
-Ours is all that `similarity search` does beyond encoding: filter, store, ranking, catalog. The peer finds
+    python -m benchmarks.search_vectors --data ../shared/data
+
+Ours is all that `similarity search` does after encoding: filter, store, ranking, catalog. The peer searches
 bare vectors.
-
-python -m benchmarks.search_vectors --data ../shared/data
 """
 
 import tempfile
@@ -27,7 +27,7 @@ from retrieval.query.query import Query
 from retrieval.search import search_vector
 
 FILTERS = {"50 %": 50.0, "5 %": 5.0, "0.5 %": 0.5}
-"""Share of the studies → the age that so many are below."""
+"""Share of the studies that pass → the age below which they are."""
 PEER_QUERIES = 20  # it takes a fifth of a second for each
 
 Search = Callable[[Vectors, float], Sequence[int]]
@@ -38,15 +38,17 @@ Search = Callable[[Vectors, float], Sequence[int]]
     "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of real data."
 )
 @click.option("--count", default=100_000, show_default=True, help="Vectors in the store.")
-@click.option("--queries", default=1_000, show_default=True, help="Distinct queries a filter.")
+@click.option("--queries", default=1_000, show_default=True, help="Distinct queries per filter.")
 @click.option("--peer/--no-peer", default=True, show_default=True, help="Measure QdrantClient(path=), too.")
 def main(data: Path, count: int, queries: int, peer: bool) -> None:
     """Measure and print."""
     images, texts = real_vectors(data)
     vectors = spread(images, count)
-    requested = spread(np.concatenate([texts, images]), queries, seed=1)
+    query_vectors = spread(np.concatenate([texts, images]), queries, seed=1)
     ages = np.random.default_rng(2).random(count) * 100
-    table = Table(title=f"{count:,} studies, {vectors.shape[1]} numbers each, {queries:,} queries, ten hits")
+    table = Table(
+        title=f"{count:,} studies, {vectors.shape[1]} dimensions each, {queries:,} queries, ten hits"
+    )
     for column in ("search", "filter passes", "p50 ms", "p95 ms", "recall@10"):
         table.add_column(column, justify="right")
     with tempfile.TemporaryDirectory() as folder, Index.open(Path(folder) / "home", read_only=False) as index:
@@ -59,13 +61,13 @@ def main(data: Path, count: int, queries: int, peer: bool) -> None:
             return [int(hit.case.study_id.partition(":")[2]) for hit in answer.hits]
 
         for name, below in FILTERS.items():
-            table.add_row("Similarity, whole", name, *_measure(ours, below, requested, vectors, ages))
+            table.add_row("Similarity, whole", name, *_measure(ours, below, query_vectors, vectors, ages))
     if peer:
         with tempfile.TemporaryDirectory() as folder:
             search = _peer(Path(folder), vectors, ages)
             for name, below in FILTERS.items():
-                shown = _measure(search, below, requested[:PEER_QUERIES], vectors, ages)
-                table.add_row("QdrantClient(path=)", name, *shown)
+                cells = _measure(search, below, query_vectors[:PEER_QUERIES], vectors, ages)
+                table.add_row("QdrantClient(path=)", name, *cells)
     Console().print(table)
     Console().print(describe_machine())
 
@@ -103,19 +105,19 @@ def _peer(folder: Path, vectors: Vectors, ages: NDArray[np.float64]) -> Search:
 
 
 def _measure(
-    search: Search, below: float, requested: Vectors, vectors: Vectors, ages: NDArray[np.float64]
+    search: Search, below: float, query_vectors: Vectors, vectors: Vectors, ages: NDArray[np.float64]
 ) -> list[str]:
-    """p50 and p95 in milliseconds, and recall against an exact search of what passes."""
+    """Return p50 and p95 in milliseconds, and recall against an exact search of what passes."""
     allowed = np.flatnonzero(ages < below)
     among = vectors[allowed]
     seconds, found = [], 0
-    for query in requested:
+    for query in query_vectors:
         start = time.perf_counter()
         hits = search(query, below)
         seconds.append(time.perf_counter() - start)
         found += len(set(hits) & set(allowed[np.argsort(-(among @ query))[:10]].tolist()))
     p50, p95 = np.percentile(seconds, (50, 95)) * 1e3
-    return [f"{p50:.1f}", f"{p95:.1f}", f"{found / len(requested) / 10:.3f}"]
+    return [f"{p50:.1f}", f"{p95:.1f}", f"{found / len(query_vectors) / 10:.3f}"]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""The segmenter beside the teacher it learned from and beside the mean mask: Dice of images it never saw.
+"""The segmenter beside its teacher and the mean mask: Dice on images that it was not trained on.
 
     python -m benchmarks.segmenter --data ../shared/data
 
-The teacher is a localizer asked only for what an image is known to show, as its report would say; its masks,
-each as sure as its calibration believes it, are all that the segmenter learns from. True masks score, and
-make the mean mask: that of the training images, at the level that is best on them, which the segmenter never
-had. The teachers' encoders are those that `benchmarks.localization` trains; without them phantoms alone are
-measured, with `--encoder`.
+The teacher is a localizer, applied only to findings that an image is known to show, as its report would
+state. Its masks are the segmenter's only training data (pseudo-labels), weighted by the confidence of its
+calibration. Ground-truth masks score, and make the mean mask: the mean of the training images' masks, at
+the level that is best on them; the segmenter never gets them. The teachers' encoders are those that
+`benchmarks.localization` trains; without them only phantoms are measured, with `--encoder`.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from corpus.phantom import masks as drawn_masks
 from corpus.phantom import scene
 from corpus.sources import open_source
 from corpus.splits import split_of
+from corpus.statistics import BOOTSTRAP_DRAWS, draw_subjects, interval95
 from retrieval.localize.refine.refiner import Refiner, open_refiner
 from retrieval.localize.refine.regions import boxes_of, clean_masks
 from retrieval.localize.saliency.maps import scaled
@@ -53,7 +54,7 @@ SURE = 0.8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """An image, the structure asked for, its true mask (None: it is not there), and its part."""
+    """An image, a structure, its ground-truth mask (None: it is absent), and whether it is for training."""
 
     location: str
     structure: str
@@ -66,16 +67,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs/localization"), help="encoders phantoms, images and breast"
+        "--runs",
+        type=Path,
+        default=Path("runs/localization"),
+        help="folder of the encoders phantoms, films and breast",
     )
     parser.add_argument(
-        "--encoder", type=Path, default=Path("runs/phantom"), help="where phantoms is not there"
+        "--encoder", type=Path, default=Path("runs/phantom"), help="used if RUNS/phantoms is absent"
     )
     parser.add_argument("--method", default="patches")
     parser.add_argument(
-        "--refine", help="what follows the edges of all masks but the mean (default: as localize has it)"
+        "--refine", help="edge refinement of all masks but the mean (default: as localize has it)"
     )
-    parser.add_argument("--set", action="append", help="measure on these alone (repeat)")
+    parser.add_argument("--set", action="append", help="measure only on this set (repeatable)")
     parser.add_argument("--phantoms", type=int, default=1_500)
     parser.add_argument("--epochs", type=int, default=60)
     options = parser.parse_args()
@@ -95,43 +99,45 @@ def main() -> None:
     }
     config = SegmenterConfig(shape=Shape(), epochs=options.epochs, cycles=4)
     table = Table(title=f"Dice, 95 % intervals over images; teacher: {options.method}")
-    for heading in ("", "structure", "films", "teacher", "mean mask", "segmenter", "segmenter − teacher"):
+    for heading in ("", "structure", "images", "teacher", "mean mask", "segmenter", "segmenter − teacher"):
         table.add_column(heading, justify="left" if heading in ("", "structure") else "right")
-    for name, (encoder, cases, between) in sets.items():
+    for name, (encoder, cases, calibration_source) in sets.items():
         if options.set and name not in options.set:
             continue
         if not encoder.is_dir():
-            print(f"{name} left out: there is no encoder {encoder}")
+            print(f"{name} omitted: there is no encoder {encoder}")
             continue
-        for row in compare(list(cases), Teacher.of(encoder, options.method, options.refine, between), config):
+        for row in compare(
+            list(cases), Teacher.of(encoder, options.method, options.refine, calibration_source), config
+        ):
             table.add_row(name, *row)
     Console(width=150).print(table)
     print(describe_machine())
 
 
 def phantoms(count: int) -> Iterator[Case]:
-    """Two thirds to learn from; that an image lacks a structure is known where its report denies it."""
+    """Yield phantoms, two thirds for training. A structure is known to be absent if the report denies it."""
     for number in range(count):
         radiograph = scene(21, number)
-        shown = drawn_masks(radiograph)
+        drawn = drawn_masks(radiograph)
         for structure in PHANTOMS:
-            truth = shown.get(structure)
+            truth = drawn.get(structure)
             if truth is not None or structure in radiograph.negated:
                 yield Case(f"phantom://21/{number}", structure, truth, number % 3 > 0)
 
 
 def in_half(name: str) -> bool:
-    """Whether an image is in the half to learn from."""
+    """Return whether an image is in the half for training."""
     return hashlib.sha256(name.encode()).digest()[0] < 128
 
 
 def trains(name: str) -> bool:
-    """Whether an image was among those that the encoder of `benchmarks.localization` learned from."""
+    """Return whether the encoder of `benchmarks.localization` was trained on an image."""
     return split_of(f"manifest:busi:{name}") != "test"
 
 
 def drawn(folder: Path, structures: dict[str, str], learns: Callable[[str], bool]) -> Iterator[Case]:
-    """Images with masks by hand, one a structure. `learns` selects the images to train on."""
+    """Yield images with hand-drawn masks, one per structure. `learns` selects the images to train on."""
     found: dict[tuple[str, str], Mask] = {}
     with (folder / "masks.csv").open(newline="", encoding="utf-8") as file:
         for line in csv.DictReader(file):
@@ -158,16 +164,16 @@ class Teacher:
     refiner: Refiner | None
 
     @classmethod
-    def of(cls, folder: Path, method: str, refine: str | None, between: str | None) -> "Teacher":
-        """Calibrated on images with known findings, where there are some."""
+    def of(cls, folder: Path, method: str, refine: str | None, calibration_source: str | None) -> "Teacher":
+        """Calibrate on images with known findings, if a source of them is given."""
         encoder = open_encoder(folder)
         fitted = None
-        if between is not None:
-            fitted = calibrate(encoder, open_source(between).studies(lambda problem: None), method)
+        if calibration_source is not None:
+            fitted = calibrate(encoder, open_source(calibration_source).studies(lambda problem: None), method)
         return cls(encoder, method, fitted, Contrasts(encoder), open_refiner(refine))
 
-    def ask(self, image: NDArray[np.float32], structure: str) -> tuple[Mask, float]:
-        """The mask, and in [0, 1] how much it is believed."""
+    def mask_of(self, image: NDArray[np.float32], structure: str) -> tuple[Mask, float]:
+        """Return the mask and its confidence in [0, 1]."""
         texts = self.encoder.encode_texts([structure.replace("_", " ")])
         references = None if self.calibration is None else self.calibration.references
         maps, statistics = measure(self.encoder, image, texts, self.method, self.contrasts, references)
@@ -178,7 +184,7 @@ class Teacher:
 
 
 def compare(cases: Sequence[Case], teacher: Teacher, config: SegmenterConfig) -> list[list[str]]:
-    """Train on the teacher's masks of one part, and score all three on the other; a row a structure."""
+    """Train on the teacher's masks of the training images; score on the others, a row per structure."""
     with tempfile.TemporaryDirectory() as scratch:
         noisy = Path(scratch) / "masks"
         teach([case for case in cases if case.training], teacher, noisy)
@@ -189,7 +195,7 @@ def compare(cases: Sequence[Case], teacher: Teacher, config: SegmenterConfig) ->
         mean = mean_mask([c for c in cases if c.training and c.structure == structure])
         scores = [
             (
-                dice(teacher.ask(image, structure)[0], truth),
+                dice(teacher.mask_of(image, structure)[0], truth),
                 dice(over(mean, image.shape), truth),
                 dice(draw(segmenter, image, structure, teacher.refiner), truth),
             )
@@ -198,12 +204,12 @@ def compare(cases: Sequence[Case], teacher: Teacher, config: SegmenterConfig) ->
             for image in [read_image(case.location)]
         ]
         if scores:
-            rows.append([structure, str(len(scores)), *summary(np.array(scores))])
+            rows.append([structure, str(len(scores)), *means_with_intervals(np.array(scores))])
     return rows
 
 
 def teach(cases: Sequence[Case], teacher: Teacher, folder: Path) -> None:
-    """Write the folder that a localizer hands on. An image known to lack a structure has an empty mask."""
+    """Write pseudo-labels as `localize --corpus` does; a structure known to be absent has no mask."""
     folder.mkdir()
     with (folder / "masks.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -219,16 +225,16 @@ def teach(cases: Sequence[Case], teacher: Teacher, folder: Path) -> None:
                     ]
                 )
                 continue
-            mask, sure = teacher.ask(read_image(case.location), case.structure)
+            mask, confidence = teacher.mask_of(read_image(case.location), case.structure)
             if mask.any():
                 name = f"{number}.png"
                 Image.fromarray(mask).save(folder / name)
-                position = case.location if "://" in case.location else str(Path(case.location).absolute())
-                writer.writerow([position, name, case.structure, f"{sure:.4f}"])
+                image = case.location if "://" in case.location else str(Path(case.location).absolute())
+                writer.writerow([image, name, case.structure, f"{confidence:.4f}"])
 
 
 def draw(segmenter: Segmenter, image: NDArray[np.float32], structure: str, refiner: Refiner | None) -> Mask:
-    """The segmenter's mask, as `localize --segmenter` draws it where the structure is there."""
+    """Return the segmenter's mask, as `localize --segmenter` draws it where the structure is present."""
     [drawn_] = segmenter.segment([image])
     channel = segmenter.structures.index(canonical(structure))
     heat = drawn_.probability[channel]
@@ -239,42 +245,42 @@ def draw(segmenter: Segmenter, image: NDArray[np.float32], structure: str, refin
 def refined(
     mask: Mask, image: NDArray[np.float32], heat: NDArray[np.float32], refiner: Refiner | None
 ) -> Mask:
-    """The mask along the image's edges, where there is one and something that follows them."""
+    """Return the mask refined along the image's edges; unchanged if it is empty or there is no refiner."""
     return mask if refiner is None or not mask.any() else refiner.refine(image, heat, mask, boxes_of(mask))
 
 
 def mean_mask(cases: Sequence[Case]) -> NDArray[np.float32]:
-    """The mean of true masks in the square, where it is above the level that is best on them."""
+    """Return the mean of ground-truth masks in the square, thresholded at the level that is best on them."""
     framing = Framing(128)
     masks = np.stack([framing.apply(c.truth.astype(np.float32)) for c in cases if c.truth is not None])
     mean = masks.mean(axis=0)
     levels = mean.max() * np.arange(0.05, 1.0, 0.05)
     best = max(levels, key=lambda level: np.mean([dice(mean > level, mask > 0.5) for mask in masks]))
-    level: NDArray[np.bool_] = mean > best
-    return level.astype(np.float32)
+    above: NDArray[np.bool_] = mean > best
+    return above.astype(np.float32)
 
 
 def over(mean: NDArray[np.float32], shape: tuple[int, ...]) -> Mask:
-    """A mask of the square over an image."""
+    """Return a mask of the square, brought to an image's pixels."""
     inside: Mask = Framing(128).undo(mean, shape[0], shape[1]) > 0.5
     return inside
 
 
 def dice(one: Mask, other: Mask) -> float:
-    """Twice the shared pixels by all; of two empty masks 1."""
+    """Return the Dice coefficient of two masks; 1 if both are empty."""
     both = int(one.sum()) + int(other.sum())
     return 2 * int((one & other).sum()) / both if both else 1.0
 
 
-def summary(scores: NDArray[np.float64]) -> list[str]:
-    """Means with 95 % bootstrap intervals over images, then the segmenter's lead over its teacher."""
-    random = np.random.default_rng(0)
+def means_with_intervals(scores: NDArray[np.float64]) -> list[str]:
+    """Return means with 95 % bootstrap intervals over images, and the segmenter's lead over its teacher."""
     columns = np.column_stack([scores, scores[:, 2] - scores[:, 0]])
-    draws = columns[random.integers(len(columns), size=(1_000, len(columns)))].mean(axis=1)
-    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
-    return [
-        f"{mean:.3f} ({a:.2f} … {b:.2f})" for mean, a, b in zip(columns.mean(axis=0), low, high, strict=True)
-    ]
+    drawn = draw_subjects(np.arange(len(columns)), BOOTSTRAP_DRAWS, seed=0)
+    cells = []
+    for column in columns.T:
+        low, high = interval95(drawn @ column / len(column)) or (np.nan, np.nan)
+        cells.append(f"{column.mean():.3f} ({low:.2f} … {high:.2f})")
+    return cells
 
 
 if __name__ == "__main__":

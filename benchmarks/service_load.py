@@ -1,11 +1,10 @@
-"""Searches under load: 16 clients, 20 searches a second, one localize and one draft running all the while.
+"""Latency under load: 16 clients, 20 searches per second, with and without a localization and a draft beside.
 
     python -m benchmarks.service_load [--encoder DIR] [--studies N] [--seconds S] [--home DIR]
 
 The cohort is drawn and indexed by the given encoder (`make encoder` writes `runs/real`); with `--home` the
-index is made there once, and used again by the next run. Every search is of another text, so that no answer
-is kept anywhere. Times are those of the client: from the moment a request was due, so that a service which
-falls behind is not spared.
+index is made there once and reused by the next run. Every search has another text, so that no answer is
+cached. Times are the client's, from the moment a request was due, so that queueing counts.
 """
 
 import argparse
@@ -30,25 +29,25 @@ CLIENTS = 16
 RATE = 20.0
 
 _SIDES = ("left", "right", "bilateral")
-_DEGREES = ("small", "moderate", "large", "mild", "severe")
+_SEVERITIES = ("small", "moderate", "large", "mild", "severe")
 _FINDINGS = ("effusion", "consolidation", "nodule", "cardiomegaly", "pneumothorax", "edema", "atelectasis")
 _LOCATIONS = ("upper lobe", "lower lobe", "middle zone", "lung base", "hilum", "apex", "costophrenic angle")
 
 
 def texts(seed: int) -> Iterator[str]:
-    """Phrases without end, all different."""
+    """Yield distinct phrases without end."""
     rng = random.Random(seed)
-    every = [" ".join(p) for p in itertools.product(_DEGREES, _SIDES, _FINDINGS, ("in the",), _LOCATIONS)]
+    every = [" ".join(p) for p in itertools.product(_SEVERITIES, _SIDES, _FINDINGS, ("in the",), _LOCATIONS)]
     rng.shuffle(every)
     return itertools.chain(every, (f"{rng.choice(every)}, {number} mm" for number in itertools.count(3)))
 
 
 class Load:
-    """What the clients share: the questions, when each is due, and the times."""
+    """What the clients share: the queries, when each is due, and the times."""
 
     def __init__(self, port: int, token: str, seconds: float) -> None:
         self.port, self.token, self.seconds = port, token, seconds
-        self.questions = texts(1)
+        self.queries = texts(1)
         self.began = time.perf_counter() + 0.5
         self.number = itertools.count()
         self.mutex = threading.Lock()
@@ -56,28 +55,28 @@ class Load:
         self.failed = 0
 
     def client(self) -> None:
-        """Ask whatever is due next, on one connection, until the time is over."""
+        """Send the search that is due next, on one connection, until the time is over."""
         line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         while True:
             with self.mutex:
                 due = self.began + next(self.number) / RATE
-                text = next(self.questions)
+                text = next(self.queries)
             if due > self.began + self.seconds:
                 return
             time.sleep(max(0.0, due - time.perf_counter()))
-            ok = self.ask(line, "/v1/search", {"text": text, "for": "cases", "k": 10})
+            ok = self.send(line, "/v1/search", {"text": text, "for": "cases", "k": 10})
             with self.mutex:
                 self.times.append(time.perf_counter() - due)
                 self.failed += not ok
 
     def background(self, path: str, body: dict[str, object], counts: dict[str, int]) -> None:
-        """Ask for the same again and again."""
+        """Send the same request again and again."""
         line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         while time.perf_counter() < self.began + self.seconds:
-            counts[path] = counts.get(path, 0) + self.ask(line, path, body)
+            counts[path] = counts.get(path, 0) + self.send(line, path, body)
 
-    def ask(self, line: http.client.HTTPConnection, path: str, body: dict[str, object]) -> bool:
-        """One request; whether it was answered well."""
+    def send(self, line: http.client.HTTPConnection, path: str, body: dict[str, object]) -> bool:
+        """Send one request; return whether the status is 200."""
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         line.request("POST", path, json.dumps(body), headers)
         answer = line.getresponse()
@@ -91,7 +90,7 @@ def main() -> None:
     parser.add_argument("--encoder", default="runs/real")
     parser.add_argument("--studies", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--home", type=Path, help="Where the index is, or is to be made.")
+    parser.add_argument("--home", type=Path, help="Home of the index; made if absent.")
     parser.add_argument("--data", help="Not used: the cohort is drawn.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +115,7 @@ def main() -> None:
 def _measure(port: int, token: str, seconds: float, studies: int) -> None:
     warm = Load(port, token, 0)
     line = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-    if not warm.ask(line, "/v1/search", {"text": "warm up", "k": 1}):
+    if not warm.send(line, "/v1/search", {"text": "warm up", "k": 1}):
         raise SystemExit("The service does not answer a first search: `similarity search` says why.")
     line.request(
         "POST", "/v1/search", json.dumps({"text": "normal heart", "for": "images", "k": 1}),

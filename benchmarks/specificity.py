@@ -1,11 +1,11 @@
-"""How often a mask is refused or given as it should be, and whether similarity finds the finding.
+"""Sensitivity and specificity of masks, and whether correspondence finds the finding.
 
     python -m benchmarks.specificity --encoder runs/phantom --source phantom:300@71
 
-A calibration is fitted on a part of the source's images and its rates are of the others. On phantoms, pairs
-of images that share a finding are matched too: the strongest pair of boxes counts where both centres lie on
-the same finding, or as near to it as the pointing game allows; beside it the baseline of the two patches with
-the largest activation.
+A calibration is fitted on a part of the source's images; its rates are measured on the others. On phantoms,
+pairs of images that share a finding are matched, too: the strongest pair of boxes counts if both centres
+lie on the same finding, within the tolerance of the pointing game. The baseline is the two patches with the
+largest activation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,8 +51,8 @@ def main(
     from trainer.models.resolve import open_encoder
 
     encoder = open_encoder(name, device=device)
-    table = Table(title=f"share treated rightly by {encoder.name}, on images not fitted on")
-    for column in ("films", "method", "present: mask", "absent: none", "shuffled: none", "random: none"):
+    table = Table(title=f"sensitivity and specificity of {encoder.name}, on images not fitted on")
+    for column in ("source", "method", "present: mask", "absent: none", "shuffled: none", "random: none"):
         table.add_column(column, justify="right")
     for source in sources:
         for method in methods:
@@ -60,8 +60,7 @@ def main(
             fitted = calibrate(encoder, studies, method, most=films)
             rates, references = fitted.rates, fitted.references
             kinds = ("present", "absent", "shuffled", "random")
-            shown = source.split(":")[0]
-            table.add_row(shown, method, *(f"{rates[kind]:.3f}" for kind in kinds))
+            table.add_row(source.split(":")[0], method, *(f"{rates[kind]:.3f}" for kind in kinds))
     Console().print(table)
     if pairs:
         ours, baseline, chance = match_phantoms(encoder, pairs, references)
@@ -91,14 +90,14 @@ def match_phantoms(
         if not others or len(hits) == pairs:
             continue
         two = others[int(random.integers(len(others)))]
-        films = [render(radiograph) for radiograph in (one, two)]
+        images = [render(radiograph) for radiograph in (one, two)]
         truth = [masks(radiograph)[finding] for radiograph in (one, two)]
-        found = find_correspondence(encoder, films[0], films[1], references=references).pairs
+        found = find_correspondence(encoder, images[0], images[1], references=references).pairs
         boxes = [found[0].query, found[0].hit] if found else []
         hits.append(
             (
                 bool(boxes) and all(_centred(box, mask) for box, mask in zip(boxes, truth, strict=True)),
-                all(_on(cell, mask) for cell, mask in zip(_largest(encoder, films), truth, strict=True)),
+                all(_on(cell, mask) for cell, mask in zip(_largest(encoder, images), truth, strict=True)),
                 all(_on(random.random(2), mask) for mask in truth),
             )
         )
@@ -106,11 +105,11 @@ def match_phantoms(
     return float(ours), float(baseline), float(chance)
 
 
-def _largest(encoder: "Encoder", films: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
-    """Where, as shares of the square's sides, the last map of each image is largest over all channels."""
+def _largest(encoder: "Encoder", images: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
+    """Return where the last map of each image has the largest norm, as shares of the square's sides."""
     from trainer.runtime.activations import last_map
 
-    strength = last_map(encoder.model, encoder.inputs(films)).grid.norm(dim=-1).cpu().numpy()
+    strength = last_map(encoder.model, encoder.inputs(images)).grid.norm(dim=-1).cpu().numpy()
     return [
         (np.array(np.unravel_index(int(one.argmax()), one.shape)) + 0.5) / np.array(one.shape)
         for one in strength
@@ -121,13 +120,13 @@ def _centred(box: "Box", mask: NDArray[np.bool_]) -> bool:
     return _near((box.top + box.bottom) // 2, (box.left + box.right) // 2, mask)
 
 
-def _on(position: NDArray[np.float64], mask: NDArray[np.bool_]) -> bool:
-    row, column = (position * mask.shape).astype(int)
+def _on(share: NDArray[np.float64], mask: NDArray[np.bool_]) -> bool:
+    row, column = (share * mask.shape).astype(int)
     return _near(row, column, mask)
 
 
 def _near(row: int, column: int, mask: NDArray[np.bool_]) -> bool:
-    """Whether a place lies in a mask, or as near to it as the pointing game lets a maximum lie."""
+    """Return whether a pixel lies in a mask, within the tolerance of the pointing game."""
     from retrieval.localize.evaluation.measures import tolerance_in_pixels
 
     away = float(ndimage.distance_transform_edt(~mask)[row, column])

@@ -1,13 +1,14 @@
-"""Reports found by a text: the parts of the ranking one by one, against what subjects coded.
+"""Text → report: the parts of the ranking one by one, against the codes of annotators.
 
     python -m benchmarks.text_search --data ../shared/data --encoder runs/real
 
-Real reports are indexed; every question is a finding with the site, side or degree that some report was coded
-with. A report is worth 1 for the finding and 1 more for each of these parts that its own codes have
-(`benchmarks.openi_codes`): nDCG@10 against the best order there is. The intervals are of paired differences,
-1,000 bootstrap draws over the questions. A second table asks with the side exchanged, a third asks "no X" and
-"X", judged by hand-made labels and, for "states that there is none", by a pattern that the labeler does not
-use. Scorers alone read the codes and the labels.
+Real reports are indexed; every query is a finding with the site, laterality or severity that some report was
+coded with. A report's gain is 1 for the finding and 1 more for each of these parts that its own codes have
+(`benchmarks.openi_codes`); nDCG@10 compares with the best possible order. The intervals are of paired
+differences, 1,000 bootstrap draws over the queries. The second table asks whether reports of the query's
+laterality rank before those of the other side. The third has the queries "no X" and "X", scored by hand-made
+labels and, for stated absence, by a pattern that the labeler does not use. Only the scoring reads codes and
+labels.
 """
 
 import re
@@ -29,6 +30,7 @@ from corpus.errors import SimilarityError
 from corpus.findings import Status
 from corpus.records import Study
 from corpus.sources import open_source
+from corpus.statistics import BOOTSTRAP_DRAWS, draw_subjects, interval95
 from corpus.truth import Truth, read_truth
 from indexer.index import Index
 from indexer.ingest.pipeline import add_source
@@ -41,9 +43,8 @@ from retrieval.search import search_all, search_encoded
 from trainer.runtime.encoder import Encoder
 
 LEAST = 3
-"""Reports that answer a question in full: with fewer it is not asked."""
+"""Reports that match a query in full: with fewer it is not used."""
 SEED = 0
-DRAWS = 1_000
 TOP = 10
 
 _WORDS = {
@@ -66,28 +67,28 @@ _NORMAL_HEART = (
     r"|normal (?:heart|cardiac) size"
 )
 
-Prefix = Callable[[EncodedQuery], EncodedQuery]
+Ablation = Callable[[EncodedQuery], EncodedQuery]
 
 
-def _only(*, dense: bool = True, words: bool = True, findings: bool = True) -> Prefix:
-    """The query with parts of the ranking taken out of it."""
+def _only(*, dense: bool = True, words: bool = True, findings: bool = True) -> Ablation:
+    """Return the function that removes parts of the ranking from a query."""
 
-    def prefix(understood: EncodedQuery) -> EncodedQuery:
-        chosen = understood if findings else replace(understood, intent=Intent(), where=None)
-        vectors: tuple[QueryVector, ...] = understood.vectors if dense else ()
-        return replace(chosen, vectors=vectors, phrase=understood.phrase if words else "")
+    def ablate(encoded: EncodedQuery) -> EncodedQuery:
+        chosen = encoded if findings else replace(encoded, intent=Intent(), where=None)
+        vectors: tuple[QueryVector, ...] = encoded.vectors if dense else ()
+        return replace(chosen, vectors=vectors, phrase=encoded.phrase if words else "")
 
-    return prefix
+    return ablate
 
 
-WAYS: Mapping[str, Prefix] = {
+WAYS: Mapping[str, Ablation] = {
     "dense + words + findings": _only(),
     "dense + findings": _only(words=False),
     "dense + words": _only(findings=False),
     "words (BM25)": _only(dense=False, findings=False),
     "dense": _only(words=False, findings=False),
 }
-"""The first is what a search does; the others leave parts out."""
+"""The first is the default search; the others leave parts out."""
 
 
 @click.command()
@@ -102,9 +103,9 @@ def main(data: Path, folder: str, home: Path | None) -> None:
     truth = read_truth(data / "openi-truth" / "openi_gold_std14.csv")
     encoder = Encoder.load(folder)
     console = Console(width=120)
-    with ExitStack() as stored:
-        position = home or Path(stored.enter_context(tempfile.TemporaryDirectory())) / "home"
-        index = stored.enter_context(Index.open(position, read_only=False))
+    with ExitStack() as stack:
+        home = home or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "home"
+        index = stack.enter_context(Index.open(home, read_only=False))
         source = open_source(f"openi:{data / 'openi'}")
         add_source(index, source, encoder, origin="openi", folder=folder)
         index.use(encoder)
@@ -114,40 +115,46 @@ def main(data: Path, folder: str, home: Path | None) -> None:
     console.print(describe_machine())
 
 
-def questions(codes: Mapping[str, Sequence[Code]]) -> dict[str, list[Code]]:
-    """Kind of question → the different ones that enough reports answer in full."""
-    shown = {code for summary in codes.values() for code in summary}
-    kinds: dict[str, list[Code]] = {"finding": [], "+ site": [], "+ side": [], "+ degree": [], "+ all": []}
+def graded_queries(codes: Mapping[str, Sequence[Code]]) -> dict[str, list[Code]]:
+    """Kind of query → the distinct queries that enough reports match in full."""
+    distinct = {code for report_codes in codes.values() for code in report_codes}
+    kinds: dict[str, list[Code]] = {
+        "finding": [],
+        "+ site": [],
+        "+ laterality": [],
+        "+ severity": [],
+        "+ all": [],
+    }
     seen: set[Code] = set()
-    for code in sorted(shown, key=str):
-        for kind, requested in (
+    for code in sorted(distinct, key=str):
+        for kind, query in (
             ("finding", Code(code.finding)),
             ("+ site", Code(code.finding, zone=code.zone)),
-            ("+ side", Code(code.finding, side=code.side)),
-            ("+ degree", Code(code.finding, degree=code.degree)),
+            ("+ laterality", Code(code.finding, side=code.side)),
+            ("+ severity", Code(code.finding, severity=code.severity)),
             ("+ all", code),
         ):
-            parts = sum(part is not None for part in (requested.zone, requested.side, requested.degree))
+            parts = sum(part is not None for part in (query.zone, query.side, query.severity))
             fits = parts >= 2 if kind == "+ all" else parts == (kind != "finding")
-            whole = sum(requested.gain(summary) == 1 + parts for summary in codes.values())
-            if fits and requested not in seen and whole >= LEAST and requested.side != "bilateral":
-                seen.add(requested)
-                kinds[kind].append(requested)
+            whole = sum(query.gain(report_codes) == 1 + parts for report_codes in codes.values())
+            if fits and query not in seen and whole >= LEAST and query.side != "bilateral":
+                seen.add(query)
+                kinds[kind].append(query)
     return kinds
 
 
 def graded_table(index: Index, codes: Mapping[str, Sequence[Code]]) -> Table:
-    """nDCG@10 by kind of question and way of ranking."""
-    kinds = questions(codes)
-    requested = [code for of in kinds.values() for code in of]
-    gains = {way: ndcg(ask(index, requested, prefix), requested, codes) for way, prefix in WAYS.items()}
-    title = f"text → report, nDCG@{TOP}, {len(codes):,} coded reports, {len(requested)} questions"
+    """Return nDCG@10 by kind of query and way of ranking."""
+    kinds = graded_queries(codes)
+    queries = [code for of in kinds.values() for code in of]
+    gains = {way: ndcg(answers_to(index, queries, ablate), queries, codes) for way, ablate in WAYS.items()}
+    title = f"text → report, nDCG@{TOP}, {len(codes):,} coded reports, {len(queries)} queries"
     table = Table(title=title)
     table.add_column("ranked by")
     for kind, of in kinds.items():
         table.add_column(f"{kind} ({len(of)})", justify="right")
     table.add_column("all", justify="right")
-    table.add_column("less than the first, 95 %", justify="right")
+    table.add_column("loss against the first (95 % CI)", justify="right")
     first = next(iter(gains.values()))
     for way, values in gains.items():
         cells, start = [], 0
@@ -161,17 +168,17 @@ def graded_table(index: Index, codes: Mapping[str, Sequence[Code]]) -> Table:
 
 
 def swapped_table(index: Index, codes: Mapping[str, Sequence[Code]]) -> Table:
-    """Whether a question for one side ranks reports of it before those of the other, and the reverse."""
-    sided = [code for code in questions(codes)["+ side"] if code.side in ("left", "right")]
-    table = Table(title=f"side asked for first among reports of one side only, {len(sided)} questions")
+    """Return how often a query for one side ranks reports of it before those of the other side."""
+    sided = [code for code in graded_queries(codes)["+ laterality"] if code.side in ("left", "right")]
+    table = Table(title=f"laterality of the query among reports of one side only, {len(sided)} queries")
     table.add_column("ranked by")
-    table.add_column("first sided report is of the side asked for", justify="right")
-    table.add_column("top ten sided reports of that side", justify="right")
-    for way, prefix in WAYS.items():
+    table.add_column("first one-sided report is of the query's side", justify="right")
+    table.add_column("share among the first ten one-sided reports", justify="right")
+    for way, ablate in WAYS.items():
         firsts, shares = [], []
-        for code, answer in zip(sided, ask(index, sided, prefix, k=50), strict=True):
-            summary = [_one_side(codes.get(hit.case.study_id, ()), code.finding) for hit in answer.hits]
-            of_one = [side for side in summary if side is not None][:TOP]
+        for code, answer in zip(sided, answers_to(index, sided, ablate, k=50), strict=True):
+            sides = [_one_side(codes.get(hit.case.study_id, ()), code.finding) for hit in answer.hits]
+            of_one = [side for side in sides if side is not None][:TOP]
             if of_one:
                 firsts.append(of_one[0] == code.side)
                 shares.append(np.mean([side == code.side for side in of_one]))
@@ -179,22 +186,22 @@ def swapped_table(index: Index, codes: Mapping[str, Sequence[Code]]) -> Table:
     return table
 
 
-def _one_side(shown: Sequence[Code], finding: str) -> str | None:
-    sides = {code.side for code in shown if code.finding == finding and code.side is not None}
+def _one_side(report_codes: Sequence[Code], finding: str) -> str | None:
+    sides = {code.side for code in report_codes if code.finding == finding and code.side is not None}
     return next(iter(sides)) if len(sides) == 1 and "bilateral" not in sides else None
 
 
 def negation_table(index: Index, truth: Truth) -> Table:
-    """What the top ten of "no X" and of "X" say, beside the whole corpus and what ten of it could say."""
+    """Return what the top ten of "no X" and of "X" state, beside the corpus and the highest possible."""
     texts = {study_id: study.report.text for study_id, study in _studies(index).items() if study.report}
-    stored = [study_id for study_id in texts if truth.of(study_id)]
-    table = Table(title='top ten of "no X" and of "X", reports of hand-made labels')
+    labelled = [study_id for study_id in texts if truth.of(study_id)]
+    table = Table(title='top ten of "no X" and of "X", reports with hand-made labels')
     for column in (
         "X",
-        '"no X": state it',
+        '"no X": state absence',
         "at most",
         "show X",
-        "in the corpus: state",
+        "in the corpus: state absence",
         '"X": show it',
         "in the corpus: show",
     ):
@@ -202,13 +209,13 @@ def negation_table(index: Index, truth: Truth) -> Table:
     rows = []
     for finding in (name for name in truth.findings if name in _WORDS):
         name = finding.replace("_", " ")
-        denied, shown = (
+        denied, stated = (
             search_or_raise(index, [Query(text=text, target="reports", k=TOP)])[0]
             for text in (f"no {name}", name)
         )
         stating = [
             states_absence(texts[i], finding) and truth.of(i).get(finding) is not Status.PRESENT
-            for i in stored
+            for i in labelled
         ]
         row = [
             np.mean(
@@ -220,8 +227,8 @@ def negation_table(index: Index, truth: Truth) -> Table:
             np.minimum(1, np.sum(stating) / TOP),
             np.mean([_shows(truth, hit, finding) for hit in denied.hits]),
             np.mean(stating),
-            np.mean([_shows(truth, hit, finding) for hit in shown.hits]),
-            np.mean([truth.of(study_id).get(finding) is Status.PRESENT for study_id in stored]),
+            np.mean([_shows(truth, hit, finding) for hit in stated.hits]),
+            np.mean([truth.of(study_id).get(finding) is Status.PRESENT for study_id in labelled]),
         ]
         rows.append(row)
         table.add_row(name, *(f"{value:.2f}" for value in row))
@@ -231,7 +238,7 @@ def negation_table(index: Index, truth: Truth) -> Table:
 
 
 def states_absence(text: str, finding: str) -> bool:
-    """Whether a report denies a finding in words: by a pattern of its own, not by the labeler."""
+    """Return whether a report denies a finding in words: by a pattern of its own, not by the labeler."""
     pattern = _DENIES.format(word=_WORDS[finding])
     if finding == "cardiomegaly":
         pattern += _NORMAL_HEART
@@ -246,15 +253,13 @@ def _studies(index: Index) -> dict[str, Study]:
     return index.catalog.studies(list(index.catalog.study_ids()))
 
 
-def ask(index: Index, requested: Sequence[Code], prefix: Prefix, k: int = TOP) -> list[Answer]:
-    """Answer questions, parts of the ranking cut out of them."""
+def answers_to(index: Index, queries: Sequence[Code], ablate: Ablation, k: int = TOP) -> list[Answer]:
+    """Answer queries without the parts of the ranking that `ablate` removes."""
     answers = []
-    for understood in encode_queries(
-        index, [Query(text=code.text, target="reports", k=k) for code in requested]
-    ):
-        if isinstance(understood, SimilarityError):
-            raise understood
-        answers.append(search_encoded(index, prefix(understood)))
+    for encoded in encode_queries(index, [Query(text=code.text, target="reports", k=k) for code in queries]):
+        if isinstance(encoded, SimilarityError):
+            raise encoded
+        answers.append(search_encoded(index, ablate(encoded)))
     return answers
 
 
@@ -269,27 +274,29 @@ def search_or_raise(index: Index, queries: Sequence[Query]) -> list[Answer]:
 
 
 def ndcg(
-    answers: Sequence[Answer], requested: Sequence[Code], codes: Mapping[str, Sequence[Code]]
+    answers: Sequence[Answer], queries: Sequence[Code], codes: Mapping[str, Sequence[Code]]
 ) -> NDArray[np.float64]:
-    """nDCG@10 of each answer; a report that was not coded is worth nothing. Twins count once, as one hit."""
+    """Return nDCG@10 of each answer.
+
+    A report without codes has gain 0. Near-duplicates count once, as one hit.
+    """
     values = []
-    for code, answer in zip(requested, answers, strict=True):
+    for code, answer in zip(queries, answers, strict=True):
         got = [code.gain(codes.get(hit.case.study_id, ())) for hit in answer.hits]
-        best = sorted((code.gain(summary) for summary in codes.values()), reverse=True)
+        best = sorted((code.gain(report_codes) for report_codes in codes.values()), reverse=True)
         values.append(_dcg(got) / _dcg(best))
     return np.array(values)
 
 
 def _dcg(gains: Sequence[float]) -> float:
-    return float(sum(gain / np.log2(position + 2) for position, gain in enumerate(gains[:TOP])))
+    return float(sum(gain / np.log2(rank + 2) for rank, gain in enumerate(gains[:TOP])))
 
 
 def interval(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % interval of a mean of paired differences, by bootstrap."""
-    rng = np.random.default_rng(SEED)
-    draws = rng.choice(differences, (DRAWS, len(differences))).mean(axis=1)
-    low, high = np.percentile(draws, (2.5, 97.5))
-    return float(low), float(high)
+    """Return the 95 % interval of a mean of paired differences, by bootstrap over the queries."""
+    drawn = draw_subjects(np.arange(len(differences)), BOOTSTRAP_DRAWS, SEED)
+    low, high = interval95(drawn @ differences / len(differences)) or (np.nan, np.nan)
+    return low, high
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How much of the machine training uses: images a second of whole steps beside bare forward and backward.
+"""Training throughput: images per second of whole steps beside bare forward and backward passes.
 
     python -m benchmarks.throughput --data ../shared/data
 
-Bare: the same towers, batch and loss on tensors that are already there, in the same run, rounds in turn.
-Whole: a step of the trainer with pixels, tokens, targets, clipping and the optimizer. With --batch it takes
-one step with so many images in pieces of --chunk instead, and tells the memory that the process needed.
+Bare: the same towers, batch and loss on prepared tensors, in the same run, rounds in turn. Whole: a step of
+the trainer with pixels, tokens, targets, clipping and the optimizer. With --batch it takes one step of that
+many images in chunks of --chunk instead, and prints the process's peak memory.
 """
 
 import argparse
@@ -39,8 +39,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--models", type=Path, help="default: models beside the data")
     parser.add_argument("--arch", default="mobilenetv2-minilm")
-    parser.add_argument("--batch", type=int, default=0, help="one step of so many images, for its memory")
-    parser.add_argument("--chunk", type=int, default=64, help="pieces of that step")
+    parser.add_argument("--batch", type=int, default=0, help="one step of this many images, for its memory")
+    parser.add_argument("--chunk", type=int, default=64, help="images per chunk of that step")
     options = parser.parse_args()
     models = options.models or options.data.parent / "models"
     weights = str(models / "mobilenetv2_100-imagenet" / "model.safetensors")
@@ -73,27 +73,27 @@ def main() -> None:
         prepared = prepare(config, folder, silent, device)
         training = Training(config, prepared, device)
         if options.batch:
-            tell_memory(training, config)
+            print_memory(training, config)
         else:
             compare(training, device)
     print(describe_machine())
 
 
-def tell_memory(training: Training, config: TrainConfig) -> None:
-    """Take one large step and tell the peak memory of the process."""
+def print_memory(training: Training, config: TrainConfig) -> None:
+    """Take one large step and print the peak memory of the process."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
     training.take(training.sampler.plan(0)[0])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
-        f"{config.arch}: one step of {config.sampling.batch_size:,} images and texts in pieces of "
+        f"{config.arch}: one step of {config.sampling.batch_size:,} images and texts in chunks of "
         f"{config.memory.chunk}: {time.monotonic() - began:.0f} s, peak memory {peak / 2**20:.1f} GiB "
         f"({before / 2**20:.1f} before the step)"
     )
 
 
 def compare(training: Training, device: torch.device) -> None:
-    """Whole steps and bare passes, in turn."""
+    """Time whole steps and bare passes, in turn."""
     batches = training.sampler.plan(0)
     side, model = training.prepared.train, training.model
     batch = batches[0]
@@ -125,7 +125,7 @@ def compare(training: Training, device: torch.device) -> None:
         rates.append([STEPS * len(batch.images) / s for s in seconds])
     ratios, rates = ratios[1:], rates[1:]  # the first round warms up
     table = Table(title=f"training, batch of {len(batch.images)} images and {len(tokens)} text windows")
-    for heading in ("", "pictures/s", "range"):
+    for heading in ("", "images/s", "range"):
         table.add_column(heading, justify="right" if heading else "left")
     for column, name in enumerate(("bare forward and backward", "whole training step")):
         values = [rate[column] for rate in rates]

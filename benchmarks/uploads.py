@@ -1,9 +1,9 @@
-"""Ten thousand damaged uploads: what is answered, how long it takes, and what becomes of the memory.
+"""Ten thousand damaged uploads: answers, time and memory.
 
     python -m benchmarks.uploads [--count N]
 
-Images as PNG, JPEG and DICOM lose, gain and exchange bytes, most of them few and some of them in the header;
-at least a fifth stay readable, so that the decoders themselves are at work and not the check of the first
+Bytes of PNG, JPEG and DICOM images are deleted, inserted and changed, few in each image and some in the
+header. At least a fifth stay readable, so that the decoders are tested and not only the check of the first
 bytes.
 """
 
@@ -28,7 +28,7 @@ _REPORTS = 5  # rows of the table
 
 @lru_cache(maxsize=1)
 def seeds() -> tuple[bytes, ...]:
-    """One image in four formats."""
+    """Return one image in four formats."""
     pixels = read_image("phantom://6/0")
     return (
         *(_file(pixels, kind, depth) for kind, depth in (("PNG", 8), ("PNG", 16), ("JPEG", 8))),
@@ -37,7 +37,7 @@ def seeds() -> tuple[bytes, ...]:
 
 
 def mutated(content: bytes, rng: np.random.Generator) -> bytes:
-    """A copy with a few bytes changed, lost or doubled."""
+    """Return a copy with a few bytes changed, deleted or doubled."""
     damaged = bytearray(content)
     for _ in range(int(rng.integers(1, 5))):
         reach = len(damaged) if rng.random() < 0.8 else min(len(damaged), 256)
@@ -81,7 +81,7 @@ def _dicom(pixels: np.ndarray) -> bytes:
 
 
 def main() -> None:
-    """Send them to a service in this process, and print what came of it."""
+    """Send them to a service in this process, and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--data", help="Not used: the images are drawn.")
@@ -101,18 +101,18 @@ def main() -> None:
             state.limit = type(state.limit)(10**9)
             print("| uploads | read | refused | other | slowest s | service MB | decoders MB |")
             print("|---|---|---|---|---|---|---|")
-            shown: Counter[str] = Counter()
+            counts: Counter[str] = Counter()
             slowest = 0.0
             for number in range(1, options.count + 1):
                 content = mutated(seeds()[number % len(seeds())], rng)
                 began = time.perf_counter()
                 answer = client.post("/v1/previews", files={"image": ("f", content, "image/png")})
                 slowest = max(slowest, time.perf_counter() - began)
-                shown[{200: "read", 422: "refused"}.get(answer.status_code, "other")] += 1
+                counts[{200: "read", 422: "refused"}.get(answer.status_code, "other")] += 1
                 if number % max(1, options.count // _REPORTS) == 0:
                     decoders = sum(map(_megabytes, state.images.process_ids()))
                     print(
-                        f"| {number:,} | {shown['read']:,} | {shown['refused']:,} | {shown['other']} "
+                        f"| {number:,} | {counts['read']:,} | {counts['refused']:,} | {counts['other']} "
                         f"| {slowest:.2f} | {_megabytes('self'):.0f} | {decoders:.0f} |"
                     )
         state.close()
@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def _megabytes(process: int | str) -> float:
-    """Resident memory of a process."""
+    """Return the resident memory of a process."""
     status = Path(f"/proc/{process}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
 

@@ -1,10 +1,11 @@
-"""Whether what is no image of the index's kind is refused, and what is, is not.
+"""Out-of-distribution detection: how often foreign images are refused, and how often radiographs are.
 
-    python -m benchmarks.gate --data ../shared/data --encoder runs/real
+    python -m benchmarks.ood --data ../shared/data --encoder runs/real
 
-The gate learns from radiographs (ChestX-ray14 and covid-chestxray) of subjects who are not left out, and is
-asked about the radiographs of held-out subjects by view, each also inverted; about breast ultrasound (BUSI),
-brain MRI and photographs. Then it learns from half of the ultrasound and is asked about the rest.
+The detector is fitted on radiographs (ChestX-ray14 and covid-chestxray) of training and validation
+subjects. It is tested on the radiographs of held-out subjects by view, each also inverted, on breast
+ultrasound (BUSI), brain MRI and photographs. Then it is fitted on half of the ultrasound images and tested
+on the rest.
 """
 
 import argparse
@@ -32,31 +33,31 @@ _TOGETHER = 32
 
 @dataclass(frozen=True)
 class ListedImage:
-    """An image, its subject, and the row it is listed in."""
+    """An image, its subject, the row of the table it counts in, and whether it is held out."""
 
     location: str
     subject: str
     kind: str
-    left_out: bool
+    held_out: bool
 
 
 def radiographs(data: Path) -> list[ListedImage]:
-    """Every radiograph of both sets, in an order without meaning."""
+    """Return every radiograph of both sets, in random order."""
     listed_images = []
     for source in ("nih-chestxray14", "covid-chestxray"):
         for study in open_source(f"{source}:{data / source}").studies(lambda _: None):
-            left_out = split_of(study.subject_id) == "test"
+            held_out = split_of(study.subject_id) == "test"
             for image in study.images:
                 kind = {"lateral": "lateral", "ap_supine": "supine"}.get(str(image.view), "frontal")
                 listed_images.append(
-                    ListedImage(image.location, study.subject_id, f"{kind}, {source}", left_out)
+                    ListedImage(image.location, study.subject_id, f"{kind}, {source}", held_out)
                 )
     order = np.random.default_rng(0).permutation(len(listed_images))
-    return [listed_images[position] for position in order]
+    return [listed_images[row] for row in order]
 
 
 def others(folder: Path, kind: str) -> list[ListedImage]:
-    """Every image of a folder, each of another subject; half of them held out."""
+    """Return every image of a folder, each of another subject; half of them held out."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
     return [
         ListedImage(str(path), path.name, kind.format(path.name.partition("_")[0]), n % 2 == 0)
@@ -64,17 +65,17 @@ def others(folder: Path, kind: str) -> list[ListedImage]:
     ]
 
 
-def see(encoder: Encoder, listed_images: Sequence[ListedImage]) -> tuple[Numbers, Numbers]:
-    """Their points, and inverted."""
-    sides: list[tuple[Numbers, Numbers]] = []
+def features_of(encoder: Encoder, listed_images: Sequence[ListedImage]) -> tuple[Numbers, Numbers]:
+    """Return the backbone features of images, and of the inverted images."""
+    batches: list[tuple[Numbers, Numbers]] = []
     for start in range(0, len(listed_images), _TOGETHER):
-        sides.append(
+        batches.append(
             backbone_features(
                 encoder, [read_image(entry.location) for entry in listed_images[start : start + _TOGETHER]]
             )
         )
-    entry, inverted = (np.concatenate(side) for side in zip(*sides, strict=True))
-    return entry, inverted
+    upright, inverted = (np.concatenate(side) for side in zip(*batches, strict=True))
+    return upright, inverted
 
 
 def report(
@@ -85,11 +86,11 @@ def report(
     An image and its inverse have one distance, so the held-out images count for their inverses, too.
     """
     print(f"{title}; limit {detector.limit:.2f}")
-    for name, (entry, inverted) in groups.items():
-        distances = np.minimum(detector.distance(entry), detector.distance(inverted))
+    for name, (upright, inverted) in groups.items():
+        distances = np.minimum(detector.distance(upright), detector.distance(inverted))
         refused = (distances > detector.limit).sum()
         low, middle, high = np.quantile(distances / detector.limit, (0.02, 0.5, 0.98))
-        print(f"  {name:28} {refused:4d} of {len(entry):4d} refused ({refused / len(entry):.3f})", end="")
+        print(f"  {name:28} {refused:4d} of {len(upright):4d} refused ({refused / len(upright):.3f})", end="")
         print(f"   distance/limit {low:.2f} {middle:.2f} {high:.2f}")
 
 
@@ -103,37 +104,37 @@ def main() -> None:
     options = parser.parse_args()
     encoder = Encoder.load(options.encoder)
     listed_images = radiographs(options.data)
-    teaching = [entry for entry in listed_images if not entry.left_out][:MOST_IMAGES]
-    requested = [entry for entry in listed_images if entry.left_out]
+    fitted_on = [entry for entry in listed_images if not entry.held_out][:MOST_IMAGES]
+    tested = [entry for entry in listed_images if entry.held_out]
     busi = others(options.data / "busi" / "images", "ultrasound")
     foreign = others(options.data / "not-radiographs", "{}")
-    taught = see(encoder, teaching)
-    seen = {
-        kind: see(encoder, [entry for entry in requested if entry.kind == kind])
-        for kind in sorted({entry.kind for entry in requested})
+    features = features_of(encoder, fitted_on)
+    by_kind = {
+        kind: features_of(encoder, [entry for entry in tested if entry.kind == kind])
+        for kind in sorted({entry.kind for entry in tested})
     }
-    ultrasound, odd = see(encoder, busi), see(encoder, foreign)
-    detector = fit_detector(*taught, [entry.subject for entry in teaching])
+    ultrasound, odd = features_of(encoder, busi), features_of(encoder, foreign)
+    detector = fit_detector(*features, [entry.subject for entry in fitted_on])
     if detector is None:
         raise SystemExit("too few subjects")
-    whole = tuple(np.concatenate([side[n] for side in seen.values()]) for n in (0, 1))
+    whole = tuple(np.concatenate([side[n] for side in by_kind.values()]) for n in (0, 1))
     groups = {
-        **seen,
-        "all left-out radiographs": (whole[0], whole[1]),
+        **by_kind,
+        "all held-out radiographs": (whole[0], whole[1]),
         "ultrasound": ultrasound,
         "MRI and photographs": odd,
     }
-    report(detector, f"an index of {len(teaching)} radiographs of {detector.subjects} subjects", groups)
-    left_out = np.array([entry.left_out for entry in busi])
-    chosen = [entry.subject for entry in busi if not entry.left_out]
-    second = fit_detector(ultrasound[0][~left_out], ultrasound[1][~left_out], chosen)
+    report(detector, f"an index of {len(fitted_on)} radiographs of {detector.subjects} subjects", groups)
+    held_out = np.array([entry.held_out for entry in busi])
+    subjects = [entry.subject for entry in busi if not entry.held_out]
+    second = fit_detector(ultrasound[0][~held_out], ultrasound[1][~held_out], subjects)
     if second is not None:
-        shown = {
-            "ultrasound left out": (ultrasound[0][left_out], ultrasound[1][left_out]),
+        groups = {
+            "ultrasound, held out": (ultrasound[0][held_out], ultrasound[1][held_out]),
             "radiographs": (whole[0], whole[1]),
             "MRI and photographs": odd,
         }
-        report(second, f"an index of {second.subjects} ultrasound images", shown)
+        report(second, f"an index of {second.subjects} ultrasound images", groups)
     print(f"machine: {describe_machine()}")
 
 
