@@ -123,7 +123,7 @@ def print_sources(drafted: Sequence[Drafted], gold: Truth) -> None:
         f"({with_finding / max(cited, 1):.3f}); ",
         end="",
     )
-    print(f"sentences whose sources all have it: {whole} of {sentences} ({whole / max(sentences, 1):.3f})")
+    print(f"sentences where all sources have it: {whole} of {sentences} ({whole / max(sentences, 1):.3f})")
 
 
 def print_words(drafted: Sequence[Drafted]) -> None:

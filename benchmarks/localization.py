@@ -111,8 +111,8 @@ def _images(split: Split) -> Callable[[Path, Path], Path]:
         out = runs / f"films-{split}"
         if not out.is_dir():
             nih = open_source(f"nih-chestxray14:{data / 'nih-chestxray14'}")
-            films = normal_radiographs(nih, split, lambda problem: None)
-            write_counterfactuals(films, out, per_film=PER_IMAGE[split], seed=31)
+            normal = normal_radiographs(nih, split, lambda problem: None)
+            write_counterfactuals(normal, out, per_film=PER_IMAGE[split], seed=31)
         return out
 
     return draw
@@ -172,7 +172,7 @@ SETS: Mapping[str, Measured] = {
 @dataclass(frozen=True, slots=True)
 class Training:
     """How an encoder is trained: the recipe, its corpus, settings that differ from the recipe, and the
-    encoder whose image backbone it starts from."""
+    encoder that its image backbone starts from."""
 
     recipe: str
     corpus: Callable[[Path, Path], str]

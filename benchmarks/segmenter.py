@@ -70,7 +70,7 @@ def main() -> None:
         "--runs",
         type=Path,
         default=Path("runs/localization"),
-        help="folder of the encoders phantoms, films and breast",
+        help="folder of the encoders that benchmarks.localization trains",
     )
     parser.add_argument(
         "--encoder", type=Path, default=Path("runs/phantom"), help="used if RUNS/phantoms is absent"

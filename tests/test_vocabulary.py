@@ -4,6 +4,7 @@ import ast
 import io
 import re
 import tokenize
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -39,14 +40,16 @@ LANGUAGE_DATA = {
     "trainer/data/wordings.py",
 }
 
-
-_QUOTES = re.compile(r"^\w*(\"\"\"|'''|\"|')|(\"\"\"|'''|\"|')$")
+QUOTES = re.compile(r"^\w*(\"\"\"|'''|\"|')|(\"\"\"|'''|\"|')$")
 """Around a string literal."""
+
+QUOTATIONS = re.compile(r"`[^`]*`|\"[^\"]*\"|“[^”]*”|\{[^{}]*\}|--[\w-]+|[\w-]+\.toml")
+"""In a sentence: code, words of others, options and files."""
 
 STABLE_SENTENCES = {"wait for pictures"}  # a key of `index add --json`
 
 
-def _files() -> list[Path]:
+def _modules() -> list[Path]:
     return sorted(
         file
         for layer in LAYERS
@@ -85,34 +88,55 @@ def _prose(source: str) -> list[tuple[int, str]]:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         text = token.string
         if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and " " in text):
-            inner = (
-                text
-                if token.type == tokenize.COMMENT
-                else re.sub(r"^\w*(\"\"\"|'''|\"|')|(\"\"\"|'''|\"|')$", "", text)
-            )
-            for quoted in (r"`[^`]*`", r"\"[^\"]*\"", r"“[^”]*”", r"\{[^{}]*\}", r"--[\w-]+"):
-                inner = re.sub(quoted, lambda match: re.sub(r"[^\n]", "_", match.group()), inner)
+            inner = text if token.type == tokenize.COMMENT else QUOTES.sub("", text)
+            inner = QUOTATIONS.sub(lambda match: re.sub(r"[^\n]", "_", match.group()), inner)
             found += [(token.start[0] + row, line) for row, line in enumerate(inner.split("\n"))]
     return found
 
 
-def wrong_words(file: Path) -> list[str]:
-    """What of a file does not keep to the vocabulary, a line each."""
-    source = file.read_text(encoding="utf-8")
-    named = [
+def wrong_names(source: str) -> list[str]:
+    """Return the names of a module that do not keep to the vocabulary."""
+    return [
         f"name {name}"
         for name in sorted(names_of(source) - STABLE)
         if any(_singular(part) in IDENTIFIERS for part in _parts(name))
     ]
-    written = [
+
+
+def wrong_words(lines: Iterable[tuple[int, str]]) -> list[str]:
+    """Return the words that no sentence of ours has, each with its line.
+
+    Args:
+        lines: number and text of each.
+    """
+    return [
         f"line {row}: {match.group()!r} in {line.strip()[:90]}"
-        for row, line in _prose(source)
+        for row, line in lines
         if line not in STABLE_SENTENCES
         for match in PROSE.finditer(line)
     ]
-    return named + written
 
 
-@pytest.mark.parametrize("file", _files(), ids=lambda file: str(file.relative_to(ROOT)))
+def _name(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("file", _modules(), ids=_name)
 def test_names_and_sentences_use_the_words_of_the_field(file: Path) -> None:
-    assert wrong_words(file) == []
+    source = file.read_text(encoding="utf-8")
+    assert wrong_names(source) + wrong_words(_prose(source)) == []
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests").rglob("*.py")), ids=_name)
+def test_names_in_tests_use_the_words_of_the_field(file: Path) -> None:
+    """Their strings are data: words of reports, keys and messages."""
+    assert wrong_names(file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "trainer/recipes").glob("*.toml")), ids=_name)
+def test_comments_of_recipes_use_the_words_of_the_field(file: Path) -> None:
+    comments = (
+        (row, QUOTATIONS.sub("_", line.partition("#")[2]))
+        for row, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+    )
+    assert wrong_words(comments) == []

@@ -84,11 +84,22 @@ def test_a_setting_that_is_named_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_benchmark_or_recipe_that_is_named_exists(page: Path) -> None:
-    text = page.read_text("utf-8")
-    for module in re.findall(r"\bbenchmarks\.(\w+)", text):
-        assert (ROOT / "benchmarks" / f"{module}.py").is_file(), module
-    for recipe in re.findall(r"trainer/recipes/[\w-]+\.toml", text):
-        assert (ROOT / recipe).is_file(), recipe
+    assert missing_files(page.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize("benchmark", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda file: file.stem)
+def test_a_file_that_a_benchmark_names_exists(benchmark: Path) -> None:
+    text = benchmark.read_text("utf-8")
+    recipes = {file.name for file in (ROOT / "trainer" / "recipes").glob("*.toml")}
+    assert missing_files(text) == []
+    assert set(re.findall(r"[\w-]+\.toml", text)) <= recipes
+
+
+def missing_files(text: str) -> list[str]:
+    """Return the benchmarks and recipes that a text names and that do not exist."""
+    named = [f"benchmarks/{module}.py" for module in re.findall(r"\bbenchmarks\.(\w+)", text)]
+    named += re.findall(r"trainer/recipes/[\w-]+\.toml", text)
+    return [name for name in named if not (ROOT / name).is_file()]
 
 
 def test_the_lines_for_servers_name_services_and_ports_of_the_compose_file() -> None:
