@@ -1,7 +1,7 @@
 """The MeSH codes of Open-i, the ground truth of text → report.
 
-Annotators coded the reports: a heading, then site, laterality and severity (`Pleural
-Effusion/base/left/small`). Only the scoring reads the codes; studies are made without them.
+Annotators coded the reports: a heading, then site, laterality and severity, such as
+`Pleural Effusion/base/left/small`. Only the scoring reads the codes; studies are made without them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -90,7 +90,9 @@ case = answer[0].case.study_id
 similar = index.search(case=case, k=3)
 steered = index.search(case=case, dislike=[similar[0].case.study_id], k=3)
 both = index.search(finding="effusion and not pneumothorax", target="reports", k=3)
-region = index.search(sim.Query(image="phantom://3/5", region=(60, 70, 130, 150), target="images", k=3))
+region = index.search(
+    sim.Query(image="phantom://3/5", region=sim.Box(60, 70, 130, 150), target="images", k=3)
+)
 for name, hits in {"similar": similar, "steered": steered, "finding": both, "region": region}.items():
     print(f"{name:<8}", [hit.case.study_id for hit in hits])
 
