@@ -38,7 +38,7 @@ def test_the_service_starts_on_migrated_tables_with_no_more_rights_than_it_needs
         assert "KEY" not in name or re.fullmatch(r"\$\{\w+:\?[^}]+\}", value)
 
 
-def test_the_image_is_pinned_and_runs_as_nobody_in_particular() -> None:
+def test_the_image_is_pinned_and_runs_as_an_unprivileged_user() -> None:
     lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
     bases = [line.split()[1] for line in lines if line.startswith("FROM")]
     assert all(re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", base) for base in bases)

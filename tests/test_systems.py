@@ -132,15 +132,15 @@ def test_an_owner_is_reached_by_a_port_and_a_key_where_there_are_no_file_sockets
         store.create("images", 4, {})
         with embedded_store(opened) as reached:
             assert reached.collections() == ["images"]
-        told = json.loads((home / PORT).read_text())
-        (home / PORT).write_text(json.dumps({**told, "key": "00" * 32}))
+        reported = json.loads((home / PORT).read_text())
+        (home / PORT).write_text(json.dumps({**reported, "key": "00" * 32}))
         assert connect(opened) is None, "a caller without the key is not answered"
-        (home / PORT).write_text(json.dumps(told))
+        (home / PORT).write_text(json.dumps(reported))
         line = connect(opened)
         assert line is not None
         line.close()
     assert not (home / PORT).exists()
-    (home / PORT).write_text(json.dumps(told))  # as a killed owner leaves it
+    (home / PORT).write_text(json.dumps(reported))  # as a killed owner leaves it
     assert connect(opened) is None
     (home / PORT).write_text("{")
     assert connect(opened) is None

@@ -30,7 +30,7 @@ Numbers = NDArray[np.float64]
 
 REFUSED_IN_ERROR = 0.004
 """Share of images of the index's own kind that are refused. More than one in fifty would not be accepted, and
-other kinds are so distant (`benchmarks.gate`) that this margin costs nothing."""
+other kinds are so distant (`benchmarks.ood`) that this margin costs nothing."""
 FEWEST_SUBJECTS = 100
 """Fewer subjects make no detector: half of them set a limit that one in fifty of the others exceeds."""
 MOST_IMAGES = 800

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
-from tests.end_to_end.page_actions import chromium
 
+from tests.end_to_end.page_actions import chromium
 from tests.waiting import DEADLINE_SECONDS
 
 SIMILARITY = Path(sys.executable).parent / "similarity"

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from playwright.sync_api import Browser, expect
-from tests.end_to_end.page_actions import case, search
 
 from corpus.settings import settings
 from corpus.sources import open_source
@@ -13,6 +12,7 @@ from indexer.index import Index
 from indexer.ingest.pipeline import add_source
 from retrieval.service.access import Role, Tokens
 from tests.encoders import build_tiny_encoder
+from tests.end_to_end.page_actions import case, search
 from tests.end_to_end.reverse_proxy import proxying
 from tests.end_to_end.served import serving
 from trainer.runtime.encoder import Encoder

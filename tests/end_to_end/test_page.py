@@ -14,7 +14,6 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
-from tests.end_to_end.page_actions import case, draw, expect_coloured, search, upload
 
 from corpus.phantom import scene
 from corpus.sources import open_source
@@ -22,6 +21,7 @@ from indexer.index import Index
 from indexer.ingest.pipeline import add_source
 from retrieval.service.access import Role, Tokens
 from tests.encoders import build_tiny_encoder
+from tests.end_to_end.page_actions import case, draw, expect_coloured, search, upload
 from tests.end_to_end.served import serving
 from tests.waiting import eventually
 from trainer.runtime.encoder import Encoder
@@ -246,7 +246,7 @@ def test_every_task_works_by_keyboard(page: Page) -> None:
     page.keyboard.press("s")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Best match in the open case", exact=True)).to_be_visible()
+    expect(page.locator(".caption").filter(has_text="Best match in the open case")).to_be_visible()
     tab_to(page, "Close")
     page.keyboard.press("Escape")
     expect(page.get_by_role("button", name="Compare case 1", exact=True)).to_be_focused()

@@ -15,7 +15,6 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
-from tests.end_to_end.page_actions import case, draw, expect_coloured, search, upload
 
 from corpus.images.reader import read_image
 from corpus.settings import settings
@@ -28,6 +27,7 @@ from retrieval.reliability.conformal import Guarantee
 from retrieval.reliability.ood import REFUSAL, OutOfDistributionDetector
 from retrieval.service.access import Role, Tokens
 from tests.encoders import build_tiny_encoder
+from tests.end_to_end.page_actions import case, draw, expect_coloured, search, upload
 from tests.end_to_end.served import serving
 from tests.indexer.postgres import fresh_database, postgres_server
 from tests.retrieval.service.test_bad_input import huge_png
@@ -138,7 +138,7 @@ def test_correspondence_is_marked_in_both_images(page: Page) -> None:
     expect_coloured(theirs)
     page.get_by_role("button", name="Spot", exact=True).click()
     mine.click(position={"x": 120, "y": 120})
-    expect(page.get_by_text("Best match in the open case", exact=True)).to_be_visible()
+    expect(page.locator(".caption").filter(has_text="Best match in the open case")).to_be_visible()
     expect(page.get_by_text("Best match for your image; number: cosine")).to_be_visible()
     expect_coloured(mine)
     expect_coloured(theirs)
