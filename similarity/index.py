@@ -25,9 +25,8 @@ from retrieval.answer import Answer, Hit
 from retrieval.query.image import IN_MEMORY
 from retrieval.query.query import Query, Target
 from retrieval.search import search
-from similarity.cli.console import progress_bars
 from similarity.images import ImageLike, names_image, to_query_image
-from similarity.progress import added_progress
+from similarity.progress import added_progress, progress_bars
 
 if TYPE_CHECKING:
     from retrieval.draft.text import Draft

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Protocol
 
 from corpus.progress import OnProgress
 from corpus.settings import settings
@@ -20,7 +22,6 @@ from retrieval.demo.evidence import (
 )
 from retrieval.demo.page import DraftPanel, Evidence, Page, Panel, write
 from retrieval.demo.plan import SUMMARY, Plan, own_home
-from retrieval.demo.progress import Steps
 from retrieval.demo.searches import Question, answer_panel, questions, run_searches
 from retrieval.localize.specificity.calibration import SpecificityCalibration, save_calibration
 from retrieval.localize.specificity.calibration_fit import calibrate as calibrate_localization
@@ -34,8 +35,21 @@ from trainer.train.loop import train
 STEPS = 5
 
 
+class Steps(Protocol):
+    """The progress of a demonstration's steps. `seconds`: name → how long a finished step took."""
+
+    seconds: dict[str, float]
+
+    def step(self, name: str, title: str) -> AbstractContextManager[OnProgress]:
+        """Show one step, under its title, while the block runs."""
+
+
 def demonstrate(plan: Plan, steps: Steps) -> Path:
     """Run a demonstration in a folder that `prepare` made ready, and return its page.
+
+    Args:
+        plan: the cohorts and the folder.
+        steps: shows the progress; there are `STEPS`.
 
     Raises:
         UsageError: the cohorts are too small to search for something.
@@ -119,7 +133,7 @@ def _calibrate_localization(encoder: Encoder, plan: Plan, advance: OnProgress) -
         PhantomSource(2 * plan.calibration, plan.calibration_seed).studies(lambda problem: None),
         METHOD,
         most=plan.calibration,
-        on_progress=lambda done, total: advance("masks", done, total),
+        on_progress=advance,
     )
     save_calibration(fitted, encoder.fingerprint, METHOD)
     return fitted

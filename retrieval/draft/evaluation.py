@@ -1,6 +1,6 @@
 """Evaluation of drafts for many images, beside three baselines that copy a report."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,10 @@ import numpy as np
 from corpus.errors import CorpusError, EvaluationError
 from corpus.findings import VOCABULARY, Status, Statuses, present_leaves
 from corpus.images.reader import read_image
+from corpus.progress import OnProgress, silent
 from corpus.records import Problem, Source, Study
 from corpus.redaction import redacted
+from corpus.statistics import BOOTSTRAP_DRAWS
 from indexer.index import Index
 from retrieval.draft.baselines import BASELINES, Copied, copy_reports, most_frequent_report
 from retrieval.draft.draft import PhraseLocalizer, draft
@@ -65,7 +67,7 @@ def draft_source(
     phrase_localizer: PhraseLocalizer | None = None,
     limit: int | None = None,
     allow_seen: bool = False,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: OnProgress = silent,
 ) -> Drafts:
     """Draft for each study's first image; its own subject's studies are no neighbours.
 
@@ -74,10 +76,10 @@ def draft_source(
         source: of the images, with findings by a table or by `truth`.
         truth: study_id → its findings; replaces the source's own.
         gallery_truth: study_id → findings of a report in the index, for the baselines; else the catalog's.
-        localizing: as `retrieval.draft.draft.draft` takes it.
+        phrase_localizer: localizes findings in the images; None: the drafts ask for every side.
         limit: images at most.
         allow_seen: draft also for subjects that the encoder was trained on.
-        on_progress: called with the number done.
+        on_progress: called for each draft.
 
     Raises:
         EvaluationError: no image is left to draft for.
@@ -88,18 +90,18 @@ def draft_source(
     if not allow_seen:
         seen = overlapping_subjects(index.encoder.record, {study.subject_id for study in studies})
     new = [study for study in studies if study.subject_id not in seen]
+    chosen = new[:limit]
     frequent = most_frequent_report(index)
     drafted: list[Drafted] = []
     failed = sum(problem.state == "failed" for problem in problems)
-    for study in new[:limit]:
+    for study in chosen:
         try:
             made = _draft_one(index, study, truth or {}, gallery_truth or {}, frequent, phrase_localizer)
         except CorpusError:
             failed += 1
             continue
         drafted.append(made)
-        if on_progress is not None:
-            on_progress(len(drafted))
+        on_progress("drafting", len(drafted), len(chosen))
     if not drafted:
         raise EvaluationError(
             f"there is no image to draft for: {len(studies)} studies with images, "
@@ -123,7 +125,7 @@ def _draft_one(
     return Drafted(study, truth.get(study.study_id, study.findings), made, copied)
 
 
-def score_drafts(drafts: Drafts, *, draws: int = 1_000, seed: int = 0) -> dict[str, Any]:
+def score_drafts(drafts: Drafts, *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> dict[str, Any]:
     """Score drafts beside the baselines, in the form of `docs/contracts/evaluate-drafts.schema.json`.
 
     Findings are scored on studies with known findings, words on those with a report.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from corpus.errors import UsageError
 from corpus.redaction import redacted
-from corpus.statistics import draw_subjects, interval95
+from corpus.statistics import BOOTSTRAP_DRAWS, draw_subjects, interval95
 
 RADCLIQ_INPUTS = ("radgraph_f1", "bertscore", "chexbert_cosine", "bleu_2")
 """The inputs of RadCliQ-v1, in its order."""
@@ -52,7 +52,9 @@ class FindingScore:
         }
 
 
-def score_findings(claims: Sequence[DraftClaims], *, draws: int = 1_000, seed: int = 0) -> FindingScore:
+def score_findings(
+    claims: Sequence[DraftClaims], *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0
+) -> FindingScore:
     """Score the findings that drafts claim.
 
     Args:
@@ -70,7 +72,7 @@ def score_findings(claims: Sequence[DraftClaims], *, draws: int = 1_000, seed: i
 
 
 def difference(
-    ours: Sequence[DraftClaims], other: Sequence[DraftClaims], *, draws: int = 1_000, seed: int = 0
+    ours: Sequence[DraftClaims], other: Sequence[DraftClaims], *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0
 ) -> tuple[float, tuple[float, float]]:
     """F1 of ours minus the other's, and its 95 % interval, paired over subjects.
 

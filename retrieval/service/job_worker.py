@@ -24,7 +24,7 @@ from indexer.ingest.pipeline import Added, Stage, Stopped
 
 _REPORT_SECONDS = 0.5
 
-OnProgress = Callable[[Mapping[str, Any]], None]
+WriteProgress = Callable[[Mapping[str, Any]], None]
 """Writes the progress of a job."""
 
 
@@ -54,7 +54,7 @@ def main(job_id: str) -> int:
     return 0
 
 
-def _add(job: Job, on_progress: OnProgress) -> Mapping[str, Any]:
+def _add(job: Job, write_progress: WriteProgress) -> Mapping[str, Any]:
     from corpus.notices import Notices
     from corpus.settings import settings
     from corpus.sources import open_source
@@ -72,58 +72,58 @@ def _add(job: Job, on_progress: OnProgress) -> Mapping[str, Any]:
         encoding and parse_encoding(str(encoding)), dates and parse_date_format(str(dates)), notices
     )
     source = open_source(spec, admit=frozenset(job.request.get("admit") or ()), tables=tables)
-    with Index.open(read_only=False, on_wait=lambda line: on_progress({"waiting": line})) as index:
+    with Index.open(read_only=False, on_wait=lambda line: write_progress({"waiting": line})) as index:
         version = index.catalog.active_version()
         if named is None and version is None:
             raise UsageError("the index is empty: name the encoder to fill it with")
         folder = resolve_encoder(named if named is not None else str(version and version.folder))
         encoder = Encoder.load(folder, settings().device)
         index.use(encoder)
-        on_progress({"studies": 0, "embedded": {}})
+        write_progress({"studies": 0, "embedded": {}})
         ending = threading.Event()
         signal.signal(signal.SIGTERM, lambda _signal, _frame: ending.set())  # the job ends between two steps
 
         def observe(_stage: Stage, added: Added) -> None:
             if ending.is_set():
                 raise Stopped
-            on_progress({"studies": added.studies, "embedded": dict(added.embedded)})
+            write_progress({"studies": added.studies, "embedded": dict(added.embedded)})
 
         added = add_source(index, source, encoder, origin=spec, folder=str(folder), observer=observe)
     origin = {"source": spec, "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint}}
     return {**origin, **added.as_json(), "notices": notices.as_json()}
 
 
-def _verify(job: Job, on_progress: OnProgress) -> Mapping[str, Any]:
+def _verify(job: Job, write_progress: WriteProgress) -> Mapping[str, Any]:
     from indexer.ingest.repair import verify
 
-    on_progress({})
+    write_progress({})
     # Beside an ingest, its steps would look like faults: the lock excludes one.
-    with Index.open(read_only=False, on_wait=lambda line: on_progress({"waiting": line})) as index:
+    with Index.open(read_only=False, on_wait=lambda line: write_progress({"waiting": line})) as index:
         return verify(index).as_json()
 
 
-def _remove(job: Job, on_progress: OnProgress) -> Mapping[str, Any]:
+def _remove(job: Job, write_progress: WriteProgress) -> Mapping[str, Any]:
     from indexer.ingest.removal import remove_study, remove_subject
 
-    on_progress({})
-    with Index.open(read_only=False, on_wait=lambda line: on_progress({"waiting": line})) as index:
+    write_progress({})
+    with Index.open(read_only=False, on_wait=lambda line: write_progress({"waiting": line})) as index:
         study, subject = job.request.get("study"), job.request.get("subject")
         removed = remove_study(index, str(study)) if study else remove_subject(index, str(subject))
         return removed.as_json()
 
 
-_WORK: Mapping[str, Callable[[Job, OnProgress], Mapping[str, Any]]] = {
+_WORK: Mapping[str, Callable[[Job, WriteProgress], Mapping[str, Any]]] = {
     "index-add": _add,
     "index-verify": _verify,
     "index-remove": _remove,
 }
 
 
-def _reporter(jobs: Jobs, job_id: str) -> OnProgress:
+def _reporter(jobs: Jobs, job_id: str) -> WriteProgress:
     """Return what writes progress, twice a second at most, and raises `Stopped` once the job is cancelled."""
     last = 0.0
 
-    def on_progress(progress: Mapping[str, Any]) -> None:
+    def write_progress(progress: Mapping[str, Any]) -> None:
         nonlocal last
         if time.monotonic() - last < _REPORT_SECONDS:
             return
@@ -132,7 +132,7 @@ def _reporter(jobs: Jobs, job_id: str) -> OnProgress:
             if not jobs.note(job_id, progress):
                 raise Stopped
 
-    return on_progress
+    return write_progress
 
 
 def _end(_signal: int, _frame: FrameType | None) -> None:

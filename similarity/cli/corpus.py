@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from corpus.notices import one_line
-from similarity.cli.console import note, plain_table, print_json, progress_bars
+from similarity.cli.console import note, plain_table, print_json
 from similarity.cli.options import SourceOptions, source_options, table_options
+from similarity.progress import progress_bars
 
 SOURCE_HELP = (
     "SOURCE is KIND:PATH: covid-chestxray:DIR, nih-chestxray14:DIR, openi:DIR, chexpert:DIR, mimic-cxr:DIR, "
@@ -88,7 +89,6 @@ def label(
     strict: bool,
 ) -> None:
     """Label the findings of each report of SOURCE: one JSON object a line."""
-    import json
     from pathlib import Path
 
     from corpus.findings import Statuses, status_lists
@@ -121,7 +121,7 @@ def label(
                 "language": study.report.language,
                 "findings_read": read is not None or study.report.findings_read,
             }
-            click.echo(json.dumps(line))
+            print_json(line)
     unread = languages.warning() if read is None else None
     if unread is not None:
         note(unread)

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from similarity.cli.console import note, print_json, progress_bars
+from similarity.cli.console import note, print_json
+from similarity.progress import progress_bars
 
 
 @click.group()
@@ -28,15 +29,13 @@ def list_command(as_json: bool) -> None:
     if as_json:
         rows = [_summary(record) for record in known]
         table = [{"name": shape.name, "note": shape.note} for shape in shapes]
-        click.echo(
-            json.dumps({"encoders": rows, "known": published_rows(), "architectures": table}, indent=2)
-        )
+        print_json({"encoders": rows, "known": published_rows(), "architectures": table}, indent=2)
         return
     for record in known:
         click.echo(f"{record.get('name')}\t{str(record.get('fingerprint', ''))[:8]}\t{record['path']}")
     if not known:
         note("no encoder yet; `similarity train` makes one")
-    _printpublished_rows()
+    _print_published()
     click.echo("architectures:")
     for shape in shapes:
         click.echo(f"  {shape.name}\t{shape.note}")
@@ -142,7 +141,7 @@ def published_rows() -> list[dict[str, Any]]:
     ]
 
 
-def _printpublished_rows() -> None:
+def _print_published() -> None:
     """Print what is published, a line each: name, licence, here or not, which hash is published, what."""
     click.echo("published (similarity encoders pull NAME):")
     for row in published_rows():

@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from similarity.cli.console import note, print_json, progress_bars, ruled_table, show_number
+from similarity.cli.console import note, print_json, ruled_table, show_number
 from similarity.cli.options import SourceOptions, table_options
 from similarity.cli.resources import open_encoder
+from similarity.progress import progress_bars
 
 _BASELINES = {"random": "random", "constant": "constant", "normal_abnormal": "normal or not"}
 _METRICS = {
@@ -133,7 +134,7 @@ def evaluate(
             on_progress=on_progress,
         )
     if as_json:
-        print_json(record, indent=2)
+        print_json(record, indent=2, allow_nan=False)
     else:
         _print_tables(record, groups)
     failed = _report_problems(record)

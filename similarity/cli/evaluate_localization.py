@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from similarity.cli.console import note, print_json, progress_bars, ruled_table, wide_console
+from similarity.cli.console import note, print_json, ruled_table, wide_console
 from similarity.cli.resources import open_encoder
+from similarity.progress import progress_bars
 
 EPILOG = """\b
 Examples:
@@ -120,7 +121,7 @@ def evaluate_localization(
     by = refiner.name if refiner else "none"
     made = record(measured, list(localizers), measured_encoder, by, seed, time.monotonic() - began)
     if as_json:
-        print_json(made, indent=2)
+        print_json(made, indent=2, allow_nan=False)
     else:
         _print_tables(made)
     failed = _report(made)

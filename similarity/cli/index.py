@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from corpus.notices import format_bytes, format_duration, one_line
-from similarity.cli.console import counted, note, print_json, print_record, progress_bars
+from similarity.cli.console import counted, note, print_json, print_record
 from similarity.cli.options import SourceOptions, source_options
 from similarity.cli.resources import open_catalog, open_encoder
+from similarity.progress import added_progress, progress_bars
 
 if TYPE_CHECKING:
     from corpus.records import Source
@@ -67,7 +68,6 @@ def add(
     from indexer.index import Index
     from indexer.ingest.pipeline import add_source
     from indexer.versions import CatalogSource
-    from similarity.progress import added_progress
 
     with Index.open(read_only=False, on_wait=note) as opened_index:
         encoder = _load_encoder(opened_index, encoder_name)

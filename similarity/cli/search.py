@@ -131,15 +131,13 @@ def _answer_one(query: "Query", encoder: str | None, as_json: bool) -> None:
 
 
 def _answer_batch(path: str, encoder: str | None) -> None:
-    import json
-
     from retrieval.query.batch import answer_lines
 
     with _stream(path) as stream, open_index(encoder) as index:
         from retrieval.search import search_all
 
         for line in answer_lines(stream, partial(search_all, index)):
-            click.echo(json.dumps(line))
+            print_json(line)
 
 
 def _stream(path: str) -> BinaryIO:

@@ -4,9 +4,10 @@ from typing import Any
 
 import click
 
-from similarity.cli.console import print_json, progress_bars, ruled_table, wide_console
+from similarity.cli.console import print_json, ruled_table, wide_console
 from similarity.cli.options import SourceOptions, table_options
 from similarity.cli.resources import open_encoder
+from similarity.progress import progress_bars
 
 EPILOG = """\b
 Examples:
@@ -107,7 +108,7 @@ def stress(
     by = refiner.name if refiner else "none"
     made = as_record(outcome, tested, name, by, source.name, seed, time.monotonic() - began)
     if as_json:
-        print_json(made, indent=2)
+        print_json(made, indent=2, allow_nan=False)
     else:
         _print_table(made)
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from similarity.cli.console import progress_bars, ruled_table
+from similarity.cli.console import ruled_table
 from similarity.cli.options import SourceOptions, table_options
+from similarity.progress import progress_bars
 
 LOSSES = ("semantic-matching", "dhn-nce", "infonce", "multi-positive-infonce")
 TARGETS = ("findings", "concepts", "embedding")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from similarity.cli.console import progress_bars
+from similarity.progress import progress_bars
 
 
 @click.command("train-segmenter")

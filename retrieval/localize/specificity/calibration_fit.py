@@ -6,7 +6,7 @@ under 10 % on other images, by cross-fitting: each map is scored by a regression
 all images are used, and none is scored by its own fit.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from corpus.errors import EvaluationError, NotAdmitted, UnreadableImage
 from corpus.findings import NO_FINDING, SUPPORT_DEVICES, VOCABULARY, Status, Statuses, is_normal
 from corpus.images.reader import read_image
 from corpus.language.labeler import label_study
+from corpus.progress import OnProgress, silent
 from corpus.records import Study
 from corpus.redaction import redacted
 from corpus.statistics import ridge_logistic_regression
@@ -44,7 +45,6 @@ _MIN_FOLDS = 3  # with such images: of these one is held out twice
 _RIDGE = 1.0
 _SEED = 0
 
-OnProgress = Callable[[int, int], None]
 _FINDINGS = tuple(name for name in VOCABULARY.leaves if name not in (NO_FINDING, SUPPORT_DEVICES))
 
 
@@ -65,7 +65,7 @@ def calibrate(
     method: str,
     *,
     most: int = MAX_IMAGES,
-    on_progress: OnProgress = lambda done, total: None,
+    on_progress: OnProgress = silent,
 ) -> SpecificityCalibration:
     """Fit the specificity calibration of an encoder and a method on studies with known findings.
 
@@ -74,7 +74,7 @@ def calibrate(
         studies: with known findings; lateral and unreadable images are skipped.
         method: one of `retrieval.localize.saliency.maps.METHODS`.
         most: images at most.
-        on_progress: called with the images done and their number.
+        on_progress: called for each image.
 
     Raises:
         EvaluationError: too few images have a present finding, or an absent one.
@@ -89,7 +89,7 @@ def calibrate(
     for fold in range(FOLDS):
         references = _references([one for one, other in zip(encoded, folds, strict=True) if other != fold])
         for number in np.flatnonzero(folds == fold):
-            on_progress(len(rows), len(images))
+            on_progress("masks", len(rows), len(images))
             measured, made = _statistics(encoder, images[number], int(number), method, contrasts, references)
             rows.append(measured)
             kinds += made
