@@ -71,7 +71,7 @@ def localize(
         phrases,
         method=chosen,
         refine=open_refiner(refine, settings().device),
-        thresholds=find_calibration(encoder.fingerprint, chosen, home),
+        calibration=find_calibration(encoder.fingerprint, chosen, home),
         spacing=decoded.spacing,
     )
     found = [replace(answer, image=decoded.pixels) for answer in found]

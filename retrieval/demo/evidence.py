@@ -46,7 +46,7 @@ def localization_evidence(index: Index, question: Question, calibration: Specifi
         [label(finding), label(absent)],
         method=METHOD,
         refine=open_refiner("random-walker"),
-        thresholds=calibration,
+        calibration=calibration,
     )
     drawn = masks(question.scene, image.shape[0])[finding]
     grey = np.repeat(np.rint(image * 255).astype(np.uint8)[..., None], 3, axis=2)

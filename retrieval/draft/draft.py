@@ -129,7 +129,7 @@ def localizer(index: Index) -> PhraseLocalizer | None:
     method = best_method(fingerprint, home)
     if method is None:
         return None
-    return partial(localize, method=method, thresholds=find_calibration(fingerprint, method, home))
+    return partial(localize, method=method, calibration=find_calibration(fingerprint, method, home))
 
 
 def reconcile(votes: Iterable[Vote]) -> list[Vote]:

@@ -7,6 +7,7 @@ its location in words, or a sentence that says why there is no mask.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -21,7 +22,12 @@ from retrieval.localize.question import Question, read_question
 from retrieval.localize.refine.refiner import Refiner
 from retrieval.localize.refine.regions import boxes_of, clean_masks
 from retrieval.localize.saliency.maps import METHODS, scaled
-from retrieval.localize.specificity.calibration import UNCALIBRATED, SpecificityCalibration, find_calibration
+from retrieval.localize.specificity.calibration import (
+    UNCALIBRATED,
+    UNTRAINED,
+    SpecificityCalibration,
+    find_calibration,
+)
 from retrieval.localize.specificity.map_statistics import STATISTICS, Contrasts, measure
 from trainer.runtime.encoder import Encoder
 from trainer.runtime.segmenter import DEFAULT_THRESHOLD, Segmenter
@@ -80,9 +86,11 @@ class Localizer:
     localize: LocalizePhrases
 
     @classmethod
-    def by_maps(cls, encoder: Encoder, method: str, refine: Refiner | None) -> "Localizer":
-        """Localize by an encoder's saliency maps."""
-        call = partial(localize, encoder, method=method, refine=refine)
+    def by_maps(
+        cls, encoder: Encoder, method: str, refine: Refiner | None, home: Path | None = None
+    ) -> "Localizer":
+        """Localize by an encoder's saliency maps; `home`: folder of the calibrations, default the setting."""
+        call = method_localizers(encoder, [method], refine, home)[method]
         return cls(encoder.name, encoder.fingerprint, method, refine.name if refine else None, call)
 
     @classmethod
@@ -105,10 +113,26 @@ def method_names(names: Sequence[str]) -> list[str]:
 
 
 def method_localizers(
-    encoder: Encoder, names: Sequence[str], refine: Refiner | None = None
+    encoder: Encoder, names: Sequence[str], refine: Refiner | None = None, home: Path | None = None
 ) -> Mapping[str, LocalizePhrases]:
-    """Method → localizer of this encoder; `refine` follows the edges of all masks."""
-    return {name: partial(localize, encoder, method=name, refine=refine) for name in names}
+    """Method → localizer of this encoder, by the stored calibration of the method if there is one.
+
+    Args:
+        encoder: its image tower makes the maps.
+        names: of the methods.
+        refine: follows the edges of all masks.
+        home: folder of the calibrations; None: the setting.
+
+    Raises:
+        EncoderError: a calibration is damaged.
+    """
+    return {
+        name: partial(
+            localize, encoder, method=name, refine=refine,
+            calibration=find_calibration(encoder.fingerprint, name, home),
+        )
+        for name in names
+    }  # fmt: skip
 
 
 def segmenter_localizers(
@@ -131,9 +155,9 @@ def localize(
     image: NDArray[np.float32],
     phrases: Sequence[str],
     *,
-    method: str = "gscorecam",
+    method: str = UNTRAINED,
     refine: Refiner | None = None,
-    thresholds: SpecificityCalibration | None = None,
+    calibration: SpecificityCalibration | None = None,
     lungs: Lungs | None = None,
     spacing: Spacing | None = None,
 ) -> list[Localization]:
@@ -145,9 +169,8 @@ def localize(
         phrases: each names one finding, with a side if need be.
         method: one of `retrieval.localize.saliency.maps.METHODS`.
         refine: follows the edges of the masks; None leaves them to the random field.
-        thresholds: when a map is specific enough for a mask; None: the calibration stored for this encoder
-            and method, if there is one, else a mask is returned where the phrase's peak exceeds nearly all
-            others, and the answer states it.
+        calibration: of this encoder and method, decides when a map is specific enough for a mask. None: a
+            mask is returned where the phrase's peak exceeds nearly all others, and the answer states it.
         lungs: masks of the patient's lungs, for the location in words.
         spacing: millimetres of a pixel of `image`, for sizes; None: `regions.ASSUMED_FIELD_MM`.
 
@@ -162,7 +185,6 @@ def localize(
     require_usable_image(image)
     if not questions:
         return []
-    calibration = thresholds or find_calibration(encoder.fingerprint, method)
     texts = encoder.encode_texts([question.phrase for question in questions])
     references = None if calibration is None else calibration.references
     maps, statistics = measure(encoder, image, texts, method, Contrasts(encoder), references)

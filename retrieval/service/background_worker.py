@@ -98,12 +98,15 @@ def _localizations(
     index: Index, image: QueryImage, phrases: Sequence[str], method: Method | None
 ) -> "list[Localization]":
     from retrieval.localize.localizer import localize as localize_phrases
-    from retrieval.localize.specificity.calibration import method_for
+    from retrieval.localize.specificity.calibration import find_calibration, method_for
 
-    chosen = method_for(index.active_version.fingerprint, method)
+    home, fingerprint = index.home.folder, index.active_version.fingerprint
+    chosen = method_for(fingerprint, method, home)
+    calibration = find_calibration(fingerprint, chosen, home)
     return localize_phrases(
-        index.encoder, image.pixels, phrases, method=chosen, refine=_refiner(), spacing=image.spacing
-    )
+        index.encoder, image.pixels, phrases, method=chosen, refine=_refiner(), calibration=calibration,
+        spacing=image.spacing,
+    )  # fmt: skip
 
 
 @cache

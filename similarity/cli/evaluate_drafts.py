@@ -1,5 +1,6 @@
 """`similarity evaluate-drafts`: the command. Only click is imported until it runs."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,16 @@ def evaluate_drafts(
     with open_index() as index:
         from retrieval.draft.evaluation import draft_source, embedding_similarity, per_finding, score_drafts
         from retrieval.localize.localizer import localize
+        from retrieval.localize.specificity.calibration import UNTRAINED, find_calibration
+
+        calibration = find_calibration(index.encoder.fingerprint, UNTRAINED, index.home.folder)
 
         drafts = draft_source(
             index,
             source,
             truth=tables[0],
             gallery_truth=tables[1],
-            phrase_localizer=None if blind else localize,
+            phrase_localizer=None if blind else partial(localize, calibration=calibration),
             limit=limit,
             allow_seen=allow_seen,
         )

@@ -160,7 +160,7 @@ def test_a_draft_is_localized_only_by_a_calibrated_method(index: Index) -> None:
             file.unlink()
     assert isinstance(calibrated_localizer, partial)
     assert calibrated_localizer.keywords["method"] == "patches"
-    assert calibrated_localizer.keywords["thresholds"].rates == {"present": 0.9}
+    assert calibrated_localizer.keywords["calibration"].rates == {"present": 0.9}
 
 
 def test_the_images_own_subject_does_not_vote(calibrated: Index) -> None:

@@ -1,13 +1,17 @@
 """Specificity: a mask is returned only where the map is specific to the phrase and the image."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import similarity as sim
 from corpus.errors import EncoderError, EvaluationError, UsageError
 from corpus.settings import settings
 from corpus.sources.phantom import PhantomSource
-from retrieval.localize.localizer import NOT_CALIBRATED, localize
+from retrieval.localize.localizer import NOT_CALIBRATED, localize, method_localizers
 from retrieval.localize.specificity.calibration import (
+    UNCALIBRATED,
     SpecificityCalibration,
     find_calibration,
     save_calibration,
@@ -113,13 +117,33 @@ def test_a_calibration_is_found_by_encoder_and_method_alone(encoder: Encoder, re
 
 
 @pytest.mark.usefixtures("home")
+def test_the_calibration_of_another_home_is_not_used(
+    encoder: Encoder, images: list[np.ndarray], references: References, tmp_path: Path
+) -> None:
+    save_calibration(
+        _accepting(references, 0.4), encoder.fingerprint, "patches"
+    )  # SIMILARITY_HOME
+    thresholds = {
+        home: sim.localize(encoder, images[0], "nodule", method="patches", refine="none", home=home).threshold
+        for home in (None, tmp_path / "other")
+    }
+    assert thresholds == {None: 0.4, tmp_path / "other": UNCALIBRATED}
+    by_home = [
+        method_localizers(encoder, ["patches"], home=home)["patches"](images[0], ["nodule"])[0].threshold
+        for home in thresholds
+    ]
+    assert by_home == list(thresholds.values())
+    assert localize(encoder, images[0], ["nodule"], method="patches")[0].threshold == UNCALIBRATED
+
+
+@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("method", ["gradcam", "gscorecam", "m2ib", "patches"])
 def test_every_phrase_has_an_answer_over_the_image_as_read(
     method: str, encoder: Encoder, images: list[np.ndarray], references: References
 ) -> None:
     phrases = ["nodule", "pleural effusion", "nodule and effusion"]
     image = images[2]
-    answers = localize(encoder, image, phrases, method=method, thresholds=_accepting(references, 0.4))
+    answers = localize(encoder, image, phrases, method=method, calibration=_accepting(references, 0.4))
     assert [answer.phrase for answer in answers] == phrases
     for answer in answers:
         assert answer.heat.shape == image.shape
@@ -140,7 +164,7 @@ def test_below_the_threshold_there_is_no_mask_and_a_sentence_why(
     encoder: Encoder, images: list[np.ndarray], references: References
 ) -> None:
     refused = localize(
-        encoder, images[0], ["nodule"], method="patches", thresholds=_accepting(references, 0.6)
+        encoder, images[0], ["nodule"], method="patches", calibration=_accepting(references, 0.6)
     )[0]
     assert refused.mask is None
     assert refused.boxes == ()
@@ -161,7 +185,7 @@ def test_a_map_on_the_other_side_than_the_phrase_gives_no_mask(
     )
     answers = localize(
         encoder, images[0], ["right nodule", "left nodule"], method="patches",
-        thresholds=_accepting(references, 0.4),
+        calibration=_accepting(references, 0.4),
     )  # fmt: skip
     assert answers[0].side == "right"
     assert answers[1].reason == "No mask: the phrase says left, and the map lies on the right side."
