@@ -23,6 +23,7 @@ from corpus.statistics import ridge_logistic_regression, sigmoid
 from indexer.index import Index
 from indexer.vectors.filters import Condition
 from retrieval.draft.neighbours import KINDS, VOTERS, Kind, Neighbour, agreeing, nearest, shares
+from retrieval.reliability.own_images import OwnImage
 
 NAMES = VOCABULARY.names
 """The findings that are voted on: all of the vocabulary, `no_finding` among them."""
@@ -182,6 +183,20 @@ def vote(ballot: Ballot, calibration: VoteCalibration | None) -> list[Vote]:
     return votes
 
 
+def calibrate_votes(index: Index, images: Sequence[OwnImage]) -> VoteCalibration | None:
+    """Fit what votes are worth, each image queried as if it were new; None where there are too few images.
+
+    Args:
+        index: that contains them.
+        images: with known findings.
+    """
+    return fit_vote_calibration(
+        [gather(index, image.vector, subjects=[image.study.subject_id]) for image in images],
+        [image.study.findings for image in images],
+        {kind: _prevalences(index, kind) for kind in KINDS},
+    )
+
+
 def fit_vote_calibration(
     ballots: Sequence[Ballot],
     truths: Sequence[Mapping[str, Status]],
@@ -217,6 +232,20 @@ def fit_vote_calibration(
         by_name = dict(zip(NAMES, map(float, frequency), strict=True))
         statuses[status] = StatusCalibration(tuple(map(float, weights)), by_name, threshold)
     return VoteCalibration(statuses, everyone, len(ballots))
+
+
+def _prevalences(index: Index, kind: Kind) -> Mapping[Status, Mapping[str, float]]:
+    """Return each status's share for each finding, among studies with an item of `kind` and any finding."""
+    counts = {status: dict.fromkeys(NAMES, 0) for status in VOTED_STATUSES}
+    studies = 0
+    for findings in index.catalog.findings_of_studies_with(kind):
+        studies += bool(findings)
+        for name, status in findings.items():
+            if status in counts and name in counts[Status(status)]:
+                counts[Status(status)][name] += 1
+    return {
+        status: {name: count / max(studies, 1) for name, count in of.items()} for status, of in counts.items()
+    }
 
 
 def _probabilities(

@@ -1,7 +1,9 @@
 """The answer of a localization, in the shape of `docs/contracts/localize.schema.json`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +13,6 @@ from corpus.dicom.spacing import Spacing
 from corpus.errors import UsageError
 from corpus.geometry import Box
 from corpus.redaction import redacted
-from retrieval.export.rle import encode_runs
 
 MaskLaterality = Literal["left", "right", "both"]
 """The patient's side that a mask is on. A radiograph is shown as if the patient faced the viewer: the
@@ -32,13 +33,14 @@ class Localization:
     `reason`: a sentence for the reader; beside a mask it qualifies the mask.
     `specificity`: in [0, 1], how much more the map answers to this phrase than to others.
     `threshold`: the specificity from which a mask is returned.
-    `boxes`: of the mask's components, largest first.
+    `boxes`: of the mask's components, largest first, in pixels of the image as read.
     `side`: the patient's.
     `zone`: in words, "lower zone".
     `share`: of the lung, or of that half of the image, that the mask covers, in [0, 1].
     `words`: side, zone and share in one phrase that names what the share is of.
-    `spacing`: of the image's pixels, where it is known.
-    `image`: (height, width) float32, the image itself, where the Python API keeps it for `overlay`.
+    `spacing`: millimetres of a pixel of the image, where they are known.
+    `image`: (height, width) float32 in [0, 1], the image as read, where the Python API keeps
+    it for `overlay`.
     """
 
     phrase: str
@@ -60,7 +62,7 @@ class Localization:
 
     @property
     def map(self) -> NDArray[np.float32]:
-        """The saliency map: `heat`."""
+        """The saliency map: `heat`, (height, width) float32 in [0, 1]."""
         return self.heat
 
     @property
@@ -93,7 +95,7 @@ class Localization:
         return f"<div><p><b>{escape(self.phrase)}</b>: {escape(self.summary)}</p>{drawn}</div>"
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's form: the mask as run lengths (`retrieval.export.rle`), no arrays."""
+        """The contract's form: the mask as run lengths (`encode_runs`), no arrays."""
         return {
             "phrase": self.phrase,
             "finding": self.finding,
@@ -124,3 +126,39 @@ class Localization:
             if box is None
             else [round((box.bottom - box.top) * down, 1), round((box.right - box.left) * across, 1)],
         }
+
+
+def encode_runs(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the run lengths of a mask: COCO's uncompressed form, which every annotation tool reads.
+
+    Args:
+        mask: (height, width) bool.
+
+    Returns:
+        `{"size": [height, width], "counts": [outside, inside, …]}`. The runs follow the columns from top to
+        bottom, left to right, and alternate between outside and inside, outside first (COCO's "Data format",
+        annotation `segmentation`).
+    """
+    flat = np.asarray(mask, dtype=np.bool_).ravel(order="F")
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    borders = [0, *changes.tolist(), flat.size]
+    counts = [after - before for before, after in pairwise(borders)]
+    starts_inside = bool(flat.size and flat[0])
+    return {"size": list(mask.shape), "counts": [0, *counts] if starts_inside else counts}
+
+
+def decode_runs(runs: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Return the (height, width) mask that `encode_runs` encoded.
+
+    Raises:
+        UsageError: the runs do not fill a mask of that size.
+    """
+    try:
+        height, width = (int(side) for side in runs["size"])
+        counts = np.asarray(runs["counts"], dtype=np.int64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError('a mask in run lengths is {"size": [height, width], "counts": […]}') from error
+    if counts.ndim != 1 or (counts < 0).any() or counts.sum() != height * width:
+        raise UsageError(f"the run lengths do not fill a mask of {height} × {width} pixels")
+    inside = np.arange(counts.size) % 2 == 1
+    return np.repeat(inside, counts).reshape((height, width), order="F")

@@ -2,7 +2,7 @@
 
 Three things are fitted, and stored beside the version of the index: the out-of-distribution detector
 (`ood`, stored as "gate"), the conformal guarantee (`conformal`), and the weights of a draft's votes
-(`retrieval.draft.vote_fit`). Each is missing where there are too few images or subjects.
+(`retrieval.draft.votes`). Each is missing where there are too few images or subjects.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,7 @@ from corpus.errors import CorpusError
 from corpus.images.reader import read_image
 from corpus.progress import OnProgress, silent
 from indexer.index import Index
-from retrieval.draft.vote_fit import calibrate_votes
-from retrieval.draft.votes import MIN_CALIBRATION_IMAGES
+from retrieval.draft.votes import MIN_CALIBRATION_IMAGES, calibrate_votes
 from retrieval.query.query import TARGETS, Query
 from retrieval.reliability import ood
 from retrieval.reliability.conformal import (

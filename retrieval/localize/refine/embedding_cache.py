@@ -7,7 +7,6 @@ any time, so only a failing computation is an error.
 
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.files import write_whole
 from corpus.settings import settings
 from indexer.home import CACHE
 
@@ -99,15 +99,7 @@ class EmbeddingCache:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._make_room(embedding.nbytes)
-            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".writing")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    np.save(file, embedding)
-                Path(temporary).replace(self.folder / f"{key}.npy")
-            except BaseException:
-                with suppress(OSError):
-                    Path(temporary).unlink()
-                raise
+            write_whole(self.folder / f"{key}.npy", lambda file: np.save(file, embedding))
         except OSError as error:  # a full or read-only disk: the answer does not need the file
             log.info("an embedding is not cached: %s", error.strerror)
 

@@ -122,7 +122,7 @@ def test_a_full_disk_leaves_the_file_that_was_there(tmp_path: Path, monkeypatch:
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("retrieval.export.files.os.fsync", full)
+    monkeypatch.setattr("corpus.files.os.fsync", full)
     with pytest.raises(ExportError, match="No space left"):
         write_whole(path, b"newer")
     assert [p.name for p in path.parent.iterdir()] == ["overlay.png"]

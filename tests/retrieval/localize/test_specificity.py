@@ -120,9 +120,7 @@ def test_a_calibration_is_found_by_encoder_and_method_alone(encoder: Encoder, re
 def test_the_calibration_of_another_home_is_not_used(
     encoder: Encoder, images: list[np.ndarray], references: References, tmp_path: Path
 ) -> None:
-    save_calibration(
-        _accepting(references, 0.4), encoder.fingerprint, "patches"
-    )  # SIMILARITY_HOME
+    save_calibration(_accepting(references, 0.4), encoder.fingerprint, "patches")  # SIMILARITY_HOME
     thresholds = {
         home: sim.localize(encoder, images[0], "nodule", method="patches", refine="none", home=home).threshold
         for home in (None, tmp_path / "other")

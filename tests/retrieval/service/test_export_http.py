@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from corpus.images.reader import read_image
-from retrieval.export.rle import decode_runs
+from retrieval.localize.answer import decode_runs
 from retrieval.service.state import State
 from tests.corpus.conftest import dicom_of
 from tests.retrieval.export.dicom_images import PATIENT
@@ -135,8 +135,8 @@ def test_an_image_that_changed_since_it_was_indexed_is_refused(
     reader: TestClient, state: State, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = state.catalog.items_of_studies(["phantom:5-3"])["phantom:5-3"][0].point.hex
-    other = state.images.read("phantom://5/4")
-    monkeypatch.setattr(state.images, "read", lambda _: other)
+    other = state.image_pool.read("phantom://5/4")
+    monkeypatch.setattr(state.image_pool, "read", lambda _: other)
     answer = reader.post("/v1/exports/localization", json={"image": image, "phrase": shown})
     assert "has changed since it was indexed" in problem(answer, 409)
 

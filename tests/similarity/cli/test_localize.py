@@ -17,7 +17,7 @@ from corpus.images.reader import read_image
 from corpus.sources.phantom import PhantomSource
 from indexer.index import Index
 from indexer.ingest.pipeline import add_source
-from retrieval.export.rle import decode_runs
+from retrieval.localize.answer import decode_runs
 from similarity.cli.main import cli
 from tests.corpus.conftest import dicom_of
 from tests.encoders import build_tiny_encoder

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from corpus.errors import UsageError
-from retrieval.export.rle import decode_runs, encode_runs
+from retrieval.localize.answer import decode_runs, encode_runs
 
 
 @given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=20)))
