@@ -206,9 +206,7 @@ class Answer(Sequence[Hit]):
 def findings_of(case: Case) -> str:
     """Return the present findings of a case, without parents of a named one; `?` marks an uncertain one."""
     by_status = status_lists(case.findings)
-    present = set(by_status["present"])
-    parents = {VOCABULARY.parent(name) for name in present}
-    parents |= {VOCABULARY.parent(parent) for parent in parents if parent}
+    parents = {parent for name in by_status["present"] for parent in VOCABULARY.ancestors(name)}
     named = [name for name in by_status["present"] if name not in parents]
     uncertain = [f"{name}?" for name in by_status["uncertain"] if name not in parents]
     note = f"report in {case.language}: findings not read" if case.findings_read is False else ""

@@ -16,7 +16,7 @@ from retrieval.query.encode import EncodedQuery, encode_queries, encode_with_vec
 from retrieval.query.feedback import Tower, Vector
 from retrieval.query.query import Query
 from retrieval.ranking.candidates import find_candidates, search_depths
-from retrieval.ranking.diversity import POOL, diversify
+from retrieval.ranking.diversity import diversify, pool_size
 from retrieval.ranking.fusion import fuse_rankings
 from retrieval.ranking.near_duplicates import remove_near_duplicates
 from retrieval.ranking.rerank import rerank
@@ -97,7 +97,7 @@ def search_encoded(index: Index, encoded: EncodedQuery) -> Answer:
     if encoded.refused is not None:
         return _answer(index, encoded, encoded.took, abstained=True, reason=encoded.refused)
     query, stopwatch = encoded.query, Stopwatch(encoded.took)
-    count = max(query.k, POOL) if query.diversify else query.k
+    count = pool_size(query)
     for depth in search_depths(encoded):
         with stopwatch.measure("search"):
             candidates = find_candidates(index, encoded, depth)
@@ -114,7 +114,7 @@ def search_encoded(index: Index, encoded: EncodedQuery) -> Answer:
         with index.catalog.reading() as read:
             hits = describe_hits(index, read, encoded, studies)
             own = [study.case for study in read.studies_of_subjects(encoded.subjects)]
-        abstained, reason = apply_guarantee(index, query, hits[: query.k - query.ahead])
+        abstained, reason = apply_guarantee(index, query, hits[: query.promised_hits])
     if not hits:
         reason = _reason_for_no_hits(encoded, own)
     return _answer(index, encoded, stopwatch.took, hits, own, abstained, reason)

@@ -19,17 +19,13 @@ def chips(statuses: Statuses, query: Statuses | None = None) -> tuple[Chip, ...]
     """
     listed = status_lists(statuses)
     wanted = set(status_lists(query)["present"]) if query is not None else set()
-    present = [name for name in listed["present"] if not set(listed["present"]) & _descendants(name)]
-    uncertain = [name for name in listed["uncertain"] if not set(listed["present"]) & _descendants(name)]
+    parents = {parent for name in listed["present"] for parent in VOCABULARY.ancestors(name)}
+    present = [name for name in listed["present"] if name not in parents]
+    uncertain = [name for name in listed["uncertain"] if name not in parents]
     return (
         *(Chip(label(name), "present", name in wanted) for name in present),
         *(Chip(label(name) + "?", "uncertain") for name in uncertain),
     )
-
-
-def _descendants(name: str) -> set[str]:
-    children = set(VOCABULARY.children(name))
-    return children.union(*(_descendants(child) for child in children)) if children else children
 
 
 def card_of(hit: Hit, query: Statuses | None, single: bool) -> Card:

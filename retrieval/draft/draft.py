@@ -79,15 +79,15 @@ def draft(
     """
     decoded = decoded or read_query_image(image)
     query = Query(image=image, target="reports", k=k, where=where, subject=subject, decoded=decoded)
-    understood = encode_queries(index, [query])[0]
-    if isinstance(understood, SimilarityError):
-        raise understood
+    encoded = encode_queries(index, [query])[0]
+    if isinstance(encoded, SimilarityError):
+        raise encoded
     request = {"image": image, "k": k, "where": where}
     encoder = {"name": index.active_version.name, "fingerprint": index.active_version.fingerprint}
-    if understood.refused is not None:
-        return Draft(request, encoder, reason=f"No draft: {understood.refused}", notes=decoded.notes)
-    vector = understood.vectors[0].vector
-    ballot = gather(index, vector, k, subjects=understood.subjects, where=understood.where)
+    if encoded.refused is not None:
+        return Draft(request, encoder, reason=f"No draft: {encoded.refused}", notes=decoded.notes)
+    vector = encoded.vectors[0].vector
+    ballot = gather(index, vector, k, subjects=encoded.subjects, where=encoded.where)
     voters = sum(map(len, ballot.neighbours.values()))
     reason = _why_none(ballot, where)
     if reason is not None:
@@ -98,7 +98,7 @@ def draft(
     devices = [v for v in passed if v.finding == SUPPORT_DEVICES and v.status is Status.PRESENT]
     unlocated = devices if SUPPORT_DEVICES not in locations else []
     passed = [v for v in passed if v not in unlocated]
-    sentences = _sentences(index, vector, ballot, passed, locations, understood.subjects, understood.where)
+    sentences = _sentences(index, vector, ballot, passed, locations, encoded.subjects, encoded.where)
     votes = {v.finding: v for v in passed}
     statements = tuple(Statement(sentence, _votes_on(sentence, votes)) for sentence in sentences)
     worded = {name for sentence in sentences for name in sentence.claims}
@@ -174,29 +174,20 @@ def consistent(sentences: Sequence[Sentence]) -> list[Sentence]:
 
 
 def _covered_by_child(vote: Vote, votes: Sequence[Vote]) -> bool:
-    children = [other for other in votes if vote.finding in _ancestors(other.finding)]
+    children = [other for other in votes if vote.finding in VOCABULARY.ancestors(other.finding)]
     return any(vote.probability <= 1.5 * child.probability for child in children)
 
 
 def _denies(finding: str, present: set[str]) -> bool:
     """Whether the absence of a finding denies one of these."""
-    return any(finding == name or finding in _ancestors(name) for name in present)
+    return any(finding == name or finding in VOCABULARY.ancestors(name) for name in present)
 
 
 def _contradicts(name: str, status: Status, claims: Mapping[str, Status]) -> bool:
     if status is Status.ABSENT:
         return _denies(name, {other for other, claim in claims.items() if claim is Status.PRESENT})
     denied = {other for other, claim in claims.items() if claim is Status.ABSENT}
-    return name in denied or any(ancestor in denied for ancestor in _ancestors(name))
-
-
-def _ancestors(name: str) -> list[str]:
-    chain = []
-    parent = VOCABULARY.parent(name)
-    while parent is not None:
-        chain.append(parent)
-        parent = VOCABULARY.parent(parent)
-    return chain
+    return name in denied or any(ancestor in denied for ancestor in VOCABULARY.ancestors(name))
 
 
 def _votes_on(sentence: Sentence, votes: Mapping[str, Vote]) -> tuple[Vote, ...]:

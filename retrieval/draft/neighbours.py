@@ -11,7 +11,8 @@ from corpus.findings import Status
 from corpus.records import Study
 from corpus.redaction import redacted
 from indexer.index import Index
-from indexer.vectors.filters import And, Comparison, Condition, Not
+from indexer.vectors.filters import And, Comparison, Condition
+from retrieval.query.filters import conjunction, excluding
 
 Kind = Literal["image", "report"]
 KINDS: tuple[Kind, ...] = ("image", "report")
@@ -62,7 +63,7 @@ def nearest(
     collection = index.collection(kind)
     if collection not in index.store.collections():
         return []
-    condition = _excluding(index, where, subjects)
+    condition = conjunction((where, excluding(index.home, "subject", subjects)))
     limit = count + count // 2
     while True:
         hits = index.store.search(collection, vector, limit, condition)
@@ -82,14 +83,6 @@ def finding_condition(finding: str, status: Status, where: Condition | None) -> 
     value = finding if status is Status.PRESENT else f"{finding}:{status}"
     has_finding = Comparison("finding", "=", value)
     return has_finding if where is None else And((where, has_finding))
-
-
-def _excluding(index: Index, where: Condition | None, subjects: Collection[str]) -> Condition | None:
-    if not subjects:
-        return where
-    keys = tuple(sorted(index.home.keyed("subject", subject) for subject in subjects))
-    others = Not(Comparison("subject", "in", keys))
-    return others if where is None else And((where, others))
 
 
 def weights(count: int) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ preferred, then the one that most neighbours use.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -154,20 +154,13 @@ def _covered(name: str, claim: Status, stated: Mapping[str, Status]) -> bool:
     if stated.get(name) is claim:
         return True
     if claim is Status.PRESENT:  # a present child implies its parent
-        return any(stated.get(child) is claim for child in _descendants(name))
-    parent = VOCABULARY.parent(name)
-    return parent is not None and _covered(parent, claim, stated)
-
-
-def _descendants(name: str) -> Iterable[str]:
-    for child in VOCABULARY.children(name):
-        yield child
-        yield from _descendants(child)
+        return any(stated.get(child) is claim for child in VOCABULARY.descendants(name))
+    return any(stated.get(parent) is claim for parent in VOCABULARY.ancestors(name))
 
 
 def _same(name: str, finding: str) -> bool:
     """Whether two findings are equal, or one is an ancestor of the other."""
-    return name == finding or name in _descendants(finding) or finding in _descendants(name)
+    return name == finding or name in VOCABULARY.ancestors(finding) or finding in VOCABULARY.ancestors(name)
 
 
 def _key(located: LocatedSentence) -> str:

@@ -59,16 +59,7 @@ def read_question(phrase: str) -> Question:
 def _most_specific(mentions: tuple[Concept, ...]) -> dict[str, list[Concept]]:
     """Finding → its concepts, without the parents of other findings that are named."""
     named = {concept.finding for concept in mentions}
-    above = {parent for finding in named for parent in _parents(finding)}
+    above = {parent for finding in named for parent in VOCABULARY.ancestors(finding)}
     return {
         finding: [concept for concept in mentions if concept.finding == finding] for finding in named - above
     }
-
-
-def _parents(finding: str) -> list[str]:
-    parents = []
-    parent = VOCABULARY.parent(finding)
-    while parent is not None:
-        parents.append(parent)
-        parent = VOCABULARY.parent(parent)
-    return parents

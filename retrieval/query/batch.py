@@ -1,7 +1,6 @@
 """A batch: JSON lines of queries in, JSON lines of answers out, in order, encoded together as they arrive."""
 
 import json
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import Empty, Queue
@@ -12,8 +11,6 @@ from corpus.errors import ServerUnavailable, SimilarityError, UsageError
 from corpus.redaction import redacted
 from retrieval.answer import Answer
 from retrieval.query.query import Query, query_from_json
-
-logger = logging.getLogger(__name__)
 
 AT_ONCE = 32
 """Queries that are decoded and encoded together."""

@@ -14,9 +14,9 @@ from corpus.geometry import Box
 from corpus.redaction import redacted
 from corpus.subjects import matching_subjects
 from indexer.index import Index
-from indexer.vectors.filters import And, Comparison, Condition, Not
+from indexer.vectors.filters import Comparison, Condition, Not
 from retrieval.query.feedback import Part, QueryVector, Tower, Vector, apply_feedback
-from retrieval.query.filters import parse_where
+from retrieval.query.filters import conjunction, parse_where
 from retrieval.query.finding_expression import affirmed_findings, parse_findings, refuse_contradiction
 from retrieval.query.image import QueryImage, read_query_image
 from retrieval.query.intent import Intent, describe, read_text
@@ -161,13 +161,6 @@ def _parse(index: Index, query: Query) -> _Encoding:
             texts.append(("text", query.text))
     subjects = set() if query.subject is None else matching_subjects(query.subject)
     return _Encoding(query, conjunction(conditions), intent, phrase, texts, subjects=subjects)
-
-
-def conjunction(conditions: Sequence[Condition]) -> Condition | None:
-    """Join conditions that must all be met; None where there are none."""
-    if len(conditions) > 1:
-        return And(tuple(conditions))
-    return conditions[0] if conditions else None
 
 
 def _resolve(index: Index, query: Query) -> _Encoding:

@@ -13,13 +13,14 @@ of its field's type: the engines answer an unknown field silently with nothing, 
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import cast
 
 from corpus.errors import UsageError
 from corpus.redaction import redacted
+from indexer.home import Home
 from indexer.vectors.filters import (
     CASE_FIELDS,
     And,
@@ -78,6 +79,27 @@ def parse_where(text: str, attributes: Mapping[str, FieldType] | None = None) ->
             message says at which character, and the nearest known field.
     """
     return Parser(text, {**(attributes or {}), **CASE_FIELDS}).whole()
+
+
+def conjunction(conditions: Iterable[Condition | None]) -> Condition | None:
+    """Join the conditions that are given, all of which must be met; None where there are none."""
+    given = tuple(condition for condition in conditions if condition is not None)
+    if len(given) > 1:
+        return And(given)
+    return given[0] if given else None
+
+
+def excluding(home: Home, field: str, ids: Collection[str]) -> Condition | None:
+    """Return the condition that a study is none of these, None where there are none.
+
+    Args:
+        home: with the key that ids are hashed by in the vector store.
+        field: `subject` or `study`.
+        ids: as the catalog has them.
+    """
+    if not ids:
+        return None
+    return Not(Comparison(field, "in", tuple(sorted(home.keyed(field, one) for one in ids))))
 
 
 def _unquote(quoted: str) -> str:

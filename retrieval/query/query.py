@@ -89,6 +89,11 @@ class Query:
         """Where `image` comes from, as text."""
         return cast("str | None", self.image)
 
+    @property
+    def promised_hits(self) -> int:
+        """How many hits, of the best, a guarantee is of: those beyond only show that there are more."""
+        return self.k - self.ahead
+
     def as_json(self) -> dict[str, Any]:
         """The query as the answer repeats it, with the keys of a line of a batch."""
         box = self.region

@@ -88,7 +88,7 @@ def _grade_affirmed(
         return -1.0, f"no {plain}"
     if status is None:
         return 0.0, ""
-    below = descendants(requested.finding)
+    below = (requested.finding, *VOCABULARY.descendants(requested.finding))
     shown = [c for c in concepts if c.finding in below and c.status is status]
     best = max(shown or [Concept(requested.finding, status)], key=lambda c: _grade_modifiers(requested, c))
     grade, words = _grade_modifiers(requested, best), describe(best)
@@ -121,7 +121,7 @@ def _grade_denied(
     """Grade a finding that is to be absent; with what the study shows of it, in words."""
     status = statuses.get(denied.finding)
     plain = describe(denied)
-    below = descendants(denied.finding)
+    below = (denied.finding, *VOCABULARY.descendants(denied.finding))
     shown = [c for c in concepts if c.finding in below and c.status is not Status.ABSENT]
     here = [c for c in shown if covers(denied, c)]
     anywhere = denied.side is None and denied.zone is None and denied.degree is None
@@ -135,12 +135,3 @@ def _grade_denied(
             return -1.0, describe(here[0]) if here else plain
         return (1.0, f"no {plain}") if stated else (0.0, "")
     return (-_UNCERTAIN, f"possible {plain}") if status is Status.UNCERTAIN else (0.0, "")
-
-
-@lru_cache(maxsize=256)
-def descendants(finding: str) -> frozenset[str]:
-    """Return a finding with all its descendants in the vocabulary."""
-    found = {finding}
-    for child in VOCABULARY.children(finding):
-        found |= descendants(child)
-    return frozenset(found)

@@ -6,19 +6,19 @@ The store applies the filter, what a phrase denies, and the exclusion of the que
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from corpus.findings import Status
+from corpus.findings import VOCABULARY, Status
 from corpus.language.concepts import Concept
 from corpus.redaction import redacted
 from indexer.index import Index
 from indexer.ingest.bm25 import query_terms
 from indexer.ingest.payload import forms, write_concept
-from indexer.vectors.filters import And, Comparison, Condition, Not, Or, PayloadValue
+from indexer.vectors.filters import And, Comparison, Condition, Or, PayloadValue
 from indexer.vectors.store import Terms
-from retrieval.query.encode import EncodedQuery, conjunction
+from retrieval.query.encode import EncodedQuery
 from retrieval.query.feedback import QueryVector, Tower, Vector
+from retrieval.query.filters import conjunction, excluding
 from retrieval.query.query import Target
-from retrieval.ranking.agreement import descendants
-from retrieval.ranking.diversity import POOL
+from retrieval.ranking.diversity import pool_size
 from retrieval.ranking.fusion import FoundItem, Ranking, RankingKind
 
 DEPTH = 60
@@ -74,12 +74,12 @@ def search_depths(query: EncodedQuery) -> Iterator[int]:
 
     A ranking that is not fused needs no more studies than are shown, and some that are near-duplicates.
     """
-    k = query.query.k
+    pool = pool_size(query.query)
     rankings = len(query.vectors) + (query.region is not None)
     alone = query.query.target == "images" and rankings == 1 and not query.intent.wished
-    depth = k + k // 2 if alone else max(2 * k, DEPTH)
-    if query.query.diversify:
-        depth = max(depth, POOL + POOL // 2)
+    depth = pool + pool // 2
+    if not alone:
+        depth = max(depth, 2 * query.query.k, DEPTH)
     while True:
         yield depth
         depth *= 4
@@ -113,12 +113,8 @@ def find_candidates(index: Index, query: EncodedQuery, depth: int) -> Candidates
 
 def _store_condition(index: Index, query: EncodedQuery) -> Condition | None:
     """The condition for the store: the query's own, without its own subject and without the examples."""
-    parts: list[Condition] = [] if query.where is None else [query.where]
-    for field_name, names in (("subject", query.subjects), ("study", query.examples)):
-        if names:
-            keys = tuple(sorted(index.home.keyed(field_name, name) for name in names))
-            parts.append(Not(Comparison(field_name, "in", keys)))
-    return conjunction(parts)
+    own = excluding(index.home, "subject", query.subjects)
+    return conjunction((query.where, own, excluding(index.home, "study", query.examples)))
 
 
 def _add_wished(search: "_Search", query: EncodedQuery, kinds: Sequence[RankingKind]) -> None:
@@ -130,11 +126,11 @@ def _add_wished(search: "_Search", query: EncodedQuery, kinds: Sequence[RankingK
     stated = And(tuple(_is_stated(concept) for concept in wished))
     meets = tuple(map(_is_met, wished))
     for kind in kinds:
-        items = search.add(f"said:{kind}", vector, kind, stated)
+        items = search.add(f"stated:{kind}", vector, kind, stated)
         if len(items) < search.depth and And(meets) != stated:
             items = search.add(f"met:{kind}", vector, kind, And(meets))
         if len(items) < search.depth and len(meets) > 1:
-            search.add(f"met in part:{kind}", vector, kind, Or(meets))
+            search.add(f"partly met:{kind}", vector, kind, Or(meets))
 
 
 def _is_stated(concept: Concept) -> Condition:
@@ -147,7 +143,7 @@ def _is_stated(concept: Concept) -> Condition:
 def _is_met(concept: Concept) -> Condition:
     """The condition that the findings of a study meet a wished one."""
     if concept.side or concept.zone or concept.degree:
-        below = sorted(descendants(concept.finding))
+        below = sorted((concept.finding, *VOCABULARY.descendants(concept.finding)))
         located = Comparison("concept", "in", forms(concept, below))
         if concept.status is not Status.ABSENT:
             return located
@@ -179,7 +175,7 @@ class _Search:
         self, name: str, query: QueryVector, kind: RankingKind, wished: Condition | None = None
     ) -> tuple[FoundItem, ...]:
         """Add the ranking of a vector in a kind of item; `wished`: what its studies meet besides."""
-        where = conjunction([part for part in (self.where, wished) if part is not None])
+        where = conjunction((self.where, wished))
         if kind == "sentence":
             items = self._search_sentences(query, where)
         else:

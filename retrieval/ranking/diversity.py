@@ -8,12 +8,18 @@ from numpy.typing import NDArray
 
 from indexer.index import Index
 from retrieval.query.feedback import Vector
+from retrieval.query.query import Query
 from retrieval.ranking.near_duplicates import DistinctStudy
 
 POOL = 50
 """Studies among which diverse ones are chosen."""
 BALANCE = 0.6
 """Weight of relevance; the rest is that of difference."""
+
+
+def pool_size(query: Query) -> int:
+    """Return how many studies a query needs before diverse ones are chosen: k where none are chosen."""
+    return max(query.k, POOL) if query.diversify else query.k
 
 
 def diversify(index: Index, studies: Sequence[DistinctStudy], k: int) -> list[DistinctStudy]:

@@ -7,11 +7,12 @@ that shows a finding that a phrase denies is removed, however near its vectors a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from corpus.findings import VOCABULARY
 from corpus.redaction import redacted
 from indexer.ingest.payload import listed
 from indexer.vectors.filters import PayloadValue
 from retrieval.query.intent import Intent
-from retrieval.ranking.agreement import Agreement, agreement, descendants
+from retrieval.ranking.agreement import Agreement, agreement
 from retrieval.ranking.fusion import RankedStudy
 
 WISH_WEIGHT = 2.0
@@ -56,7 +57,8 @@ def rerank(
     if not intent.concepts:
         return [Reranked(study, study.score) for study in ranked]
     weight = WISH_WEIGHT if intent.wished else DESCRIPTION_WEIGHT
-    relevant = tuple({name for concept in intent.concepts for name in descendants(concept.finding)})
+    findings = {concept.finding for concept in intent.concepts}
+    relevant = tuple(findings.union(*map(VOCABULARY.descendants, findings)))
     reranked = []
     # Many reports state the same of the findings asked for: each such statement is compared once.
     compared: dict[tuple[str, ...], Agreement] = {}

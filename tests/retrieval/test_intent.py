@@ -13,7 +13,7 @@ from corpus.language.labeler import label_text
 from indexer.ingest.payload import forms, payload_concepts, read_concept, write_concept
 from indexer.vectors.filters import PayloadValue
 from retrieval.query.intent import Intent, describe, read_text
-from retrieval.ranking.agreement import agreement, descendants
+from retrieval.ranking.agreement import agreement
 
 REPORT = "The heart is enlarged. There is a small left effusion. No pneumothorax. No edema."
 
@@ -191,8 +191,3 @@ def test_agreement_is_in_minus_one_to_one(wished: Concept, shown: list[Concept])
     if wished.status is not Status.UNCERTAIN:
         assert agreement(Intent(wished=(wished,)), exact).score == 1.0
     assert describe(wished)
-
-
-def test_descendants_are_all_findings_below_one_in_the_vocabulary() -> None:
-    assert {"lung_opacity", "consolidation", "nodule", "mass"} <= descendants("lung_opacity")
-    assert descendants("edema") == {"edema"}
