@@ -15,6 +15,9 @@ def load_encoder(name: str | Path, *, device: str = "auto", download: bool = Fal
         device: `auto` (CUDA, then MPS, then CPU) or a torch device name.
         download: fetch a published encoder that is not here yet. Without it nothing is ever downloaded.
 
+    Returns:
+        The encoder: `encode_images` and `encode_texts` return (n, dim) float32 arrays of unit rows.
+
     Raises:
         EncoderError: there is no such encoder, or its folder is incomplete or edited; the message says what
             to do.

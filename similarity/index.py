@@ -72,6 +72,9 @@ class Index:
             qdrant_api_key: its key; None: the setting `SIMILARITY_QDRANT_API_KEY`.
             on_wait: called with a line of text when this process waits for another, or for a server.
 
+        Returns:
+            The open index: a context manager, or `close` it.
+
         Raises:
             EmptyIndex: it is opened read-only, and there is none.
             HomeError: home, database or Qdrant cannot be used.
@@ -217,10 +220,15 @@ class Index:
             subject: subject of the query; its own studies are never hits.
             diversify: diverse hits (maximal marginal relevance).
 
+        Returns:
+            The answer: a sequence of at most k hits, one a study, the most similar first.
+
         Raises:
             UsageError: the query or the filter cannot be understood.
             UnreadableImage, NotAdmitted: the image cannot be a query.
             EmptyIndex: nothing is indexed.
+            IndexingError: the index has no vector of `case`, or of an example, by the encoder that searches.
+            EncoderError: the encoder of the index cannot be loaded, or cannot encode the image.
         """
         if isinstance(query, Query):
             return search(self._searched(), query)
@@ -275,8 +283,12 @@ class Index:
             For one phrase its `Localization`, for several a list.
 
         Raises:
-            UsageError: there is no such case, or a phrase names no single finding.
+            UsageError: there is no such case, a phrase is empty or a report, the image is blank or tiny, or
+                the method is unknown.
             IndexingError: the case has no image, or its image has changed since it was indexed.
+            UnreadableImage, NotAdmitted: the image cannot be read.
+            EncoderError: the encoder cannot be loaded, or has no map of features.
+            EmptyIndex: nothing is indexed.
         """
         from similarity.localization import localize  # late: imports torch
 
@@ -313,9 +325,14 @@ class Index:
             localize: localize the findings voted present, where the encoder is calibrated; without it the
                 draft asks the reader for every side.
 
+        Returns:
+            The draft: statements with their votes and sources, or the reason why there is none.
+
         Raises:
             UsageError: the filter cannot be understood.
             UnreadableImage, NotAdmitted: the image cannot be read.
+            EmptyIndex: nothing is indexed.
+            EncoderError: the encoder of the index cannot be loaded, or cannot encode the image.
         """
         from retrieval.draft.draft import draft, localizer  # late: imports torch
 
@@ -335,9 +352,16 @@ class Index:
     def calibrate(self, *, show_progress: bool = True) -> "CalibrationReport":
         """Fit on the index's own images what answers can promise; see `similarity index calibrate`.
 
+        Args:
+            show_progress: on a terminal or in a notebook.
+
+        Returns:
+            How many images and subjects were fitted on, and what could not be fitted, with the reason.
+
         Raises:
             EmptyIndex: nothing was indexed yet.
             ReadOnlyIndex: it was opened read-only.
+            EncoderError: the encoder cannot be loaded.
         """
         from retrieval.reliability.fit import calibrate  # late: takes seconds
 

@@ -47,8 +47,8 @@ def score_tables(records: Mapping[str, Mapping[str, Any]]) -> list[Scores]:
     return [
         _scores(
             "Evaluation: image to report",
-            f"{to_report['queries']} radiographs and {to_report['gallery']} distinct reports of patients "
-            "whom the encoder never saw; below each value its 95 % confidence interval over patients. A hit "
+            f"{to_report['queries']} radiographs and {to_report['gallery']} distinct reports of held-out "
+            "patients; below each value its 95 % confidence interval over patients. A hit "
             "is relevant where it shares a finding with the query, or both are normal.",
             to_report,
         ),

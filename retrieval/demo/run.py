@@ -70,7 +70,7 @@ def demonstrate(plan: Plan, steps: Steps) -> Path:
                 calibration = _calibrate_localization(encoder, plan, advance)
             with steps.step("searching", "Searching, localizing and drafting") as advance:
                 cases, evidence, drafted, searches = _answers(index, chosen, calibration, advance)
-        with steps.step("evaluating", "Evaluating on patients whom the encoder never saw") as advance:
+        with steps.step("evaluating", "Evaluating on held-out patients") as advance:
             records = evaluate(encoder, PhantomSource(plan.held_out, plan.held_out_seed), advance)
     panels = (cases, *searches)
     page = plan.out / "page.html"

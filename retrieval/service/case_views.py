@@ -95,7 +95,7 @@ def read_image(state: State, image: str) -> QueryImage:
     """
     _, ref = find_image(state, image)
     try:
-        return state.images.read(ref.location)
+        return state.image_pool.read(ref.location)
     except SimilarityError:
         raise IMAGE_GONE from None
 
@@ -113,7 +113,7 @@ def query_image(state: State, image: str | None, content: bytes | None) -> Query
             "wrong-request",
             "Upload an image as the form's `image`, or give the id of one of the index: one of the two.",
         )
-    return read_image(state, str(image)) if content is None else state.images.decode(content, SENT_IMAGE)
+    return read_image(state, str(image)) if content is None else state.image_pool.decode(content, SENT_IMAGE)
 
 
 def require_unchanged(state: State, image: str, content_hash: str) -> None:

@@ -44,7 +44,7 @@ class State:
         self.metrics = Metrics()
         self.limit = RateLimit(settings().requests_per_minute)
         self.failures = RateLimit(_FAILURES_A_MINUTE)
-        self.images = ImagePool()
+        self.image_pool = ImagePool()
         self.thumbnails = ThumbnailCache()
         self.background = BackgroundQueue(home.folder)
         self.searcher = Searcher(self._prepare, self.metrics.batch.observe)
@@ -110,7 +110,7 @@ class State:
             self._runner.close()
         self.background.close()
         self.searcher.close()
-        self.images.close()
+        self.image_pool.close()
         self._index.close()
 
 

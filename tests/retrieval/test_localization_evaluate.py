@@ -22,14 +22,18 @@ Image = NDArray[np.float32]
 
 
 def answer(phrase: str, heat: Image, mask: NDArray[np.bool_] | None) -> Localization:
-    return Localization(phrase, None, "told", None, heat, mask, None if mask is not None else "no", 1.0, 0.5)
+    return Localization(
+        phrase, None, "oracle", None, heat, mask, None if mask is not None else "no", 1.0, 0.5
+    )
 
 
 class Oracle:
     """A localizer that knows the ground truth of every image, by its pixels."""
 
-    def __init__(self, marks: AnnotationSet) -> None:
-        self.truths = {marked.image.tobytes(): marked.structures for marked in marks.read(print)}
+    def __init__(self, annotations: AnnotationSet) -> None:
+        self.truths = {
+            annotated.image.tobytes(): annotated.structures for annotated in annotations.read(print)
+        }
         self.requested: list[str] = []
 
     def __call__(self, image: Image, phrases: Sequence[str]) -> list[Localization]:
@@ -38,13 +42,13 @@ class Oracle:
         return [answer(phrase, names[phrase].astype(np.float32), names[phrase]) for phrase in phrases]
 
 
-class StoredMarks:
+class AnnotationsInMemory:
     """Annotations that are read once."""
 
     kind = "phantom"
 
-    def __init__(self, marks: AnnotationSet) -> None:
-        self.images = tuple(marks.read(print))
+    def __init__(self, annotations: AnnotationSet) -> None:
+        self.images = tuple(annotations.read(print))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -54,8 +58,8 @@ class StoredMarks:
 
 
 @pytest.fixture(scope="module")
-def marks() -> StoredMarks:
-    return StoredMarks(PhantomAnnotations(18, 4))
+def annotations() -> AnnotationsInMemory:
+    return AnnotationsInMemory(PhantomAnnotations(18, 4))
 
 
 def refuses(image: Image, phrases: Sequence[str]) -> list[Localization]:
@@ -63,9 +67,9 @@ def refuses(image: Image, phrases: Sequence[str]) -> list[Localization]:
 
 
 @pytest.fixture(scope="module")
-def made(marks: StoredMarks) -> dict[str, Any]:
-    evaluation = measure_localizers(marks, {"told": Oracle(marks), "silent": refuses}, seed=3)
-    return record(evaluation, ["told", "silent"], {"name": "e", "fingerprint": "f"}, "none", 3, 1.0)
+def made(annotations: AnnotationsInMemory) -> dict[str, Any]:
+    evaluation = measure_localizers(annotations, {"oracle": Oracle(annotations), "silent": refuses}, seed=3)
+    return record(evaluation, ["oracle", "silent"], {"name": "e", "fingerprint": "f"}, "none", 3, 1.0)
 
 
 def rows(made: dict[str, Any], structure: str) -> dict[str, dict[str, Any]]:
@@ -77,12 +81,12 @@ def test_an_oracle_is_right_and_a_localizer_that_refuses_has_no_mask(made: dict[
     for entry in made["structures"]:
         by_row = rows(made, entry["structure"])
         for metric in ("pointing", "iou", "dice", "nsd", "masked"):
-            assert by_row["told"][metric]["mean"] == 1.0
-            assert by_row["told"][metric]["ci95"] == [1.0, 1.0]
-        assert by_row["told"]["side_right"]["mean"] in (1.0, None)
+            assert by_row["oracle"][metric]["mean"] == 1.0
+            assert by_row["oracle"][metric]["ci95"] == [1.0, 1.0]
+        assert by_row["oracle"]["side_right"]["mean"] in (1.0, None)
         assert (by_row["silent"]["dice"]["mean"], by_row["silent"]["masked"]["mean"]) == (0.0, 0.0)
         assert by_row["silent"]["pointing"]["mean"] < 0.5
-    assert made["macro"][0] == {"method": "told", "baseline": False, **dict.fromkeys(METRICS, 1.0)}
+    assert made["macro"][0] == {"method": "oracle", "baseline": False, **dict.fromkeys(METRICS, 1.0)}
 
 
 def test_baselines_have_rows_and_the_mean_mask_finds_a_structure_of_constant_position(
@@ -116,27 +120,29 @@ def test_the_phrase_of_a_structure_is_its_finding_or_its_own_name(
     assert phrase_of(structure) == (phrase, finding)
 
 
-def test_a_structure_can_be_selected_by_any_of_its_names(marks: StoredMarks) -> None:
-    oracle = Oracle(marks)
-    evaluation = measure_localizers(marks, {"told": oracle}, structures=["Effusion"])
+def test_a_structure_can_be_selected_by_any_of_its_names(annotations: AnnotationsInMemory) -> None:
+    oracle = Oracle(annotations)
+    evaluation = measure_localizers(annotations, {"oracle": oracle}, structures=["Effusion"])
     assert {question.structure for question in evaluation.questions} == {"pleural_effusion"}
     assert set(oracle.requested) == {"pleural effusion"}
-    with pytest.raises(EvaluationError, match="has Hernia marked"):
-        measure_localizers(marks, {"told": oracle}, structures=["Hernia"])
+    with pytest.raises(EvaluationError, match="has Hernia annotated"):
+        measure_localizers(annotations, {"oracle": oracle}, structures=["Hernia"])
 
 
-def test_subjects_that_the_encoder_was_trained_on_are_excluded_and_counted(marks: StoredMarks) -> None:
-    everyone = {marked.subject_id for marked in marks.read(print)}
+def test_subjects_that_the_encoder_was_trained_on_are_excluded_and_counted(
+    annotations: AnnotationsInMemory,
+) -> None:
+    everyone = {annotated.subject_id for annotated in annotations.read(print)}
     some = set(sorted(everyone)[:5])
-    evaluation = measure_localizers(marks, {"r": refuses}, seen=some.__contains__)
+    evaluation = measure_localizers(annotations, {"r": refuses}, seen=some.__contains__)
     assert evaluation.seen_subjects == some
     assert evaluation.subjects == everyone - some
     assert (
-        measure_localizers(marks, {"r": refuses}, seen=some.__contains__, allow_seen=True).subjects
+        measure_localizers(annotations, {"r": refuses}, seen=some.__contains__, allow_seen=True).subjects
         == everyone
     )
     with pytest.raises(EvaluationError, match="--allow-seen"):
-        measure_localizers(marks, {"r": refuses}, seen=lambda subject: True)
+        measure_localizers(annotations, {"r": refuses}, seen=lambda subject: True)
 
 
 class Broken:

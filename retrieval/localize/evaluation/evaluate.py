@@ -48,14 +48,14 @@ class ScoredQuestion:
 class LocalizationEvaluation:
     """The scored questions, and what was excluded.
 
-    `marks`: the kind of annotations.
+    `annotations`: their kind.
     `problems`: annotations that could not be read.
     `seen_subjects`: subjects of the images that the encoder was trained on.
     `left_out`: reason → excluded images.
     `subjects`, `images`: evaluated.
     """
 
-    marks: str
+    annotations: str
     questions: list[ScoredQuestion] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     seen_subjects: set[str] = field(default_factory=set)
@@ -74,7 +74,7 @@ def phrase_of(structure: str) -> tuple[str, str | None]:
 
 
 def measure_localizers(
-    marks: AnnotationSet,
+    annotations: AnnotationSet,
     localizers: Mapping[str, EvaluatedLocalizer],
     *,
     structures: Collection[str] | None = None,
@@ -86,55 +86,56 @@ def measure_localizers(
     """Evaluate every localizer on every structure of every image.
 
     Args:
-        marks: the annotations.
+        annotations: the annotated images.
         localizers: row name → localizer.
         structures: evaluate these alone, named as in the annotations or in the vocabulary.
         seen: whether the encoder was trained on a subject, by id.
         allow_seen: include such subjects; else they are excluded and counted.
         seed: of the random baseline.
+        on_progress: called for each image, first as its annotations are read, then as it is localized.
 
     Raises:
         EvaluationError: no question is left.
     """
-    evaluation = LocalizationEvaluation(marks.kind)
-    truths: defaultdict[str, list[tuple[NDArray[np.bool_], str]]] = defaultdict(list)
-    for done, marked in enumerate(marks.read(evaluation.problems.append), 1):
-        on_progress("reading marks", done, len(marks))
-        for structure, mask in _requested(marked, structures).items():
-            truths[structure].append((mask, marked.subject_id))
+    evaluation = LocalizationEvaluation(annotations.kind)
+    masks: defaultdict[str, list[tuple[NDArray[np.bool_], str]]] = defaultdict(list)
+    for done, annotated in enumerate(annotations.read(evaluation.problems.append), 1):
+        on_progress("reading annotations", done, len(annotations))
+        for structure, mask in _requested(annotated, structures).items():
+            masks[structure].append((mask, annotated.subject_id))
     atlases = {
-        name: Atlas.of([mask for mask, _ in annotated], [subject for _, subject in annotated])
-        for name, annotated in truths.items()
+        name: Atlas.of([mask for mask, _ in of_structure], [subject for _, subject in of_structure])
+        for name, of_structure in masks.items()
     }
     random = np.random.default_rng(seed)
-    for done, marked in enumerate(marks.read(lambda problem: None), 1):
-        on_progress("localizing", done, len(marks))
-        requested = _requested(marked, structures)
+    for done, annotated in enumerate(annotations.read(lambda problem: None), 1):
+        on_progress("localizing", done, len(annotations))
+        requested = _requested(annotated, structures)
         if not requested:
             continue
-        if seen(marked.subject_id):
-            evaluation.seen_subjects.add(marked.subject_id)
+        if seen(annotated.subject_id):
+            evaluation.seen_subjects.add(annotated.subject_id)
             if not allow_seen:
                 evaluation.left_out["seen"] += 1
                 continue
         evaluation.images += 1
-        evaluation.subjects.add(marked.subject_id)
-        evaluation.questions.extend(_score(marked, requested, localizers, atlases, random))
+        evaluation.subjects.add(annotated.subject_id)
+        evaluation.questions.extend(_score(annotated, requested, localizers, atlases, random))
     if not evaluation.questions:
         raise EvaluationError(_why_empty(evaluation, structures))
     return evaluation
 
 
-def _requested(marked: AnnotatedImage, structures: Collection[str] | None) -> dict[str, NDArray[np.bool_]]:
+def _requested(annotated: AnnotatedImage, structures: Collection[str] | None) -> dict[str, NDArray[np.bool_]]:
     """The masks of an image's structures that are evaluated."""
     if structures is None:
-        return dict(marked.structures)
+        return dict(annotated.structures)
     wanted = {phrase_of(name) for name in structures}
-    return {name: mask for name, mask in marked.structures.items() if phrase_of(name) in wanted}
+    return {name: mask for name, mask in annotated.structures.items() if phrase_of(name) in wanted}
 
 
 def _score(
-    marked: AnnotatedImage,
+    annotated: AnnotatedImage,
     requested: Mapping[str, NDArray[np.bool_]],
     localizers: Mapping[str, EvaluatedLocalizer],
     atlases: Mapping[str, Atlas],
@@ -142,13 +143,13 @@ def _score(
 ) -> list[ScoredQuestion]:
     """Every localizer's and baseline's scores on one image."""
     phrases = [phrase_of(structure)[0] for structure in requested]
-    answers = {row: localizer(marked.image, phrases) for row, localizer in localizers.items()}
+    answers = {row: localizer(annotated.image, phrases) for row, localizer in localizers.items()}
     questions = []
     for number, (structure, truth) in enumerate(requested.items()):
         scores = {row: score(found[number].heat, found[number].mask, truth) for row, found in answers.items()}
-        guesses = atlases[structure].answers(marked.image, marked.subject_id, random)
+        guesses = atlases[structure].answers(annotated.image, annotated.subject_id, random)
         scores |= {row: score(guess.heat, guess.mask, truth) for row, guess in guesses.items()}
-        questions.append(ScoredQuestion(structure, marked.subject_id, scores))
+        questions.append(ScoredQuestion(structure, annotated.subject_id, scores))
     return questions
 
 
@@ -159,8 +160,9 @@ def _why_empty(evaluation: LocalizationEvaluation, structures: Collection[str] |
             f"measure on others, or say --allow-seen"
         )
     if structures is not None:
-        return f"no image has {' or '.join(sorted(structures))} marked; name a structure as the marks do"
-    return f"no image with a mark could be read ({len(evaluation.problems)} problems); the first: " + (
+        named = " or ".join(sorted(structures))
+        return f"no image has {named} annotated; name a structure as the annotations do"
+    return f"no image with an annotation could be read ({len(evaluation.problems)} problems); the first: " + (
         evaluation.problems[0].reason if evaluation.problems else "there is none"
     )
 
@@ -240,7 +242,7 @@ def record(
     return {
         "encoder": dict(encoder),
         "refined_by": refined_by,
-        "marks": evaluation.marks,
+        "marks": evaluation.annotations,
         "pictures": evaluation.images,
         "subjects": len(evaluation.subjects),
         "seen_subjects": len(evaluation.seen_subjects),

@@ -108,6 +108,7 @@ def run_stress_test(
         stress: takes the outcomes; returned.
         limit: radiographs at most.
         seed: of the lesions.
+        on_progress: called for each radiograph.
 
     Raises:
         EvaluationError: there is no radiograph to draw into.

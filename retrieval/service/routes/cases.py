@@ -107,7 +107,7 @@ async def preview(request: Request, actor: Reader, state: Shared) -> Response:
     if content is None:
         raise Refused(422, "wrong-request", "Send the image as the form's `image`.")
     window = _window(body.low, body.high, body.longest, body.depth)
-    return _response(await run_in_threadpool(state.images.render_upload, content, SENT_IMAGE, window))
+    return _response(await run_in_threadpool(state.image_pool.render_upload, content, SENT_IMAGE, window))
 
 
 def _window(low: float, high: float, longest: int | None, depth: int) -> Window:
@@ -120,7 +120,7 @@ def _window(low: float, high: float, longest: int | None, depth: int) -> Window:
 
 def _render(state: State, location: str, window: Window) -> RenderedImage:
     try:
-        return state.images.render(location, window)
+        return state.image_pool.render(location, window)
     except SimilarityError:  # its message names the file, and the name may be a patient's
         raise case_views.IMAGE_GONE from None
 

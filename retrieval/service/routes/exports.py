@@ -146,9 +146,9 @@ def _image_and_source(
         return image, None
     try:
         if content is not None:
-            return image, state.images.source_of_upload(content, SENT_IMAGE)
+            return image, state.image_pool.source_of_upload(content, SENT_IMAGE)
         _, ref = case_views.find_image(state, str(body.image))
-        return image, state.images.source(ref.location, SENT_IMAGE)
+        return image, state.image_pool.source(ref.location, SENT_IMAGE)
     except ExportError:
         if body.form in ("overlay", "mask"):
             return image, None  # only the scale bar of the overlay is lost

@@ -160,7 +160,7 @@ def test_an_image_with_a_missing_file_is_refused_without_the_file_name(
     def gone(*_: object) -> None:
         raise UnreadableImage("'name of a patient.png' is not there")
 
-    monkeypatch.setattr(state.images, "render", gone)
+    monkeypatch.setattr(state.image_pool, "render", gone)
     detail = problem(reader.get(f"/v1/images/{image}"), 410)
     assert "missing or broken" in detail
     assert "patient" not in detail

@@ -66,7 +66,7 @@ def test_every_change_is_checked_for_every_finding(encoder_folder: Path) -> None
         (("--masks", "nowhere"), CorpusError, "is no folder"),
         (("--boxes", "b.csv"), UsageError, "--images"),
         ((), UsageError, "give the ground truth"),
-        (("--masks", "phantom:12@4", "--structure", "Hernia"), EvaluationError, "has Hernia marked"),
+        (("--masks", "phantom:12@4", "--structure", "Hernia"), EvaluationError, "has Hernia annotated"),
     ],
 )
 @pytest.mark.usefixtures("home")

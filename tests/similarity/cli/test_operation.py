@@ -12,7 +12,7 @@ from similarity.cli.main import cli
 CONTRACTS = Path(__file__).resolve().parents[3] / "docs" / "contracts"
 
 
-def told(name: str, *words: str, exits: int = 0) -> dict[str, object]:
+def run_json(name: str, *words: str, exits: int = 0) -> dict[str, object]:
     ran = CliRunner().invoke(cli, [*words, "--json"])
     assert ran.exit_code == exits, ran.output
     loaded: dict[str, object] = json.loads(ran.stdout)
@@ -23,7 +23,7 @@ def told(name: str, *words: str, exits: int = 0) -> dict[str, object]:
 def test_a_token_is_shown_once_and_listed_without_its_secret(home: Path) -> None:
     made = CliRunner().invoke(cli, ["token", "create", "--role", "reader", "--name", "Dr. A", "--days", "1"])
     text = made.stdout.strip()
-    listed = told("token-list", "token", "list")["tokens"]
+    listed = run_json("token-list", "token", "list")["tokens"]
     assert isinstance(listed, list)
     assert (listed[0]["name"], listed[0]["works"]) == ("Dr. A", True)
     assert text.split("_", 2)[2] not in json.dumps(listed)
@@ -32,28 +32,30 @@ def test_a_token_is_shown_once_and_listed_without_its_secret(home: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (("create", "--role", "reader", "--name", " "), "needs the name"),
         (("create", "--role", "reader", "--name", "a", "--days", "-1"), "expires after"),
         (("revoke", "nothing"), "there is no token"),
     ],
 )
-def test_what_cannot_be_made_or_revoked_is_told(home: Path, words: tuple[str, ...], says: str) -> None:
+def test_a_token_that_cannot_be_made_or_revoked_is_refused_with_the_reason(
+    home: Path, words: tuple[str, ...], message: str
+) -> None:
     ran = CliRunner().invoke(cli, ["token", *words])
-    assert says in str(ran.exception)
+    assert message in str(ran.exception)
 
 
 def test_the_audit_of_a_new_home_is_empty(home: Path) -> None:
-    assert told("audit", "audit") == {"entries": []}
+    assert run_json("audit", "audit") == {"entries": []}
 
 
 def test_the_doctor_finds_a_new_home_well_and_an_open_key_ill(home: Path) -> None:
-    assert told("doctor", "doctor")["well"]
+    assert run_json("doctor", "doctor")["well"]
     CliRunner().invoke(cli, ["token", "create", "--role", "admin", "--name", "a"])
-    assert told("doctor", "doctor")["well"]
+    assert run_json("doctor", "doctor")["well"]
     (home / ".key").chmod(0o644)
-    ill = told("doctor", "doctor", exits=1)
+    ill = run_json("doctor", "doctor", exits=1)
     assert isinstance(ill["checks"], list)
     (fault,) = (check for check in ill["checks"] if check["state"] == "fault")
     assert (fault["name"], fault["told"]) == ("key", "it is open to others")

@@ -1,4 +1,4 @@
-"""`similarity train` and `similarity encoders` as a subject meets them; the configuration they share."""
+"""`similarity train` and `similarity encoders` as a user meets them; the configuration they share."""
 
 import json
 import shutil
