@@ -1,4 +1,4 @@
-"""Similarity as a library: a plain script fills an index, asks it, and shows the answers."""
+"""The public API: a plain script fills an index, searches it, and shows the answers."""
 
 import subprocess
 import sys
@@ -33,31 +33,29 @@ def index(tmp_path_factory: pytest.TempPathFactory, encoder: sim.Encoder) -> Ite
 
 def test_importing_the_library_imports_neither_torch_nor_a_database() -> None:
     heavy = ("torch", "open_clip", "transformers", "sqlalchemy", "polars", "numpy")
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", f"import sys, similarity; print([m for m in {heavy} if m in sys.modules])"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert said.stdout.strip() == "[]"
+    assert done.stdout.strip() == "[]"
 
 
-def test_every_public_name_is_there_and_an_unknown_one_is_told() -> None:
+def test_every_public_name_exists_and_an_unknown_one_is_an_attribute_error() -> None:
     assert all(getattr(sim, name) is not None for name in sim.__all__)
     assert set(sim.__all__) <= set(dir(sim))
     with pytest.raises(AttributeError, match="serch"):
         _ = sim.serch
 
 
-def test_a_phrase_a_file_an_image_of_pillow_and_an_array_can_be_asked(
-    index: sim.Index, tmp_path: Path
-) -> None:
+def test_a_query_is_a_phrase_a_file_a_pillow_image_or_an_array(index: sim.Index, tmp_path: Path) -> None:
     pixels = sim.read_image("phantom://2/3")
     file = tmp_path / "query.png"
     Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(file)
     of_file = index.search(file, target="images", k=3)
     for query in (str(file), Image.open(file), np.asarray(Image.open(file)), sim.Query(image=file, k=3)):
-        asked = index.search(query, target="images", k=3)
+        answer = index.search(query, target="images", k=3)
         if not isinstance(query, sim.Query):
-            assert [hit.item_id for hit in asked] == [hit.item_id for hit in of_file]
+            assert [hit.item_id for hit in answer] == [hit.item_id for hit in of_file]
     phrase = index.search("right pleural effusion", k=4, where="age>=1")
     assert len(phrase) == 4
     assert phrase.query["text"] == "right pleural effusion"
@@ -67,7 +65,7 @@ def test_a_phrase_a_file_an_image_of_pillow_and_an_array_can_be_asked(
         index.search("effusion", text="pneumothorax")
 
 
-def test_an_answer_is_a_sequence_a_table_and_a_page_for_a_notebook(index: sim.Index) -> None:
+def test_an_answer_is_a_sequence_a_table_and_html_for_a_notebook(index: sim.Index) -> None:
     answer = index.search("pleural effusion", k=5)
     assert [hit.rank for hit in answer] == [1, 2, 3, 4, 5]
     assert answer[-1] is answer.hits[4]
@@ -84,7 +82,7 @@ def test_an_answer_is_a_sequence_a_table_and_a_page_for_a_notebook(index: sim.In
     assert index.search("effusion", k=1, where="age>130").to_polars().height == 0
 
 
-def test_no_repr_shows_what_a_report_says(index: sim.Index) -> None:
+def test_no_repr_shows_report_text_or_a_study_id(index: sim.Index) -> None:
     answer = index.search("pleural effusion", k=3)
     for shown in (repr(answer), repr(answer[0]), repr(answer[0].case), repr(index)):
         assert len(shown) < 1_000
@@ -119,21 +117,21 @@ def test_a_finding_is_localized_in_a_hit_a_case_and_an_image(index: sim.Index) -
         index.localize("phantom:2-999", "nodule")
 
 
-def test_a_draft_is_made_of_an_array_as_of_its_file(index: sim.Index) -> None:
+def test_the_draft_of_an_array_equals_that_of_its_file(index: sim.Index) -> None:
     of_file, of_array = index.draft("phantom://7/1"), index.draft(sim.read_image("phantom://7/1"))
     assert of_file.text().startswith("DRAFT")
     assert of_array.text() == of_file.text()
     assert sim.draft(index, "phantom://7/1").text() == of_file.text()
 
 
-def test_status_and_verify_tell_what_the_commands_tell(index: sim.Index) -> None:
+def test_status_counts_studies_and_verify_finds_no_fault(index: sim.Index) -> None:
     status = index.status(failed=True)
     assert status["studies"] == {"phantom": 12}
     assert status["items"] == []
     assert index.verify().faults == []
 
 
-def test_an_index_is_read_only_where_it_is_opened_so(tmp_path: Path, encoder: sim.Encoder) -> None:
+def test_an_index_opened_read_only_answers_and_refuses_writes(tmp_path: Path, encoder: sim.Encoder) -> None:
     with sim.Index.open(tmp_path / "home", encoder=encoder) as index:
         index.add("phantom:2@5", workers=0)
     with sim.Index.open(tmp_path / "home", read_only=True) as index:
@@ -142,7 +140,7 @@ def test_an_index_is_read_only_where_it_is_opened_so(tmp_path: Path, encoder: si
             index.add("phantom:1@6", workers=0)
 
 
-def test_an_empty_index_asks_for_an_encoder(tmp_path: Path) -> None:
+def test_adding_to_an_empty_index_without_an_encoder_is_refused(tmp_path: Path) -> None:
     with (
         sim.Index.open(tmp_path / "home") as index,
         pytest.raises(UsageError, match="encoder"),
@@ -150,12 +148,12 @@ def test_an_empty_index_asks_for_an_encoder(tmp_path: Path) -> None:
         index.add("phantom:1@6", workers=0)
 
 
-def test_a_published_encoder_is_not_downloaded_unless_asked(home: Path) -> None:
+def test_a_published_encoder_is_not_downloaded_without_download_true(home: Path) -> None:
     with pytest.raises(EncoderError, match="not here yet"):
         sim.load_encoder("biomedclip")
 
 
-def test_an_index_can_be_on_a_server_that_is_named_in_the_call(tmp_path: Path, encoder: sim.Encoder) -> None:
+def test_an_index_is_on_the_server_named_in_the_call(tmp_path: Path, encoder: sim.Encoder) -> None:
     with postgres_server() as url:
         with sim.Index.open(tmp_path / "home", encoder=encoder, database_url=url) as index:
             index.add("phantom:2@5", workers=0)
