@@ -9,13 +9,14 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from corpus.errors import ExportError, NotAdmitted, UnreadableImage, UsageError
 from corpus.images.reader import load_image
+from corpus.progress import OnProgress, silent
 from corpus.records import ImageRef, Problem, Study
 from corpus.redaction import redacted
 from retrieval.export.drawing import png
@@ -62,7 +63,7 @@ def localize_corpus(
     out: Path,
     made_by: Mapping[str, str],
     *,
-    on_progress: Callable[[PseudoLabelRun], None] = lambda so_far: None,
+    on_progress: OnProgress = silent,
 ) -> PseudoLabelRun:
     """Localize findings in every image of a corpus and write the pseudo-labels.
 
@@ -72,7 +73,7 @@ def localize_corpus(
         localizer: answers them for one image.
         out: the folder; one begun earlier is resumed.
         made_by: what determines an answer (encoder, method, refiner); one per folder.
-        on_progress: called after each image.
+        on_progress: called after each image with the images and masks so far.
 
     Raises:
         UsageError: the folder is of another encoder or method, or holds something else.
@@ -96,7 +97,7 @@ def localize_corpus(
             result.images += 1
             result.found += sum(answer.mask is not None for answer in answers)
             result.refused += sum(answer.mask is None for answer in answers)
-            on_progress(result)
+            on_progress("localizing", result.images, None, f"{result.found} masks")
     return result
 
 
