@@ -146,7 +146,7 @@ def print_sides(encoder: "Encoder", folder: str) -> None:
     left_to_reader = 0
     sides_right: list[bool | None] = []  # right, wrong, or None: of a finding that is absent
     thresholds = calibrate_maps(encoder, open_source("phantom:140@43").studies(lambda _: None), "patches")
-    localizer = partial(localize, method="patches", thresholds=thresholds)
+    localizer = partial(localize, method="patches", calibration=thresholds)
     with tempfile.TemporaryDirectory() as home, Index.open(Path(home), read_only=False) as index:
         add_source(index, open_source("phantom:600@41"), encoder, origin="phantoms", folder=folder)
         index.use(encoder)

@@ -67,7 +67,7 @@ def main() -> None:
         began = time.monotonic()
         rows = {
             method: partial(
-                localize, encoder, method=method, refine=refiner, thresholds=calibrated.get(method)
+                localize, encoder, method=method, refine=refiner, calibration=calibrated.get(method)
             )
             for method in methods
         }

@@ -110,7 +110,7 @@ def main() -> None:
                 slowest = max(slowest, time.perf_counter() - began)
                 counts[{200: "read", 422: "refused"}.get(answer.status_code, "other")] += 1
                 if number % max(1, options.count // _REPORTS) == 0:
-                    decoders = sum(map(_megabytes, state.images.process_ids()))
+                    decoders = sum(map(_megabytes, state.image_pool.process_ids()))
                     print(
                         f"| {number:,} | {counts['read']:,} | {counts['refused']:,} | {counts['other']} "
                         f"| {slowest:.2f} | {_megabytes('self'):.0f} | {decoders:.0f} |"
