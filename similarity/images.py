@@ -9,6 +9,8 @@ from PIL import Image
 
 from retrieval.query.image import QueryImage, make_query_image, read_query_image
 
+_SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
 ImageLike: TypeAlias = "str | Path | Image.Image | NDArray[Any]"
 """A file (PNG, JPEG, DICOM; `phantom://SEED/NUMBER` is drawn), an image of Pillow in any mode, or an array:
 (height, width) grey or (height, width, 3) colour; uint8 in [0, 255], uint16, or float in [0, 1]."""
@@ -44,3 +46,8 @@ def names_image(text: str) -> bool:
         return Path(text).is_file()
     except (OSError, ValueError):  # a phrase can be too long for a file name
         return False
+
+
+def is_image_name(text: str) -> bool:
+    """Return whether a text ends as the name of an image file does, whether or not there is one."""
+    return text.lower().endswith(_SUFFIXES)

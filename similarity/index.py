@@ -25,7 +25,7 @@ from retrieval.answer import Answer, Hit
 from retrieval.query.image import IN_MEMORY
 from retrieval.query.query import Query, Target
 from retrieval.search import search
-from similarity.images import ImageLike, names_image, to_query_image
+from similarity.images import ImageLike, is_image_name, names_image, to_query_image
 from similarity.progress import added_progress, progress_bars
 
 if TYPE_CHECKING:
@@ -206,7 +206,8 @@ class Index:
 
         Args:
             query: a `Query`; an image (file, Pillow image, array); or a phrase. A string that names an
-                existing file is an image.
+                existing file is an image; one that ends as an image file does (.dcm, .png, .jpg, …) and names
+                none raises `UsageError`.
             text: a phrase or a report; beside an image, what else is wanted ("without tubes").
             image: in place of `query`.
             case: a study id of the index, in place of an image.
@@ -233,6 +234,8 @@ class Index:
         if isinstance(query, Query):
             return search(self._searched(), query)
         if isinstance(query, str) and not names_image(query):
+            if is_image_name(query):
+                raise UsageError(f"there is no image {query!r}; a phrase is given as text=…")
             if text is not None:
                 raise UsageError(f"there is no image {query!r}; a phrase is given once, as query or as text")
             text = query
@@ -296,6 +299,8 @@ class Index:
             image = image.case
         study = image.study_id if isinstance(image, Case) else image
         if isinstance(study, str) and not names_image(study):
+            if is_image_name(study) and ":" not in study:  # a study id is <source>:<name>, and may end so
+                raise UsageError(f"there is no image {study!r}")
             study = image_location(self.opened, study)
         return localize(
             self.encoder,

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import similarity as sim
-from corpus.errors import EncoderError, ReadOnlyIndex, UsageError
+from corpus.errors import EncoderError, ReadOnlyIndex, UnreadableImage, UsageError
 from tests.encoders import build_tiny_encoder
 from tests.indexer.postgres import postgres_server
 
@@ -63,6 +63,19 @@ def test_a_query_is_a_phrase_a_file_a_pillow_image_or_an_array(index: sim.Index,
     assert both.query["image"] == str(file)
     with pytest.raises(UsageError, match="once"):
         index.search("effusion", text="pneumothorax")
+
+
+@pytest.mark.parametrize("name", ["no-such.png", "scans/1.DCM", "/nowhere/x.dicom", "a.jpeg", "b.tif"])
+def test_a_mistyped_path_is_no_phrase(index: sim.Index, name: str) -> None:
+    with pytest.raises(UsageError, match=f"there is no image {name!r}; a phrase is given as text=…"):
+        index.search(name)
+    with pytest.raises(UsageError, match=f"there is no image {name!r}"):
+        index.localize(name, "effusion")
+    with pytest.raises(UnreadableImage):
+        index.draft(name)
+    assert index.search(text=name, k=1), "as text it is a phrase"
+    with pytest.raises(UsageError, match="the index has no case"):
+        index.localize(f"manifest:1@{Path(name).name}", "effusion")
 
 
 def test_an_answer_is_a_sequence_a_table_and_html_for_a_notebook(index: sim.Index) -> None:
