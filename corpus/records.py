@@ -233,7 +233,8 @@ class Problem:
 
     `item_id`: the id that the item has, or would have.
     `state`: `failed`, it is broken; `skipped`, it is intact but not admitted; `missing`, a table lists it and
-    the folder lacks it; `noted`, it is used, but its subject or a value of its header is in doubt.
+    the folder lacks it; `noted`, it is used, but its subject or a value is in doubt, or a value that
+    cannot be right is not used.
     `reason`: a clause or sentence without patient data.
     `location`: path of the file, for the local user only.
     """

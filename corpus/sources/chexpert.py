@@ -52,8 +52,8 @@ def read_labels(row: Mapping[str, Any], study_id: str, on_problem: ProblemSink) 
         if status is not None:
             statuses[VOCABULARY.resolve(label)] = status
             continue
-        reason = f"{label} is {written[:20]!r}, which is none of 1, 0 and -1: the study is kept without it"
-        on_problem(Problem(f"{study_id}#findings", "skipped", reason))
+        reason = f"{label} is {written[:20]!r}, which is none of 1, 0 and -1, and is not used"
+        on_problem(Problem(f"{study_id}#findings", "noted", reason))
     return VOCABULARY.spread(statuses)
 
 
@@ -166,7 +166,7 @@ class ChexpertSource:
         path_parts, row = listed[0]
         if any(other.get(label) != row.get(label) for _, other in listed for label in LABELS):
             reason = "its rows disagree on the labels: the first row's are kept"
-            on_problem(Problem(f"{study_id}#findings", "skipped", reason))
+            on_problem(Problem(f"{study_id}#findings", "noted", reason))
         return Study(
             study_id=study_id,
             subject_id=f"{NAME}:{path_parts.patient}",

@@ -105,7 +105,7 @@ def parsed(
     try:
         return parse(written)
     except ValueError as reason:
-        on_problem(Problem(item_id, "skipped", f"{reason}: the study is kept without it"))
+        on_problem(Problem(item_id, "noted", f"{reason} and is not used"))
         return None
 
 

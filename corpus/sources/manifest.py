@@ -171,12 +171,12 @@ class ManifestSource:
 
         accession = one("accession")
         if accession is not None and is_rounded(accession):
-            reason = "a spreadsheet rounded its accession: the study is kept without it; export it as text"
-            on_problem(Problem(f"{study_id}#accession", "skipped", reason))
+            reason = "a spreadsheet rounded its accession, which is not used: export it as text"
+            on_problem(Problem(f"{study_id}#accession", "noted", reason))
             accession = None
         if accession in shared:
-            reason = "its accession belongs to more than one subject: the study is kept without it"
-            on_problem(Problem(f"{study_id}#accession", "failed", reason))
+            reason = "its accession belongs to more than one subject and is not used"
+            on_problem(Problem(f"{study_id}#accession", "noted", reason))
             accession = None
         return Study(
             study_id=study_id,
@@ -273,7 +273,7 @@ def _agreed(study_id: str, rows: Sequence[_Row], column: str, on_problem: Proble
     values = dict.fromkeys(text for row in rows if (text := cell(row.get(column))))
     if len(values) > 1 and column != "date":  # each row's date is its own image's
         reason = f"its rows disagree on {column}: the first is kept"
-        on_problem(Problem(f"{study_id}#{column}", "skipped", reason))
+        on_problem(Problem(f"{study_id}#{column}", "noted", reason))
     return next(iter(values), None)
 
 
@@ -287,14 +287,14 @@ def _findings(study_id: str, rows: Sequence[_Row], on_problem: ProblemSink) -> S
                 name = VOCABULARY.find(written)
                 if name is None:
                     close = nearest(written, VOCABULARY.names)
-                    reason = f"unknown finding {written[:40]!r}{close}: the study is kept without it"
-                    on_problem(Problem(f"{study_id}#findings", "skipped", reason))
+                    reason = f"the unknown finding {written[:40]!r} is not used{close}"
+                    on_problem(Problem(f"{study_id}#findings", "noted", reason))
                 elif statuses.setdefault(name, status) is not status:
                     contradicted.add(name)
     for name in sorted(contradicted):
         del statuses[name]
-        reason = f"{name} has two statuses: the study is kept without it"
-        on_problem(Problem(f"{study_id}#findings", "skipped", reason))
+        reason = f"{name} has two statuses and is not used"
+        on_problem(Problem(f"{study_id}#findings", "noted", reason))
     return VOCABULARY.spread(statuses)
 
 

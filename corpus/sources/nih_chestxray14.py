@@ -109,7 +109,5 @@ def _findings(study_id: str, written: str | None, on_problem: ProblemSink) -> St
     try:
         return read_labels(written)
     except UsageError as reason:
-        on_problem(
-            Problem(f"{study_id}#findings", "skipped", f"{reason}: the study is kept without findings")
-        )
+        on_problem(Problem(f"{study_id}#findings", "noted", f"{reason}: its findings are not used"))
         return {}

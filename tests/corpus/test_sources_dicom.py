@@ -71,7 +71,8 @@ def test_an_impossible_age_is_recorded_and_the_image_stays(films: Path, make_dic
     make_dicom(films / "a.dcm", PatientAge="411Y")
     studies, problems = read(films)
     assert studies["dicom:1.2.3"].age is None
-    assert [(p.item_id, p.state) for p in problems] == [("dicom:1.2.3#age", "skipped")]
+    assert [(p.item_id, p.state) for p in problems] == [("dicom:1.2.3#age", "noted")]
+    assert problems[0].reason == "the age '411Y' is not possible and is not used"
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_an_impossible_attribute_is_recorded_and_the_study_stays(
         covid(tmp_path, f"1,0,{sex},{age},SARS,PA,X-ray,,images,a.png,\n", png_bytes, ("a.png",))
     )
     assert getattr(studies["covid-chestxray:1@0"], attribute) is None
-    assert [(p.item_id, p.state) for p in problems] == [(f"covid-chestxray:1@0#{attribute}", "skipped")]
+    assert [(p.item_id, p.state) for p in problems] == [(f"covid-chestxray:1@0#{attribute}", "noted")]
 
 
 # nih-chestxray14
@@ -159,11 +159,11 @@ def test_bad_rows_of_nih_are_recorded_and_the_rest_read(tmp_path: Path, png_byte
     assert list(studies) == ["nih-chestxray14:a", "nih-chestxray14:d"]
     assert studies["nih-chestxray14:a"].age is None
     assert [(p.item_id, p.state) for p in problems] == [
-        ("nih-chestxray14:a#age", "skipped"),
+        ("nih-chestxray14:a#age", "noted"),
         ("nih-chestxray14:a#a@row2", "skipped"),
         ("nih-chestxray14:b#b", "missing"),
         ("nih-chestxray14:row4", "failed"),
-        ("nih-chestxray14:d#findings", "skipped"),
+        ("nih-chestxray14:d#findings", "noted"),
     ]
     assert "'411'" in problems[0].reason
     assert "Gout" in problems[4].reason

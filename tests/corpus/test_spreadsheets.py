@@ -104,7 +104,7 @@ def test_ids_that_were_rounded_make_no_study_and_no_subject(tmp_path: Path) -> N
         ("manifest:row1", "failed"),
         ("manifest:row2", "failed"),
         ("manifest:row3", "failed"),
-        ("manifest:S4#accession", "skipped"),
+        ("manifest:S4#accession", "noted"),
     ]
 
 

@@ -53,12 +53,12 @@ def test_inspect_counts_what_is_there_and_what_is_not(manifest: str) -> None:
     assert counted["findings"]["edema"]["present"] == 1
     assert {state: outcome["count"] for state, outcome in counted["problems"].items()} == {
         "failed": 1,
-        "skipped": 1,
+        "skipped": 0,
         "missing": 1,
-        "noted": 0,
+        "noted": 1,
     }
     assert "broken or truncated PNG" in counted["problems"]["failed"]["reasons"][0]["reason"]
-    assert result.stderr.strip() == "1 failed, 1 skipped, 1 missing"
+    assert result.stderr.strip() == "1 failed, 1 missing, 1 noted"
 
 
 def test_inspect_counts_an_image_with_an_empty_window_as_read_and_notes_it(
@@ -106,7 +106,7 @@ def test_files_broken_in_one_way_share_a_reason_and_every_problem_is_listed(tmp_
         "failed 4: is empty: copy it again from where it came (manifest:E0#empty0, manifest:E1#empty1"
         in shown
     )
-    assert "skipped 3 more, each for a rarer reason" in shown
+    assert "noted 3 more, each for a rarer reason" in shown
 
 
 def test_an_empty_source_is_counted_too(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_label_prints_the_contracts_lines_and_nothing_else(manifest: str) -> Non
     assert "edema" not in lines[0]["findings"]["present"], "the table's word is not the report's"
     assert "pneumothorax" in lines[0]["findings"]["absent"]
     assert "pneumonia" in lines[1]["findings"]["uncertain"]
-    assert result.stderr.strip() == "1 skipped, 1 missing"
+    assert result.stderr.strip() == "1 missing, 1 noted"
 
 
 def test_label_scores_against_a_truth_table(manifest: str, tmp_path: Path) -> None:
