@@ -19,6 +19,7 @@ from corpus.tables.reader import nearest, read_table, read_text
 from corpus.tables.spreadsheet_damage import find_damaged_number, is_rounded
 
 _COLUMNS = ("report", "report_file", "accession", "study_uid", "subject_id")
+_EXAMPLES = 5
 
 
 @redacted
@@ -162,9 +163,10 @@ def join(
 def report_unjoined(
     table: Path, imaged: Iterable[ImagedStudy], reports: Sequence[WrittenReport], on_notice: NoticeSink
 ) -> None:
-    """Notify that no report joins any images, or that a number was most likely damaged by a spreadsheet.
+    """Notify which reports join no images, or that a number was most likely damaged by a spreadsheet.
 
     Nothing is joined here: an example shows a number of the table beside the one that it most likely was.
+    Accessions that a spreadsheet rounded are recorded by `join`.
     """
     imaged = list(imaged)
     accessions = {study.accession for study in imaged if study.accession}
@@ -175,6 +177,9 @@ def report_unjoined(
     damaged = find_damaged_number((report.accession for report in lost), accessions)
     damaged = damaged or find_damaged_number((report.study_uid for report in lost), uids)
     if damaged is None and len(lost) < len(reports):
+        single = [r for r in lost if r.study_uid or not is_rounded(r.accession)]
+        if single:
+            on_notice(_some_unjoined(table, single, len(reports)))
         return
     joined_count = "none" if len(lost) == len(reports) else f"only {len(reports) - len(lost):,}"
     text = f"{joined_count} of its {len(reports):,} reports joined to images by accession or study UID"
@@ -184,3 +189,18 @@ def report_unjoined(
     text += f": {damaged.cause}; export the column as text"
     example = f"{damaged.written} in the table, {damaged.meant} in the images"
     on_notice(Notice("join", table.name, text, (example,)))
+
+
+def _some_unjoined(table: Path, single: Sequence[WrittenReport], total: int) -> Notice:
+    several = len(single) > 1
+    outcome = (
+        "join no image and are indexed as studies without an image: compare their accession numbers"
+        if several
+        else "joins no image and is indexed as a study without an image: compare its accession number"
+    )
+    numbers = dict.fromkeys(report.accession or report.study_uid for report in single)
+    examples = [number for number in numbers if number][:_EXAMPLES]
+    if len(examples) < len(single):
+        examples.append("…")
+    text = f"{len(single):,} of its {total:,} reports {outcome} or study UID{'s' * several}"
+    return Notice("join", table.name, text, tuple(examples))

@@ -75,12 +75,44 @@ def test_reports_that_join_nothing_for_no_known_reason_are_noted_too(
     assert not notices[0].examples
 
 
-def test_reports_that_join_are_not_spoken_of(tmp_path: Path, make_dicom: Callable[..., Path]) -> None:
-    rows = "accession,report\n0012,Clear lungs.\nZ9,Clear heart.\n"
-    studies, problems, notices = join(tmp_path, make_dicom, ["0012"], rows)
+def test_reports_that_join_cause_no_notice(tmp_path: Path, make_dicom: Callable[..., Path]) -> None:
+    rows = "accession,report\n0012,Clear lungs.\n"
+    studies, problems, notices = join(tmp_path, make_dicom, ["0012", "0013"], rows)
     assert len(studies) == 2
     assert not problems
     assert not notices
+
+
+@pytest.mark.parametrize(
+    ("rows", "text", "examples"),
+    [
+        (
+            "0012,,Clear.\nZ9,,Clear heart.\n",
+            "1 of its 2 reports joins no image and is indexed as a study without an image: compare its "
+            "accession number or study UID",
+            ("Z9",),
+        ),
+        (
+            "0012,,Clear.\n0013,,Clear.\nXYZ9,,Clear heart.\n,9.8.7,Clear lungs.\n",
+            "2 of its 4 reports join no image and are indexed as studies without an image: compare their "
+            "accession numbers or study UIDs",
+            ("XYZ9", "9.8.7"),
+        ),
+        (
+            "0012,,Clear.\n" + "".join(f"ZZ{n * 71},,Clear.\n" for n in range(1, 8)),
+            "7 of its 8 reports join no image and are indexed as studies without an image: compare their "
+            "accession numbers or study UIDs",
+            ("ZZ71", "ZZ142", "ZZ213", "ZZ284", "ZZ355", "…"),
+        ),
+    ],
+)
+def test_reports_without_an_image_are_counted_where_others_join(
+    tmp_path: Path, make_dicom: Callable[..., Path], rows: str, text: str, examples: tuple[str, ...]
+) -> None:
+    header = "accession,study_uid,report\n"
+    _, problems, notices = join(tmp_path, make_dicom, ["0012", "0013"], header + rows)
+    assert not problems
+    assert [(notice.kind, notice.text, notice.examples) for notice in notices] == [("join", text, examples)]
 
 
 def test_reports_of_one_rounded_accession_are_not_one_study(
