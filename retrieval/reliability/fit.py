@@ -87,7 +87,9 @@ def calibrate(index: Index, on_progress: OnProgress = silent) -> CalibrationRepo
     missing = {}
     if detector is None:
         count = len({image.study.subject_id for image in everyone})
-        missing["gate"] = f"{count} subjects have images: at least {ood.FEWEST_SUBJECTS} are needed"
+        missing["gate"] = (
+            f"{count} subject{'s' * (count != 1)} with images: at least {ood.FEWEST_SUBJECTS} are needed"
+        )
     if guarantee is None:
         missing["guarantee"] = _too_few(len(one_per_subject), FEWEST_SUBJECTS, "subjects", new)
     if votes is None:

@@ -144,6 +144,9 @@ def verify(as_json: bool) -> None:
         raise SystemExit(1)
 
 
+_PLURALS = {"patch": "patches"}
+
+
 @index.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def versions(as_json: bool) -> None:
@@ -157,7 +160,9 @@ def versions(as_json: bool) -> None:
         return
     for version in states:
         lacks = f", lacks {version['missing']}" if version["missing"] else ""
-        vectors = ", ".join(f"{n} {kind}s" for kind, n in version["vectors"].items() if n)
+        vectors = ", ".join(
+            counted(n, kind, _PLURALS.get(kind, f"{kind}s")) for kind, n in version["vectors"].items() if n
+        )
         name = f"{one_line(version['name'])}  {version['fingerprint'][:8]}"
         click.echo(f"{version['state']:8}  {name}  {vectors or 'nothing'}{lacks}")
 
@@ -307,6 +312,10 @@ def _load_encoder(opened: Index, name: str | None) -> Encoder:
     return encoder
 
 
+_FITTED = {"gate": "out-of-distribution detector"}
+"""What is printed instead of a name of the JSON answer."""
+
+
 @index.command()
 @click.option("--json", "as_json", is_flag=True, help="Print what was fitted as JSON.")
 def calibrate(as_json: bool) -> None:
@@ -314,7 +323,7 @@ def calibrate(as_json: bool) -> None:
 
     Each image is a query without its own subject. Fitted are the conformal guarantee (how many hits share the
     main finding), the out-of-distribution detector (images that are no query for this index), and the weights
-    of the votes of a draft. Images of subjects in the encoder's training are left out. Run it again when the
+    of the votes of a draft. Images of subjects in the encoder's training are excluded. Run it again when the
     index has grown by a tenth.
     """
     from indexer.index import Index
@@ -326,7 +335,10 @@ def calibrate(as_json: bool) -> None:
     if as_json:
         print_json(outcome)
         return
-    names = ", ".join(outcome["learned"]) or "nothing"
-    click.echo(f"{outcome['films']} images of {outcome['people']} subjects; fitted: {names}")
+    names = ", ".join(_FITTED.get(kind, kind) for kind in outcome["learned"]) or "nothing"
+    whole = (
+        f"{counted(fitted.images, 'image', 'images')} of {counted(fitted.subjects, 'subject', 'subjects')}"
+    )
+    click.echo(f"{whole}; fitted: {names}")
     for kind, reason in fitted.missing.items():
-        note(f"no {kind}: {reason}")
+        note(f"no {_FITTED.get(kind, kind)}: {reason}")
