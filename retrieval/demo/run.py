@@ -178,7 +178,7 @@ OWN_COMMANDS = (
     "similarity search --image new.dcm --for cases -k 5",
 )
 OWN_PYTHON = """import similarity as sim
-encoder = sim.load_encoder("biomedclip")
+encoder = sim.load_encoder("biomedclip", download=True)
 with sim.Index.open("my-archive", encoder=encoder) as index:
     index.add("dicom:FOLDER", reports="reports.csv")
     index.search("new.dcm", k=5).show()"""

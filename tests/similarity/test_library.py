@@ -162,7 +162,7 @@ def test_adding_to_an_empty_index_without_an_encoder_is_refused(tmp_path: Path) 
 
 
 def test_a_published_encoder_is_not_downloaded_without_download_true(home: Path) -> None:
-    with pytest.raises(EncoderError, match="not here yet"):
+    with pytest.raises(EncoderError, match=r"pull biomedclip`, or pass download=True$"):
         sim.load_encoder("biomedclip")
 
 

@@ -139,10 +139,18 @@ def test_a_published_encoder_is_found_by_its_name_and_pulled_once(
     assert sorted(requested) == ["/config.json", "/weights.bin"]
 
 
+def test_offline_is_named_as_the_reason_where_it_was_set(
+    published: Any, imported: list[Any], requested: list[str], offline: None
+) -> None:
+    for allowed in (False, True):
+        with pytest.raises(EncoderError, match="nothing is downloaded offline"):
+            resolve_encoder("hubclip", download=allowed)
+
+
 def test_an_encoder_that_is_not_here_is_not_opened_without_a_download(
     published: Any, imported: list[Any], requested: list[str], home: Path
 ) -> None:
-    with pytest.raises(EncoderError, match="not here yet"):
+    with pytest.raises(EncoderError, match="not here yet: run `similarity encoders pull hubclip`"):
         open_encoder("hubclip", download=False)
     assert (requested, imported) == ([], [])
     pull("hubclip")

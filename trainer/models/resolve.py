@@ -58,6 +58,10 @@ def open_encoder(name_or_path: str | Path, *, device: str = "auto", download: bo
     return Encoder.load(folder, device)
 
 
+class _NotPulled(EncoderError):
+    """Files of a published model are missing, and may not be downloaded."""
+
+
 def resolve_encoder(name_or_path: str | Path, *, download: bool = True) -> Path:
     """The folder of an encoder: found on this machine, else pulled.
 
@@ -76,7 +80,14 @@ def resolve_encoder(name_or_path: str | Path, *, download: bool = True) -> Path:
         return found
     name = str(name_or_path)
     if hub.is_hub_name(name) or find_published(name, "encoder") is not None:
-        return pull(name, offline=not download)
+        try:
+            return pull(name, offline=not download)
+        except _NotPulled as error:
+            if download or settings().offline:
+                raise
+            raise EncoderError(
+                f"{name} is not here yet: run `similarity encoders pull {name}`, or pass download=True"
+            ) from error
     path = locate(Path(name_or_path).expanduser())
     if path.is_dir():
         raise EncoderError(f"{path} is no encoder folder: it has no {RECORD}")
@@ -110,9 +121,7 @@ def pull(name: str, *, offline: bool = False, on_progress: OnProgress | None = N
     model = _ask_hub(name, offline) if hub.is_hub_name(name) else require_published(name)
     missing = missing_files(model)
     if missing and offline:
-        raise EncoderError(
-            f"{model.name} is not here yet, and nothing is downloaded offline.\n{how_to(model)}"
-        )
+        raise _NotPulled(f"{model.name} is not here yet, and nothing is downloaded offline.\n{how_to(model)}")
     try:
         for file in missing:
             logger.info("downloading %s of %s from %s", file.name, model.name, shown(file.url))
@@ -129,7 +138,7 @@ def pull(name: str, *, offline: bool = False, on_progress: OnProgress | None = N
 
 def _ask_hub(name: str, offline: bool) -> PublishedModel:
     if offline:
-        raise EncoderError(f"{name} is not here yet, and nothing is downloaded offline.\n{hub.how_to(name)}")
+        raise _NotPulled(f"{name} is not here yet, and nothing is downloaded offline.\n{hub.how_to(name)}")
     try:
         return hub.look_up(name)
     except Unreachable as error:
