@@ -214,7 +214,8 @@ def findings_of(case: Case) -> str:
 
 
 def snippet(hit: Hit) -> str:
-    """Return the best sentence of a hit where one was found, else the beginning of its report."""
+    """Return the best sentence of a hit, else the beginning of its report, else its strongest evidence."""
     sentence = next((item.text for item in hit.evidence if item.text), None)
-    text = " ".join((sentence or hit.case.text or hit.item_id).split())
+    strongest = f"{hit.evidence[0].kind} {hit.evidence[0].score:.2f}" if hit.evidence else hit.item_id
+    text = " ".join((sentence or hit.case.text or strongest).split())
     return text if len(text) <= _SNIPPET else text[: _SNIPPET - 1] + "…"

@@ -34,7 +34,7 @@ def list_command(as_json: bool) -> None:
     for record in known:
         click.echo(f"{record.get('name')}\t{str(record.get('fingerprint', ''))[:8]}\t{record['path']}")
     if not known:
-        note("no encoder yet; `similarity train` makes one")
+        note("no encoder under the home; encoders of `similarity train` stay in their run folders")
     _print_published()
     click.echo("architectures:")
     for shape in shapes:

@@ -13,7 +13,7 @@ from similarity.cli.resources import open_index
 EPILOG = """\b
 Examples:
   similarity evaluate-drafts --queries nih-chestxray14:DIR --limit 100
-  similarity evaluate-drafts --queries manifest:left-out.csv --truth gold.csv --json
+  similarity evaluate-drafts --queries manifest:held-out.csv --truth gold.csv --json
 
 The index should have been calibrated (`similarity index calibrate`). RadCliQ-v1 is printed if its inputs are
 given: a JSON object of radgraph_f1, bertscore and chexbert_cosine, made by their own tools."""

@@ -63,7 +63,12 @@ _DICOM = (
         type=click.Path(path_type=Path, dir_okay=False),
         help="Table of reports to join to the images of a dicom source.",
     ),
-    click.option("--admit", multiple=True, metavar="MODALITY", help="Let in a modality besides CR and DX."),
+    click.option(
+        "--admit",
+        multiple=True,
+        metavar="MODALITY",
+        help="Admit another modality or body part besides chest CR and DX.",
+    ),
 )
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   similarity search --image image.dcm --for cases -k 5
-  similarity search --text "right pleural effusion" --for images --where "view in (pa, ap) age>=60"
+  similarity search --text "right pleural effusion" --for images --where "view in (pa, ap) and age>=60"
   similarity search --case openi:1000 --for reports --json
   similarity search --image image.dcm --text "without tubes"
   similarity search --image image.dcm --region 310,420,520,640 --for images
