@@ -12,6 +12,7 @@ from trainer.evaluation.gallery import encode, gather
 from trainer.runtime.encoder import Encoder
 
 IMAGE_TO_REPORT, IMAGE_TO_IMAGE = "image_to_report", "image_to_image"
+_LEAST_LIFT = 0.1  # a finding with less lift at 5 is not retrieved
 _COLUMNS = ("P@1", "P@5", "P@10", "lift@5", "nDCG@10")
 _BASELINES = {
     "random": "random",
@@ -75,7 +76,8 @@ def _scores(heading: str, note: str, record: Mapping[str, Any]) -> Scores:
         Bar(label(name), _number(lift), 100 * max(0.0, lift))
         for name, lift in sorted(lifts.items(), key=lambda pair: -pair[1])
     )
-    return Scores(heading, _COLUMNS, tuple(rows), bars, note)
+    not_retrieved = tuple(label(name) for name, lift in lifts.items() if lift < _LEAST_LIFT)
+    return Scores(heading, _COLUMNS, tuple(rows), bars, note, not_retrieved)
 
 
 def _values(table: Mapping[str, Any]) -> list[Any]:

@@ -64,7 +64,7 @@ def localization_evidence(index: Index, question: Question, calibration: Specifi
             Tile("Saliency map", _overlay(image, shown, heat=True), f"for “{label(finding)}”"),
             Tile("Mask", _overlay(image, shown), _words(shown)),
             Tile("Ground truth", _outlined(grey, drawn), "what was drawn into the phantom"),
-            Tile("A finding it does not show", _overlay(image, other, heat=True), _words(other)),
+            Tile(f"Absent finding: “{label(absent)}”", _overlay(image, other, heat=True), _words(other)),
         ),
         note=_measured(shown, drawn),
     )
@@ -105,6 +105,8 @@ def draft_panel(index: Index, question: Question) -> DraftPanel:
     if made.unworded:
         rest.append("Voted, without a sentence that fits: " + "; ".join(map(_vote, made.unworded)))
     rest += [f"{finding.capitalize()}?" for finding in made.asked_of_reader]
+    if made.statements or made.unworded:
+        rest.append("Not assessed: " + ", ".join(map(label, made.not_assessed)) + ".")
     return DraftPanel(
         explanation="The nearest cases vote on each finding; sentences come from their reports, and state "
         f"side and zone only where the mask confirms them. {made.neighbours} reports and radiographs voted; "
@@ -126,7 +128,10 @@ def _sentence(statement: Statement) -> DraftedSentence:
 
 def _vote(vote: Vote) -> str:
     negation = "no " if vote.status is Status.ABSENT else ""
-    return f"{negation}{label(vote.finding)}: {vote.agree} of {vote.voters}, {vote.probability:.0%}"
+    return (
+        f"{negation}{label(vote.finding)}: {vote.agree} of {vote.voters} neighbours, estimated probability "
+        f"{vote.probability:.0%}"
+    )
 
 
 def _leaves(findings: Statuses) -> str:

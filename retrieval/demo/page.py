@@ -124,13 +124,14 @@ class Bar:
 @redacted
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The evaluation as a table, with the lift of each finding."""
+    """The evaluation as a table, with the lift of each finding. `not_retrieved`: those with none."""
 
     heading: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     bars: tuple[Bar, ...]
     note: str
+    not_retrieved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from retrieval.demo.cards import agreement, card_of, chips
 from retrieval.demo.page import Card, Panel, inline_radiograph
 from retrieval.demo.plan import Plan
 from retrieval.query.query import Query
+from retrieval.reliability.conformal import LEVEL
 from retrieval.search import search
 
 K = 5
@@ -114,7 +115,7 @@ def answer_panel(question: Question, answer: Answer) -> Panel:
         + (f" · the patient's own studies, set apart: {own}" if own else ""),
         first_agrees=agrees[:1] == [True],
         took=f"encoding {encoding:.0f} ms · search {took.total - encoding:.0f} ms",
-        note=answer.reason or "",
+        note=_promise(answer),
     )
 
 
@@ -172,6 +173,13 @@ def query_card(question: Question) -> Card:
         text=describe(drawn).text if question.query.case else None,
         about=f"{drawn.sex} · {drawn.age} y",
     )
+
+
+def _promise(answer: Answer) -> str:
+    """Return the answer's reason, with what a guarantee means where it gives one."""
+    if answer.reason is None or answer.abstained is not False:
+        return answer.reason or ""
+    return f"{answer.reason} A statement of this kind is right in at least {LEVEL * 10:.0f} of 10 searches."
 
 
 def _phrase(heading: str, explanation: str, text: str, target: str) -> Question:

@@ -69,11 +69,15 @@ def test_a_mask_is_shown_only_under_a_calibration(page: Path) -> None:
     assert re.search(r"\d+% of the findings that are present got a mask", text)
     assert "not calibrated" not in text
     assert "Ground truth" in text
+    assert re.search("Absent finding: “[a-z ]+”", text)
 
 
 def test_the_draft_stands_beside_the_report_it_never_saw(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "DRAFT" in text
+    if "votes: " in text:
+        assert "Not assessed: " in text
+        assert re.search(r"\d+ of \d+ neighbours, estimated probability \d+%", text)
     assert "The query&#39;s own report" in text or "The query's own report" in text
 
 
