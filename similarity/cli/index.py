@@ -82,6 +82,7 @@ def add(
                 workers=workers,
                 observer=added_progress(on_progress),
             )
+        stored = sum(opened_index.catalog.counts()["studies"].values())
     done = {
         "source": source or CatalogSource.name,
         "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
@@ -89,7 +90,8 @@ def add(
     if as_json:
         print_json({**done, **added.as_json(), "notices": options.notices.as_json()})
     else:  # each notice was printed when it was met
-        print_record({**done, **added.as_json()})
+        studies = f"{added.studies:,} read; the index has {stored:,}"
+        print_record({**done, **added.as_json(), "studies": studies})
     if any(added.problems.values()):
         counts = ", ".join(f"{n} {state}" for state, n in added.problems.items() if n)
         note(f"{counts}: see `similarity index status --failed`")

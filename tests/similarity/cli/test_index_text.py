@@ -17,7 +17,8 @@ def run(*arguments: str) -> Result:
 
 
 def test_an_index_of_few_studies_is_described_in_words(home: Path, encoder_folder: Path) -> None:
-    run("add", "phantom:1@2", "--encoder", str(encoder_folder), "--workers", "0", "--patches")
+    added = run("add", "phantom:1@2", "--encoder", str(encoder_folder), "--workers", "0", "--patches")
+    assert "\nstudies: 1 read; the index has 1\n" in added.stdout
 
     assert "1 image, " in run("versions").stdout
     assert "1 patch" in run("versions").stdout
