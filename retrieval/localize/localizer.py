@@ -46,7 +46,7 @@ _AGAINST = {
     "peak": "no part of the image is nearer to it than in images without it",
     "excess": "no part of the image is nearer to it than the same part of images without it",
     "similarity": "the image as a whole is no nearer to it than images without it",
-    "contrast": "other findings light up as much",
+    "contrast": "the map responds to other findings as strongly",
     "focus": "the map is spread over the image",
     "sameness": "the map is the same for another text",
     "familiarity": "the image is unlike those that the encoder is calibrated on",
