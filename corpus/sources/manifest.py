@@ -176,7 +176,7 @@ class ManifestSource:
             accession = None
         if accession in shared:
             reason = "its accession belongs to more than one subject and is not used"
-            on_problem(Problem(f"{study_id}#accession", "noted", reason))
+            on_problem(Problem(f"{study_id}#accession", "failed", reason))
             accession = None
         return Study(
             study_id=study_id,

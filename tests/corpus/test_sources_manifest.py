@@ -197,7 +197,7 @@ def test_one_accession_of_two_subjects_is_taken_from_both(folder: Path) -> None:
     rows = "study_id,subject_id,accession,report\nS1,P1,A1,Clear.\nS2,P2,A1,Clear.\nS3,P1,A3,Clear.\n"
     studies, problems = read(csv(folder, rows))
     assert [study.accession for study in studies.values()] == [None, None, "A3"]
-    assert states(problems) == [("manifest:S1#accession", "noted"), ("manifest:S2#accession", "noted")]
+    assert states(problems) == [("manifest:S1#accession", "failed"), ("manifest:S2#accession", "failed")]
 
 
 def test_impossible_values_are_recorded_and_the_study_stays_without_them(folder: Path) -> None:
