@@ -32,10 +32,10 @@ demo: $(READY)   ## train, index, search and evaluate on phantoms; write a page 
 
 test: $(READY) lint  ## lint, types and the whole suite
 	@sh .ci/install-chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY) lint  ## lint, types and the tests that need no browser, server, training run or subprocess
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not browser"
 
 lint: $(READY)   ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .

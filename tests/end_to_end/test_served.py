@@ -79,6 +79,7 @@ def test_while_it_serves_an_index_job_a_search_and_a_verification_all_answer(
             found = run("search", "--case", "phantom:5-3", "-k", "3", "--json").json
             assert len(found["hits"]) == 3
             assert adding.wait(DEADLINE_SECONDS) == 0
+        request(address, token, "/v1/search", {"text": "effusion", "k": 3})  # the encoder is loaded before
         job = request(address, token, "/v1/jobs", {"kind": "index-add", "source": "phantom:3000@6"})
         eventually(lambda: request(address, token, f"/v1/jobs/{job['id']}")["progress"].get("studies"))
         assert len(request(address, token, "/v1/search", {"text": "effusion", "k": 3})["hits"]) == 3
