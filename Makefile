@@ -35,7 +35,7 @@ test: $(READY) lint  ## lint, types and the whole suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY) lint  ## lint, types and the tests that need no browser, server, training run or subprocess
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not browser and not real_data"
 
 lint: $(READY)   ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
