@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 EVERY = (
+    "demo",
     "labeler",
     "pipeline",
     "ingest",

@@ -349,15 +349,15 @@ def add_reports(folder: Path, table: Path, encoder: Encoder) -> Added:
 def test_a_report_that_was_alone_is_replaced_by_its_study_when_the_images_come(
     database: str, home: Path, tmp_path: Path, encoder: Encoder, before: str, after: str, left: set[str]
 ) -> None:
-    films, written = tmp_path / "films", tmp_path / "reports.csv"
-    radiograph(films / "other.dcm", 1, StudyInstanceUID="1.1", PatientID="P9")
+    radiographs, written = tmp_path / "films", tmp_path / "reports.csv"
+    radiograph(radiographs / "other.dcm", 1, StudyInstanceUID="1.1", PatientID="P9")
     written.write_text(f"accession,subject_id,report\nA101,{before}\n")
-    add_reports(films, written, encoder)
+    add_reports(radiographs, written, encoder)
     assert set(subjects()) == {"dicom:1.1", "dicom:A101"}
-    radiograph(films / "a.dcm", 2, StudyInstanceUID="1.2", PatientID="P1", AccessionNumber="A100\\A101")
+    radiograph(radiographs / "a.dcm", 2, StudyInstanceUID="1.2", PatientID="P1", AccessionNumber="A100\\A101")
     written.write_text(f"accession,subject_id,report\nA101,{after}\n")
     for _ in range(2):
-        added = add_reports(films, written, encoder)
+        added = add_reports(radiographs, written, encoder)
         assert set(subjects()) == {"dicom:1.1", "dicom:1.2"} | left
     assert (added.studies, added.unchanged, added.deleted) == (2, 2, 0)
     with Index.open(read_only=False) as index:

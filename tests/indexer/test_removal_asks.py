@@ -109,7 +109,7 @@ def test_there_is_nothing_to_ask_where_nothing_is_found(filled: Path) -> None:
 @pytest.fixture
 def shared(home: Path, tmp_path: Path, encoder: Encoder) -> Path:
     """Two patients P5 and a study of either; a patient 1001 of each of two issuers."""
-    films = tmp_path / "films"
+    radiographs = tmp_path / "films"
     headers: dict[str, dict[str, str]] = {
         "1.5.1": {"PatientID": "P5", "PatientSex": "F", "PatientBirthDate": "19500101"},
         "1.5.2": {"PatientID": "P5", "PatientSex": "M", "PatientBirthDate": "19800101"},
@@ -119,8 +119,8 @@ def shared(home: Path, tmp_path: Path, encoder: Encoder) -> Path:
         "1.6.3": {"PatientID": "21001", "IssuerOfPatientID": "SITEB"},
     }
     for number, (study, header) in enumerate(headers.items()):
-        radiograph(films / f"{number}.dcm", number, StudyInstanceUID=study, **header)
-    add(films, encoder)
+        radiograph(radiographs / f"{number}.dcm", number, StudyInstanceUID=study, **header)
+    add(radiographs, encoder)
     return home
 
 
