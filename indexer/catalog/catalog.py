@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from corpus.language.detection import ReportLanguages
-from corpus.records import ImageRef, ItemId, Problem, Report, Section, Study
+from corpus.records import ImageRef, Problem, Report, Section, Study
 from corpus.redaction import redacted
 from indexer.catalog.database import open_database, repeated
 from indexer.catalog.models import (
@@ -24,7 +24,6 @@ from indexer.catalog.models import (
     LedgerRow,
     ProblemRow,
     SentenceRow,
-    SentenceUseRow,
     StudyRow,
 )
 from indexer.catalog.rows import CHUNK, chunks, study_of_row
@@ -48,30 +47,6 @@ class Version:
     dim: int
     folder: str
     state: str
-
-
-@redacted
-@dataclass(frozen=True, slots=True)
-class SentenceUse:
-    """A use of a sentence in a report: its item id is `<study_id>#report.<position>`."""
-
-    study_id: str
-    position: int
-
-    @property
-    def item_id(self) -> str:
-        """The contract's id of this sentence in this report."""
-        return ItemId.sentence(self.study_id, self.position).text
-
-
-@redacted
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """A distinct sentence and all of its uses, in order of study and position."""
-
-    point: UUID
-    text: str
-    uses: tuple[SentenceUse, ...]
 
 
 @redacted
@@ -197,18 +172,6 @@ class Catalog:
             ):
                 found.setdefault(row.study_id, []).append(_item(row))
         return found
-
-    def sentences_of_points(self, points: Iterable[UUID]) -> dict[UUID, Sentence]:
-        """Return point → the sentence of that vector, with all of its uses."""
-        texts: dict[UUID, str] = {}
-        uses: dict[UUID, list[SentenceUse]] = {}
-        for chunk in chunks(points):
-            texts |= {row.point_id: row.text for row in self._rows(_SENTENCE, SentenceRow.point_id, chunk)}
-            select = sa.select(SentenceUseRow.point_id, SentenceUseRow.study_id, SentenceUseRow.position)
-            select = select.order_by(SentenceUseRow.study_id, SentenceUseRow.position)
-            for point, study_id, position in self._rows(select, SentenceUseRow.point_id, chunk):
-                uses.setdefault(point, []).append(SentenceUse(study_id, position))
-        return {point: Sentence(point, text, tuple(uses.get(point, ()))) for point, text in texts.items()}
 
     def study_ids(self) -> Iterator[str]:
         """Yield every study's id, sorted, read as a stream."""

@@ -69,11 +69,14 @@ def test_each_distinct_sentence_has_one_vector_and_names_all_who_say_it(
     with Index.open() as index:
         vector = encoder.encode_texts([PHRASES[0]])[0]
         (hit,) = index.store.search(index.collection("sentence"), vector, 1)
-        sentence = index.catalog.sentences_of_points([hit.id])[hit.id]
         assert hit.payload == {"kind": "sentence"}
-        says = [n for n in range(12) if n % 7 != 6 and (0 - n) % 6 < 3]
-        assert {u.study_id for u in sentence.uses} == {f"manifest:s{n}" for n in says}
-        assert sentence.uses[0].item_id == f"{sentence.uses[0].study_id}#report.{sentence.uses[0].position}"
+        stating = {f"manifest:s{n}" for n in range(12) if n % 7 != 6 and (0 - n) % 6 < 3}
+        with index.catalog.reading() as read:
+            keys = read.studies_by_sentence([hit.id], most=50)[hit.id]
+            assert {study.case.study_id for study in read.studies_by_key(keys).values()} == stating
+            uses = read.sentences_of_studies([hit.id], stating)
+        assert {use.item_id.partition("#report.")[0] for use in uses} == stating
+        assert {use.text for use in uses} == {PHRASES[0]}
 
 
 def test_nothing_of_a_case_stands_beside_a_vector(home: Path, tmp_path: Path, encoder: Encoder) -> None:
