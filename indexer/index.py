@@ -274,7 +274,9 @@ def open_store(
         served.close()
 
 
-def server_store(retry: RetryPolicy | None = None, servers: Servers | None = None) -> VectorStore | None:
+def server_store(
+    retry: RetryPolicy | None = None, servers: Servers | None = None, *, namespace: str = ""
+) -> VectorStore | None:
     """Return the store on the Qdrant server; None where none is named.
 
     Raises:
@@ -286,7 +288,8 @@ def server_store(retry: RetryPolicy | None = None, servers: Servers | None = Non
     address = qdrant_address(servers.qdrant_url.get_secret_value())
     from indexer.vectors.server import ServerStore, connect
 
-    return ServerStore(connect(address, servers.qdrant_api_key), f"Qdrant at {address.url}", retry)
+    client = connect(address, servers.qdrant_api_key)
+    return ServerStore(client, f"Qdrant at {address.url}", retry, namespace=namespace)
 
 
 def _retry_policy(on_wait: Callable[[str], None] | None) -> RetryPolicy:

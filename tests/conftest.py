@@ -95,3 +95,4 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--qdrant-url", help="run the vector suite against this Qdrant server, too")
+    parser.addoption("--qdrant-key", help="API key of that server")

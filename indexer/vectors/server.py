@@ -16,7 +16,7 @@ from qdrant_client import QdrantClient, models
 from corpus.errors import HomeError, IndexingError, SimilarityError
 from corpus.settings import settings
 from indexer.retries import RetryPolicy
-from indexer.servers import QdrantAddress
+from indexer.servers import QDRANT_SETTING, QdrantAddress
 from indexer.vectors.filters import (
     CASE_FIELDS,
     KEY_FIELDS,
@@ -28,6 +28,9 @@ from indexer.vectors.filters import (
 from indexer.vectors.qdrant_filters import Bool, Clause, DateRange, Empty, NumberRange, filter_of
 from indexer.vectors.server_failures import KEY_SETTING, explain, timed_out
 from indexer.vectors.store import NO_VECTOR, Form, Hit, Point, Terms, check_points, check_query
+
+NAMESPACES = "similarity_"
+"""What every namespace begins with, and so the name of a collection that is of one."""
 
 _BATCH = 256  # with 512 dimensions about 1 MB of JSON, far under the 5 MB where servers grow slow
 _PAGE = 1_000
@@ -59,17 +62,29 @@ class ServerStore:
     Each call is safe to repeat, points being written and deleted by their ids: while the server is away, a
     call is made again within the store's retry policy. Beside what the protocol names, each raises
     `ServerUnavailable` where the server does not answer, or refuses.
+
+    Several indexes share a server, each in a namespace: the name of a collection on the server is the
+    namespace followed by its name here. A store lists, reads, writes and deletes nothing outside of it.
     """
 
-    def __init__(self, client: QdrantClient, name: str = "Qdrant", retry: RetryPolicy | None = None) -> None:
+    def __init__(
+        self,
+        client: QdrantClient,
+        name: str = "Qdrant",
+        retry: RetryPolicy | None = None,
+        *,
+        namespace: str = "",
+    ) -> None:
         """Use this client; `close` closes it.
 
         Args:
             client: of the server.
             name: of the server, for messages.
             retry: how long the server is waited for when it goes away; default not at all.
+            namespace: the beginning of the names of this index's collections on the server. Empty: the index is
+                of a version without namespaces, and has the collections that are in none.
         """
-        self._client, self._name = client, name
+        self._client, self._name, self._namespace = client, name, namespace
         self._retry = retry or RetryPolicy()
         self._resting: tuple[float, SimilarityError] | None = None
         self._types: dict[str, dict[str, FieldType]] = {}
@@ -99,13 +114,40 @@ class ServerStore:
             known.update(missing)
             self._call(
                 self._client.update_collection,
-                collection,
+                self._on_server(collection),
                 metadata={_CARD: {k: str(t) for k, t in known.items()}},
             )
 
     def collections(self) -> list[str]:
         """See `VectorStore.collections`."""
-        return sorted(entry.name for entry in self._call(self._list).collections)
+        names = (entry.name for entry in self._call(self._list).collections)
+        return sorted(name.removeprefix(self._namespace) for name in names if self._owns(name))
+
+    def set_aliases(self, live: Mapping[str, str]) -> None:
+        """See `VectorStore.set_aliases`. Without a namespace none is set: its name could be another's."""
+        if not self._namespace:
+            return
+        existing = {
+            entry.alias_name: entry.collection_name
+            for entry in self._call(self._client.get_aliases).aliases
+            if self._owns(entry.alias_name)
+        }
+        for collection in live.values():
+            self._require(collection)
+        wanted = {self._on_server(alias): self._on_server(name) for alias, name in live.items()}
+        if wanted == existing:
+            return
+        changes: list[models.AliasOperations] = [
+            models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
+            for alias in existing
+        ]
+        changes += [
+            models.CreateAliasOperation(
+                create_alias=models.CreateAlias(alias_name=alias, collection_name=name)
+            )
+            for alias, name in wanted.items()
+        ]
+        self._call(self._client.update_collection_aliases, changes)
 
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         """See `VectorStore.upsert`."""
@@ -116,7 +158,7 @@ class ServerStore:
         for start in range(0, len(points), _BATCH):
             self._call(
                 self._client.upsert,
-                collection,
+                self._on_server(collection),
                 [_point(point) for point in points[start : start + _BATCH]],
                 wait=True,
             )
@@ -128,7 +170,7 @@ class ServerStore:
         while batch := list(islice(remaining, _BATCH)):
             self._call(
                 self._client.batch_update_points,
-                collection,
+                self._on_server(collection),
                 [
                     models.OverwritePayloadOperation(
                         overwrite_payload=models.SetPayload(payload=dict(payload), points=[str(point)])
@@ -144,7 +186,7 @@ class ServerStore:
         remaining = iter(ids)
         while batch := list(islice(remaining, _PAGE)):
             gone = models.PointIdsList(points=[str(point) for point in batch])
-            self._call(self._client.delete, collection, gone, wait=True)
+            self._call(self._client.delete, self._on_server(collection), gone, wait=True)
 
     def flush(self, collection: str) -> None:
         """See `VectorStore.flush`. Every write has waited until the server logged it on its disk."""
@@ -168,7 +210,7 @@ class ServerStore:
         chosen = filter_of(where, exclude_study_keys, self._types[collection])
         found = self._call(
             self._client.query_points,
-            collection,
+            self._on_server(collection),
             query=_sparse(vector) if isinstance(vector, Terms) else vector.tolist(),
             using=_TERMS if isinstance(vector, Terms) else None,
             limit=limit,
@@ -191,7 +233,7 @@ class ServerStore:
         while batch := list(islice(remaining, _PAGE)):
             found = self._call(
                 self._client.retrieve,
-                collection,
+                self._on_server(collection),
                 [str(point) for point in batch],
                 with_payload=True,
                 with_vectors=True,
@@ -206,7 +248,7 @@ class ServerStore:
         while True:
             page, offset = self._call(
                 self._client.scroll,
-                collection,
+                self._on_server(collection),
                 offset=offset,
                 limit=_PAGE,
                 with_payload=False,
@@ -219,7 +261,7 @@ class ServerStore:
     def count(self, collection: str) -> int:
         """See `VectorStore.count`."""
         self._require(collection)
-        return self._call(self._client.count, collection, exact=True).count
+        return self._call(self._client.count, self._on_server(collection), exact=True).count
 
     def optimize(self, collection: str) -> bool:
         """See `VectorStore.optimize`. A server does this on its own."""
@@ -228,8 +270,8 @@ class ServerStore:
 
     def drop(self, collection: str) -> None:
         """See `VectorStore.drop`."""
-        if self._call(self._client.collection_exists, collection):
-            self._call(self._client.delete_collection, collection)
+        if self._call(self._client.collection_exists, self._on_server(collection)):
+            self._call(self._client.delete_collection, self._on_server(collection))
         self._types.pop(collection, None)
         self._shapes.pop(collection, None)
 
@@ -238,7 +280,16 @@ class ServerStore:
         self._client.close()
 
     def _index(self, collection: str, key: str, kind: FieldType) -> None:
-        self._call(self._client.create_payload_index, collection, key, _SCHEMAS[kind], wait=True)
+        name = self._on_server(collection)
+        self._call(self._client.create_payload_index, name, key, _SCHEMAS[kind], wait=True)
+
+    def _on_server(self, collection: str) -> str:
+        """Return the server's own name of a collection or an alias."""
+        return self._namespace + collection
+
+    def _owns(self, name: str) -> bool:
+        """Return whether the collection or alias of this name on the server is of this store's namespace."""
+        return name.startswith(self._namespace) if self._namespace else not name.startswith(NAMESPACES)
 
     def _list(self) -> models.CollectionsResponse:
         listed = self._client.get_collections()
@@ -247,11 +298,12 @@ class ServerStore:
 
     def _make(self, collection: str, dim: int, form: Form) -> None:
         """Create a collection unless it exists: an earlier call with a lost reply may have created it."""
-        if self._client.collection_exists(collection):
+        name = self._on_server(collection)
+        if self._client.collection_exists(name):
             return
         rarity = models.SparseVectorParams(modifier=models.Modifier.IDF)
         self._client.create_collection(
-            collection,
+            name,
             vectors_config={} if form == "terms" else _params(dim, form),
             sparse_vectors_config={_TERMS: rarity} if form == "terms" else None,
         )
@@ -281,9 +333,10 @@ class ServerStore:
         """Read the dimension and the filter fields of a collection, once."""
         if collection in self._shapes:
             return
-        if not self._call(self._client.collection_exists, collection):
-            raise IndexingError(f"there is no collection {collection}")
-        config = self._call(self._client.get_collection, collection).config
+        name = self._on_server(collection)
+        if not self._call(self._client.collection_exists, name):
+            raise IndexingError(self._absence(collection))
+        config = self._call(self._client.get_collection, name).config
         vectors, sparse = config.params.vectors, config.params.sparse_vectors
         if isinstance(vectors, models.VectorParams):
             self._shapes[collection] = vectors.size, "patches" if vectors.multivector_config else "dense"
@@ -293,6 +346,15 @@ class ServerStore:
             raise IndexingError(f"collection {collection} was not made by Similarity")
         card = (config.metadata or {}).get(_CARD, {})
         self._types[collection] = {key: FieldType(kind) for key, kind in card.items()}
+
+    def _absence(self, collection: str) -> str:
+        """Return why a collection is not there: the server may be another than the one that was filled."""
+        if self.collections():
+            return f"there is no collection {collection} on {self._name}: run `similarity index add` again"
+        return (
+            f"{self._name} holds no vectors of this index (there is no collection {collection}): look at "
+            f"{QDRANT_SETTING}, restore a backup, or run `similarity index add` again"
+        )
 
 
 def connect(address: QdrantAddress, key: SecretStr | None) -> QdrantClient:

@@ -91,6 +91,18 @@ class VectorStore(Protocol):
         """Return the names of the collections, sorted."""
         ...
 
+    def set_aliases(self, live: Mapping[str, str]) -> None:
+        """Name the collections of the active version, for others who read the server.
+
+        Args:
+            live: alias → collection, of this store's names. All are set at once; an alias that is not among
+                them is removed. The embedded store, which no one else reads, has none and does nothing.
+
+        Raises:
+            IndexingError: a collection does not exist on the server; no alias was changed.
+        """
+        ...
+
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         """Write points; one that exists is replaced, payload and all.
 
@@ -157,7 +169,7 @@ class VectorStore(Protocol):
         ...
 
     def drop(self, collection: str) -> None:
-        """Delete the collection if it exists."""
+        """Delete the collection if it exists, and its aliases."""
         ...
 
     def close(self) -> None:
@@ -181,6 +193,10 @@ class ReadOnlyStore:
     def create(
         self, collection: str, dim: int, fields: Mapping[str, FieldType], form: Form = "dense"
     ) -> None:
+        """Refuse."""
+        raise ReadOnlyIndex(OPENED_READ_ONLY)
+
+    def set_aliases(self, live: Mapping[str, str]) -> None:
         """Refuse."""
         raise ReadOnlyIndex(OPENED_READ_ONLY)
 

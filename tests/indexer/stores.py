@@ -3,15 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 from qdrant_client import QdrantClient
 
 from indexer.home import Home
 from indexer.owner import embedded_store, owned_store
+from indexer.servers import qdrant_address
 from indexer.vectors.edge.owned import OwnedStore
 from indexer.vectors.edge.shards import EdgeStore
-from indexer.vectors.server import ServerStore
+from indexer.vectors.server import NAMESPACES, ServerStore, connect
 from indexer.vectors.store import VectorStore
 
 KINDS = ("edge", "owned", "server")
@@ -20,22 +23,38 @@ KINDS = ("edge", "owned", "server")
 @contextmanager
 def open_store(kind: str, folder: Path, config: pytest.Config) -> Iterator[VectorStore]:
     """An empty store: `edge` in the folder; `owned`, the same through its owner; `server` in memory, or on
-    the server of `--qdrant-url`."""
+    the server of `--qdrant-url`, in a namespace of its own."""
     if kind == "owned":
         home = Home.open(folder / "home")
         with owned_store(home), embedded_store(home) as reached:
             assert isinstance(reached, OwnedStore)
             yield reached
         return
-    store = EdgeStore(folder / "vectors") if kind == "edge" else _server(config)
-    yield store
-    store.close()
+    if kind == "edge":
+        store = EdgeStore(folder / "vectors")
+        yield store
+        store.close()
+        return
+    client = server_client(config)
+    with served_index(client) as served:
+        yield served
+    client.close()
 
 
-def _server(config: pytest.Config) -> VectorStore:
-    url = config.getoption("--qdrant-url")
-    store = ServerStore(QdrantClient(url=url) if url else QdrantClient(":memory:"))
-    for collection in store.collections():
-        if collection.startswith("test__"):
+def server_client(config: pytest.Config) -> QdrantClient:
+    """A client of the server of `--qdrant-url`; without one, of the client's own engine, in memory."""
+    url, key = config.getoption("--qdrant-url"), config.getoption("--qdrant-key")
+    if not url:
+        return QdrantClient(":memory:")
+    return connect(qdrant_address(url), None if key is None else SecretStr(key))
+
+
+@contextmanager
+def served_index(client: QdrantClient) -> Iterator[ServerStore]:
+    """The empty store of an index of its own on a shared server; its collections are dropped at the end."""
+    store = ServerStore(client, namespace=f"{NAMESPACES}{uuid4().hex}_")
+    try:
+        yield store
+    finally:
+        for collection in store.collections():
             store.drop(collection)
-    return store

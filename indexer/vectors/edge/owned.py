@@ -36,6 +36,10 @@ class OwnedStore:
         names: list[str] = self._call("collections")
         return names
 
+    def set_aliases(self, live: Mapping[str, str]) -> None:
+        """See `VectorStore.set_aliases`."""
+        self._call("set_aliases", dict(live))
+
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         """See `VectorStore.upsert`."""
         for start in range(0, len(points), _BATCH):

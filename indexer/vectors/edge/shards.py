@@ -122,6 +122,9 @@ class EdgeStore:
         )  # not the copies of `graph`
         return sorted(path.name for path in folders if (path / "edge_config.json").exists())
 
+    def set_aliases(self, live: Mapping[str, str]) -> None:
+        """See `VectorStore.set_aliases`."""
+
     @_one_at_a_time
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         """See `VectorStore.upsert`."""
