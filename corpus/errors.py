@@ -53,6 +53,10 @@ class IndexInUse(IndexingError):
     """Another process owns the embedded index; the message says which."""
 
 
+class LeaseLost(IndexingError):
+    """A run was silent for so long that another took its place; what it committed is safe."""
+
+
 class OwnerGone(IndexingError):
     """The service that owned the index ended while this process worked through it; finished work is safe."""
 
@@ -71,6 +75,14 @@ class ReadOnlyIndex(IndexingError):
 
 class HomeError(SimilarityError):
     """The home folder cannot be used: read-only, full, or open to others."""
+
+
+class KeyMismatch(HomeError):
+    """The home has another key than the one that the index was made with."""
+
+
+class WrongVectors(HomeError):
+    """Catalog and vectors are of two different indexes; nothing was read or written."""
 
 
 class ServerUnavailable(HomeError):

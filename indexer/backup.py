@@ -5,8 +5,12 @@ stores can be restored onto servers and the other way round. Encoders are not in
 own. The file contains the key and every report: its mode is 0600, and it belongs where the originals do.
 
 A backup is whole or not there: it is written aside, with the hash of every part, and renamed. Restoring
-checks every hash before anything is written, and fills an empty home only: the catalog's rows, without which
-the rest is unreachable, are committed in one transaction at the end.
+checks every hash before anything is written, and fills an empty home, database and server only: the
+catalog's rows, without which the rest is unreachable, are committed in one transaction at the end. An
+interrupted restore is begun anew by the next.
+
+A backup carries the identity of its index, and what is restored is that index; or, on request, a copy of it
+with an identity of its own.
 """
 
 import hashlib
@@ -17,11 +21,11 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 from uuid import UUID
 
 import numpy as np
@@ -29,11 +33,14 @@ from numpy.typing import NDArray
 
 import migrations
 from corpus.errors import HomeError, IndexingError
+from corpus.settings import settings
+from indexer.belonging import mark_embedded
 from indexer.catalog.catalog import Catalog
 from indexer.catalog.dump import dump_rows, restore_rows, table_names
+from indexer.catalog.identity import IdentityState, begin_restore, namespace_of
 from indexer.catalog.ledger_records import FORMS, KINDS, collection_of
 from indexer.home import KEY_BYTES, home_error
-from indexer.index import Index
+from indexer.index import Index, server_store
 from indexer.vectors.store import Form, Point, Terms, VectorStore
 
 FORMAT = 1
@@ -42,11 +49,13 @@ _POINTS = 2_000  # in one part: no more is in memory at a time
 
 @dataclass(frozen=True, slots=True)
 class BackupContents:
-    """The contents of a backup. `rows`: table → number; `vectors`: collection → number."""
+    """The contents of a backup. `rows`: table → number; `vectors`: collection → number; `index_id`: of its
+    index, None in a backup of a version that did not distinguish indexes."""
 
     created: str
     rows: dict[str, int]
     vectors: dict[str, int]
+    index_id: UUID | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the form of `docs/contracts/backup.schema.json`."""
@@ -57,65 +66,117 @@ def back_up(index: Index, file: Path) -> BackupContents:
     """Write a backup of an index to a file, mode 0600.
 
     Args:
-        index: open for writing, so that no other job changes it meanwhile; searches continue.
+        index: open for writing; no run changes it meanwhile, on whichever machine; searches continue.
         file: replaced if it is there.
 
     Raises:
         HomeError: the file cannot be written.
+        IndexInUse: a run that writes did not end in time.
     """
     aside = file.with_name(f".{file.name}.part")
-    contents = BackupContents(datetime.now(UTC).isoformat(timespec="seconds"), {}, {})
-    hashes: dict[str, str] = {}
-    try:
-        with os.fdopen(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as written:
-            with tarfile.open(fileobj=written, mode="w:gz", compresslevel=1) as tar:
-                _add(tar, hashes, "key", index.home.key)
-                for name, content in _catalog_parts(index.catalog, contents):
-                    _add(tar, hashes, name, content)
-                for name, content in _vector_parts(index.store, contents):
-                    _add(tar, hashes, name, content)
-                header = {
-                    "format": FORMAT,
-                    "revision": migrations.HEAD,
-                    **contents.as_json(),
-                    "sha256": hashes,
-                }
-                _add(tar, {}, "backup.json", json.dumps(header).encode())
-            written.flush()
-            os.fsync(written.fileno())
-        aside.replace(file)
-    except OSError as error:
-        with suppress(OSError):
-            aside.unlink()
-        raise home_error(file.parent, error) from error
+    with index.writing("backup"):
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        contents = BackupContents(created, {}, {}, index.catalog.identity().index_id)
+        try:
+            with os.fdopen(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as written:
+                _write(index, contents, written)
+                written.flush()
+                os.fsync(written.fileno())
+            aside.replace(file)
+        except OSError as error:
+            raise home_error(file.parent, error) from error
+        finally:
+            with suppress(OSError):
+                aside.unlink()
     return contents
 
 
-def restore(file: Path, home: Path) -> BackupContents:
-    """Restore a backup into an empty home.
+def _write(index: Index, contents: BackupContents, written: IO[bytes]) -> None:
+    hashes: dict[str, str] = {}
+    with tarfile.open(fileobj=written, mode="w:gz", compresslevel=1) as tar:
+        _add(tar, hashes, "key", index.home.key)
+        for name, content in _catalog_parts(index.catalog, contents):
+            _add(tar, hashes, name, content)
+        for name, content in _vector_parts(index.store, contents):
+            _add(tar, hashes, name, content)
+        header = {
+            "format": FORMAT,
+            "revision": migrations.HEAD,
+            "index": contents.index_id and contents.index_id.hex,
+            **contents.as_json(),
+            "sha256": hashes,
+        }
+        _add(tar, {}, "backup.json", json.dumps(header).encode())
+
+
+def restore(file: Path, home: Path, *, copy: bool = False) -> BackupContents:
+    """Restore a backup into an empty home, and, where the settings name servers, onto those.
 
     Args:
         file: what `back_up` wrote.
-        home: without an index; where the settings name servers, those are filled.
+        home: without an index.
+        copy: give what is restored an identity of its own, so that it can stand beside the original on one
+            server; else it is the index that was backed up.
 
     Raises:
         IndexingError: the file is no backup, is damaged, or is of a newer version of the program.
-        HomeError: the home has an index already, or cannot be written.
+        HomeError: home, database or server have an index already, or cannot be written.
     """
     contents = check(file)
     _restore_key(file, home)
-    with Index.open(home, read_only=False) as index:
-        with index.catalog.reading() as read:
-            if read.has_studies():
-                raise HomeError(f"{home} holds an index already: restore into another SIMILARITY_HOME")
+    with Index.open(home, read_only=False, check=False) as index, index.writing("restore"):
+        _begin(index, None if copy else contents.index_id)
+    with Index.open(home, read_only=False, check=False) as index, index.writing("restore"):
+        if index.catalog.identity().state is not IdentityState.RESTORING:
+            raise _holds_an_index(index)
+        for collection in index.store.collections():  # of a restore that was interrupted
+            index.store.drop(collection)
         for name, content in _parts(file):
             if name.startswith("vectors/"):
                 _restore_points(index.store, name, content)
         for collection in contents.vectors:
             index.store.flush(collection)
+        if settings().qdrant_url is None:
+            mark_embedded(index.home, index.catalog.identity())
         restore_rows(index.catalog, _row_parts(file))
         _index_own_fields(index)
+        index.name_live_collections()
     return contents
+
+
+def _begin(index: Index, index_id: UUID | None) -> None:
+    """Give an empty catalog the identity of what is restored; None: one of its own.
+
+    Raises:
+        HomeError: catalog or vectors hold an index already.
+    """
+    identity = index.catalog.identity()
+    with index.catalog.reading() as read:
+        if read.has_studies() or index.catalog.versions():
+            raise _holds_an_index(index)
+    wanted = identity.index_id if index_id is None else index_id
+    again = identity.state is IdentityState.RESTORING and identity.index_id == wanted
+    restored = replace(identity, index_id=wanted, namespace=namespace_of(wanted))
+    served = server_store(restored)
+    try:
+        store = index.store if served is None else served
+        if not again and store.collections():
+            where = index.home.vectors if served is None else served.name
+            raise HomeError(
+                f"{where} has vectors of the index {restored.short} already, which are not written over: "
+                "restore beside them with --copy, or onto another server or home"
+            )
+    finally:
+        if served is not None:
+            served.close()
+    begin_restore(index.catalog.engine, identity, wanted)
+
+
+def _holds_an_index(index: Index) -> HomeError:
+    return HomeError(
+        f"{index.catalog.name} holds an index already: restore into another SIMILARITY_HOME or another "
+        "database"
+    )
 
 
 def check(file: Path) -> BackupContents:
@@ -135,7 +196,10 @@ def check(file: Path) -> BackupContents:
         raise IndexingError(f"{file.name} is no whole backup: a part is missing or differs from its hash")
     if header["format"] != FORMAT or header["revision"] > migrations.HEAD:
         raise IndexingError(f"{file.name} was made by a newer version of Similarity: update the program")
-    return BackupContents(header["created"], header["rows"], header["vectors"])
+    index_id = header.get("index")
+    return BackupContents(
+        header["created"], header["rows"], header["vectors"], UUID(hex=index_id) if index_id else None
+    )
 
 
 def _add(tar: tarfile.TarFile, hashes: dict[str, str], name: str, content: bytes) -> None:

@@ -1,7 +1,7 @@
 """The index: its home, catalog and vectors, and the encoder that made them."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 
 from corpus.errors import EmptyIndex, FingerprintMismatch, IndexingError, UsageError
 from corpus.settings import settings
+from indexer.belonging import check_embedded, check_server, mark_embedded
 from indexer.catalog.calibrations import Calibrations
 from indexer.catalog.catalog import Catalog, Version
 from indexer.catalog.database import database_url
-from indexer.catalog.ledger_records import collection_of
+from indexer.catalog.identity import Identity, IdentityState
+from indexer.catalog.ledger_records import KINDS, alias_of, collection_of
 from indexer.home import Home
 from indexer.retries import RetryPolicy
 from indexer.servers import Servers, qdrant_address
 from indexer.vectors.store import ReadOnlyStore, VectorStore
+from indexer.write_lease import WriteLease, write_lease
 
 if TYPE_CHECKING:
+    from indexer.vectors.server import ServerStore
     from trainer.runtime.encoder import Encoder
 
 
@@ -32,7 +36,14 @@ class Index:
     """
 
     def __init__(
-        self, home: Home, catalog: Catalog, store: VectorStore, opened: ExitStack, *, read_only: bool = False
+        self,
+        home: Home,
+        catalog: Catalog,
+        store: VectorStore,
+        opened: ExitStack,
+        *,
+        read_only: bool = False,
+        on_wait: Callable[[str], None] | None = None,
     ) -> None:
         """Use what is open.
 
@@ -42,12 +53,14 @@ class Index:
             store: its vectors.
             opened: closed when the index is closed.
             read_only: writes to `store` raise `ReadOnlyIndex`.
+            on_wait: gets a line when another machine writes to the index and this one waits.
         """
         self.home = home
         self.catalog = catalog
         self.calibrations = Calibrations(catalog)
         self.store: VectorStore = ReadOnlyStore(store) if read_only else store
         self._opened = opened
+        self._on_wait = on_wait
         self._version: Version | None = None
         self._encoders: dict[str, Encoder] = {}  # by fingerprint
         self._loading = Lock()
@@ -61,6 +74,7 @@ class Index:
         read_only: bool = True,
         on_wait: Callable[[str], None] | None = None,
         servers: Servers | None = None,
+        check: bool = True,
     ) -> "Index":
         """Open the index of a home.
 
@@ -73,10 +87,14 @@ class Index:
             on_wait: gets a line when another process owns the index and this one waits, and, of an index open
                 for writing, when a server goes away and is waited for.
             servers: that it is on; default as the settings have it.
+            check: refuse a catalog and vectors that do not belong together, or that a restore left
+                incomplete; only what mends those leaves it out.
 
         Raises:
             EmptyIndex: it is opened read-only, and there is none yet.
             HomeError: home or database cannot be used.
+            KeyMismatch: the index was made with another key than the home's.
+            WrongVectors: catalog and vectors are of two different indexes.
             IndexInUse: another process owns the index, and did not end in time.
             FingerprintMismatch: no version is of `encoder`.
         """
@@ -90,10 +108,14 @@ class Index:
                 opened.enter_context(found.lock(on_wait, name="writer"))
             # A policy for each server: it waits only for a server that answered before.
             for_store, for_catalog = (None if read_only else _retry_policy(on_wait) for _ in range(2))
-            store = opened.enter_context(open_store(found, on_wait, for_store, servers))
             catalog = Catalog.open(found, for_catalog, read_only=read_only, servers=servers)
             opened.callback(catalog.close)
-            index = cls(found, catalog, store, opened.pop_all(), read_only=read_only)
+            if check:
+                _require_whole(catalog)
+            store = opened.enter_context(
+                open_store(found, catalog, on_wait, for_store, servers, read_only=read_only, check=check)
+            )
+            index = cls(found, catalog, store, opened.pop_all(), read_only=read_only, on_wait=on_wait)
         if encoder is not None:
             try:
                 index.use(encoder)
@@ -116,7 +138,7 @@ class Index:
         Raises:
             EmptyIndex: nothing was indexed yet.
         """
-        pinned = Index(self.home, self.catalog, self.store, ExitStack())
+        pinned = Index(self.home, self.catalog, self.store, ExitStack(), on_wait=self._on_wait)
         pinned._version = self.active_version
         pinned.calibrations = self.calibrations
         pinned._encoders, pinned._loading = self._encoders, self._loading
@@ -178,6 +200,44 @@ class Index:
         """Return the active version's collection of a kind: image, report, sentence, term or patch."""
         return collection_of(kind, self.active_version.fingerprint)
 
+    def writing(self, command: str, *, exclusive: bool = True) -> AbstractContextManager[WriteLease]:
+        """Hold the right to write to the index among all machines, for the length of a `with`.
+
+        Args:
+            command: the name of the run, for the messages of others.
+            exclusive: no other run may write beside it.
+
+        Raises:
+            IndexInUse: another run that is in the way did not end in time.
+        """
+        return write_lease(self.catalog, command, exclusive=exclusive, on_wait=self._on_wait)
+
+    def accept_lost_vectors(self) -> None:
+        """Begin anew in a store that has no vectors; `check` refused it, since the ledger has some.
+
+        Raises:
+            IndexingError: the store has vectors, of this index or of another.
+        """
+        if collections := self.store.collections():
+            raise IndexingError(
+                f"the vectors are not lost, or the store is another index's: it has {', '.join(collections)}"
+            )
+        if settings().qdrant_url is None:
+            mark_embedded(self.home, self.catalog.identity())
+
+    def name_live_collections(self, store: VectorStore | None = None) -> None:
+        """Let a server's aliases name the active version's collections, for others who read them.
+
+        Args:
+            store: with those collections; default this index's.
+        """
+        store, active = store or self.store, self.catalog.active_version()
+        if active is None:
+            return
+        existing = set(store.collections())
+        live = {alias_of(kind): collection_of(kind, active.fingerprint) for kind in KINDS}
+        store.set_aliases({alias: name for alias, name in live.items() if name in existing})
+
     def close(self) -> None:
         """Close vectors and database, and release the home."""
         self._opened.close()
@@ -212,7 +272,8 @@ def _existing(home: Home | Path | None, servers: Servers) -> Home:
     if isinstance(home, Home):
         found = home
     elif (there := Home.find(home)) is None:
-        raise _empty((home or settings().home_folder).absolute())
+        folder = (home or settings().home_folder).absolute()
+        raise _empty(folder) if servers.database_url is None else _keyless(folder)
     else:
         found = there
     url = database_url(found, servers)
@@ -224,6 +285,13 @@ def _existing(home: Home | Path | None, servers: Servers) -> Home:
 def _empty(folder: Path) -> EmptyIndex:
     return EmptyIndex(
         f"the index in {folder} is empty: fill it with `similarity index add SOURCE --encoder DIR`"
+    )
+
+
+def _keyless(folder: Path) -> EmptyIndex:
+    return EmptyIndex(
+        f"the home {folder} has no key yet: bring that of the index on the servers with `similarity key "
+        "import FILE`, or begin an index with `similarity index add SOURCE --encoder DIR`"
     )
 
 
@@ -245,39 +313,56 @@ def mismatch(version: Version, name: str, fingerprint: str) -> str:
 @contextmanager
 def open_store(
     home: Home,
+    catalog: Catalog,
     on_wait: Callable[[str], None] | None = None,
     retry: RetryPolicy | None = None,
     servers: Servers | None = None,
+    *,
+    read_only: bool = True,
+    check: bool = True,
 ) -> Iterator[VectorStore]:
-    """Open the vector store of a home: that of the Qdrant server, where one is named, else the embedded one.
+    """Open the vectors of an index: on the Qdrant server, where one is named, else the embedded ones.
 
     Args:
         home: the home.
-        on_wait: gets a line when another process owns the embedded one.
+        catalog: of the index.
+        on_wait: gets a line when another process owns the embedded ones.
         retry: how long a server that goes away is waited for; default not at all.
         servers: default as the settings have it.
+        read_only: nothing will be written: a server that has nothing of the index is noticed when it is read.
+        check: see `Index.open`.
 
     Raises:
-        IndexInUse: another process owns the embedded one, and did not end in time.
+        IndexInUse: another process owns the embedded ones, and did not end in time.
         HomeError: the URL or key of the server is malformed.
+        WrongVectors: they are of another index than the catalog.
     """
     from indexer import owner  # late: with a server the engine is not needed
 
-    served = server_store(retry, servers)
+    served = server_store(catalog.identity(), retry, servers)
     if served is None:
         with owner.embedded_store(home, on_wait) as store:
+            if check:
+                check_embedded(home, catalog, store, read_only=read_only)
             yield store
         return
     try:
+        if check and not read_only:
+            check_server(served.name, catalog, served)
         yield served
     finally:
         served.close()
 
 
 def server_store(
-    retry: RetryPolicy | None = None, servers: Servers | None = None, *, namespace: str = ""
-) -> VectorStore | None:
-    """Return the store on the Qdrant server; None where none is named.
+    identity: Identity, retry: RetryPolicy | None = None, servers: Servers | None = None
+) -> "ServerStore | None":
+    """Return an index's collections on the Qdrant server; None where no server is named.
+
+    Args:
+        identity: of the index.
+        retry: how long a server that goes away is waited for; default not at all.
+        servers: default as the settings have it.
 
     Raises:
         HomeError: the URL or key is malformed; the message does not repeat it.
@@ -288,8 +373,21 @@ def server_store(
     address = qdrant_address(servers.qdrant_url.get_secret_value())
     from indexer.vectors.server import ServerStore, connect
 
-    client = connect(address, servers.qdrant_api_key)
-    return ServerStore(client, f"Qdrant at {address.url}", retry, namespace=namespace)
+    return ServerStore(
+        connect(address, servers.qdrant_api_key),
+        f"Qdrant at {address.url}",
+        retry,
+        namespace=identity.namespace,
+    )
+
+
+def _require_whole(catalog: Catalog) -> None:
+    """Refuse a catalog into which a backup was not restored to its end."""
+    if catalog.identity().state is IdentityState.RESTORING:
+        raise IndexingError(
+            f"a restore into {catalog.name} was interrupted: run `similarity restore` again, which begins "
+            "anew"
+        )
 
 
 def _retry_policy(on_wait: Callable[[str], None] | None) -> RetryPolicy:

@@ -91,14 +91,16 @@ def activate(index: Index, name: str) -> Version:
         IndexingError: items of the index have no point in it.
     """
     catalog = index.catalog
-    version = find_version(catalog, name)
-    missing = _state(catalog, version).missing
-    if missing:
-        raise IndexingError(
-            f"{version.name} ({version.fingerprint[:8]}) lacks {missing} of the items and sentences of this "
-            f"index: run `similarity index add --encoder {version.folder}` first"
-        )
-    Ledger(catalog, index.home).activate(version.fingerprint)
+    with index.writing("index activate") as lease:
+        version = find_version(catalog, name)
+        missing = _state(catalog, version).missing
+        if missing:
+            raise IndexingError(
+                f"{version.name} ({version.fingerprint[:8]}) lacks {missing} of the items and sentences of "
+                f"this index: run `similarity index add --encoder {version.folder}` first"
+            )
+        Ledger(catalog, index.home, lease.lease_id).activate(version.fingerprint)
+        index.name_live_collections()
     return find_version(catalog, version.fingerprint)
 
 
@@ -111,15 +113,17 @@ def drop_version(index: Index, name: str) -> int:
         UsageError: there is no such version.
         IndexingError: it is the one that is searched.
     """
-    version = find_version(index.catalog, name)
-    if version.state == "active":
-        raise IndexingError(
-            f"{version.name} ({version.fingerprint[:8]}) is searched now: activate another version first"
-        )
-    points = sum(_state(index.catalog, version).points.values())
-    for kind in KINDS:
-        index.store.drop(collection_of(kind, version.fingerprint))
-    Ledger(index.catalog, index.home).drop_version(version.fingerprint)
+    with index.writing("index remove") as lease:
+        version = find_version(index.catalog, name)
+        if version.state == "active":
+            raise IndexingError(
+                f"{version.name} ({version.fingerprint[:8]}) is searched now: activate another version first"
+            )
+        points = sum(_state(index.catalog, version).points.values())
+        for kind in KINDS:
+            lease.check()
+            index.store.drop(collection_of(kind, version.fingerprint))
+        Ledger(index.catalog, index.home, lease.lease_id).drop_version(version.fingerprint)
     return points
 
 

@@ -171,7 +171,7 @@ def _catalog(catalog: Catalog) -> Iterator[Check]:
 
 
 def _vectors(home: Home, catalog: Catalog) -> Iterator[Check]:
-    store = server_store()
+    store = server_store(catalog.identity())
     if store is not None:
         yield from _server(store, catalog)
         return

@@ -13,10 +13,12 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from corpus.errors import IndexingError
 from corpus.language.detection import ReportLanguages
 from corpus.records import ImageRef, Problem, Report, Section, Study
 from corpus.redaction import redacted
 from indexer.catalog.database import open_database, repeated
+from indexer.catalog.identity import Identity, has_points, name_of_database, read_identity
 from indexer.catalog.models import (
     EncoderRow,
     FilterFieldRow,
@@ -83,6 +85,28 @@ class Catalog:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+    @property
+    def name(self) -> str:
+        """Which database it is in, for messages: no user, no password, no options."""
+        return name_of_database(self.engine)
+
+    @repeated
+    def identity(self) -> Identity:
+        """Return what distinguishes this index from every other.
+
+        Raises:
+            IndexingError: no version that knows identities has opened the catalog yet.
+        """
+        identity = read_identity(self.engine)
+        if identity is None:
+            raise IndexingError(f"{self.name} has no identity yet: any command on the index gives it one")
+        return identity
+
+    @repeated
+    def has_points(self) -> bool:
+        """Return whether the ledger has a point, of whichever version."""
+        return has_points(self.engine)
 
     def ping(self) -> None:
         """Ask the database for nothing: it raises where the database does not answer."""
@@ -207,6 +231,13 @@ class Catalog:
         )
         with self.engine.connect() as connection:
             return [VersionImage(*row) for row in connection.execute(select)]
+
+    @repeated
+    def some_points(self, fingerprint: str, kind: str, limit: int) -> list[UUID]:
+        """Return up to `limit` done points of one kind in one version."""
+        mine = (LedgerRow.fingerprint == fingerprint) & (LedgerRow.kind == kind)
+        with self.engine.connect() as connection:
+            return list(connection.scalars(sa.select(LedgerRow.point_id).where(mine).limit(limit)))
 
     def version_counts(self, fingerprint: str) -> tuple[dict[str, int], int]:
         """Return a version's points by kind, and how many items and sentences have no point in it."""

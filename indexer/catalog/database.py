@@ -16,6 +16,7 @@ import migrations
 from corpus.errors import HomeError, IndexingError, ReadOnlyIndex
 from corpus.settings import settings
 from indexer.catalog.database_failures import address_of, database_error, is_of_server
+from indexer.catalog.identity import ensure_identity
 from indexer.home import Home, home_error
 from indexer.retries import RetryPolicy
 from indexer.servers import DATABASE_SETTING, POSTGRES_EXAMPLE, Servers, check_postgres_url
@@ -74,6 +75,7 @@ def open_database(
 
     Raises:
         HomeError: it cannot be reached or written.
+        KeyMismatch: the index was made with another key than the home's.
         IndexingError: it was made by a newer version of the program.
     """
     url, retry = database_url(home, servers), retry or RetryPolicy()
@@ -83,6 +85,7 @@ def open_database(
             _make_private(Path(str(url.database)))
         with home.lock(name="catalog"):
             retry.run(lambda: migrate(engine), url.get_backend_name())
+            retry.run(lambda: ensure_identity(engine, home), url.get_backend_name())
     except OSError as error:
         engine.dispose()
         raise home_error(home.folder, error) from error

@@ -9,9 +9,12 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from indexer.catalog.database import Connected
-from indexer.catalog.models import Base
+from indexer.catalog.identity import end_restore
+from indexer.catalog.models import Base, ClaimRow, IdentityRow, LeaseRow
 
 _ROWS = 2_000  # in one part: no more is in memory at a time
+_LEFT_OUT = {row.__tablename__ for row in (IdentityRow, LeaseRow, ClaimRow)}
+"""Tables of the runs that write now, and of the identity, which a backup carries beside its rows."""
 
 
 def dump_rows(catalog: Connected) -> Iterator[tuple[str, list[str]]]:
@@ -23,7 +26,7 @@ def dump_rows(catalog: Connected) -> Iterator[tuple[str, list[str]]]:
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
-        for table in Base.metadata.sorted_tables:
+        for table in _tables():
             result = connection.execution_options(yield_per=_ROWS).execute(
                 sa.select(table).order_by(*table.primary_key.columns)
             )
@@ -32,9 +35,12 @@ def dump_rows(catalog: Connected) -> Iterator[tuple[str, list[str]]]:
 
 
 def restore_rows(catalog: Connected, parts: Iterable[tuple[str, list[str]]]) -> None:
-    """Insert what `dump_rows` yielded, in one transaction; tables that were dropped since are skipped."""
+    """Insert what `dump_rows` yielded, in one transaction, which ends the restore of the catalog.
+
+    Tables that were dropped since are skipped.
+    """
     engine = catalog.engine
-    tables = {table.name: table for table in Base.metadata.sorted_tables}
+    tables = {table.name: table for table in _tables()}
     with engine.begin() as connection:
         for name, lines in parts:
             if name not in tables:
@@ -46,6 +52,7 @@ def restore_rows(catalog: Connected, parts: Iterable[tuple[str, list[str]]]) -> 
             ]
             if rows:
                 connection.execute(sa.insert(tables[name]), rows)
+        end_restore(connection)
         if engine.dialect.name == "postgresql":
             # Numbers that the rows brought along were not drawn from the sequence: let it go on after them.
             connection.execute(
@@ -58,7 +65,12 @@ def restore_rows(catalog: Connected, parts: Iterable[tuple[str, list[str]]]) -> 
 
 def table_names() -> list[str]:
     """Return the names of all tables, in the order of `dump_rows`."""
-    return [table.name for table in Base.metadata.sorted_tables]
+    return [table.name for table in _tables()]
+
+
+def _tables() -> list[sa.Table]:
+    """Return the tables of a dump, each after those that its rows refer to."""
+    return [table for table in Base.metadata.sorted_tables if table.name not in _LEFT_OUT]
 
 
 def _to_json(value: Any) -> Any:

@@ -8,7 +8,8 @@ the catalog are entered as tombstones in that transaction and purged from the st
 the next.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
@@ -19,8 +20,19 @@ from sqlalchemy import orm
 from corpus.records import ItemState
 from indexer.catalog.catalog import Version
 from indexer.catalog.database import Connected, repeated
-from indexer.catalog.ledger_records import KINDS, Done, ExistingItem, ExistingStudy, Key, Step
+from indexer.catalog.identity import lock_catalog
+from indexer.catalog.leases import fence
+from indexer.catalog.ledger_records import (
+    KINDS,
+    Done,
+    ExistingItem,
+    ExistingStudy,
+    Key,
+    Step,
+    collection_of,
+)
 from indexer.catalog.models import (
+    ClaimRow,
     EncoderRow,
     FilterFieldRow,
     ItemRow,
@@ -51,26 +63,44 @@ from indexer.vectors.store import VectorStore
 class Ledger:
     """Writes catalog and ledger of one version, a step at a time."""
 
-    def __init__(self, catalog: Connected, home: Home) -> None:
-        """Write to this catalog; the caller owns the home's lock."""
+    def __init__(self, catalog: Connected, home: Home, lease_id: UUID | None = None) -> None:
+        """Write to this catalog; the caller owns the home's lock.
+
+        Args:
+            catalog: of the index.
+            home: whose key the ids are hashed with.
+            lease_id: of the run that writes: once another took its place, it writes nothing more.
+        """
         self.engine = catalog.engine
         self._home = home
+        self._lease_id = lease_id
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        """Open a transaction that no other writer's overlaps, on whichever machine."""
+        with self.engine.begin() as connection:
+            lock_catalog(connection)
+            if self._lease_id is not None:
+                fence(connection, self._lease_id)
+            yield connection
 
     @repeated
     def register(self, version: Version) -> None:
-        """Enter a version, or the folder in which its encoder lies now."""
-        with self.engine.begin() as session:
+        """Enter a version, or the folder in which its encoder lies now; the first one is the active one."""
+        with self._transaction() as session:
             known = session.scalar(
                 sa.select(EncoderRow.fingerprint).where(EncoderRow.fingerprint == version.fingerprint)
             )
             if known is None:
+                active = sa.select(EncoderRow.fingerprint).where(EncoderRow.state == "active")
+                first = session.execute(active).first() is None
                 session.execute(
                     sa.insert(EncoderRow).values(
                         fingerprint=version.fingerprint,
                         name=version.name,
                         dim=version.dim,
                         folder=version.folder,
-                        state=version.state,
+                        state="active" if first else "building",
                         created=datetime.now(UTC),
                     )
                 )
@@ -84,7 +114,7 @@ class Ledger:
     @repeated
     def activate(self, fingerprint: str) -> None:
         """Make a version the active one, in one transaction; the one that was active is retired."""
-        with self.engine.begin() as session:
+        with self._transaction() as session:
             session.execute(sa.update(EncoderRow).where(EncoderRow.state == "active").values(state="retired"))
             chosen = EncoderRow.fingerprint == fingerprint
             session.execute(sa.update(EncoderRow).where(chosen).values(state="active"))
@@ -92,14 +122,14 @@ class Ledger:
     @repeated
     def drop_version(self, fingerprint: str) -> None:
         """Delete a version and its rows of the ledger; its vectors are the caller's to drop before."""
-        with self.engine.begin() as session:
+        with self._transaction() as session:
             session.execute(sa.delete(LedgerRow).where(LedgerRow.fingerprint == fingerprint))
             session.execute(sa.delete(EncoderRow).where(EncoderRow.fingerprint == fingerprint))
 
     @repeated
     def add_fields(self, fields: Mapping[str, FieldType]) -> None:
         """Enter filter fields that are new."""
-        with self.engine.begin() as session:
+        with self._transaction() as session:
             known = set(session.scalars(sa.select(FilterFieldRow.name)))
             new = [{"name": n, "type": k.value} for n, k in fields.items() if n not in known]
             insert(session, FilterFieldRow, new)
@@ -167,7 +197,7 @@ class Ledger:
         Returns:
             How many points left the catalog: the store still has them, see `purge`.
         """
-        with self.engine.begin() as session:
+        with self._transaction() as session:
             touched = [new.study.study_id for new in step.studies] + list(step.gone)
             old_points, old_sentences = points_of(session, touched)
             delete(session, StudyRow.study_id, touched)
@@ -176,7 +206,9 @@ class Ledger:
             left = {point: kind for point, kind in old_points.items() if point not in present}
             left |= dict.fromkeys(delete_unused(session, old_sentences), "sentence")
             tombstone(session, left)
+            _revive(session, step, fingerprint)
             _replace_problems(session, step, origin)
+            delete(session, ClaimRow.study_id, step.claimed)
         return len(left)
 
     @repeated
@@ -191,7 +223,7 @@ class Ledger:
         Returns:
             The states of the problems that stay although they were not seen.
         """
-        with self.engine.begin() as session:
+        with self._transaction() as session:
             select = sa.select(ProblemRow.item_id, ProblemRow.state).where(ProblemRow.origin == origin)
             before = {row.item_id: row.state for row in session.execute(select)}
             delete(session, ProblemRow.item_id, [item for item in before if item not in seen | unread])
@@ -200,7 +232,7 @@ class Ledger:
     @repeated
     def erase(self, study_ids: Sequence[str], subject_id: str | None) -> int:
         """Delete studies, and every problem of theirs or of the subject; the points become tombstones."""
-        with self.engine.begin() as session:
+        with self._transaction() as session:
             points, sentences = points_of(session, study_ids)
             delete(session, StudyRow.study_id, study_ids)
             points |= dict.fromkeys(delete_unused(session, sentences), "sentence")
@@ -242,7 +274,7 @@ class Ledger:
             if collection in present:
                 store.delete(collection, points)
                 store.flush(collection)
-            with self.engine.begin() as session:
+            with self._transaction() as session:
                 for chunk in chunks(points):
                     session.execute(
                         sa.delete(TombstoneRow).where(
@@ -262,7 +294,7 @@ class Ledger:
     @repeated
     def forget(self, points: Iterable[UUID], fingerprint: str, kind: str) -> None:
         """Delete points of one kind from a version's ledger: the next run writes them again."""
-        with self.engine.begin() as session:
+        with self._transaction() as session:
             _forget(session, points, fingerprint, kind)
 
     def _insert(self, session: sa.Connection, step: Step, fingerprint: str) -> None:
@@ -293,16 +325,7 @@ class Ledger:
         insert(
             session,
             LedgerRow,
-            [
-                {
-                    "fingerprint": fingerprint,
-                    "point_id": point,
-                    "kind": kind,
-                    "content": done.content,
-                    "attributes": done.attributes,
-                }
-                for (kind, point), done in step.done.items()
-            ],
+            [_ledger_row(fingerprint, kind, point, done) for (kind, point), done in step.done.items()],
         )
 
 
@@ -310,6 +333,35 @@ def _forget(session: sa.Connection, points: Iterable[UUID], fingerprint: str, ki
     of_kind = (LedgerRow.fingerprint == fingerprint) & (LedgerRow.kind == kind)
     for chunk in chunks(points):
         session.execute(sa.delete(LedgerRow).where(of_kind, LedgerRow.point_id.in_(chunk)))
+
+
+def _revive(session: sa.Connection, step: Step, fingerprint: str) -> None:
+    """Keep the points that a step needs and another run dropped meanwhile, such as a sentence.
+
+    They are in the store still: no run purges tombstones while another writes (`indexer.catalog.leases`).
+    """
+    collections = {kind: collection_of(kind, fingerprint) for kind in KINDS}
+    for kind, collection in collections.items():
+        of_kind = [point for made, point in (*step.done, *step.relied) if made == kind]
+        for chunk in chunks(of_kind):
+            buried = (TombstoneRow.collection == collection) & TombstoneRow.point_id.in_(chunk)
+            session.execute(sa.delete(TombstoneRow).where(buried))
+        relied = {point: done for (made, point), done in step.relied.items() if made == kind}
+        for chunk in chunks(relied):
+            mine = (LedgerRow.fingerprint == fingerprint) & (LedgerRow.kind == kind)
+            present = sa.select(LedgerRow.point_id).where(mine, LedgerRow.point_id.in_(chunk))
+            dropped = set(chunk) - set(session.scalars(present))
+            insert(session, LedgerRow, [_ledger_row(fingerprint, kind, p, relied[p]) for p in dropped])
+
+
+def _ledger_row(fingerprint: str, kind: str, point: UUID, done: Done) -> dict[str, Any]:
+    return {
+        "fingerprint": fingerprint,
+        "point_id": point,
+        "kind": kind,
+        "content": done.content,
+        "attributes": done.attributes,
+    }
 
 
 def _replace_problems(session: sa.Connection, step: Step, origin: str) -> None:

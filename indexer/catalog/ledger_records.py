@@ -30,7 +30,12 @@ Key = tuple[str, UUID]
 
 def collection_of(kind: str, fingerprint: str) -> str:
     """Return the collection of one kind in one version: `images__<first 8 of the fingerprint>`."""
-    return f"{_PLURALS.get(kind, f'{kind}s')}__{fingerprint[:8]}"
+    return f"{alias_of(kind)}__{fingerprint[:8]}"
+
+
+def alias_of(kind: str) -> str:
+    """Return the name under which a server has the active version's collection of one kind: `images`."""
+    return _PLURALS.get(kind, f"{kind}s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +110,9 @@ class Step:
     """Everything that one transaction commits.
 
     `studies`: new or changed. `gone`: ids of studies that no longer have any item. `done`: the hashes of
-    every point written in this step. `problems`: (study id or None, subject id or None, problem). `settled`:
-    ids of items without a problem now, whatever was recorded before.
+    every point written in this step; `relied`: of the points of these studies that were done before it.
+    `problems`: (study id or None, subject id or None, problem). `settled`: ids of items without a problem
+    now, whatever was recorded before. `claimed`: ids of studies that another run may index from now on.
     """
 
     studies: Sequence[NewStudy] = ()
@@ -114,3 +120,5 @@ class Step:
     done: Mapping[Key, Done] = field(default_factory=dict)
     problems: Sequence[tuple[str | None, str | None, Problem]] = ()
     settled: Sequence[str] = ()
+    relied: Mapping[Key, Done] = field(default_factory=dict)
+    claimed: Sequence[str] = ()

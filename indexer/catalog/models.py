@@ -25,6 +25,53 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
 
 
+class IdentityRow(Base):
+    """What distinguishes this index from every other: one row, `number` 1 (`indexer.catalog.identity`).
+
+    `key_fingerprint`: of the key that every id in the vectors is hashed with. `namespace`: how the names of
+    its collections on a server begin; empty in an index of a version that did not distinguish indexes.
+    `state`: ready, or restoring (a restore began and has not ended).
+    """
+
+    __tablename__ = "index_identity"
+
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    index_id: Mapped[UUID] = mapped_column(Uuid)
+    key_fingerprint: Mapped[str] = mapped_column(String(16))
+    namespace: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))
+
+
+class LeaseRow(Base):
+    """A run that writes, on whichever machine (`indexer.catalog.leases`). Used on a database server only.
+
+    `command`: its name. `exclusive`: no other run may write beside it. `host`: name of its machine, for
+    messages. `system`, `pid`, `process`: what tells another process of the same system whether it lives.
+    `seen`: its last heartbeat, by the clock of the database.
+    """
+
+    __tablename__ = "lease"
+
+    lease_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    command: Mapped[str] = mapped_column(String(64))
+    exclusive: Mapped[bool] = mapped_column(Boolean)
+    host: Mapped[str] = mapped_column(Text)
+    system: Mapped[str] = mapped_column(Text)
+    pid: Mapped[int] = mapped_column(Integer)
+    process: Mapped[str] = mapped_column(Text)
+    began: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    seen: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class ClaimRow(Base):
+    """A study that a run is indexing now and has not committed: no other run may write it."""
+
+    __tablename__ = "claim"
+
+    study_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    lease_id: Mapped[UUID] = mapped_column(ForeignKey("lease.lease_id", ondelete="CASCADE"), index=True)
+
+
 class EncoderRow(Base):
     """A version of the index: an encoder and its vectors. `state`: active (searches use it), building (not
     activated yet) or retired (it was active)."""

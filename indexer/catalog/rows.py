@@ -168,15 +168,15 @@ def tombstone(session: sa.Connection, points: Mapping[UUID, str]) -> None:
     versions = session.scalars(sa.select(EncoderRow.fingerprint)).all()
     delete(session, LedgerRow.point_id, list(points))
     for chunk in chunks(points):
-        existing = sa.select(TombstoneRow.point_id).where(TombstoneRow.point_id.in_(chunk))
-        before = set(session.scalars(existing))
-        rows = [
-            {"collection": collection_of(kind, version), "point_id": point}
+        existing = sa.select(TombstoneRow.collection, TombstoneRow.point_id)
+        before = {tuple(row) for row in session.execute(existing.where(TombstoneRow.point_id.in_(chunk)))}
+        wanted = [
+            (collection_of(kind, version), point)
             for version in versions
             for point in chunk
             for kind in KINDS_OF_ITEM[points[point]]
-            if point not in before
         ]
+        rows = [{"collection": c, "point_id": p} for c, p in wanted if (c, p) not in before]
         insert(session, TombstoneRow, rows)
 
 

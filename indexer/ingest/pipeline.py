@@ -32,6 +32,7 @@ from indexer.ingest.repair import repair
 from indexer.ingest.subject_identity import Identities
 from indexer.vectors.filters import FieldType
 from indexer.versions import CatalogSource
+from indexer.write_lease import WriteLease
 
 if TYPE_CHECKING:
     from trainer.runtime.encoder import Encoder
@@ -61,6 +62,9 @@ class Added:
     updated: int = 0
     deleted: int = 0
     problems: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(ItemState), 0))
+    missing: int = 0
+    """Items and sentences of the whole index without a vector in this version: of studies that it was not
+    given, or lost by the store."""
     reports: ReportLanguages = field(default_factory=ReportLanguages)
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of the main process by stage, and `decoding`: time of the decode processes, summed."""
@@ -74,6 +78,7 @@ class Added:
             "updated": self.updated,
             "deleted": self.deleted,
             "problems": dict(self.problems),
+            "missing": self.missing,
             "reports": self.reports.as_json(),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
@@ -119,23 +124,26 @@ def add_source(
     Raises:
         HomeError: the disk is full or read-only.
         ServerUnavailable: a server went away, and did not come back in time; what was committed is safe.
+        IndexInUse: another run writes that admits none beside it, and did not end in time.
+        LeaseLost: this run was silent for too long, and another took its place.
         WorkerNotStarted: decode processes cannot be started here.
         Stopped: by the observer.
     """
-    job = _Job(index, encoder, origin, patches, observer or (lambda _stage, _added: None))
-    try:
-        job.prepare(folder)
-        processes = (os.cpu_count() or 1) if workers is None else workers
-        with DecodePool(encoder.framing, processes, hang_seconds) as pool:
-            try:
-                job.run(source, pool)
-            except (KeyboardInterrupt, Stopped):
-                job.checkpoint()  # a run that is stopped in order loses nothing
-                raise
-        job.finish()
-    except OSError as error:
-        raise home_error(index.home.folder, error) from error
-    return job.added
+    with index.writing("index add", exclusive=False) as lease:
+        job = _Job(index, encoder, origin, patches, observer or (lambda _stage, _added: None), lease)
+        try:
+            job.prepare(folder)
+            processes = (os.cpu_count() or 1) if workers is None else workers
+            with DecodePool(encoder.framing, processes, hang_seconds) as pool:
+                try:
+                    job.run(source, pool)
+                except (KeyboardInterrupt, Stopped):
+                    job.checkpoint()  # a run that is stopped in order loses nothing
+                    raise
+            job.finish()
+        except OSError as error:
+            raise home_error(index.home.folder, error) from error
+        return job.added
 
 
 @redacted
@@ -148,6 +156,8 @@ class _Pending:
     done: dict[Key, Done] = field(default_factory=dict)
     problems: list[tuple[str | None, str | None, Problem]] = field(default_factory=list)
     settled: list[str] = field(default_factory=list)
+    relied: dict[Key, Done] = field(default_factory=dict)
+    claimed: set[str] = field(default_factory=set)
     since: float = field(default_factory=time.monotonic)
 
     @property
@@ -165,33 +175,50 @@ class _Job:
     """One run of `add_source`."""
 
     def __init__(
-        self, index: Index, encoder: "Encoder", origin: str, patches: bool, observer: Observer
+        self,
+        index: Index,
+        encoder: "Encoder",
+        origin: str,
+        patches: bool,
+        observer: Observer,
+        lease: WriteLease,
     ) -> None:
         self.index, self.encoder, self.origin, self.observer = index, encoder, origin, observer
-        self.patches = patches
+        self.patches, self.lease = patches, lease
         self.fingerprint = encoder.fingerprint
-        self.ledger = Ledger(index.catalog, index.home)
+        self.ledger = Ledger(index.catalog, index.home, lease.lease_id)
         self.own_fields: dict[str, FieldType] = index.catalog.own_fields()
         self.added = Added()
         self.waiting: deque[Problem] = deque()  # handed over by the reading thread
         self.seen: set[str] = set()
         self.unread: set[str] = set()
+        self.groups: deque[Group] = deque()  # being decoded
         self.pending = _Pending()
         self.identities = Identities(index.catalog, index.home)
+        self.repaired = False
 
     def prepare(self, folder: str) -> None:
         """Register the version, create its collections, and repair what a killed run left."""
         self.index.home.require_space()
-        state = "active" if self.index.catalog.active_version() is None else "building"
-        self.ledger.register(Version(self.fingerprint, self.encoder.name, self.encoder.dim, folder, state))
+        self.ledger.register(
+            Version(self.fingerprint, self.encoder.name, self.encoder.dim, folder, "building")
+        )
         self._create_collections()
-        self.ledger.purge(self.index.store)
-        repair(self.index, self.fingerprint)
+        self._clean()
+
+    def _clean(self) -> None:
+        """Purge and repair what ended runs left; beside other runs, only what cannot be theirs."""
+        with self.lease.alone() as alone:
+            if alone:
+                self.ledger.purge(self.index.store)
+            repair(self.index, self.fingerprint, self.ledger, alone=alone)
+        self.repaired = alone
 
     def run(self, source: Source, pool: DecodePool) -> None:
         """Read, embed and write the whole source."""
-        groups: deque[Group] = deque()
+        groups = self.groups
         for studies in self._timed("read", self._batches(source)):
+            self._claim([study.study_id for study in studies])
             with self._clock("catalog"):
                 if source.name != CatalogSource.name:  # these have their subjects
                     studies, doubts = self.identities.settle(studies)
@@ -200,11 +227,22 @@ class _Job:
                 groups.append(start_decoding(studies, known, pool, self.fingerprint, self.patches))
             self.observer("read", self.added)
             if len(groups) > STEPS_AHEAD:
-                self._step(groups.popleft())
+                self._next_step()
         while groups:
-            self._step(groups.popleft())
+            self._next_step()
         self.pending.problems += self._take_problems()
         self._commit()
+
+    def _claim(self, study_ids: list[str]) -> None:
+        """Let no other run index these studies until they are committed."""
+        if self.lease.claim(study_ids):
+            return
+        # What this run has claimed is committed first: two runs never wait for each other.
+        while self.groups:
+            self._next_step()
+        self._commit()
+        with self._clock("wait for another run"):
+            self.lease.wait_for(study_ids)
 
     def checkpoint(self) -> None:
         """Commit what is in the store, so that a stopped run leaves nothing half done."""
@@ -216,7 +254,11 @@ class _Job:
         # Problems noted on reading a file stay while the file is unchanged.
         for state in self.ledger.forget_problems(self.origin, self.seen, self.unread):
             self.added.problems[state] += 1
-        self.ledger.purge(self.index.store)  # tombstones of a commit with a lost reply
+        if self.repaired:
+            self._purge()  # tombstones of a commit with a lost reply
+        else:
+            self._clean()  # the last of several runs that wrote at once
+        self.added.missing = self.index.catalog.version_counts(self.fingerprint)[1]
         with self._clock("graph"):
             for kind in self._kinds():
                 self.index.store.optimize(collection_of(kind, self.fingerprint))
@@ -236,6 +278,11 @@ class _Job:
                 batch = []
         if batch:
             yield batch
+
+    def _next_step(self) -> None:
+        """Take the oldest group; it is in progress, and its studies claimed, until it is embedded."""
+        self._step(self.groups[0])
+        self.groups.popleft()
 
     def _step(self, group: Group) -> None:
         """Embed one group, write its vectors, and commit when it is time."""
@@ -264,6 +311,7 @@ class _Job:
     def _write(self, work: Work) -> None:
         """Write vectors and payloads to the store."""
         self.index.home.require_space(sum(p.vector.nbytes for ps in work.points.values() for p in ps))
+        self.lease.check()
         for kind, points in work.points.items():
             self.index.store.upsert(collection_of(kind, self.fingerprint), points)
             self.added.embedded[kind] += len(points)
@@ -289,6 +337,14 @@ class _Job:
         self.pending.studies += new
         self.pending.gone += resolved.gone + resolved.replaced
         self.pending.done |= work.done
+        needed = {item.point_id for study in new for item in study.items}
+        needed |= {point for study in new for point, _ in study.sentences}
+        self.pending.relied |= {
+            key: wanted.done
+            for key, wanted in resolved.wanted.items()
+            if key[1] in needed and key not in work.done
+        }
+        self.pending.claimed |= {study.study_id for study, _, _ in group.studies}
         self.pending.problems += [*resolved.problems, *self._take_problems()]
         items = {item.item_id for study, _ in resolved.new for item in study.items}
         self.pending.settled += items - resolved.unread
@@ -305,15 +361,30 @@ class _Job:
             if problem.item_id not in self.seen:
                 self.added.problems[problem.state] += 1
             self.seen.add(problem.item_id)
-        step = Step(pending.studies, pending.gone, pending.done, pending.problems, pending.settled)
+        in_progress = {study.study_id for group in self.groups for study, _, _ in group.studies}
+        step = Step(
+            pending.studies,
+            pending.gone,
+            pending.done,
+            pending.problems,
+            pending.settled,
+            pending.relied,
+            sorted(pending.claimed - in_progress),
+        )
         self.observer("committing", self.added)
         with self._clock("ledger"):
             deleted = self.ledger.commit(step, self.fingerprint, self.origin)
-        self.pending = _Pending()
+        self.pending = _Pending(claimed=pending.claimed & in_progress)
         self.observer("committed", self.added)
         self.added.deleted += deleted
         if deleted:
             with self._clock("vectors"):
+                self._purge()
+
+    def _purge(self) -> None:
+        """Delete from the vectors what left the catalog, unless another run writes now."""
+        with self.lease.alone() as alone:
+            if alone:
                 self.ledger.purge(self.index.store)
 
     def _learn_fields(self, group: Group) -> None:
@@ -325,7 +396,7 @@ class _Job:
                     found.setdefault(name, kind)
         if found:
             self.ledger.add_fields(found)
-            self.own_fields |= found
+            self.own_fields = self.index.catalog.own_fields()  # another run may have typed one first
             self._create_collections()
 
     def _create_collections(self) -> None:
@@ -334,6 +405,7 @@ class _Job:
             fields: Mapping[str, FieldType] = {} if kind == "sentence" else self.own_fields
             collection, form = collection_of(kind, self.fingerprint), FORMS.get(kind, "dense")
             self.index.store.create(collection, 0 if form == "terms" else self.encoder.dim, fields, form)
+        self.index.name_live_collections()
 
     def _kinds(self) -> tuple[str, ...]:
         """Return every kind of this version; patches only where they were requested once."""

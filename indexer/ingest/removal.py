@@ -118,11 +118,13 @@ def remove_subject(index: Index, subject_id: str) -> Removed:
 
 
 def _remove(index: Index, study_ids: Sequence[str], subject_id: str | None) -> Removed:
-    existing = index.catalog.studies(study_ids)
-    before = _problems(index)
-    ledger = Ledger(index.catalog, index.home)
-    vectors = ledger.erase(study_ids, subject_id)
-    ledger.purge(index.store)
+    with index.writing("index remove") as lease:
+        existing = index.catalog.studies(study_ids)
+        before = _problems(index)
+        ledger = Ledger(index.catalog, index.home, lease.lease_id)
+        vectors = ledger.erase(study_ids, subject_id)
+        lease.check()
+        ledger.purge(index.store)
     # Caches may contain that subject's images and do not record the subject: all of them go.
     shutil.rmtree(index.home.folder / CACHE, ignore_errors=True)
     ledger.vacuum()

@@ -81,22 +81,70 @@ def verify(index: Index) -> Verified:
     return verified
 
 
-def repair(index: Index, fingerprint: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """The result of a repair.
+
+    `lost`: points of the ledger that the store did not have: the next `index add` of their sources embeds
+    them again. `deleted`: points that no ledger has, of runs that ended before their commit.
+    """
+
+    lost: int = 0
+    deleted: int = 0
+
+    def __add__(self, other: "Repaired") -> "Repaired":
+        return Repaired(self.lost + other.lost, self.deleted + other.deleted)
+
+    def as_json(self) -> dict[str, int]:
+        """Return the form of `docs/contracts/index-repair.schema.json`."""
+        return {"lost": self.lost, "deleted": self.deleted}
+
+
+def repair_versions(index: Index) -> Repaired:
+    """Purge and repair every version.
+
+    Args:
+        index: open for writing.
+
+    Raises:
+        IndexInUse: a run that writes did not end in time.
+    """
+    repaired = Repaired()
+    with index.writing("index repair") as lease:
+        ledger = Ledger(index.catalog, index.home, lease.lease_id)
+        repaired += Repaired(deleted=ledger.purge(index.store))
+        for version in index.catalog.versions():
+            lease.check()
+            repaired += repair(index, version.fingerprint, ledger)
+    return repaired
+
+
+def repair(index: Index, fingerprint: str, ledger: Ledger, *, alone: bool = True) -> Repaired:
     """Make ledger and store agree, so that the next run embeds again what is missing.
 
     Rows of vectors that the store lost (a disk, a folder deleted) are deleted from the ledger; vectors
     without a row (a killed run wrote them and never committed) are deleted from the store.
+
+    Args:
+        index: open for writing.
+        fingerprint: of the version.
+        ledger: writes for this run.
+        alone: no other run writes now; else vectors without a row may be another's, and stay.
     """
-    ledger = Ledger(index.catalog, index.home)
+    repaired = Repaired()
     existing = index.store.collections()
     for kind in KINDS:
         collection = collection_of(kind, fingerprint)
-        stored = set(index.store.ids(collection)) if collection in existing else set()
+        # In this order: a row is committed when its vector is stored.
         recorded = ledger.points(fingerprint, kind).keys()
-        ledger.forget(recorded - stored, fingerprint, kind)
-        if orphans := stored - recorded:
+        stored = set(index.store.ids(collection)) if collection in existing else set()
+        lost, orphans = recorded - stored, stored - recorded if alone else set()
+        ledger.forget(lost, fingerprint, kind)
+        if orphans:
             index.store.delete(collection, orphans)
             index.store.flush(collection)
+        repaired += Repaired(len(lost), len(orphans))
+    return repaired
 
 
 @redacted

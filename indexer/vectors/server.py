@@ -81,14 +81,19 @@ class ServerStore:
             client: of the server.
             name: of the server, for messages.
             retry: how long the server is waited for when it goes away; default not at all.
-            namespace: the beginning of the names of this index's collections on the server. Empty: the index is
-                of a version without namespaces, and has the collections that are in none.
+            namespace: the beginning of the names of this index's collections on the server. Empty: the
+                index is of a version without namespaces, and has the collections that are in none.
         """
         self._client, self._name, self._namespace = client, name, namespace
         self._retry = retry or RetryPolicy()
         self._resting: tuple[float, SimilarityError] | None = None
         self._types: dict[str, dict[str, FieldType]] = {}
         self._shapes: dict[str, tuple[int, Form]] = {}
+
+    @property
+    def name(self) -> str:
+        """The server's name, for messages."""
+        return self._name
 
     def create(
         self, collection: str, dim: int, fields: Mapping[str, FieldType], form: Form = "dense"

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from corpus.settings import settings
+from indexer.belonging import check_embedded
 from indexer.catalog.audit import Audit
 from indexer.catalog.catalog import Catalog
 from indexer.catalog.jobs import Jobs
@@ -61,16 +62,18 @@ class State:
         Raises:
             HomeError: home or database cannot be used.
             IndexInUse: another process owns the vectors, and did not end in time.
+            WrongVectors: catalog and vectors are of two different indexes.
         """
         with ExitStack() as resources:
             home = Home.open(folder)
-            store = server_store()
-            if store is None:
-                store = resources.enter_context(owned_store(home, on_wait))
-            else:
-                resources.callback(store.close)
             catalog = Catalog.open(home)
             resources.callback(catalog.close)
+            store: VectorStore | None = server_store(catalog.identity())
+            if store is None:
+                store = resources.enter_context(owned_store(home, on_wait))
+                check_embedded(home, catalog, store, read_only=False)
+            else:
+                resources.callback(store.close)
             return cls(home, catalog, store, resources.pop_all())
 
     def start_runner(self) -> None:

@@ -27,13 +27,22 @@ def backup(file: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--copy",
+    is_flag=True,
+    help="Restore a copy with an identity of its own, which can stand beside the original on one server.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print its contents as JSON.")
-def restore(file: Path, as_json: bool) -> None:
-    """Restore the index that `backup` wrote into FILE to SIMILARITY_HOME, where no index is yet."""
+def restore(file: Path, copy: bool, as_json: bool) -> None:
+    """Restore the index that `backup` wrote into FILE to SIMILARITY_HOME, where no index is yet.
+
+    Where SIMILARITY_DATABASE_URL and SIMILARITY_QDRANT_URL name servers, it is restored onto those. Nothing
+    is written over.
+    """
     from corpus.settings import settings
     from indexer.backup import restore as bring_back
 
-    contents = bring_back(file, settings().home_folder)
+    contents = bring_back(file, settings().home_folder, copy=copy)
     _print_contents(contents.as_json(), as_json)
 
 

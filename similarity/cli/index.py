@@ -83,6 +83,7 @@ def add(
                 observer=added_progress(on_progress),
             )
         stored = sum(opened_index.catalog.counts()["studies"].values())
+        active = opened_index.active_version.fingerprint == encoder.fingerprint
     done = {
         "source": source or CatalogSource.name,
         "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
@@ -98,6 +99,11 @@ def add(
     unread = added.reports.warning()
     if unread is not None:
         note(unread)
+    if active and added.missing:
+        note(
+            f"{counted(added.missing, 'item has', 'items have')} no vector, which the store lost: add their "
+            "sources again"
+        )
     if strict and added.problems["failed"]:
         raise SystemExit(1)
 
@@ -133,7 +139,7 @@ def verify(as_json: bool) -> None:
     from indexer.ingest.repair import verify as compare
 
     # Beside a run, its steps would look like faults.
-    with Index.open(read_only=False, on_wait=note) as opened:
+    with Index.open(read_only=False, on_wait=note) as opened, opened.writing("index verify"):
         verified = compare(opened)
     if as_json:
         print_json(verified.as_json())
@@ -144,6 +150,75 @@ def verify(as_json: bool) -> None:
         click.echo(f"{total} vectors, {len(verified.faults)} faults")
     if verified.faults:
         raise SystemExit(1)
+
+
+@index.command()
+@click.option(
+    "--vectors-lost",
+    is_flag=True,
+    help="The vectors are gone for good: accept a store that has none of this index.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def repair(vectors_lost: bool, as_json: bool) -> None:
+    """Make ledger and vectors agree: delete what killed runs left, and forget vectors that are gone.
+
+    `index add` does this by itself. What was forgotten is embedded again when its source is added again.
+    """
+    from indexer.index import Index
+    from indexer.ingest.repair import repair_versions
+
+    with Index.open(read_only=False, on_wait=note, check=not vectors_lost) as opened:
+        if vectors_lost:
+            opened.accept_lost_vectors()
+        repaired = repair_versions(opened)
+    if as_json:
+        print_json(repaired.as_json())
+        return
+    click.echo(f"{repaired.deleted:,} vectors deleted, {repaired.lost:,} forgotten")
+    if repaired.lost:
+        note("add their sources again to embed what was forgotten")
+
+
+@index.command()
+@click.option(
+    "--drop-earlier",
+    is_flag=True,
+    help="Then drop the collections of the earlier version: no other index may use them.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def upgrade(drop_earlier: bool, as_json: bool) -> None:
+    """Move the vectors of an earlier version on a Qdrant server to collections of this index's own.
+
+    Earlier versions shared collections among indexes of one encoder. Vectors are copied; nothing is embedded
+    again. An index in the home has nothing to move.
+    """
+    from indexer.index import Index
+    from indexer.upgrade import upgrade as move
+
+    with (
+        Index.open(read_only=False, on_wait=note, check=False) as opened,
+        progress_bars() as on_progress,
+    ):
+        upgraded = move(opened, drop_earlier=drop_earlier, on_progress=on_progress)
+    if as_json:
+        print_json(upgraded.as_json())
+    else:
+        for collection, count in upgraded.copied.items():
+            click.echo(f"{collection}: {counted(count, 'vector', 'vectors')} copied")
+        for collection in upgraded.dropped:
+            click.echo(f"{collection}: dropped")
+        if not upgraded.copied and not upgraded.dropped:
+            click.echo("nothing to move")
+    if upgraded.lost:
+        note(f"{counted(upgraded.lost, 'vector is', 'vectors are')} gone: add their sources again")
+    if upgraded.earlier:
+        names = ", ".join(
+            f"{name} ({counted(n, 'vector', 'vectors')})" for name, n in upgraded.earlier.items()
+        )
+        note(
+            f"this index no longer uses {names}: when no other index does, run `similarity index upgrade "
+            "--drop-earlier`"
+        )
 
 
 _PLURALS = {"patch": "patches"}

@@ -62,7 +62,7 @@ def test_a_catalog_with_localizations_is_migrated_without_them(database: str) ->
         connection.execute(
             sa.insert(StudyRow).values(
                 study_id="s",
-                study_key="k",
+                study_key=Home.open().keyed("study", "s"),
                 subject_id="p",
                 source="x",
                 findings={},

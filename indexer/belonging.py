@@ -1,0 +1,118 @@
+"""Whether catalog and vectors are of one index: checked on opening, before anything is read or written.
+
+On a server the names of an index's collections begin with its id. In a home the vectors lie beside a file
+that names their index. Where the two do not belong together, each would take the other's contents for remains
+of a killed run, and delete them.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+from uuid import UUID
+
+from corpus.errors import WrongVectors
+from indexer.catalog.catalog import Catalog
+from indexer.catalog.identity import Identity, use_namespace
+from indexer.catalog.ledger_records import KINDS, collection_of
+from indexer.home import Home, write_private
+from indexer.vectors.store import VectorStore
+
+MARK = ".index"
+"""File beside the embedded vectors: the id of their index."""
+
+_SAMPLE = 100  # points by which vectors without a mark are recognised
+
+
+def check_embedded(home: Home, catalog: Catalog, store: VectorStore, *, read_only: bool) -> None:
+    """Refuse the embedded vectors of a home that are of another index than its catalog.
+
+    Vectors without a mark, of an earlier version, get one when they are opened for writing.
+
+    Raises:
+        WrongVectors: naming both.
+    """
+    identity = catalog.identity()
+    marked = _marked(home.vectors / MARK)
+    if marked is None:
+        _recognise(home, catalog, store)
+    elif marked != identity.index_id:
+        raise WrongVectors(
+            f"{catalog.name} is of the index {identity.short}, and the vectors in {home.vectors} are of the "
+            f"index {marked.hex[:8]}: name the database or the home that belongs to the other"
+        )
+    if not read_only and marked is None:
+        mark_embedded(home, identity)
+    if not read_only and not identity.namespace:  # it names nothing here
+        use_namespace(catalog.engine, identity)
+
+
+def mark_embedded(home: Home, identity: Identity) -> None:
+    """Record that the embedded vectors of a home are of this index."""
+    home.vectors.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(home.vectors / MARK, identity.index_id.hex.encode())
+
+
+def check_server(name: str, catalog: Catalog, store: VectorStore) -> None:
+    """Refuse to write to a Qdrant server that has nothing of an index whose ledger says otherwise.
+
+    Args:
+        name: of the server, for messages.
+        catalog: of the index.
+        store: the index's collections on that server.
+
+    Raises:
+        WrongVectors: naming both.
+    """
+    identity = catalog.identity()
+    if not catalog.has_points():
+        if not identity.namespace:
+            use_namespace(catalog.engine, identity)
+        return
+    if not identity.namespace:
+        raise WrongVectors(
+            f"the vectors of the index {identity.short} on {name} are in collections that other indexes may "
+            "share: `similarity index upgrade` copies them to its own, without embedding again"
+        )
+    if not store.collections():
+        raise WrongVectors(
+            f"{catalog.name} is of the index {identity.short}, and {name} has no vectors of it: name the "
+            "server that has. If they are lost for good, `similarity index repair --vectors-lost` says so, "
+            "and `similarity index add` embeds them again"
+        )
+
+
+def _marked(file: Path) -> UUID | None:
+    with suppress(OSError, ValueError):
+        return UUID(hex=file.read_text().strip())
+    return None
+
+
+def _recognise(home: Home, catalog: Catalog, store: VectorStore) -> None:
+    """Refuse vectors without a mark that are not those of the catalog."""
+    if catalog.engine.url.database == str(home.catalog_file):
+        return  # it lies in the same home
+    collections, has_points = store.collections(), catalog.has_points()
+    if not collections and not has_points:
+        return
+    identity = catalog.identity()
+    if not collections:
+        raise WrongVectors(
+            f"{catalog.name} is of the index {identity.short}, and its vectors are not in the home "
+            f"{home.folder}: name that home, or the Qdrant server that has them. If they are lost for good, "
+            "`similarity index repair --vectors-lost` says so, and `similarity index add` embeds them again"
+        )
+    if not has_points or not _has_any(catalog, store, collections):
+        raise WrongVectors(
+            f"the vectors in {home.vectors} are not of the index {identity.short} in {catalog.name}: name "
+            "another home, or the database that belongs to them"
+        )
+
+
+def _has_any(catalog: Catalog, store: VectorStore, collections: list[str]) -> bool:
+    """Return whether the store has some of the points that the ledger has."""
+    for version in catalog.versions():
+        for kind in KINDS:
+            collection = collection_of(kind, version.fingerprint)
+            points = catalog.some_points(version.fingerprint, kind, _SAMPLE)
+            if points and collection in collections and store.fetch(collection, points):
+                return True
+    return False

@@ -1,0 +1,168 @@
+"""The identity of an index: what distinguishes it from every other index on the same servers.
+
+It is one row of the catalog: a UUID, with which the names of its collections on a Qdrant server begin, and
+the fingerprint of its key. A home with another key would give every item another id, and so delete what it
+takes for remains of a killed run: it is refused.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+
+from corpus.errors import KeyMismatch
+from indexer.catalog.database_failures import address_of
+from indexer.catalog.models import EncoderRow, IdentityRow, LedgerRow, StudyRow
+from indexer.home import Home
+
+_NUMBER = 1  # of the one row
+_SHOWN = 8  # characters of a UUID in a message
+
+
+class IdentityState(StrEnum):
+    """Whether the catalog is whole, or a restore began and has not ended."""
+
+    READY = "ready"
+    RESTORING = "restoring"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The identity of an index.
+
+    `index_id`: made once, and carried by its backups. `key_fingerprint`: 16 hex, of its key. `namespace`: how
+    the names of its collections on a server begin; empty in an index of a version that did not distinguish
+    indexes, until `similarity index upgrade`.
+    """
+
+    index_id: UUID
+    key_fingerprint: str
+    namespace: str
+    state: IdentityState = IdentityState.READY
+
+    @cached_property
+    def short(self) -> str:
+        """The first characters of its id, for messages."""
+        return self.index_id.hex[:_SHOWN]
+
+
+def namespace_of(index_id: UUID) -> str:
+    """Return how the names of an index's collections on a server begin."""
+    return f"similarity_{index_id.hex}_"
+
+
+def name_of_database(engine: sa.Engine) -> str:
+    """Return which database a catalog is in, for messages: no user, no password, no options."""
+    if engine.dialect.name == "sqlite":
+        return f"the catalog {engine.url.database}"
+    return f"the catalog on Postgres at {address_of(engine.url)}/{engine.url.database or ''}"
+
+
+def read_identity(engine: sa.Engine) -> Identity | None:
+    """Return the identity of a catalog; None before it was opened by this version."""
+    with engine.connect() as connection:
+        return _read(connection)
+
+
+def ensure_identity(engine: sa.Engine, home: Home) -> Identity:
+    """Return the identity of a catalog, made where it has none, and compare its key with the home's.
+
+    Args:
+        engine: of the catalog, its tables migrated.
+        home: from which it is opened.
+
+    Raises:
+        KeyMismatch: the index was made with another key.
+    """
+    identity = read_identity(engine)
+    if identity is None:
+        with engine.begin() as connection:
+            lock_catalog(connection)
+            identity = _read(connection) or _make(connection, engine, home)
+    if identity.key_fingerprint != home.key_fingerprint:
+        raise key_mismatch(engine, home, identity.key_fingerprint)
+    return identity
+
+
+def use_namespace(engine: sa.Engine, identity: Identity) -> Identity:
+    """Let the names of the index's collections begin with its id from now on; its new identity."""
+    return _replace(
+        engine, Identity(identity.index_id, identity.key_fingerprint, namespace_of(identity.index_id))
+    )
+
+
+def begin_restore(engine: sa.Engine, identity: Identity, index_id: UUID) -> Identity:
+    """Give an empty catalog the identity that is being restored into it; its new identity."""
+    restoring = Identity(index_id, identity.key_fingerprint, namespace_of(index_id), IdentityState.RESTORING)
+    return _replace(engine, restoring)
+
+
+def end_restore(connection: sa.Connection) -> None:
+    """Record, in the transaction that restores the rows, that the catalog is whole."""
+    connection.execute(sa.update(IdentityRow).values(state=IdentityState.READY.value))
+
+
+def has_points(engine: sa.Engine) -> bool:
+    """Return whether the ledger has a point, of whichever version."""
+    with engine.connect() as connection:
+        return connection.execute(sa.select(LedgerRow.kind).limit(1)).first() is not None
+
+
+def lock_catalog(connection: sa.Connection) -> None:
+    """Let one transaction at a time write what several machines may write; it ends with the transaction.
+
+    SQLite lets one transaction write at a time by itself.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CATALOG_LOCK)))
+
+
+_CATALOG_LOCK = 0x53494D4C  # Postgres advisory lock of one database
+
+
+def key_mismatch(engine: sa.Engine, home: Home, fingerprint: str | None) -> KeyMismatch:
+    """Return the error of a home with another key than the index's; `fingerprint`: the index's."""
+    wanted = f" {fingerprint}" if fingerprint else ""
+    return KeyMismatch(
+        f"{name_of_database(engine)} was made with another key{wanted} than that of the home {home.folder} "
+        f"({home.key_fingerprint}): take it from a home that works with `similarity key export FILE`, and "
+        "bring it here with `similarity key import FILE`"
+    )
+
+
+def _read(connection: sa.Connection) -> Identity | None:
+    row = connection.execute(sa.select(IdentityRow.__table__)).first()
+    if row is None:
+        return None
+    return Identity(row.index_id, row.key_fingerprint, row.namespace, IdentityState(row.state))
+
+
+def _make(connection: sa.Connection, engine: sa.Engine, home: Home) -> Identity:
+    """Insert an identity; a catalog that was filled before must have been made with the home's key."""
+    sample = connection.execute(sa.select(StudyRow.study_id, StudyRow.study_key).limit(1)).first()
+    if sample is not None and home.keyed("study", sample.study_id) != sample.study_key:
+        raise key_mismatch(engine, home, None)
+    filled = connection.execute(sa.select(EncoderRow.fingerprint).limit(1)).first() is not None
+    index_id = uuid4()
+    # Collections that were made before are named without a namespace, where they are on a server.
+    identity = Identity(index_id, home.key_fingerprint, "" if filled else namespace_of(index_id))
+    connection.execute(sa.insert(IdentityRow).values(**_values(identity)))
+    return identity
+
+
+def _replace(engine: sa.Engine, identity: Identity) -> Identity:
+    with engine.begin() as connection:
+        connection.execute(sa.update(IdentityRow).values(**_values(identity)))
+    return identity
+
+
+def _values(identity: Identity) -> dict[str, object]:
+    return {
+        "number": _NUMBER,
+        "index_id": identity.index_id,
+        "key_fingerprint": identity.key_fingerprint,
+        "namespace": identity.namespace,
+        "state": identity.state.value,
+    }
