@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import SecretStr
 from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
 
-from corpus.errors import HomeError, IndexingError, SimilarityError
+from corpus.errors import HomeError, IndexingError, SimilarityError, UsageError
 from corpus.settings import settings
 from indexer.retries import RetryPolicy
 from indexer.servers import QDRANT_SETTING, QdrantAddress
@@ -47,9 +48,12 @@ _SCHEMAS = {
     FieldType.BOOL: models.PayloadSchemaType.INTEGER,
     FieldType.DATE: models.PayloadSchemaType.DATETIME,
 }
+_FIELD = "field:"
+"""Beginning of a key in a collection's own metadata, followed by a filter field; the value is its type. The
+client's local mode has no payload indexes to read them from. The server merges metadata by key, so that two
+machines add fields at once."""
 _CARD = "collection"
-"""Key of the filter fields in a collection's own metadata: the client's local mode has no payload indexes to
-read them from."""
+"""Key of all filter fields together, in collections of versions before."""
 
 
 Given = ParamSpec("Given")
@@ -100,28 +104,32 @@ class ServerStore:
     ) -> None:
         """See `VectorStore.create`. Payload indexes are made before anything is written, so that the server
         builds its graph with the filters in mind."""
-        self._call(self._make, collection, dim, form)
+        self._call(self._make, self._on_server(collection), dim, form)
+        self._forget(collection)  # another machine may have added fields, or made it anew
         self._require(collection)
         existing_dim, existing_form = self._shapes[collection]
         if (existing_dim, existing_form) != (dim, form):
             raise IndexingError(
                 f"collection {collection} holds {existing_dim} numbers ({existing_form}), not {dim} ({form})"
             )
-        known = self._types[collection]
         wanted = {payload_key(n): kind for n, kind in {**KEY_FIELDS, **CASE_FIELDS, **fields}.items()}
-        for key, kind in wanted.items():
-            if known.get(key, kind) is not kind:
-                raise IndexingError(f"field {key!r} is a {known[key]} in {collection}, not a {kind}")
-        missing = {key: kind for key, kind in wanted.items() if key not in known}
+        self._check_types(collection, wanted)
+        missing = {key: kind for key, kind in wanted.items() if key not in self._types[collection]}
         for key, kind in missing.items():
-            self._index(collection, key, kind)
-        if missing:
-            known.update(missing)
-            self._call(
-                self._client.update_collection,
+            self._in(
+                collection,
+                self._client.create_payload_index,
                 self._on_server(collection),
-                metadata={_CARD: {k: str(t) for k, t in known.items()}},
+                key,
+                _SCHEMAS[kind],
+                wait=True,
             )
+        if missing:
+            card = {_FIELD + key: str(kind) for key, kind in missing.items()}
+            self._in(collection, self._client.update_collection, self._on_server(collection), metadata=card)
+            self._forget(collection)  # another machine may have added a field of another type meanwhile
+            self._require(collection)
+            self._check_types(collection, wanted)
 
     def collections(self) -> list[str]:
         """See `VectorStore.collections`."""
@@ -157,32 +165,24 @@ class ServerStore:
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         """See `VectorStore.upsert`."""
         self._require(collection)
-        if not points:
-            return
         check_points(points, *self._shapes[collection])
         for start in range(0, len(points), _BATCH):
-            self._call(
-                self._client.upsert,
-                self._on_server(collection),
-                [_point(point) for point in points[start : start + _BATCH]],
-                wait=True,
-            )
+            batch = [_point(point) for point in points[start : start + _BATCH]]
+            self._in(collection, self._client.upsert, self._on_server(collection), batch, wait=True)
 
     def set_payload(self, collection: str, payloads: Mapping[UUID, Mapping[str, PayloadValue]]) -> None:
         """See `VectorStore.set_payload`."""
         self._require(collection)
         remaining = iter(payloads.items())
         while batch := list(islice(remaining, _BATCH)):
-            self._call(
-                self._client.batch_update_points,
-                self._on_server(collection),
-                [
-                    models.OverwritePayloadOperation(
-                        overwrite_payload=models.SetPayload(payload=dict(payload), points=[str(point)])
-                    )
-                    for point, payload in batch
-                ],
-                wait=True,
+            changes = [
+                models.OverwritePayloadOperation(
+                    overwrite_payload=models.SetPayload(payload=dict(payload), points=[str(point)])
+                )
+                for point, payload in batch
+            ]
+            self._in(
+                collection, self._client.batch_update_points, self._on_server(collection), changes, wait=True
             )
 
     def delete(self, collection: str, ids: Iterable[UUID]) -> None:
@@ -191,7 +191,7 @@ class ServerStore:
         remaining = iter(ids)
         while batch := list(islice(remaining, _PAGE)):
             gone = models.PointIdsList(points=[str(point) for point in batch])
-            self._call(self._client.delete, self._on_server(collection), gone, wait=True)
+            self._in(collection, self._client.delete, self._on_server(collection), gone, wait=True)
 
     def flush(self, collection: str) -> None:
         """See `VectorStore.flush`. Every write has waited until the server logged it on its disk."""
@@ -212,8 +212,9 @@ class ServerStore:
         check_query(vector, *self._shapes[collection])
         if isinstance(vector, Terms) and not vector.ids:
             return []
-        chosen = filter_of(where, exclude_study_keys, self._types[collection])
-        found = self._call(
+        chosen = self._filter_of(collection, where, exclude_study_keys)
+        found = self._in(
+            collection,
             self._client.query_points,
             self._on_server(collection),
             query=_sparse(vector) if isinstance(vector, Terms) else vector.tolist(),
@@ -236,7 +237,8 @@ class ServerStore:
         points: list[Point] = []
         remaining = iter(ids)
         while batch := list(islice(remaining, _PAGE)):
-            found = self._call(
+            found = self._in(
+                collection,
                 self._client.retrieve,
                 self._on_server(collection),
                 [str(point) for point in batch],
@@ -251,7 +253,8 @@ class ServerStore:
         self._require(collection)
         offset: models.ExtendedPointId | None = None
         while True:
-            page, offset = self._call(
+            page, offset = self._in(
+                collection,
                 self._client.scroll,
                 self._on_server(collection),
                 offset=offset,
@@ -265,8 +268,7 @@ class ServerStore:
 
     def count(self, collection: str) -> int:
         """See `VectorStore.count`."""
-        self._require(collection)
-        return self._call(self._client.count, self._on_server(collection), exact=True).count
+        return self._in(collection, self._client.count, self._on_server(collection), exact=True).count
 
     def optimize(self, collection: str) -> bool:
         """See `VectorStore.optimize`. A server does this on its own."""
@@ -277,16 +279,11 @@ class ServerStore:
         """See `VectorStore.drop`."""
         if self._call(self._client.collection_exists, self._on_server(collection)):
             self._call(self._client.delete_collection, self._on_server(collection))
-        self._types.pop(collection, None)
-        self._shapes.pop(collection, None)
+        self._forget(collection)
 
     def close(self) -> None:
         """See `VectorStore.close`."""
         self._client.close()
-
-    def _index(self, collection: str, key: str, kind: FieldType) -> None:
-        name = self._on_server(collection)
-        self._call(self._client.create_payload_index, name, key, _SCHEMAS[kind], wait=True)
 
     def _on_server(self, collection: str) -> str:
         """Return the server's own name of a collection or an alias."""
@@ -301,17 +298,37 @@ class ServerStore:
         assert isinstance(listed, models.CollectionsResponse), "JSON of another service"
         return listed
 
-    def _make(self, collection: str, dim: int, form: Form) -> None:
-        """Create a collection unless it exists: an earlier call with a lost reply may have created it."""
-        name = self._on_server(collection)
+    def _make(self, name: str, dim: int, form: Form) -> None:
+        """Create a collection unless another machine, or an earlier call with a lost reply, did."""
         if self._client.collection_exists(name):
             return
         rarity = models.SparseVectorParams(modifier=models.Modifier.IDF)
-        self._client.create_collection(
-            name,
-            vectors_config={} if form == "terms" else _params(dim, form),
-            sparse_vectors_config={_TERMS: rarity} if form == "terms" else None,
-        )
+        try:
+            self._client.create_collection(
+                name,
+                vectors_config={} if form == "terms" else _params(dim, form),
+                sparse_vectors_config={_TERMS: rarity} if form == "terms" else None,
+            )
+        except (UnexpectedResponse, ValueError):  # of a server, of the engine in memory
+            if not self._client.collection_exists(name):
+                raise
+
+    def _in(
+        self,
+        collection: str,
+        call: Callable[Given, Result],
+        *args: Given.args,
+        **kwargs: Given.kwargs,
+    ) -> Result:
+        """Make a call on a collection; one that is gone is reported as one that never was."""
+        self._require(collection)
+        try:
+            return self._call(call, *args, **kwargs)
+        except (IndexingError, ValueError):  # of a server, of the engine in memory
+            if self._call(self._client.collection_exists, self._on_server(collection)):
+                raise
+            self._forget(collection)
+            raise IndexingError(self._absence(collection)) from None
 
     def _call(self, call: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
         """Make a call of the client; explain its failure, and retry while the server is away."""
@@ -349,8 +366,35 @@ class ServerStore:
             self._shapes[collection] = 0, "terms"
         else:
             raise IndexingError(f"collection {collection} was not made by Similarity")
-        card = (config.metadata or {}).get(_CARD, {})
+        metadata = config.metadata or {}
+        card = {**metadata.get(_CARD, {})}
+        card |= {key.removeprefix(_FIELD): kind for key, kind in metadata.items() if key.startswith(_FIELD)}
         self._types[collection] = {key: FieldType(kind) for key, kind in card.items()}
+
+    def _forget(self, collection: str) -> None:
+        """Read the dimension and the filter fields of a collection again before the next call."""
+        self._types.pop(collection, None)
+        self._shapes.pop(collection, None)
+
+    def _check_types(self, collection: str, wanted: Mapping[str, FieldType]) -> None:
+        known = self._types[collection]
+        for key, kind in wanted.items():
+            if known.get(key, kind) is not kind:
+                raise IndexingError(f"field {key!r} is a {known[key]} in {collection}, not a {kind}")
+
+    def _filter_of(
+        self, collection: str, where: Condition | None, exclude_study_keys: Collection[str]
+    ) -> Bool | None:
+        """Return the filter; a condition that does not fit is compared with the fields as they are now."""
+        known = self._types[collection]
+        try:
+            return filter_of(where, exclude_study_keys, known)
+        except UsageError:
+            self._forget(collection)
+            self._require(collection)
+            if self._types[collection] == known:
+                raise
+            return filter_of(where, exclude_study_keys, self._types[collection])
 
     def _absence(self, collection: str) -> str:
         """Return why a collection is not there: the server may be another than the one that was filled."""
