@@ -94,5 +94,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--qdrant-url", help="run the vector suite against this Qdrant server, too")
-    parser.addoption("--qdrant-key", help="API key of that server")
+    servers = parser.getgroup("servers", "servers that the suite runs on, beside those that it starts itself")
+    servers.addoption("--qdrant-url", help="also run what concerns the index on this Qdrant server")
+    servers.addoption(
+        "--qdrant-api-key", help="its key; better in the variable SIMILARITY_TEST_QDRANT_API_KEY"
+    )
+    servers.addoption(
+        "--qdrant-binary", help="the same on a server that each process of the suite starts from this file"
+    )
+    servers.addoption("--postgres-url", help="use this Postgres server, not one that the suite starts")
+    chaos = parser.getgroup("chaos", "the rounds of the chaos test")
+    chaos.addoption("--chaos-seed", type=int, help="draw the same rounds as a run that printed this seed")
+    chaos.addoption("--chaos-rounds", type=int, default=100, help="how many (default %(default)s)")

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from corpus.settings import settings
 from indexer.vectors.store import VectorStore
 from tests.encoders import build_tiny_encoder
 from tests.indexer.postgres import fresh_database, postgres_server
+from tests.indexer.qdrant import has_real_qdrant, index_servers, real_qdrant
 from tests.indexer.stores import KINDS, open_store
 from trainer.runtime.encoder import Encoder
 
@@ -54,20 +56,37 @@ def encoder(encoder_folder: Path) -> Encoder:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """A real Postgres server of this session's own; its URL."""
+def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A real Postgres server: that of `--postgres-url`, else one of this session's own; its URL."""
+    if named := request.config.getoption("--postgres-url"):
+        yield named
+        return
     with postgres_server() as url:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for a database on each kind; where a Qdrant server is named, on both servers, too."""
+    if "database" in metafunc.fixturenames:
+        kinds = ["sqlite", "postgres"]
+        metafunc.parametrize(
+            "database", kinds + ["servers"] * has_real_qdrant(metafunc.config), indirect=True
+        )
+
+
+@pytest.fixture
 def database(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A home on each kind of database, one after the other."""
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres")
-        with fresh_database(url) as own:
-            monkeypatch.setenv("SIMILARITY_DATABASE_URL", own)
-            settings.cache_clear()
-            yield "postgres"
-        return
-    yield "sqlite"
+    """A home on each kind of database, one after the other; with `servers` its vectors are on Qdrant."""
+    with ExitStack() as opened:
+        environment = {}
+        if request.param == "postgres":
+            url = opened.enter_context(fresh_database(request.getfixturevalue("postgres")))
+            environment = {"SIMILARITY_DATABASE_URL": url}
+        elif request.param == "servers":
+            qdrant = real_qdrant(request.config)
+            assert qdrant is not None
+            environment = opened.enter_context(index_servers(qdrant, request.getfixturevalue("postgres")))
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        settings.cache_clear()
+        yield request.param

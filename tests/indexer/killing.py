@@ -1,8 +1,9 @@
 """Runs `index add` in processes that are killed: imports once, then forks for every run.
 
-Lines of JSON in: home, source, encoder, and where to be killed: `{"stage", "step"}` by its own hand in the
-observer, or by this process's, `{"delay"}` seconds after `{"moments"}` moments of the observer, at whatever
-instruction that is. Lines of JSON out: the signal that ended it, and how many moments there were.
+Lines of JSON in: home, source, encoder, environment of its own, and where to be killed: `{"stage", "step"}`
+by its own hand in the observer, or by this process's, `{"delay"}` seconds after `{"moments"}` moments of the
+observer, at whatever instruction that is. Lines of JSON out: the signal that ended it, and how many moments
+there were.
 """
 
 import json
@@ -69,6 +70,7 @@ def run(job: dict[str, Any], encoder: Any) -> tuple[int, int]:
 
 def index_source(job: dict[str, Any], encoder: Any, tell: int) -> None:
     """One run; it kills itself at the stage and step that the job names."""
+    from corpus.settings import settings
     from corpus.sources import open_source
     from indexer.index import Index
     from indexer.ingest.pipeline import Added, Stage, add_source
@@ -83,6 +85,8 @@ def index_source(job: dict[str, Any], encoder: Any, tell: int) -> None:
             if seen == job["step"]:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    os.environ.update(job.get("environment", {}))
+    settings.cache_clear()
     with Index.open(Path(job["home"]), read_only=False) as index:
         source = open_source(job["source"])
         add_source(

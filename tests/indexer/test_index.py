@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from PIL import Image
+from qdrant_client.models import PointStruct
 
 from corpus.errors import FingerprintMismatch
 from corpus.sources import open_source
@@ -18,6 +19,7 @@ from indexer.ingest.pipeline import Added, Stage, Stopped, add_source
 from indexer.ingest.removal import remove_study, remove_subject
 from indexer.ingest.repair import verify
 from indexer.vectors.filters import Comparison, FieldType
+from indexer.vectors.server import ServerStore
 from indexer.vectors.store import Point
 from tests.encoders import build_tiny_encoder
 from tests.indexer.cases import PHRASES, case, cohort, draw, write_manifest
@@ -205,7 +207,12 @@ def _upsert_unchecked(index: Index, collection: str, point: Any, payload: Any) -
     import qdrant_edge as engine
 
     bad = (np.ones(32, dtype=np.float32) * 3).tolist()
-    shard = index.store._shard(collection)  # type: ignore[attr-defined]
+    store: Any = index.store
+    if isinstance(store, ServerStore):
+        record = PointStruct(id=str(point), vector=bad, payload=dict(payload))
+        store._client.upsert(store._on_server(collection), [record], wait=True)
+        return
+    shard = store._shard(collection)
     shard.update(engine.UpdateOperation.upsert_points([engine.Point(point, bad, dict(payload))]))
 
 

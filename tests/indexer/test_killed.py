@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ import pytest
 from indexer.home import Home
 from indexer.index import Index
 from indexer.ingest.repair import verify
+from indexer.servers import Servers
 from tests.indexer.cases import cohort
 from tests.indexer.contents import contents
+from tests.indexer.qdrant import has_real_qdrant, index_servers, real_qdrant, servers_of
 from tests.waiting import DEADLINE_SECONDS
 
 STUDIES = 24
@@ -25,6 +29,44 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("decoded", "encoded", "vectors", "flushed", "committing", "committed")
 
 Run = Callable[..., dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an index is. `environment`: of commands that use it; `servers`: that it names."""
+
+    home: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def servers(self) -> Servers:
+        return servers_of(self.environment)
+
+
+Make = Callable[[str], Place]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Kill runs on the embedded stores, and where a Qdrant server is named, on both servers."""
+    if "place" in metafunc.fixturenames:
+        kinds = ["embedded"] + ["servers"] * has_real_qdrant(metafunc.config)
+        metafunc.parametrize("place", kinds, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def place(request: pytest.FixtureRequest, memory: Path) -> Iterator[Make]:
+    """Makes a place for an index: a folder, or a folder with a database and a namespace on the servers."""
+    with ExitStack() as opened:
+
+        def make(name: str) -> Place:
+            home = memory / f"{request.param}-{name}"
+            qdrant = real_qdrant(request.config)
+            if request.param == "embedded" or qdrant is None:
+                return Place(home)
+            postgres = request.getfixturevalue("postgres")
+            return Place(home, opened.enter_context(index_servers(qdrant, postgres)))
+
+        yield make
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +84,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Iter
     assert driver.stdin is not None
     assert driver.stdout is not None
 
-    def run(home: Path, **kill: Any) -> dict[str, Any]:
-        job = {"home": str(home), "source": source, "encoder": str(encoder_folder), **kill}
+    def run(place: Place, **kill: Any) -> dict[str, Any]:
+        where = {"home": str(place.home), "environment": place.environment}
+        job = {**where, "source": source, "encoder": str(encoder_folder), **kill}
         print(json.dumps(job), file=driver.stdin, flush=True)
         answer: dict[str, Any] = json.loads(driver.stdout.readline())  # type: ignore[union-attr]
         return answer
@@ -55,27 +98,27 @@ def runs(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Iter
 
 
 @pytest.fixture(scope="module")
-def whole(runs: Run, memory: Path) -> tuple[Path, dict[str, Any]]:
+def whole(runs: Run, place: Make) -> tuple[Path, dict[str, Any]]:
     """The home of an uninterrupted run, and what it left; `moments`: how many it had."""
-    home = memory / "whole"
-    ended = runs(home)
+    made = place("whole")
+    ended = runs(made)
     assert ended["signal"] == 0
-    with Index.open(home) as index:
+    with Index.open(made.home, servers=made.servers) as index:
         left = contents(index) | {"moments": ended["moments"]}
     assert len(left["ledger"]) == len(left["points"]) > STUDIES
-    return home, left
+    return made.home, left
 
 
-def killed_home(whole_home: Path, home: Path) -> Path:
-    """An empty home with the key of the whole one, so that ids can be compared."""
-    Home.open(home)
-    shutil.copy(whole_home / ".key", home / ".key")
-    return home
+def with_key_of(whole_home: Path, place: Place) -> Place:
+    """Give an empty home the key of the whole one, so that ids can be compared."""
+    Home.open(place.home)
+    shutil.copy(whole_home / ".key", place.home / ".key")
+    return place
 
 
-def assert_recovers(runs: Run, home: Path, whole: dict[str, Any]) -> None:
-    assert runs(home)["signal"] == 0
-    with Index.open(home) as index:
+def assert_recovers(runs: Run, place: Place, whole: dict[str, Any]) -> None:
+    assert runs(place)["signal"] == 0
+    with Index.open(place.home, servers=place.servers) as index:
         assert verify(index).faults == []
         left = contents(index)
     assert left["ledger"] == whole["ledger"]
@@ -88,37 +131,37 @@ def assert_recovers(runs: Run, home: Path, whole: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_in_a_stage_and_run_again_it_ends_as_if_nothing_had_been(
-    runs: Run, whole: tuple[Path, dict[str, Any]], memory: Path, stage: str
+    runs: Run, whole: tuple[Path, dict[str, Any]], place: Make, stage: str
 ) -> None:
-    home = killed_home(whole[0], memory / stage)
-    assert runs(home, stage=stage, step=3)["signal"] == 9
-    with Index.open(home) as index:
+    killed = with_key_of(whole[0], place(stage))
+    assert runs(killed, stage=stage, step=3)["signal"] == 9
+    with Index.open(killed.home, servers=killed.servers) as index:
         left = contents(index)
     if stage in ("vectors", "flushed", "committing"):
         assert left["points"].keys() > left["ledger"].keys(), "no vector was left without its ledger row"
     assert len(left["ledger"]) < len(whole[1]["ledger"])
-    assert_recovers(runs, home, whole[1])
+    assert_recovers(runs, killed, whole[1])
 
 
 @pytest.mark.parametrize("number", range(20))
 def test_killed_at_a_random_moment_and_run_again_it_ends_as_if_nothing_had_been(
-    runs: Run, whole: tuple[Path, dict[str, Any]], memory: Path, number: int
+    runs: Run, whole: tuple[Path, dict[str, Any]], place: Make, number: int
 ) -> None:
     rng = random.Random(number)
     moments = max(1, round(rng.uniform(0.05, 0.95) * whole[1]["moments"]))
-    ended, home = 0, memory
+    ended = 0
     while not ended:  # a run that was over before the kill arrived is killed earlier
-        home = killed_home(whole[0], memory / f"random{number}-{moments}")
-        ended = runs(home, moments=moments, delay=rng.uniform(0, 0.03))["signal"]
+        killed = with_key_of(whole[0], place(f"random{number}-{moments}"))
+        ended = runs(killed, moments=moments, delay=rng.uniform(0, 0.03))["signal"]
         moments -= 1
     assert ended == 9
-    assert_recovers(runs, home, whole[1])
+    assert_recovers(runs, killed, whole[1])
 
 
 def test_killed_again_and_again_it_still_ends(
-    runs: Run, whole: tuple[Path, dict[str, Any]], memory: Path
+    runs: Run, whole: tuple[Path, dict[str, Any]], place: Make
 ) -> None:
-    home = killed_home(whole[0], memory / "often")
+    killed = with_key_of(whole[0], place("often"))
     for step, stage in enumerate(("committed", "vectors", "committing"), start=1):
-        assert runs(home, stage=stage, step=step)["signal"] == 9
-    assert_recovers(runs, home, whole[1])
+        assert runs(killed, stage=stage, step=step)["signal"] == 9
+    assert_recovers(runs, killed, whole[1])

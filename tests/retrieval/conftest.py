@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from qdrant_client import QdrantClient
 
 from corpus.findings import Status
 from corpus.records import ImageRef, ProblemSink, Report, Section, Study
@@ -18,8 +17,9 @@ from indexer.home import Home
 from indexer.index import Index
 from indexer.ingest.pipeline import add_source
 from indexer.vectors.edge.shards import EdgeStore
-from indexer.vectors.server import ServerStore
+from indexer.vectors.store import VectorStore
 from tests.encoders import build_tiny_encoder
+from tests.indexer.stores import served_index, server_client
 from trainer.runtime.encoder import Encoder
 
 PHANTOMS = 21
@@ -69,14 +69,19 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def index(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path
 ) -> Iterator[Index]:
-    """The ward's index, over both vector stores."""
+    """The ward's index, over both vector stores; that of a server is on the one that an option names."""
     home = Home.open(tmp_path_factory.mktemp(f"home-{request.param}"))
-    store = EdgeStore(home.vectors) if request.param == "edge" else ServerStore(QdrantClient(":memory:"))
     encoder = Encoder.load(encoder_folder, "cpu")
     with ExitStack() as stack:
+        if request.param == "edge":
+            store: VectorStore = EdgeStore(home.vectors)
+            stack.callback(store.close)
+        else:
+            client = server_client(request.config)
+            stack.callback(client.close)
+            store = stack.enter_context(served_index(client))
         engine = open_database(home)
         stack.callback(engine.dispose)
-        stack.callback(store.close)
         opened = Index(home, Catalog(engine), store, stack.pop_all())
         with opened, warnings.catch_warnings():
             # qdrant-client says of its in-memory double that payload indexes and the graph do nothing there
