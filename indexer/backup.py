@@ -33,7 +33,6 @@ from numpy.typing import NDArray
 
 import migrations
 from corpus.errors import HomeError, IndexingError
-from corpus.settings import settings
 from indexer.belonging import mark_embedded
 from indexer.catalog.catalog import Catalog
 from indexer.catalog.dump import dump_rows, restore_rows, table_names
@@ -41,6 +40,7 @@ from indexer.catalog.identity import IdentityState, begin_restore, namespace_of
 from indexer.catalog.ledger_records import FORMS, KINDS, collection_of
 from indexer.home import KEY_BYTES, home_error
 from indexer.index import Index, server_store
+from indexer.servers import Servers
 from indexer.vectors.store import Form, Point, Terms, VectorStore
 
 FORMAT = 1
@@ -109,14 +109,15 @@ def _write(index: Index, contents: BackupContents, written: IO[bytes]) -> None:
         _add(tar, {}, "backup.json", json.dumps(header).encode())
 
 
-def restore(file: Path, home: Path, *, copy: bool = False) -> BackupContents:
-    """Restore a backup into an empty home, and, where the settings name servers, onto those.
+def restore(file: Path, home: Path, *, copy: bool = False, servers: Servers | None = None) -> BackupContents:
+    """Restore a backup into an empty home, and, where servers are named, onto those.
 
     Args:
         file: what `back_up` wrote.
         home: without an index.
         copy: give what is restored an identity of its own, so that it can stand beside the original on one
             server; else it is the index that was backed up.
+        servers: default as the settings have it.
 
     Raises:
         IndexingError: the file is no backup, is damaged, or is of a newer version of the program.
@@ -124,9 +125,10 @@ def restore(file: Path, home: Path, *, copy: bool = False) -> BackupContents:
     """
     contents = check(file)
     _restore_key(file, home)
-    with Index.open(home, read_only=False, check=False) as index, index.writing("restore"):
+    servers = servers or Servers.named()
+    with _open(home, servers) as index, index.writing("restore"):
         _begin(index, None if copy else contents.index_id)
-    with Index.open(home, read_only=False, check=False) as index, index.writing("restore"):
+    with _open(home, servers) as index, index.writing("restore"):
         if index.catalog.identity().state is not IdentityState.RESTORING:
             raise _holds_an_index(index)
         for collection in index.store.collections():  # of a restore that was interrupted
@@ -136,12 +138,16 @@ def restore(file: Path, home: Path, *, copy: bool = False) -> BackupContents:
                 _restore_points(index.store, name, content)
         for collection in contents.vectors:
             index.store.flush(collection)
-        if settings().qdrant_url is None:
+        if servers.qdrant_url is None:
             mark_embedded(index.home, index.catalog.identity())
         restore_rows(index.catalog, _row_parts(file))
         _index_own_fields(index)
         index.name_live_collections()
     return contents
+
+
+def _open(home: Path, servers: Servers) -> Index:
+    return Index.open(home, read_only=False, servers=servers, check=False)
 
 
 def _begin(index: Index, index_id: UUID | None) -> None:
@@ -157,7 +163,7 @@ def _begin(index: Index, index_id: UUID | None) -> None:
     wanted = identity.index_id if index_id is None else index_id
     again = identity.state is IdentityState.RESTORING and identity.index_id == wanted
     restored = replace(identity, index_id=wanted, namespace=namespace_of(wanted))
-    served = server_store(restored)
+    served = server_store(restored, servers=index.servers)
     try:
         store = index.store if served is None else served
         if not again and store.collections():

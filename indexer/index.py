@@ -44,6 +44,7 @@ class Index:
         *,
         read_only: bool = False,
         on_wait: Callable[[str], None] | None = None,
+        servers: Servers | None = None,
     ) -> None:
         """Use what is open.
 
@@ -54,6 +55,7 @@ class Index:
             opened: closed when the index is closed.
             read_only: writes to `store` raise `ReadOnlyIndex`.
             on_wait: gets a line when another machine writes to the index and this one waits.
+            servers: that it is on; default as the settings have it.
         """
         self.home = home
         self.catalog = catalog
@@ -61,6 +63,7 @@ class Index:
         self.store: VectorStore = ReadOnlyStore(store) if read_only else store
         self._opened = opened
         self._on_wait = on_wait
+        self.servers = servers or Servers.named()
         self._version: Version | None = None
         self._encoders: dict[str, Encoder] = {}  # by fingerprint
         self._loading = Lock()
@@ -115,7 +118,15 @@ class Index:
             store = opened.enter_context(
                 open_store(found, catalog, on_wait, for_store, servers, read_only=read_only, check=check)
             )
-            index = cls(found, catalog, store, opened.pop_all(), read_only=read_only, on_wait=on_wait)
+            index = cls(
+                found,
+                catalog,
+                store,
+                opened.pop_all(),
+                read_only=read_only,
+                on_wait=on_wait,
+                servers=servers,
+            )
         if encoder is not None:
             try:
                 index.use(encoder)
@@ -138,7 +149,9 @@ class Index:
         Raises:
             EmptyIndex: nothing was indexed yet.
         """
-        pinned = Index(self.home, self.catalog, self.store, ExitStack(), on_wait=self._on_wait)
+        pinned = Index(
+            self.home, self.catalog, self.store, ExitStack(), on_wait=self._on_wait, servers=self.servers
+        )
         pinned._version = self.active_version
         pinned.calibrations = self.calibrations
         pinned._encoders, pinned._loading = self._encoders, self._loading
@@ -222,7 +235,7 @@ class Index:
             raise IndexingError(
                 f"the vectors are not lost, or the store is another index's: it has {', '.join(collections)}"
             )
-        if settings().qdrant_url is None:
+        if self.servers.qdrant_url is None:
             mark_embedded(self.home, self.catalog.identity())
 
     def name_live_collections(self, store: VectorStore | None = None) -> None:

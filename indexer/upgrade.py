@@ -58,8 +58,9 @@ def upgrade(index: Index, *, drop_earlier: bool = False, on_progress: OnProgress
     """
     identity = index.catalog.identity()
     upgraded = Upgraded()
-    earlier = server_store(replace(identity, namespace=""))
-    own = server_store(replace(identity, namespace=namespace_of(identity.index_id)))
+    own_identity = replace(identity, namespace=namespace_of(identity.index_id))
+    earlier = server_store(replace(identity, namespace=""), servers=index.servers)
+    own = server_store(own_identity, servers=index.servers)
     if earlier is None or own is None:
         if not identity.namespace:
             use_namespace(index.catalog.engine, identity)

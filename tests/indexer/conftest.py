@@ -4,8 +4,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from qdrant_client import QdrantClient
 
 from corpus.settings import settings
 from indexer.vectors.store import VectorStore
@@ -90,3 +92,32 @@ def database(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.Mon
             monkeypatch.setenv(name, value)
         settings.cache_clear()
         yield request.param
+
+
+@pytest.fixture
+def shared_qdrant(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, str]]:
+    """The environment of a Qdrant server for several indexes: the one that an option names, else the engine
+    of the client, in memory, which every client of this test reaches."""
+    qdrant = real_qdrant(request.config)
+    if qdrant is not None:
+        yield qdrant.environment()
+        return
+    engine = QdrantClient(":memory:")
+    monkeypatch.setattr("indexer.vectors.server.connect", lambda *_: SharedEngine(engine))
+    yield {"SIMILARITY_QDRANT_URL": "http://memory"}
+    engine.close()
+
+
+class SharedEngine:
+    """A client of an engine that others use, too: closing it leaves them theirs."""
+
+    def __init__(self, engine: QdrantClient) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def close(self) -> None:
+        """Leave the engine open."""
