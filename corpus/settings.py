@@ -18,6 +18,11 @@ class Settings(BaseSettings):
         default=Path("~/.similarity"),
         description="Folder that holds everything of one index: catalog, vectors, key (mode 0700).",
     )
+    key_command: SecretStr | None = Field(
+        default=None,
+        description="Command that writes the exported key of the index to its standard output, such as "
+        "`vault kv get -field=key secret/similarity`: no key is then kept in the home. No shell runs it.",
+    )
     database_url: SecretStr | None = Field(
         default=None,
         description="SQLAlchemy URL of a Postgres server; without it a SQLite file in the home is used.",

@@ -11,7 +11,7 @@ import pytest
 
 from corpus.errors import HomeError, IndexInUse
 from corpus.settings import settings
-from indexer.home import RESERVE_BYTES, Home
+from indexer.home import KEY_BYTES, RESERVE_BYTES, Home, replace_key
 
 HOLD = """
 import sys
@@ -57,6 +57,28 @@ def test_a_damaged_key_is_named_rather_than_replaced(home: Path) -> None:
     (home / ".key").write_bytes(b"short")
     with pytest.raises(HomeError, match=r"\.key is damaged"):
         Home.open()
+
+
+def test_a_command_that_opened_a_home_before_its_key_was_replaced_writes_nothing_with_the_old_one(
+    home: Path,
+) -> None:
+    opened = Home.open()
+    replace_key(home, bytes(KEY_BYTES))
+    for name in ("writer", "owner", "catalog"):
+        with (
+            pytest.raises(HomeError, match=r"another key was imported .* run it again"),
+            opened.lock(name=name),
+        ):
+            pass
+    with Home.open().lock():
+        pass
+
+
+def test_two_homes_have_one_fingerprint_only_with_one_key(home: Path, tmp_path: Path) -> None:
+    one, other = Home.open(), Home.open(tmp_path / "other")
+    assert one.key_fingerprint != other.key_fingerprint
+    replace_key(other.folder, one.key)
+    assert Home.open(other.folder).key_fingerprint == one.key_fingerprint
 
 
 def test_a_second_process_waits_and_then_says_who_owns_the_index(
