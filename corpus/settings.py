@@ -29,12 +29,17 @@ class Settings(BaseSettings):
     )
     qdrant_url: SecretStr | None = Field(
         default=None,
-        description="URL of a Qdrant server (http without a port means 6333, https 443); without it the "
-        "engine runs in this process.",
+        description="URL of a Qdrant server (http without a port means 6333, https 443), or the URLs of the "
+        "nodes of a cluster, separated by commas; without it the engine runs in this process.",
     )
-    qdrant_api_key: SecretStr | None = Field(default=None, description="API key of that server.")
+    qdrant_api_key: SecretStr | None = Field(
+        default=None, description="API key of that server, or of every node of that cluster."
+    )
     server_timeout_seconds: float = Field(
-        default=30.0, gt=0, le=3600, description="How long Qdrant or Postgres may take for one answer."
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="How long Qdrant (all nodes together) or Postgres may take for one answer.",
     )
     server_wait_seconds: float = Field(
         default=60.0,

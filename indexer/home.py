@@ -28,7 +28,6 @@ KEY_FILE = ".key"
 CACHE = "cache"
 """Folder in the home for files that can be recomputed at any time."""
 _KEYED_DIGITS = 32  # of 64 hex: 128 bits, never equal by chance
-_FINGERPRINT_DIGITS = 16
 
 RESERVE_BYTES = 256 << 20
 """Free bytes on the disk below which nothing more is written: the vector engine maps files of 32 MB ahead of
@@ -109,11 +108,6 @@ class Home:
         """
         message = f"{kind}\0{value}".encode()
         return hmac.digest(self.key, message, "sha256").hex()[:_KEYED_DIGITS]
-
-    @property
-    def key_fingerprint(self) -> str:
-        """What tells this key from another without revealing it: 16 hex."""
-        return key_fingerprint(self.key)
 
     def point_id(self, item_id: str) -> UUID:
         """Return the id of an item's vector: its keyed hash as a UUID, the same in every version."""
@@ -328,11 +322,6 @@ def _two_keys(folder: Path, own: bytes, given: bytes) -> HomeError:
         f"the home {folder} has the key with fingerprint {key_fingerprint(own)}, and {COMMAND_SETTING} gives "
         f"one with fingerprint {key_fingerprint(given)}: unset it, or name another home with SIMILARITY_HOME"
     )
-
-
-def key_fingerprint(key: bytes) -> str:
-    """Return what tells a key from another without revealing it: 16 hex of an HMAC-SHA256 with the key."""
-    return hmac.digest(key, b"similarity key fingerprint", "sha256").hex()[:_FINGERPRINT_DIGITS]
 
 
 def home_error(folder: Path, error: OSError) -> HomeError:

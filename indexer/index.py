@@ -17,7 +17,7 @@ from indexer.catalog.identity import Identity, IdentityState
 from indexer.catalog.ledger_records import KINDS, alias_of, collection_of
 from indexer.home import Home
 from indexer.retries import RetryPolicy
-from indexer.servers import Servers, qdrant_address
+from indexer.servers import Servers, qdrant_addresses, qdrant_name
 from indexer.vectors.store import ReadOnlyStore, VectorStore
 from indexer.write_lease import WriteLease, write_lease
 
@@ -383,15 +383,11 @@ def server_store(
     servers = servers or Servers.named()
     if servers.qdrant_url is None:
         return None
-    address = qdrant_address(servers.qdrant_url.get_secret_value())
+    addresses = qdrant_addresses(servers.qdrant_url.get_secret_value())
     from indexer.vectors.server import ServerStore, connect
 
-    return ServerStore(
-        connect(address, servers.qdrant_api_key),
-        f"Qdrant at {address.url}",
-        retry,
-        namespace=identity.namespace,
-    )
+    client = connect(addresses, servers.qdrant_api_key)
+    return ServerStore(client, qdrant_name(addresses), retry, namespace=identity.namespace)
 
 
 def _require_whole(catalog: Catalog) -> None:

@@ -4,6 +4,7 @@ No message repeats a user, a password or a key, nor any part of a URL that may b
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -19,7 +20,7 @@ QDRANT_PORT = 6333
 HTTPS_PORT = 443
 POSTGRES_PORT = 5432
 
-QDRANT_EXAMPLE = "write http://host:6333 or https://host"
+QDRANT_EXAMPLE = "write http://host:6333 or https://host, and a comma between the nodes of a cluster"
 POSTGRES_EXAMPLE = "write postgresql://user:password@host:5432/database"
 
 _VARIABLE = re.compile(r"\$\{(\w+)[^}]*\}|\$([A-Za-z_]\w*)|%(?![0-9A-Fa-f]{2})([A-Za-z_]\w*)%")
@@ -31,7 +32,8 @@ _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s]*)(?P<port>
 class Servers:
     """The servers of catalog and vectors. None: in the home.
 
-    `database_url`: of Postgres. `qdrant_url`, `qdrant_api_key`: of Qdrant. None of them is ever shown.
+    `database_url`: of Postgres. `qdrant_url`, `qdrant_api_key`: of Qdrant; of a cluster the URLs of its
+    nodes, separated by commas, and their one key. None of them is ever shown.
     """
 
     database_url: SecretStr | None = None
@@ -63,6 +65,21 @@ class QdrantAddress:
     host: str
     port: int
     login: tuple[str, str] | None = field(default=None, repr=False)
+
+
+def qdrant_addresses(text: str) -> tuple[QdrantAddress, ...]:
+    """Parse the URL of a Qdrant server, or those of the nodes of a cluster, separated by commas.
+
+    Raises:
+        HomeError: one of them is not a URL; the message says what is wrong and does not repeat it.
+    """
+    parts = [part for part in text.split(",") if part.strip()] or [""]
+    return tuple(dict.fromkeys(map(qdrant_address, parts)))
+
+
+def qdrant_name(addresses: Sequence[QdrantAddress]) -> str:
+    """Return how messages name a server or a cluster: by its URLs, without a login."""
+    return f"Qdrant at {', '.join(address.url for address in addresses)}"
 
 
 def qdrant_address(text: str) -> QdrantAddress:

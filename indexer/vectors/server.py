@@ -26,6 +26,7 @@ from indexer.vectors.filters import (
     PayloadValue,
     payload_key,
 )
+from indexer.vectors.nodes import Nodes
 from indexer.vectors.qdrant_filters import Bool, Clause, DateRange, Empty, NumberRange, filter_of
 from indexer.vectors.server_failures import KEY_SETTING, explain, timed_out
 from indexer.vectors.store import NO_VECTOR, Form, Hit, Point, Terms, check_points, check_query
@@ -406,26 +407,31 @@ class ServerStore:
         )
 
 
-def connect(address: QdrantAddress, key: SecretStr | None) -> QdrantClient:
-    """Return a client of a server; it connects with its first call.
+def connect(addresses: QdrantAddress | Sequence[QdrantAddress], key: SecretStr | None) -> QdrantClient:
+    """Return a client of a server, or of the nodes of a cluster; it connects with its first call.
+
+    Each call has the time limit of the settings, however many nodes there are.
 
     Raises:
         HomeError: the key has characters that no HTTP header may have; the message does not repeat it.
     """
+    nodes = (addresses,) if isinstance(addresses, QdrantAddress) else tuple(addresses)
+    seconds = settings().server_timeout_seconds
     text = key.get_secret_value().strip() if key is not None else ""
     if not text.isascii() or not text.isprintable():
         raise HomeError(f"{KEY_SETTING} holds signs that cannot be sent: copy the key again")
     with warnings.catch_warnings():
         # The client prints two lines at every command that a key goes over http; `doctor` says it once.
         warnings.filterwarnings("ignore", "Api key is used with an insecure connection")
-        return QdrantClient(
-            url=address.url,
-            port=address.port,
+        client = QdrantClient(
+            url=nodes[0].url,
+            port=nodes[0].port,
             api_key=text or None,
-            timeout=math.ceil(settings().server_timeout_seconds),
+            timeout=math.ceil(seconds),
             check_compatibility=False,
-            auth=address.login,
         )
+    client.http.client.add_middleware(Nodes(nodes, seconds))
+    return client
 
 
 def _params(dim: int, form: Form) -> models.VectorParams:

@@ -19,6 +19,7 @@ KEY_SETTING = "SIMILARITY_QDRANT_API_KEY"
 _LONGEST = 200  # characters of the server's own words
 _AWAY = (429, 500, 502, 503, 504)
 _GATEWAY = (502, 503, 504)
+_PASSING = (429, *_GATEWAY)
 
 
 def explain(error: Exception, name: str) -> SimilarityError | None:
@@ -42,6 +43,17 @@ def explain(error: Exception, name: str) -> SimilarityError | None:
 def timed_out(error: Exception) -> bool:
     """Return whether a call failed by its time limit."""
     return isinstance(error, ResponseHandlingException) and isinstance(error.source, httpx.TimeoutException)
+
+
+def passing(error: Exception) -> bool:
+    """Return whether a request that got no answer may get one on another node, or soon."""
+    failed = explain(error, "")
+    return isinstance(failed, ServerUnavailable) and failed.away
+
+
+def passing_status(status: int) -> bool:
+    """Return whether an answer says that another node, or the same one soon, may answer otherwise."""
+    return status in _PASSING
 
 
 def _of_status(error: UnexpectedResponse, name: str) -> SimilarityError:

@@ -157,9 +157,9 @@ def test_a_run_that_waits_for_studies_of_another_goes_on_when_they_are_committed
 
 
 def _claims(machines: Machines) -> int:
-    with closing(Catalog.open(Home.open(machines.folder / "first"), servers=machines.servers)) as catalog:
-        with catalog.engine.connect() as connection:
-            return connection.scalar(sa.select(sa.func.count()).select_from(ClaimRow)) or 0
+    catalog = Catalog.open(Home.open(machines.folder / "first"), servers=machines.servers)
+    with closing(catalog), catalog.engine.connect() as connection:
+        return connection.scalar(sa.select(sa.func.count()).select_from(ClaimRow)) or 0
 
 
 def test_a_sentence_that_one_run_drops_and_another_needs_stays(machines: Machines, tmp_path: Path) -> None:
