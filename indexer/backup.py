@@ -38,8 +38,9 @@ from indexer.catalog.catalog import Catalog
 from indexer.catalog.dump import dump_rows, restore_rows, table_names
 from indexer.catalog.identity import IdentityState, begin_restore, namespace_of
 from indexer.catalog.ledger_records import FORMS, KINDS, collection_of
-from indexer.home import KEY_BYTES, home_error
+from indexer.home import add_key, given_key, home_error, make_home, read_key
 from indexer.index import Index, server_store
+from indexer.key import KEY_BYTES
 from indexer.servers import Servers
 from indexer.vectors.store import Form, Point, Terms, VectorStore
 
@@ -256,16 +257,16 @@ def _restore_key(file: Path, home: Path) -> None:
     key = next((content for name, content in _parts(file) if name == "key"), b"")
     if len(key) != KEY_BYTES:
         raise IndexingError(f"{file.name} holds no key")
-    path = home / ".key"
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.exists() and path.read_bytes() != key:
-            raise HomeError(f"{home} has a key of its own: restore into another SIMILARITY_HOME")
-        if not path.exists():
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as written:
-                written.write(key)
+        make_home(home)
+        own = given_key() or read_key(home)
+        if own is None:
+            add_key(home, key)
+            own = read_key(home)
     except OSError as error:
         raise home_error(home, error) from error
+    if own != key:
+        raise HomeError(f"{home} has a key of its own: restore into another SIMILARITY_HOME")
 
 
 def _restore_points(store: VectorStore, name: str, content: bytes) -> None:

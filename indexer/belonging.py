@@ -52,7 +52,7 @@ def mark_embedded(home: Home, identity: Identity) -> None:
 
 
 def check_server(name: str, catalog: Catalog, store: VectorStore) -> None:
-    """Refuse to write to a Qdrant server that has nothing of an index whose ledger says otherwise.
+    """Refuse to write to a Qdrant server that has no vectors of an index, where its ledger has some.
 
     Args:
         name: of the server, for messages.

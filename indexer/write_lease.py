@@ -21,8 +21,8 @@ _LOOK_SECONDS = 0.25
 
 
 class WriteLease:
-    """The lease of a run on a database server; of a catalog in the home, whose lock suffices, `lease_id` is
-    None and every call succeeds."""
+    """The lease of a run on a database server. For a catalog in the home, the home's lock suffices: `lease_id`
+    is None, and every call succeeds."""
 
     def __init__(self, leases: Leases | None = None) -> None:
         """Hold no lease yet; `write_lease` acquires it."""
@@ -36,7 +36,7 @@ class WriteLease:
         """Raise unless this run may still write: call it before every write to the vectors.
 
         Raises:
-            LeaseLost: another run took its place.
+            LeaseLost: another run replaced it.
             ServerUnavailable: it cannot be known, since the database does not answer.
         """
         if self._lost:
@@ -78,14 +78,14 @@ class WriteLease:
 
     def _renew(self, leases: Leases) -> None:
         assert self.lease_id is not None
-        asked = time.monotonic()
+        sent = time.monotonic()
         if leases.renew(self.lease_id):
-            self._heard = asked
+            self._heard = sent
         else:
             self._lost = True
 
     @contextmanager
-    def _held(self, command: str, exclusive: bool, catalog: Catalog, on_wait: OnWait) -> Iterator[None]:
+    def _holding(self, command: str, exclusive: bool, catalog: Catalog, on_wait: OnWait) -> Iterator[None]:
         assert self._leases is not None
         assert self.lease_id is not None
         _wait(self._leases, self.lease_id, command, exclusive, catalog, on_wait)
@@ -116,13 +116,13 @@ def write_lease(
 
     Raises:
         IndexInUse: the other did not end within `settings().lock_wait_seconds`.
-        LeaseLost: this run was silent for too long, and another took its place.
+        LeaseLost: this run was silent for too long, and another replaced it.
     """
     if catalog.engine.dialect.name != "postgresql":
         yield WriteLease()
         return
     lease = WriteLease(Leases(catalog))
-    with lease._held(command, exclusive, catalog, on_wait):
+    with lease._holding(command, exclusive, catalog, on_wait):
         yield lease
 
 

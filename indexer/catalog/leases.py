@@ -1,9 +1,9 @@
 """Leases: which runs write to an index now, on whichever machine.
 
 The writer lock of a home is a file, and no other machine sees it. On a database server every run that writes
-holds a row here and renews it; the clock is the database's. A run whose row was not renewed in time has ended
-as soon as another run needs its place: its row and its claims are deleted, and it can commit nothing more
-(`fence`). A run that lost its database for a while, and that no other run replaced, goes on.
+holds a row here and renews it; the clock is the database's. A run that does not renew its row in time can be
+replaced: the next run that needs to deletes its row and its claims, and it can commit nothing more (`fence`).
+A run that lost its database for a while, and that no other run replaced, goes on.
 
 Runs of `index add` write beside each other. They insert only: what leaves the catalog stays in the vectors
 as a tombstone until one run is alone (exclusive), which purges it and repairs what ended runs left. Two of
@@ -91,7 +91,7 @@ class Leases:
         """Make a run exclusive if no other writes now; return whether it is.
 
         Raises:
-            LeaseLost: another run took its place.
+            LeaseLost: another run replaced it.
         """
         with self.engine.begin() as connection:
             others = self._others(connection, lease_id)
@@ -110,7 +110,7 @@ class Leases:
             )
 
     def renew(self, lease_id: UUID) -> bool:
-        """Record a heartbeat; return False where another run took this one's place."""
+        """Record a heartbeat; return False where another run replaced this one."""
         with self.engine.begin() as connection:
             mine = sa.update(LeaseRow).where(LeaseRow.lease_id == lease_id)
             return connection.execute(mine.values(seen=sa.func.clock_timestamp())).rowcount == 1
@@ -133,7 +133,7 @@ class Leases:
         """Claim studies for a run until it commits them; none where another run has claimed one of them.
 
         Raises:
-            LeaseLost: another run took its place.
+            LeaseLost: another run replaced it.
         """
         named = list(dict.fromkeys(study_ids))
         with self.engine.begin() as connection:
@@ -160,7 +160,7 @@ class Leases:
 
 
 def fence(connection: sa.Connection, lease_id: UUID) -> None:
-    """Raise in a transaction of a run whose place another took; else no other takes it before the end.
+    """Raise in a transaction of a run that was replaced; else none replaces it before the end.
 
     Raises:
         LeaseLost: saying what to do.
@@ -171,9 +171,9 @@ def fence(connection: sa.Connection, lease_id: UUID) -> None:
 
 
 def lease_lost() -> LeaseLost:
-    """Return the error of a run whose place another took."""
+    """Return the error of a run that another replaced."""
     return LeaseLost(
-        f"this run was not heard of by the database for {LEASE_SECONDS:g} s, and another took its place: "
+        f"this run was not heard of by the database for {LEASE_SECONDS:g} s, and another replaced it: "
         "what it committed is safe, run the command again"
     )
 
@@ -214,7 +214,7 @@ def _this_process() -> dict[str, str | int]:
 def _system() -> str:
     """Return what names this system's processes: host, boot, and the namespace of its process ids.
 
-    Empty where it cannot be told: then only time tells whether a run has ended.
+    Empty where the system does not say: then only time tells whether a run has ended.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -68,8 +68,8 @@ class Ledger:
 
         Args:
             catalog: of the index.
-            home: whose key the ids are hashed with.
-            lease_id: of the run that writes: once another took its place, it writes nothing more.
+            home: with the key that ids are hashed with.
+            lease_id: of the run that writes: once another replaced it, it writes nothing more.
         """
         self.engine = catalog.engine
         self._home = home

@@ -106,7 +106,7 @@ def test_an_alias_names_the_live_collections_for_others_who_read_the_server(worl
         assert {client.count(f"{namespace}images").count} == stored
 
 
-def test_a_home_with_another_key_is_refused_and_told_how_to_get_the_right_one(world: World) -> None:
+def test_a_home_with_another_key_is_refused_and_learns_how_to_get_the_right_one(world: World) -> None:
     servers = world.servers(0)
     world.add("first", servers, 4)
     for read_only in (True, False):
@@ -130,7 +130,7 @@ def test_a_catalog_of_the_version_before_adopts_only_the_key_that_it_was_made_wi
         world.open("second", servers)
 
 
-def test_a_machine_without_a_home_is_told_of_the_key_and_no_home_is_made(world: World) -> None:
+def test_a_machine_without_a_home_learns_of_the_key_and_no_home_is_made(world: World) -> None:
     world.add("first", world.servers(0), 3)
     with pytest.raises(EmptyIndex, match="similarity key import"):
         world.open("elsewhere", world.servers(0), read_only=True)

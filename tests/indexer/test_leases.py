@@ -304,10 +304,10 @@ def test_a_lease_names_its_command_and_machine_and_no_argument(leases: Leases) -
     leases.release(lease_id)
 
 
-def test_the_lease_of_a_lost_connection_is_held_on_when_the_database_is_back(
+def test_the_lease_of_a_lost_connection_stays_when_the_database_is_back(
     machines: Machines, leases: Leases, tmp_path: Path, postgres: str
 ) -> None:
-    """A restart of Postgres ends every connection: the run goes on, since no other took its place."""
+    """A restart of Postgres ends every connection: the run goes on, since no other replaced it."""
     pause = Pause("committing")
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(machines.add, "second", cohort(tmp_path / "cases", 4), pause)
