@@ -54,7 +54,7 @@ class IndexInUse(IndexingError):
 
 
 class LeaseLost(IndexingError):
-    """A run was silent for so long that another took its place; what it committed is safe."""
+    """A run was silent for so long that another replaced it; what it committed is safe."""
 
 
 class OwnerGone(IndexingError):

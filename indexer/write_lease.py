@@ -21,7 +21,7 @@ _LOOK_SECONDS = 0.25
 
 
 class WriteLease:
-    """The lease of a run on a database server. For a catalog in the home, the home's lock suffices: `lease_id`
+    """The lease of a run on a database server. A catalog in the home needs none: there `lease_id`
     is None, and every call succeeds."""
 
     def __init__(self, leases: Leases | None = None) -> None:

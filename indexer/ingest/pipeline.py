@@ -125,7 +125,7 @@ def add_source(
         HomeError: the disk is full or read-only.
         ServerUnavailable: a server went away, and did not come back in time; what was committed is safe.
         IndexInUse: another run writes that admits none beside it, and did not end in time.
-        LeaseLost: this run was silent for too long, and another took its place.
+        LeaseLost: this run was silent for too long, and another replaced it.
         WorkerNotStarted: decode processes cannot be started here.
         Stopped: by the observer.
     """
