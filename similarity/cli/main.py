@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "token": ("token:token", "Create, list and revoke access tokens of the service."),
     "audit": ("audit:audit", "List who was shown which studies."),
     "doctor": ("doctor:doctor", "Check everything the program needs."),
+    "key": ("key:key", "Export, import and compare the key that all machines of an index share."),
     "backup": ("backup:backup", "Write the whole index into one file."),
     "restore": ("backup:restore", "Restore an index from a backup."),
 }
