@@ -30,6 +30,7 @@ from indexer.vectors.nodes import Nodes
 from indexer.vectors.qdrant_filters import Bool, Clause, DateRange, Empty, NumberRange, filter_of
 from indexer.vectors.server_failures import KEY_SETTING, explain, timed_out
 from indexer.vectors.store import NO_VECTOR, Form, Hit, Point, Terms, check_points, check_query
+from indexer.vectors.ties import in_one_order
 
 NAMESPACES = "similarity_"
 """What every namespace begins with, and so the name of a collection that is of one."""
@@ -214,23 +215,40 @@ class ServerStore:
         if isinstance(vector, Terms) and not vector.ids:
             return []
         chosen = self._filter_of(collection, where, exclude_study_keys)
-        found = self._in(
-            collection,
-            self._client.query_points,
-            self._on_server(collection),
-            query=_sparse(vector) if isinstance(vector, Terms) else vector.tolist(),
-            using=_TERMS if isinstance(vector, Terms) else None,
-            limit=limit,
-            query_filter=None if chosen is None else _filter(chosen),
-            search_params=models.SearchParams(
-                hnsw_ef=max(_SEARCH_EF, 2 * limit),
-                exact=exact,
-                quantization=models.QuantizationSearchParams(rescore=True, oversampling=_RESCORED),
-            ),
-            with_payload=True if payload is None else list(payload) or False,
-        )
+        query = _sparse(vector) if isinstance(vector, Terms) else vector.tolist()
+        keys = True if payload is None else list(payload) or False
         parts = 1 if isinstance(vector, Terms) else np.atleast_2d(vector).shape[0]
-        return [Hit(UUID(str(hit.id)), hit.score / parts, hit.payload or {}) for hit in found.points]
+
+        def best(count: int, with_payload: bool) -> list[Hit]:
+            found = self._in(
+                collection,
+                self._client.query_points,
+                self._on_server(collection),
+                query=query,
+                using=_TERMS if isinstance(vector, Terms) else None,
+                limit=count,
+                query_filter=None if chosen is None else _filter(chosen),
+                search_params=models.SearchParams(
+                    hnsw_ef=max(_SEARCH_EF, 2 * count),
+                    exact=exact,
+                    quantization=models.QuantizationSearchParams(rescore=True, oversampling=_RESCORED),
+                ),
+                with_payload=keys if with_payload else False,
+            )
+            return [Hit(UUID(str(hit.id)), hit.score / parts, hit.payload or {}) for hit in found.points]
+
+        def payloads(ids: Collection[UUID]) -> dict[UUID, Mapping[str, PayloadValue]]:
+            found = self._in(
+                collection,
+                self._client.retrieve,
+                self._on_server(collection),
+                [str(point) for point in ids],
+                with_payload=keys,
+                with_vectors=False,
+            )
+            return {UUID(str(record.id)): record.payload or {} for record in found}
+
+        return in_one_order(limit, best, payloads)
 
     def fetch(self, collection: str, ids: Iterable[UUID]) -> list[Point]:
         """See `VectorStore.fetch`."""

@@ -134,7 +134,10 @@ class VectorStore(Protocol):
         exact: bool = False,
         payload: Collection[str] | None = None,
     ) -> list[Hit]:
-        """Return the nearest points that meet the condition, best first.
+        """Return the nearest points that meet the condition, best first; those of equal score by id.
+
+        Scores are equal that differ by rounding alone (`indexer.vectors.ties`): every store returns the same
+        hits in the same order.
 
         Args:
             collection: its name.

@@ -39,6 +39,7 @@ from indexer.vectors.filters import (
 )
 from indexer.vectors.qdrant_filters import filter_of
 from indexer.vectors.store import Form, Hit, Point, Terms, check_points, check_query
+from indexer.vectors.ties import in_one_order
 
 GRAPH_FROM = 100_000
 """Points from which a collection gets a search graph. Below, comparing with every vector takes about 10 ms
@@ -171,22 +172,32 @@ class EdgeStore:
         if isinstance(vector, Terms) and not vector.ids:
             return []
         chosen = filter_of(where, exclude_study_keys, self._types[collection])
-        found = shard.search(
-            engine.SearchRequest(
-                query=query_of(vector),
-                limit=limit,
-                filter=None if chosen is None else filter_from(chosen),
-                params=engine.SearchParams(
-                    hnsw_ef=max(_SEARCH_EF, 2 * limit),
-                    exact=exact,
-                    quantization=engine.QuantizationSearchParams(rescore=True, oversampling=_RESCORED),
-                ),
-                # An empty list of keys would be read as none chosen, and bring all.
-                with_payload=True if payload is None else list(payload) or False,
-            )
-        )
+        query, filtered = query_of(vector), None if chosen is None else filter_from(chosen)
+        # An empty list of keys would be read as none chosen, and bring all.
+        keys = True if payload is None else list(payload) or False
         parts = 1 if isinstance(vector, Terms) else np.atleast_2d(vector).shape[0]
-        return [Hit(uuid_of(hit.id), hit.score / parts, hit.payload or {}) for hit in found]
+
+        def best(count: int, with_payload: bool) -> list[Hit]:
+            found = shard.search(
+                engine.SearchRequest(
+                    query=query,
+                    limit=count,
+                    filter=filtered,
+                    params=engine.SearchParams(
+                        hnsw_ef=max(_SEARCH_EF, 2 * count),
+                        exact=exact,
+                        quantization=engine.QuantizationSearchParams(rescore=True, oversampling=_RESCORED),
+                    ),
+                    with_payload=keys if with_payload else False,
+                )
+            )
+            return [Hit(uuid_of(hit.id), hit.score / parts, hit.payload or {}) for hit in found]
+
+        def payloads(ids: Collection[UUID]) -> dict[UUID, Mapping[str, PayloadValue]]:
+            found = shard.retrieve(list(ids), with_payload=keys, with_vector=False)
+            return {uuid_of(record.id): record.payload or {} for record in found}
+
+        return in_one_order(limit, best, payloads)
 
     @_one_at_a_time
     def fetch(self, collection: str, ids: Iterable[UUID]) -> list[Point]:
