@@ -16,6 +16,7 @@ from corpus.settings import settings
 from indexer.catalog.catalog import Catalog
 from indexer.catalog.database import database_url, make_engine, revision_of
 from indexer.catalog.database_failures import DatabaseError
+from indexer.catalog.identity import uses_key
 from indexer.home import (
     KEY_FILE,
     Home,
@@ -167,12 +168,17 @@ def refuse_if_used(home: Home) -> None:
     """Refuse where something was made with a home's key: without it that belongs to no case.
 
     Raises:
-        HomeError: its catalog has studies or cannot be read, or it has embedded vectors.
+        HomeError: its catalog has studies or cannot be read, it has embedded vectors, or the index on the
+            database server of the settings was made with it.
+        ServerUnavailable: that server does not answer, so that it cannot be known.
     """
     made = [
-        *(["studies in its catalog"] if _has_studies(home) else []),
-        *(["vectors"] if home.vectors.is_dir() and any(home.vectors.iterdir()) else []),
+        *(["studies in its catalog"] if _is_filled(home, Servers()) else []),
+        *(["vectors"] if home.vectors.is_dir() and any(map(_is_collection, home.vectors.iterdir())) else []),
     ]
+    servers = Servers.named()
+    if not made and servers.database_url is not None and _is_filled(home, servers):
+        made = ["an index on the database server"]
     if made:
         raise HomeError(
             f"the home {home.folder} has another key (fingerprint {home.key_fingerprint}), and has "
@@ -180,19 +186,23 @@ def refuse_if_used(home: Home) -> None:
         )
 
 
-def _has_studies(home: Home) -> bool:
-    """Whether the SQLite catalog in the home has studies, also where the settings name a Postgres server."""
-    if not home.catalog_file.exists():
+def _is_collection(path: Path) -> bool:
+    return not path.name.startswith(".")
+
+
+def _is_filled(home: Home, servers: Servers) -> bool:
+    """Return whether the catalog on these servers, without any that in the home, was filled with its key."""
+    if servers.database_url is None and not home.catalog_file.exists():
         return False
-    catalog = Catalog(make_engine(database_url(home, Servers())))
+    catalog = Catalog(make_engine(database_url(home, servers)))
     try:
         if revision_of(catalog.engine) is None:
             return False
-        with catalog.reading() as read:
-            return read.has_studies()
+        with catalog.engine.connect() as connection:
+            return uses_key(connection, home)
     except DatabaseError as error:
         raise HomeError(
-            f"the catalog {home.catalog_file} cannot be read ({type(error).__name__}), and may have studies "
+            f"{catalog.name} cannot be read ({type(error).__name__}), and may have studies "
             "that need the home's key: restore it, or import into another SIMILARITY_HOME"
         ) from error
     finally:

@@ -5,7 +5,7 @@ the fingerprint of its key. A home with another key would give every item anothe
 takes for remains of a killed run: it is refused.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from uuid import UUID, uuid4
@@ -77,10 +77,14 @@ def ensure_identity(engine: sa.Engine, home: Home) -> Identity:
         KeyMismatch: the index was made with another key.
     """
     identity = read_identity(engine)
-    if identity is None:
+    if identity is None or identity.key_fingerprint != home.key_fingerprint:
         with engine.begin() as connection:
             lock_catalog(connection)
             identity = _read(connection) or _make(connection, engine, home)
+            if identity.key_fingerprint != home.key_fingerprint and not is_filled(connection):
+                # Nothing was made with the earlier key.
+                identity = replace(identity, key_fingerprint=home.key_fingerprint)
+                connection.execute(sa.update(IdentityRow).values(**_values(identity)))
     if identity.key_fingerprint != home.key_fingerprint:
         raise key_mismatch(engine, home, identity.key_fingerprint)
     return identity
@@ -102,6 +106,20 @@ def begin_restore(engine: sa.Engine, identity: Identity, index_id: UUID) -> Iden
 def end_restore(connection: sa.Connection) -> None:
     """Record, in the transaction that restores the rows, that the catalog is whole."""
     connection.execute(sa.update(IdentityRow).values(state=IdentityState.READY.value))
+
+
+def is_filled(connection: sa.Connection) -> bool:
+    """Return whether anything was made with the key of an index: a version or a study."""
+    rows = (sa.select(column).limit(1) for column in (EncoderRow.fingerprint, StudyRow.study_id))
+    return any(connection.execute(row).first() is not None for row in rows)
+
+
+def uses_key(connection: sa.Connection, home: Home) -> bool:
+    """Return whether the studies of a catalog, of whichever revision, were made with a home's key."""
+    if not sa.inspect(connection).has_table(StudyRow.__tablename__):
+        return False
+    sample = connection.execute(sa.select(StudyRow.study_id, StudyRow.study_key).limit(1)).first()
+    return sample is not None and home.keyed("study", sample.study_id) == sample.study_key
 
 
 def has_points(engine: sa.Engine) -> bool:
@@ -141,13 +159,13 @@ def _read(connection: sa.Connection) -> Identity | None:
 
 def _make(connection: sa.Connection, engine: sa.Engine, home: Home) -> Identity:
     """Insert an identity; a catalog that was filled before must have been made with the home's key."""
-    sample = connection.execute(sa.select(StudyRow.study_id, StudyRow.study_key).limit(1)).first()
-    if sample is not None and home.keyed("study", sample.study_id) != sample.study_key:
+    has_studies = connection.execute(sa.select(StudyRow.study_id).limit(1)).first() is not None
+    if has_studies and not uses_key(connection, home):
         raise key_mismatch(engine, home, None)
-    filled = connection.execute(sa.select(EncoderRow.fingerprint).limit(1)).first() is not None
     index_id = uuid4()
     # Collections that were made before are named without a namespace, where they are on a server.
-    identity = Identity(index_id, home.key_fingerprint, "" if filled else namespace_of(index_id))
+    namespace = "" if is_filled(connection) else namespace_of(index_id)
+    identity = Identity(index_id, home.key_fingerprint, namespace)
     connection.execute(sa.insert(IdentityRow).values(**_values(identity)))
     return identity
 

@@ -9,10 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from corpus.errors import ExportError, HomeError, IndexInUse, UsageError
+from corpus.records import Study
 from corpus.settings import settings
 from corpus.sources import open_source
+from indexer.catalog.catalog import Catalog
+from indexer.catalog.models import StudyRow
+from indexer.catalog.rows import study_row
 from indexer.home import Home
 from indexer.index import Index
 from indexer.ingest.pipeline import add_source
@@ -20,6 +25,7 @@ from indexer.key import KEY_BYTES, key_fingerprint, key_text
 from indexer.key_transfer import export_key, home_with_key, import_key, read_key_file
 from indexer.owner import owned_store
 from tests.indexer.cases import cohort
+from tests.indexer.postgres import fresh_database
 from tests.waiting import eventually
 from trainer.runtime.encoder import Encoder
 
@@ -332,3 +338,22 @@ def test_a_home_without_a_key_is_refused_and_not_made(home: Path) -> None:
     with pytest.raises(HomeError, match="has no key yet: `similarity key import`"):
         home_with_key()
     assert not home.exists()
+
+
+def test_a_key_is_not_replaced_that_the_index_on_the_database_server_was_made_with(
+    home: Path, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fresh_database(postgres) as own:
+        monkeypatch.setenv("SIMILARITY_DATABASE_URL", own)
+        settings.cache_clear()
+        opened = Home.open()
+        import_key(b"k" * KEY_BYTES)  # nothing was made with the key that it had
+        opened = Home.open()
+        catalog = Catalog.open(opened)
+        study = Study("s", "p", "manifest")
+        with catalog.engine.begin() as connection:
+            connection.execute(sa.insert(StudyRow).values(**study_row(study, opened)))
+        catalog.close()
+        with pytest.raises(HomeError, match="an index on the database server made with it"):
+            import_key(b"x" * KEY_BYTES)
+        assert Home.open().key == opened.key
