@@ -8,10 +8,12 @@ import os
 import platform
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import SecretStr
 
 import migrations
 from corpus.errors import SimilarityError
@@ -23,9 +25,13 @@ from indexer.catalog.tokens import TokenStore
 from indexer.home import KEY_BYTES, RESERVE_BYTES, Home
 from indexer.index import server_store
 from indexer.owner import connect, embedded_store
+from indexer.servers import QdrantAddress, qdrant_addresses, qdrant_name
 from indexer.vectors.store import VectorStore
 
 State = Literal["ok", "note", "fault"]
+
+OLDEST_POSTGRES = 14
+"""Major version of Postgres; those before get no corrections from its authors."""
 
 _MODES = os.name == "posix"
 """Whether a file's mode says who may read it; on Windows the folder's access list does."""
@@ -147,7 +153,20 @@ def _database(catalog: Catalog) -> Check:
     if revision != migrations.HEAD:
         advice = "any command brings its tables up to date; if it refuses, update the program"
         return Check("database", "note", f"its tables are of revision {revision}", advice)
+    if catalog.engine.dialect.name == "postgresql":
+        with catalog.engine.connect() as connection:
+            version = connection.dialect.server_version_info or ()
+        return _postgres([part for part in version if isinstance(part, int)], revision)
     return Check("database", "ok", f"{where} answers, revision {revision}")
+
+
+def _postgres(version: Sequence[int], revision: str) -> Check:
+    """Return the check of a Postgres server that answers."""
+    number = ".".join(map(str, version))
+    if version and version[0] < OLDEST_POSTGRES:
+        advice = f"move the database to Postgres {OLDEST_POSTGRES} or later (pg_dump, then psql)"
+        return Check("database", "fault", f"Postgres {number} gets no corrections any more", advice)
+    return Check("database", "ok", f"Postgres {number} answers, revision {revision}")
 
 
 def _catalog(catalog: Catalog) -> Iterator[Check]:
@@ -185,23 +204,54 @@ def _vectors(home: Home, catalog: Catalog) -> Iterator[Check]:
 
 
 def _server(store: VectorStore, catalog: Catalog) -> Iterator[Check]:
+    url = settings().qdrant_url
+    addresses = () if url is None else qdrant_addresses(url.get_secret_value())
     try:
         store.collections()
-        yield Check("vectors", "ok", "the Qdrant server answers")
-        url, key = settings().qdrant_url, settings().qdrant_api_key
-        if url is not None and key is not None and not url.get_secret_value().startswith("https://"):
-            advice = "on a network that others use, put TLS before Qdrant and write https://"
-            yield Check("key of Qdrant", "note", "it travels unencrypted", advice)
-        yield from _ledger(store, catalog)
     except SimilarityError as error:
         yield Check("vectors", "fault", str(error))
+        if len(addresses) > 1:
+            yield from _nodes(addresses)
+    else:
+        yield Check("vectors", "ok", "the Qdrant server answers")
+        yield from _nodes(addresses)
+        yield from _ledger(store, catalog)
     finally:
         store.close()
 
 
+def _nodes(addresses: Sequence[QdrantAddress]) -> Iterator[Check]:
+    """Check each node of the Qdrant server or cluster by itself: calls pass over one that is away."""
+    key = settings().qdrant_api_key
+    for address in addresses:
+        yield _node(address, key)
+    if key is not None and any(address.url.startswith("http://") for address in addresses):
+        advice = "on a network that others use, put TLS before Qdrant and write https://"
+        yield Check("key of Qdrant", "note", "it travels unencrypted", advice)
+
+
+def _node(address: QdrantAddress, key: SecretStr | None) -> Check:
+    from indexer.vectors.server import CLIENT_VERSION, ServerStore, connect, supported
+
+    name = qdrant_name([address])
+    node = ServerStore(connect(address, key), name)
+    try:
+        version = node.version()
+    except SimilarityError as error:
+        return Check(name, "fault", str(error))
+    finally:
+        node.close()
+    if not supported(version):
+        reason = f"version {version} does not fit the client, version {CLIENT_VERSION}"
+        advice = "run a Qdrant of the client's version, or of one minor version before or after it"
+        return Check(name, "fault", reason, advice)
+    return Check(name, "ok", f"version {version}")
+
+
 def _ledger(store: VectorStore, catalog: Catalog) -> Iterator[Check]:
     """Compare the number of vectors with the ledger's: `index verify` compares each."""
-    stored = sum(store.count(name) for name in store.collections())
+    own = tuple(f"__{version.fingerprint[:8]}" for version in catalog.versions())
+    stored = sum(store.count(name) for name in store.collections() if name.endswith(own))
     recorded = sum(catalog.counts()["vectors"].values())
     if stored < recorded:
         advice = "run `similarity index verify`, then `similarity index add`"

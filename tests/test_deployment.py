@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from qdrant_client.common.version_check import is_compatible
 
 from corpus.settings import Settings
+from indexer.vectors.server import supported
+from retrieval.doctor import OLDEST_POSTGRES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,6 +68,16 @@ def test_a_server_is_pinned_checked_and_reachable_from_this_machine_only(
     assert service["healthcheck"]["test"]
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     assert service["volumes"]
+
+
+def test_the_servers_are_of_versions_that_the_program_works_with(services: dict[str, Any]) -> None:
+    qdrant = services["qdrant"]["image"].partition(":v")[2]
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    locked = re.search(r"^qdrant-client==(\S+)", lock, re.MULTILINE)
+    assert locked is not None
+    assert supported(qdrant)
+    assert is_compatible(locked[1], qdrant), "the client that the image installs"
+    assert int(services["postgres"]["image"].partition(":")[2].partition(".")[0]) >= OLDEST_POSTGRES
 
 
 @pytest.mark.parametrize(

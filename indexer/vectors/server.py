@@ -1,5 +1,6 @@
 """The vector store on a Qdrant server or cluster, through qdrant-client."""
 
+import importlib.metadata
 import math
 import time
 import warnings
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import SecretStr
 from qdrant_client import QdrantClient, models
+from qdrant_client.common.version_check import is_compatible
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from corpus.errors import HomeError, IndexingError, SimilarityError, UsageError
@@ -34,6 +36,8 @@ from indexer.vectors.ties import in_one_order
 
 NAMESPACES = "similarity_"
 """What every namespace begins with, and so the name of a collection that is of one."""
+
+CLIENT_VERSION = importlib.metadata.version("qdrant-client")
 
 _BATCH = 256  # with 512 dimensions about 1 MB of JSON, far under the 5 MB where servers grow slow
 _PAGE = 1_000
@@ -304,6 +308,10 @@ class ServerStore:
         """See `VectorStore.close`."""
         self._client.close()
 
+    def version(self) -> str:
+        """Return the server's version; of a cluster, that of the node that answers."""
+        return self._call(self._client.info).version
+
     def _on_server(self, collection: str) -> str:
         """Return the server's own name of a collection or an alias."""
         return self._namespace + collection
@@ -450,6 +458,11 @@ def connect(addresses: QdrantAddress | Sequence[QdrantAddress], key: SecretStr |
         )
     client.http.client.add_middleware(Nodes(nodes, seconds))
     return client
+
+
+def supported(version: str) -> bool:
+    """Return whether the client works with a server of this version, by the client's own rule."""
+    return is_compatible(CLIENT_VERSION, version)
 
 
 def _params(dim: int, form: Form) -> models.VectorParams:
