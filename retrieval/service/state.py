@@ -120,13 +120,13 @@ class State:
 class Readiness:
     """Checks the parts of a service at once, in bounded time. Threads may share it.
 
-    A check that hangs occupies one thread, not one more for each call.
+    A check that hangs occupies one thread, not one more for each call, and only the call that began it waits.
     """
 
     def __init__(self, seconds: float = READINESS_SECONDS) -> None:
         self._seconds = seconds
         self._mutex = threading.Lock()
-        self._running: dict[str, Future[str]] = {}
+        self._running: dict[str, tuple[Future[str], float]] = {}
 
     def look(self, checks: Mapping[str, tuple[str, Callable[[], str]]]) -> dict[str, str]:
         """Return the outcome of each check.
@@ -134,19 +134,20 @@ class Readiness:
         Args:
             checks: name → the outcome where the check raises or does not end in time, and the check.
         """
-        until = time.monotonic() + self._seconds
-        futures = {name: self._start(name, check) for name, (_, check) in checks.items()}
-        return {name: _outcome(futures[name], until, fallback) for name, (fallback, _) in checks.items()}
+        running = {name: self._start(name, check) for name, (_, check) in checks.items()}
+        return {name: _outcome(*running[name], fallback) for name, (fallback, _) in checks.items()}
 
-    def _start(self, name: str, check: Callable[[], str]) -> "Future[str]":
+    def _start(self, name: str, check: Callable[[], str]) -> "tuple[Future[str], float]":
+        """Return the check that runs, and until when it is waited for."""
         with self._mutex:
-            running = self._running.get(name)
-            if running is None or running.done():
-                running = self._running[name] = Future()
+            future, until = self._running.get(name, (None, 0.0))
+            if future is None or future.done():
+                future, until = Future(), time.monotonic() + self._seconds
+                self._running[name] = future, until
                 threading.Thread(
-                    target=_run, args=(running, check), name=f"readiness-{name}", daemon=True
+                    target=_run, args=(future, check), name=f"readiness-{name}", daemon=True
                 ).start()
-            return running
+            return future, until
 
 
 def _run(future: "Future[str]", check: Callable[[], str]) -> None:

@@ -15,9 +15,10 @@ from indexer.ingest.pipeline import add_source
 from retrieval.service.access import Role
 from retrieval.service.app import create_app
 from retrieval.service.state import Readiness, State
-from tests.indexer.lonely import closed_port
+from tests.indexer.lonely import closed_port, silent_port
 from tests.indexer.postgres import fresh_database, stoppable_server
 from tests.retrieval.service.conftest import signed_in
+from tests.waiting import DEADLINE_SECONDS
 from trainer.runtime.encoder import Encoder
 
 SECRET = "hunter2"
@@ -52,6 +53,22 @@ def test_without_qdrant_a_search_is_a_problem_and_the_service_is_not_ready(
             assert ready.status_code == 503
             assert ready.json()["checks"]["vectors"] == "do not answer"
             assert ready.json()["checks"]["database"] == "ok"
+            assert client.get("/healthz").status_code == 200
+
+
+def test_a_qdrant_that_hangs_is_a_problem_within_the_time_limit(
+    indexed_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIMILARITY_SERVER_TIMEOUT_SECONDS", "0.5")
+    with silent_port() as port:
+        monkeypatch.setenv("SIMILARITY_QDRANT_URL", f"http://user:{SECRET}@127.0.0.1:{port}")
+        with serving(indexed_home) as (_, client):
+            for _ in range(2):
+                answer = client.post("/v1/search", json={"text": "effusion"})
+                assert answer.status_code == 503
+                assert answer.json()["type"] == "urn:similarity:vectors-down"
+                assert "Retry-After" in answer.headers
+            assert client.get("/readyz").json()["checks"]["vectors"] == "do not answer"
             assert client.get("/healthz").status_code == 200
 
 
@@ -94,6 +111,10 @@ def test_readiness_is_bounded_in_time_and_uses_one_thread_for_a_check_that_hangs
     readiness = Readiness(seconds=0.05)
     for _ in range(3):
         assert readiness.look(checks) == {"database": "does not answer", "encoder": "ok"}
+    readiness._seconds = (
+        DEADLINE_SECONDS  # of checks that begin from now on: this one is not waited for again
+    )
+    assert readiness.look(checks)["database"] == "does not answer"
     assert len(calls) == 1
     answering.set()
     slow = Readiness(seconds=60)
