@@ -51,20 +51,21 @@ def mark_embedded(home: Home, identity: Identity) -> None:
     write_private(home.vectors / MARK, identity.index_id.hex.encode())
 
 
-def check_server(name: str, catalog: Catalog, store: VectorStore) -> None:
-    """Refuse to write to a Qdrant server that has no vectors of an index, where its ledger has some.
+def check_server(name: str, catalog: Catalog, store: VectorStore, *, read_only: bool = False) -> None:
+    """Refuse a Qdrant server that has no vectors of an index, where its ledger has some.
 
     Args:
         name: of the server, for messages.
         catalog: of the index.
         store: the index's collections on that server.
+        read_only: change nothing: an empty index of an earlier version keeps its namespace.
 
     Raises:
         WrongVectors: naming both.
     """
     identity = catalog.identity()
     if not catalog.has_points():
-        if not identity.namespace:
+        if not identity.namespace and not read_only:
             use_namespace(catalog.engine, identity)
         return
     if not identity.namespace:

@@ -11,22 +11,29 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import SecretStr
 
 import migrations
 from corpus.errors import SimilarityError
 from corpus.settings import settings
+from indexer.belonging import check_embedded, check_server
 from indexer.catalog.catalog import Catalog
 from indexer.catalog.database import database_url, make_engine, revision_of
 from indexer.catalog.database_failures import DatabaseError
+from indexer.catalog.identity import IdentityState, key_mismatch
+from indexer.catalog.leases import Leases
 from indexer.catalog.tokens import TokenStore
-from indexer.home import KEY_BYTES, RESERVE_BYTES, Home
+from indexer.home import RESERVE_BYTES, Home, given_key
 from indexer.index import server_store
+from indexer.key import COMMAND_SETTING, KEY_BYTES, key_fingerprint
 from indexer.owner import connect, embedded_store
 from indexer.servers import QdrantAddress, qdrant_addresses, qdrant_name
 from indexer.vectors.store import VectorStore
+
+if TYPE_CHECKING:
+    from indexer.vectors.server import ServerStore
 
 State = Literal["ok", "note", "fault"]
 
@@ -114,25 +121,34 @@ def _home() -> Iterator[Check]:
 
 
 def _key(path: Path) -> Check:
+    try:
+        given = given_key()
+    except SimilarityError as error:
+        return Check("key", "fault", str(error))
+    if given is not None:
+        return Check("key", "ok", f"given by {COMMAND_SETTING}, fingerprint {key_fingerprint(given)}")
     if not path.exists():
         return Check("key", "note", "there is none yet")
     status = path.stat()
     if status.st_size != KEY_BYTES:
-        return Check("key", "fault", "it is damaged", "restore it from a backup")
+        advice = "restore it from a backup, or with `similarity key import`"
+        return Check("key", "fault", "it is damaged", advice)
     if _MODES and stat.S_IMODE(status.st_mode) & 0o077:
         return Check("key", "fault", "it is open to others", f"chmod 600 {path}")
-    return Check("key", "ok", "is there, for its owner alone")
+    fingerprint = key_fingerprint(path.read_bytes())
+    return Check("key", "ok", f"is there, for its owner alone, fingerprint {fingerprint}")
 
 
 def _index() -> Iterator[Check]:
-    if not (settings().home_folder / ".key").exists():
+    home = Home.find()
+    if home is None:
         return
-    home = Home.open()
     catalog = Catalog(make_engine(database_url(home)))
     try:
         database = _database(catalog)
         yield database
         if database.state == "ok":
+            yield from _identity(home, catalog)
             yield from _catalog(catalog)
             yield from _vectors(home, catalog)
     finally:
@@ -169,6 +185,24 @@ def _postgres(version: Sequence[int], revision: str) -> Check:
     return Check("database", "ok", f"Postgres {number} answers, revision {revision}")
 
 
+def _identity(home: Home, catalog: Catalog) -> Iterator[Check]:
+    """Check that the key is the index's, that it is whole, and say which runs write to it now."""
+    identity = catalog.identity()
+    if identity.key_fingerprint != home.key_fingerprint:
+        raise key_mismatch(catalog.engine, home, identity.key_fingerprint)
+    restoring = identity.state is IdentityState.RESTORING
+    yield Check(
+        "identity",
+        "fault" if restoring else "ok",
+        f"index {identity.short}" + (", of which a restore was interrupted" if restoring else ""),
+        "run `similarity restore` again" if restoring else None,
+    )
+    if catalog.engine.dialect.name == "postgresql":
+        for lease in Leases(catalog).live():
+            silent = ", and was not heard of for a while" if lease.silent else ""
+            yield Check("writes now", "note", f"{lease}{silent}")
+
+
 def _catalog(catalog: Catalog) -> Iterator[Check]:
     counts = catalog.counts()
     yield Check("studies", "ok", f"{sum(counts['studies'].values()):,}")
@@ -199,15 +233,16 @@ def _vectors(home: Home, catalog: Catalog) -> Iterator[Check]:
         connection.close()
         yield Check("service", "ok", "`similarity serve` runs on this home")
     with embedded_store(home) as opened:
+        check_embedded(home, catalog, opened, read_only=True)
         yield Check("vectors", "ok", "the embedded store opens")
         yield from _ledger(opened, catalog)
 
 
-def _server(store: VectorStore, catalog: Catalog) -> Iterator[Check]:
+def _server(store: "ServerStore", catalog: Catalog) -> Iterator[Check]:
     url = settings().qdrant_url
     addresses = () if url is None else qdrant_addresses(url.get_secret_value())
     try:
-        store.collections()
+        check_server(store.name, catalog, store, read_only=True)
     except SimilarityError as error:
         yield Check("vectors", "fault", str(error))
         if len(addresses) > 1:

@@ -18,6 +18,6 @@ def doctor(as_json: bool) -> None:
     else:
         for check in checks:
             advice = f": {check.advice}" if check.advice else ""
-            click.echo(f"{check.state:<6}{check.name:<18}{check.result}{advice}")
+            click.echo(f"{check.state:<6}{check.name:<17} {check.result}{advice}")
     if not well:
         raise SystemExit(1)

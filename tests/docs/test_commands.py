@@ -13,6 +13,7 @@ from corpus.settings import Settings, settings
 from similarity.cli.main import cli
 from tests.docs.dicom_export import write_export
 from tests.docs.pages import DOCS, GUIDES, ROOT, blocks, lines, pages, unknown_parts
+from tests.indexer.qdrant import API_KEY_VARIABLE
 
 MAY_PRINT_NOTHING = {"similarity index status --failed", "similarity audit -n 20"}
 """Lists that are empty here: nothing failed, and no service ran."""
@@ -78,7 +79,7 @@ def test_a_command_within_the_text_is_one_that_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_setting_that_is_named_exists(page: Path) -> None:
-    known = {f"SIMILARITY_{name.upper()}" for name in Settings.model_fields}
+    known = {f"SIMILARITY_{name.upper()}" for name in Settings.model_fields} | {API_KEY_VARIABLE}
     assert set(re.findall(r"SIMILARITY_[A-Z_]*[A-Z]", page.read_text("utf-8"))) <= known
 
 
