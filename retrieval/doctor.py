@@ -268,19 +268,18 @@ def _nodes(addresses: Sequence[QdrantAddress]) -> Iterator[Check]:
 def _node(address: QdrantAddress, key: SecretStr | None) -> Check:
     from indexer.vectors.server import CLIENT_VERSION, ServerStore, connect, supported
 
-    name = qdrant_name([address])
-    node = ServerStore(connect(address, key), name)
+    node = ServerStore(connect(address, key), qdrant_name([address]))
     try:
         version = node.version()
     except SimilarityError as error:
-        return Check(name, "fault", str(error))
+        return Check("Qdrant", "fault", str(error))
     finally:
         node.close()
     if not supported(version):
-        reason = f"version {version} does not fit the client, version {CLIENT_VERSION}"
+        reason = f"{address.url}: version {version} does not fit the client, version {CLIENT_VERSION}"
         advice = "run a Qdrant of the client's version, or of one minor version before or after it"
-        return Check(name, "fault", reason, advice)
-    return Check(name, "ok", f"version {version}")
+        return Check("Qdrant", "fault", reason, advice)
+    return Check("Qdrant", "ok", f"{address.url}: version {version}")
 
 
 def _ledger(store: VectorStore, catalog: Catalog) -> Iterator[Check]:

@@ -28,12 +28,12 @@ def filled(home: Path) -> None:
     Catalog.open(Home.open()).close()
 
 
-def checks_with(monkeypatch: pytest.MonkeyPatch, **servers: str) -> dict[str, Check]:
-    """The doctor's checks, by name, with these servers in the environment."""
+def checks_with(monkeypatch: pytest.MonkeyPatch, **servers: str) -> list[Check]:
+    """The doctor's checks, with these servers in the environment."""
     for name, value in servers.items():
         monkeypatch.setenv(f"SIMILARITY_{name.upper()}", value)
     settings.cache_clear()
-    return {check.name: check for check in examine()}
+    return list(examine())
 
 
 def version_info(version: str) -> bytes:
@@ -53,15 +53,16 @@ def test_each_node_of_a_cluster_is_checked_and_an_incompatible_version_is_a_faul
         names = [f"http://127.0.0.1:{port}" for port in (first, second, third)]
         urls = ",".join([f"http://user:{SECRET}@127.0.0.1:{first}", *names[1:]])
         checks = checks_with(monkeypatch, qdrant_url=urls, qdrant_api_key=SECRET)
-    incompatible, well, away = (checks[f"Qdrant at {name}"] for name in names)
+    incompatible, well, away = (check for check in checks if check.name == "Qdrant")
     assert (incompatible.state, well.state, away.state) == ("fault", "ok", "fault")
     assert "1.16.0" in incompatible.result
     assert CLIENT_VERSION in incompatible.result
     assert incompatible.advice is not None
     assert "does not answer" in away.result
-    assert checks["key of Qdrant"].state == "note"
-    assert not any(SECRET in f"{check.result}{check.advice}" for check in checks.values())
-    assert not any("\n" in check.result for check in checks.values())
+    assert all(name in check.result for name, check in zip(names, (incompatible, well, away), strict=True))
+    assert [check.state for check in checks if check.name == "key of Qdrant"] == ["note"]
+    assert not any(SECRET in f"{check.result}{check.advice}" for check in checks)
+    assert not any("\n" in check.result for check in checks)
 
 
 def test_the_versions_that_fit_are_the_clients_own_and_its_neighbours() -> None:
@@ -85,7 +86,7 @@ def test_the_version_of_postgres_is_reported(home: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv("SIMILARITY_DATABASE_URL", own)
         settings.cache_clear()
         Catalog.open(Home.open()).close()
-        database = checks_with(monkeypatch)["database"]
+        (database,) = (check for check in checks_with(monkeypatch) if check.name == "database")
     assert database.state == "ok"
     assert database.result.startswith("Postgres 18")
 
