@@ -5,6 +5,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import ParamSpec, TypeVar
 from uuid import UUID
@@ -61,9 +62,17 @@ machines add fields at once."""
 _CARD = "collection"
 """Key of all filter fields together, in collections of versions before."""
 
-
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class _Config:
+    """What is read once of a collection. `types`: payload key → type, of the filter fields."""
+
+    dim: int
+    form: Form
+    types: Mapping[str, FieldType]
 
 
 class ServerStore:
@@ -97,8 +106,7 @@ class ServerStore:
         self._client, self._name, self._namespace = client, name, namespace
         self._retry = retry or RetryPolicy()
         self._resting: tuple[float, SimilarityError] | None = None
-        self._types: dict[str, dict[str, FieldType]] = {}
-        self._shapes: dict[str, tuple[int, Form]] = {}
+        self._configs: dict[str, _Config] = {}
 
     @property
     def name(self) -> str:
@@ -111,31 +119,22 @@ class ServerStore:
         """See `VectorStore.create`. Payload indexes are made before anything is written, so that the server
         builds its graph with the filters in mind."""
         self._call(self._make, self._on_server(collection), dim, form)
-        self._forget(collection)  # another machine may have added fields, or made it anew
-        self._require(collection)
-        existing_dim, existing_form = self._shapes[collection]
-        if (existing_dim, existing_form) != (dim, form):
+        existing = self._read(collection)  # another machine may have added fields, or made it anew
+        if (existing.dim, existing.form) != (dim, form):
             raise IndexingError(
-                f"collection {collection} holds {existing_dim} numbers ({existing_form}), not {dim} ({form})"
+                f"collection {collection} holds {existing.dim} numbers ({existing.form}), not {dim} ({form})"
             )
         wanted = {payload_key(n): kind for n, kind in {**KEY_FIELDS, **CASE_FIELDS, **fields}.items()}
-        self._check_types(collection, wanted)
-        missing = {key: kind for key, kind in wanted.items() if key not in self._types[collection]}
+        _check_types(collection, existing.types, wanted)
+        missing = {key: kind for key, kind in wanted.items() if key not in existing.types}
+        name = self._on_server(collection)
         for key, kind in missing.items():
-            self._in(
-                collection,
-                self._client.create_payload_index,
-                self._on_server(collection),
-                key,
-                _SCHEMAS[kind],
-                wait=True,
-            )
+            self._in(collection, self._client.create_payload_index, name, key, _SCHEMAS[kind], wait=True)
         if missing:
             card = {_FIELD + key: str(kind) for key, kind in missing.items()}
-            self._in(collection, self._client.update_collection, self._on_server(collection), metadata=card)
-            self._forget(collection)  # another machine may have added a field of another type meanwhile
-            self._require(collection)
-            self._check_types(collection, wanted)
+            self._in(collection, self._client.update_collection, name, metadata=card)
+            # Another machine may have added a field of another type meanwhile.
+            _check_types(collection, self._read(collection).types, wanted)
 
     def collections(self) -> list[str]:
         """See `VectorStore.collections`."""
@@ -152,7 +151,7 @@ class ServerStore:
             if self._owns(entry.alias_name)
         }
         for collection in live.values():
-            self._require(collection)
+            self._config(collection)
         wanted = {self._on_server(alias): self._on_server(name) for alias, name in live.items()}
         if wanted == existing:
             return
@@ -170,15 +169,15 @@ class ServerStore:
 
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         """See `VectorStore.upsert`."""
-        self._require(collection)
-        check_points(points, *self._shapes[collection])
+        config = self._config(collection)
+        check_points(points, config.dim, config.form)
         for start in range(0, len(points), _BATCH):
             batch = [_point(point) for point in points[start : start + _BATCH]]
             self._in(collection, self._client.upsert, self._on_server(collection), batch, wait=True)
 
     def set_payload(self, collection: str, payloads: Mapping[UUID, Mapping[str, PayloadValue]]) -> None:
         """See `VectorStore.set_payload`."""
-        self._require(collection)
+        self._config(collection)
         remaining = iter(payloads.items())
         while batch := list(islice(remaining, _BATCH)):
             changes = [
@@ -193,7 +192,7 @@ class ServerStore:
 
     def delete(self, collection: str, ids: Iterable[UUID]) -> None:
         """See `VectorStore.delete`."""
-        self._require(collection)
+        self._config(collection)
         remaining = iter(ids)
         while batch := list(islice(remaining, _PAGE)):
             gone = models.PointIdsList(points=[str(point) for point in batch])
@@ -201,7 +200,7 @@ class ServerStore:
 
     def flush(self, collection: str) -> None:
         """See `VectorStore.flush`. Every write has waited until the server logged it on its disk."""
-        self._require(collection)
+        self._config(collection)
 
     def search(
         self,
@@ -214,8 +213,8 @@ class ServerStore:
         payload: Collection[str] | None = None,
     ) -> list[Hit]:
         """See `VectorStore.search`."""
-        self._require(collection)
-        check_query(vector, *self._shapes[collection])
+        config = self._config(collection)
+        check_query(vector, config.dim, config.form)
         if isinstance(vector, Terms) and not vector.ids:
             return []
         chosen = self._filter_of(collection, where, exclude_study_keys)
@@ -256,7 +255,7 @@ class ServerStore:
 
     def fetch(self, collection: str, ids: Iterable[UUID]) -> list[Point]:
         """See `VectorStore.fetch`."""
-        self._require(collection)
+        self._config(collection)
         points: list[Point] = []
         remaining = iter(ids)
         while batch := list(islice(remaining, _PAGE)):
@@ -273,7 +272,7 @@ class ServerStore:
 
     def ids(self, collection: str) -> Iterator[UUID]:
         """See `VectorStore.ids`."""
-        self._require(collection)
+        self._config(collection)
         offset: models.ExtendedPointId | None = None
         while True:
             page, offset = self._in(
@@ -295,14 +294,14 @@ class ServerStore:
 
     def optimize(self, collection: str) -> bool:
         """See `VectorStore.optimize`. A server does this on its own."""
-        self._require(collection)
+        self._config(collection)
         return False
 
     def drop(self, collection: str) -> None:
         """See `VectorStore.drop`."""
         if self._call(self._client.collection_exists, self._on_server(collection)):
             self._call(self._client.delete_collection, self._on_server(collection))
-        self._forget(collection)
+        self._configs.pop(collection, None)
 
     def close(self) -> None:
         """See `VectorStore.close`."""
@@ -348,13 +347,13 @@ class ServerStore:
         **kwargs: Given.kwargs,
     ) -> Result:
         """Make a call on a collection; one that is gone is reported as one that never was."""
-        self._require(collection)
+        self._config(collection)
         try:
             return self._call(call, *args, **kwargs)
         except (IndexingError, ValueError):  # of a server, of the engine in memory
             if self._call(self._client.collection_exists, self._on_server(collection)):
                 raise
-            self._forget(collection)
+            self._configs.pop(collection, None)
             raise IndexingError(self._absence(collection)) from None
 
     def _call(self, call: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
@@ -378,50 +377,44 @@ class ServerStore:
         self._resting = None
         return result
 
-    def _require(self, collection: str) -> None:
-        """Read the dimension and the filter fields of a collection, once."""
-        if collection in self._shapes:
-            return
+    def _config(self, collection: str) -> "_Config":
+        """Return the configuration of a collection, read once."""
+        known = self._configs.get(collection)
+        return self._read(collection) if known is None else known
+
+    def _read(self, collection: str) -> "_Config":
+        """Read a configuration as it is now; until then other threads have the earlier one."""
         name = self._on_server(collection)
         if not self._call(self._client.collection_exists, name):
+            self._configs.pop(collection, None)
             raise IndexingError(self._absence(collection))
         config = self._call(self._client.get_collection, name).config
         vectors, sparse = config.params.vectors, config.params.sparse_vectors
+        dim: int = 0
+        form: Form = "terms"
         if isinstance(vectors, models.VectorParams):
-            self._shapes[collection] = vectors.size, "patches" if vectors.multivector_config else "dense"
-        elif sparse is not None and _TERMS in sparse:
-            self._shapes[collection] = 0, "terms"
-        else:
+            dim, form = vectors.size, "patches" if vectors.multivector_config else "dense"
+        elif sparse is None or _TERMS not in sparse:
             raise IndexingError(f"collection {collection} was not made by Similarity")
         metadata = config.metadata or {}
-        card = {**metadata.get(_CARD, {})}
-        card |= {key.removeprefix(_FIELD): kind for key, kind in metadata.items() if key.startswith(_FIELD)}
-        self._types[collection] = {key: FieldType(kind) for key, kind in card.items()}
-
-    def _forget(self, collection: str) -> None:
-        """Read the dimension and the filter fields of a collection again before the next call."""
-        self._types.pop(collection, None)
-        self._shapes.pop(collection, None)
-
-    def _check_types(self, collection: str, wanted: Mapping[str, FieldType]) -> None:
-        known = self._types[collection]
-        for key, kind in wanted.items():
-            if known.get(key, kind) is not kind:
-                raise IndexingError(f"field {key!r} is a {known[key]} in {collection}, not a {kind}")
+        types = {**metadata.get(_CARD, {})}
+        types |= {key.removeprefix(_FIELD): kind for key, kind in metadata.items() if key.startswith(_FIELD)}
+        read = _Config(dim, form, {key: FieldType(kind) for key, kind in types.items()})
+        self._configs[collection] = read
+        return read
 
     def _filter_of(
         self, collection: str, where: Condition | None, exclude_study_keys: Collection[str]
     ) -> Bool | None:
         """Return the filter; a condition that does not fit is compared with the fields as they are now."""
-        known = self._types[collection]
+        known = self._config(collection).types
         try:
             return filter_of(where, exclude_study_keys, known)
         except UsageError:
-            self._forget(collection)
-            self._require(collection)
-            if self._types[collection] == known:
+            types = self._read(collection).types
+            if types == known:
                 raise
-            return filter_of(where, exclude_study_keys, self._types[collection])
+            return filter_of(where, exclude_study_keys, types)
 
     def _absence(self, collection: str) -> str:
         """Return why a collection is not there: the server may be another than the one that was filled."""
@@ -431,6 +424,12 @@ class ServerStore:
             f"{self._name} holds no vectors of this index (there is no collection {collection}): look at "
             f"{QDRANT_SETTING}, restore a backup, or run `similarity index add` again"
         )
+
+
+def _check_types(collection: str, known: Mapping[str, FieldType], wanted: Mapping[str, FieldType]) -> None:
+    for key, kind in wanted.items():
+        if known.get(key, kind) is not kind:
+            raise IndexingError(f"field {key!r} is a {known[key]} in {collection}, not a {kind}")
 
 
 def connect(addresses: QdrantAddress | Sequence[QdrantAddress], key: SecretStr | None) -> QdrantClient:
