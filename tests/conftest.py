@@ -104,5 +104,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     servers.addoption("--postgres-url", help="use this Postgres server, not one that the suite starts")
     chaos = parser.getgroup("chaos", "the rounds of the chaos test")
-    chaos.addoption("--chaos-seed", type=int, help="draw the same rounds as a run that printed this seed")
+    chaos.addoption("--chaos-seed", type=int, default=0, help="of all that is drawn (default %(default)s)")
     chaos.addoption("--chaos-rounds", type=int, default=100, help="how many (default %(default)s)")

@@ -6,37 +6,59 @@ observer, at whatever instruction that is. Lines of JSON out: the signal that en
 there were.
 """
 
+import importlib
 import json
 import os
 import signal
 import sys
 import time
 import traceback
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 STEP = 4  # images
+LATE = (
+    "alembic.command",
+    "indexer.backup",
+    "indexer.vectors.edge.shards",
+    "indexer.vectors.server",
+    "similarity.cli.backup",
+    "similarity.cli.index",
+)
+"""What a run imports late is imported here, once."""
 
 
 def main() -> None:
-    import alembic.command  # noqa: F401 - what a run imports late is imported here, once
+    prepare()
+    from trainer.runtime.encoder import Encoder
+
+    for line in sys.stdin:
+        job = json.loads(line)
+        ended, moments = run(job, Encoder.load(job["encoder"], "cpu"))
+        sys.stdout.write(json.dumps({"signal": ended, "moments": moments}) + "\n")
+        sys.stdout.flush()
+
+
+def prepare() -> None:
+    """Import what a run imports, load an encoder once, and commit every small step."""
     import torch
 
-    import indexer.vectors.edge.shards  # noqa: F401
     from indexer.ingest import pipeline
     from trainer.runtime.encoder import Encoder
 
+    for late in LATE:
+        importlib.import_module(late)
     torch.set_num_threads(1)  # no pool of threads that a fork would lose
     pipeline.STEP_IMAGES = STEP
     pipeline.COMMIT_SECONDS = 0.0  # commit every step
-    encoders: dict[str, Encoder] = {}
-    for line in sys.stdin:
-        job = json.loads(line)
-        if job["encoder"] not in encoders:
-            encoders[job["encoder"]] = Encoder.load(job["encoder"], "cpu")
-        ended, moments = run(job, encoders[job["encoder"]])
-        sys.stdout.write(json.dumps({"signal": ended, "moments": moments}) + "\n")
-        sys.stdout.flush()
+    load = Encoder.load
+
+    @cache
+    def load_once(folder: str) -> Encoder:
+        return load(folder, "cpu")
+
+    Encoder.load = lambda folder, device="cpu": load_once(str(folder))  # type: ignore[assignment]
 
 
 def run(job: dict[str, Any], encoder: Any) -> tuple[int, int]:

@@ -18,17 +18,17 @@ class Proxy:
         """Pass each connection on to the server that `connect` reaches."""
         self._connect = connect
         self._state = threading.Condition()
-        self._hanging = self._is_cut = self._closed = False
+        self._hanging = self._disconnected = self._closed = False
         self._losing = 0
         self._open: set[socket.socket] = set()
         self._listening, self.port = _listen()
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
 
-    def cut(self) -> None:
+    def disconnect(self) -> None:
         """Reset every connection, and refuse new ones."""
         with self._state:
-            self._is_cut = True
+            self._disconnected = True
             self._stop_listening()
             self._state.notify_all()
             self._reset()
@@ -46,9 +46,9 @@ class Proxy:
     def heal(self) -> None:
         """Pass everything again; what hung goes on."""
         with self._state:
-            if self._is_cut:
+            if self._disconnected:
                 self._listening.listen()
-            self._hanging = self._is_cut = False
+            self._hanging = self._disconnected = False
             self._losing = 0
             self._state.notify_all()
 
@@ -75,7 +75,7 @@ class Proxy:
     def _accept(self) -> None:
         while True:
             with self._state:
-                self._state.wait_for(lambda: self._closed or not self._is_cut)
+                self._state.wait_for(lambda: self._closed or not self._disconnected)
                 if self._closed:
                     return
             try:
@@ -105,8 +105,8 @@ class Proxy:
     def _enter(self, one: socket.socket) -> bool:
         """Note an open connection; break it where the line was cut meanwhile."""
         with self._state:
-            self._state.wait_for(lambda: self._closed or self._is_cut or not self._hanging)
-            if self._closed or self._is_cut:
+            self._state.wait_for(lambda: self._closed or self._disconnected or not self._hanging)
+            if self._closed or self._disconnected:
                 _break(one)
                 return False
             self._open.add(one)
@@ -135,11 +135,11 @@ class Proxy:
     def _may_pass(self, answers: bool) -> bool:
         """Wait while the line hangs; return False where the connection is to be reset instead."""
         with self._state:
-            self._state.wait_for(lambda: self._closed or self._is_cut or not self._hanging)
+            self._state.wait_for(lambda: self._closed or self._disconnected or not self._hanging)
             if answers and self._losing:
                 self._losing -= 1
                 return False
-            return not (self._closed or self._is_cut)
+            return not (self._closed or self._disconnected)
 
 
 @contextmanager

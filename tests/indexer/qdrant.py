@@ -187,7 +187,7 @@ def index_servers(qdrant: Qdrant, postgres: str) -> Iterator[dict[str, str]]:
         try:
             yield qdrant.environment() | {"SIMILARITY_DATABASE_URL": own}
         finally:
-            _drop_collections(qdrant, _namespace(own))
+            _drop_collections(qdrant, namespace_of_database(own))
 
 
 def servers_of(environment: Mapping[str, str]) -> Servers:
@@ -205,7 +205,7 @@ def _drop_collections(qdrant: Qdrant, namespace: str) -> None:
                 client.delete_collection(entry.name)
 
 
-def _namespace(database_url: str) -> str:
+def namespace_of_database(database_url: str) -> str:
     """Return the namespace of the index in a database; empty where there is no index."""
     with psycopg.connect(database_url) as connection, suppress(psycopg.errors.UndefinedTable):
         row = connection.execute("SELECT namespace FROM index_identity").fetchone()

@@ -32,7 +32,7 @@ Run = Callable[..., dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """Where an index is. `environment`: of commands that use it; `servers`: that it names."""
 
     home: Path
@@ -43,28 +43,28 @@ class Place:
         return servers_of(self.environment)
 
 
-Make = Callable[[str], Place]
+Make = Callable[[str], Site]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Kill runs on the embedded stores, and where a Qdrant server is named, on both servers."""
-    if "place" in metafunc.fixturenames:
+    if "site" in metafunc.fixturenames:
         kinds = ["embedded"] + ["servers"] * has_real_qdrant(metafunc.config)
-        metafunc.parametrize("place", kinds, indirect=True, scope="module")
+        metafunc.parametrize("site", kinds, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
-def place(request: pytest.FixtureRequest, memory: Path) -> Iterator[Make]:
-    """Makes a place for an index: a folder, or a folder with a database and a namespace on the servers."""
+def site(request: pytest.FixtureRequest, memory: Path) -> Iterator[Make]:
+    """Makes a site for an index: a folder, or a folder with a database and a namespace on the servers."""
     with ExitStack() as opened:
 
-        def make(name: str) -> Place:
+        def make(name: str) -> Site:
             home = memory / f"{request.param}-{name}"
             qdrant = real_qdrant(request.config)
             if request.param == "embedded" or qdrant is None:
-                return Place(home)
+                return Site(home)
             postgres = request.getfixturevalue("postgres")
-            return Place(home, opened.enter_context(index_servers(qdrant, postgres)))
+            return Site(home, opened.enter_context(index_servers(qdrant, postgres)))
 
         yield make
 
@@ -84,8 +84,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Iter
     assert driver.stdin is not None
     assert driver.stdout is not None
 
-    def run(place: Place, **kill: Any) -> dict[str, Any]:
-        where = {"home": str(place.home), "environment": place.environment}
+    def run(site: Site, **kill: Any) -> dict[str, Any]:
+        where = {"home": str(site.home), "environment": site.environment}
         job = {**where, "source": source, "encoder": str(encoder_folder), **kill}
         print(json.dumps(job), file=driver.stdin, flush=True)
         answer: dict[str, Any] = json.loads(driver.stdout.readline())  # type: ignore[union-attr]
@@ -98,9 +98,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Iter
 
 
 @pytest.fixture(scope="module")
-def whole(runs: Run, place: Make) -> tuple[Path, dict[str, Any]]:
+def whole(runs: Run, site: Make) -> tuple[Path, dict[str, Any]]:
     """The home of an uninterrupted run, and what it left; `moments`: how many it had."""
-    made = place("whole")
+    made = site("whole")
     ended = runs(made)
     assert ended["signal"] == 0
     with Index.open(made.home, servers=made.servers) as index:
@@ -109,16 +109,16 @@ def whole(runs: Run, place: Make) -> tuple[Path, dict[str, Any]]:
     return made.home, left
 
 
-def with_key_of(whole_home: Path, place: Place) -> Place:
+def with_key_of(whole_home: Path, site: Site) -> Site:
     """Give an empty home the key of the whole one, so that ids can be compared."""
-    Home.open(place.home)
-    shutil.copy(whole_home / ".key", place.home / ".key")
-    return place
+    Home.open(site.home)
+    shutil.copy(whole_home / ".key", site.home / ".key")
+    return site
 
 
-def assert_recovers(runs: Run, place: Place, whole: dict[str, Any]) -> None:
-    assert runs(place)["signal"] == 0
-    with Index.open(place.home, servers=place.servers) as index:
+def assert_recovers(runs: Run, site: Site, whole: dict[str, Any]) -> None:
+    assert runs(site)["signal"] == 0
+    with Index.open(site.home, servers=site.servers) as index:
         assert verify(index).faults == []
         left = contents(index)
     assert left["ledger"] == whole["ledger"]
@@ -131,9 +131,9 @@ def assert_recovers(runs: Run, place: Place, whole: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_in_a_stage_and_run_again_it_ends_as_if_nothing_had_been(
-    runs: Run, whole: tuple[Path, dict[str, Any]], place: Make, stage: str
+    runs: Run, whole: tuple[Path, dict[str, Any]], site: Make, stage: str
 ) -> None:
-    killed = with_key_of(whole[0], place(stage))
+    killed = with_key_of(whole[0], site(stage))
     assert runs(killed, stage=stage, step=3)["signal"] == 9
     with Index.open(killed.home, servers=killed.servers) as index:
         left = contents(index)
@@ -145,13 +145,13 @@ def test_killed_in_a_stage_and_run_again_it_ends_as_if_nothing_had_been(
 
 @pytest.mark.parametrize("number", range(20))
 def test_killed_at_a_random_moment_and_run_again_it_ends_as_if_nothing_had_been(
-    runs: Run, whole: tuple[Path, dict[str, Any]], place: Make, number: int
+    runs: Run, whole: tuple[Path, dict[str, Any]], site: Make, number: int
 ) -> None:
     rng = random.Random(number)
     moments = max(1, round(rng.uniform(0.05, 0.95) * whole[1]["moments"]))
     ended = 0
     while not ended:  # a run that was over before the kill arrived is killed earlier
-        killed = with_key_of(whole[0], place(f"random{number}-{moments}"))
+        killed = with_key_of(whole[0], site(f"random{number}-{moments}"))
         ended = runs(killed, moments=moments, delay=rng.uniform(0, 0.03))["signal"]
         moments -= 1
     assert ended == 9
@@ -159,9 +159,9 @@ def test_killed_at_a_random_moment_and_run_again_it_ends_as_if_nothing_had_been(
 
 
 def test_killed_again_and_again_it_still_ends(
-    runs: Run, whole: tuple[Path, dict[str, Any]], place: Make
+    runs: Run, whole: tuple[Path, dict[str, Any]], site: Make
 ) -> None:
-    killed = with_key_of(whole[0], place("often"))
+    killed = with_key_of(whole[0], site("often"))
     for step, stage in enumerate(("committed", "vectors", "committing"), start=1):
         assert runs(killed, stage=stage, step=step)["signal"] == 9
     assert_recovers(runs, killed, whole[1])

@@ -27,9 +27,9 @@ def test_a_line_passes_what_is_sent(line: Proxy) -> None:
     assert [ask(line) for _ in range(3)] == ["yes"] * 3
 
 
-def test_a_cut_line_resets_what_is_open_and_refuses_what_is_new_until_it_is_healed(line: Proxy) -> None:
+def test_a_broken_line_resets_what_is_open_and_refuses_what_is_new_until_it_is_healed(line: Proxy) -> None:
     with socket.create_connection(("127.0.0.1", line.port)) as waiting:
-        line.cut()
+        line.disconnect()
         with pytest.raises(ConnectionResetError):
             waiting.recv(1)
     for _ in range(2):
@@ -51,7 +51,7 @@ def test_a_line_that_hangs_goes_on_when_it_is_healed(line: Proxy) -> None:
     assert answers == ["yes"]
 
 
-def test_a_line_that_loses_answers_resets_in_their_place(line: Proxy) -> None:
+def test_a_line_that_loses_answers_resets_instead(line: Proxy) -> None:
     line.lose_answers(2)
     for _ in range(2):
         with pytest.raises(httpx.ReadError):
