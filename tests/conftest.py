@@ -31,6 +31,7 @@ SLOW_MODULES = (
     "retrieval/test_filter_search.py",
     "retrieval/test_queries.py",
     "retrieval/test_region.py",
+    "retrieval/test_same_answers.py",
     "retrieval/test_search.py",
     "retrieval/test_localization_*.py",
     "similarity/cli/*.py",
