@@ -78,6 +78,8 @@ class Index:
         Raises:
             EmptyIndex: it is opened read-only, and there is none.
             HomeError: home, database or Qdrant cannot be used.
+            KeyMismatch: the index was made with another key than the home's.
+            WrongVectors: database and vectors are of two different indexes.
             IndexInUse: another process owns the index, and did not end in time.
             EncoderError: there is no such encoder.
         """
