@@ -71,6 +71,15 @@ class WriteLease:
             if alone:
                 self._leases.share(self.lease_id)
 
+    def leave(self) -> bool:
+        """End the run while others write, or let it write alone to its end; return whether it is the last."""
+        if self._leases is None or self.lease_id is None:
+            return True
+        last = self._leases.leave(self.lease_id)
+        if not last:
+            self._ended.set()
+        return last
+
     def _beat(self, leases: Leases) -> None:
         while not self._ended.wait(RENEW_SECONDS) and not self._lost:
             with suppress(HomeError):  # `check` raises where it matters

@@ -19,6 +19,7 @@ from corpus.records import ImageRef, Problem, Report, Section, Study
 from corpus.redaction import redacted
 from indexer.catalog.database import open_database, repeated
 from indexer.catalog.identity import Identity, has_points, name_of_database, read_identity
+from indexer.catalog.ledger_records import DOUBTFUL
 from indexer.catalog.models import (
     EncoderRow,
     FilterFieldRow,
@@ -241,7 +242,7 @@ class Catalog:
 
     def version_counts(self, fingerprint: str) -> tuple[dict[str, int], int]:
         """Return a version's points by kind, and how many items and sentences have no point in it."""
-        mine = LedgerRow.fingerprint == fingerprint
+        mine = (LedgerRow.fingerprint == fingerprint) & (LedgerRow.content != DOUBTFUL)
         counted = sa.select(LedgerRow.kind, sa.func.count()).where(mine).group_by(LedgerRow.kind)
         lacking = (
             (ItemRow, (LedgerRow.kind == ItemRow.kind) & (LedgerRow.point_id == ItemRow.point_id)),

@@ -3,7 +3,8 @@
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -115,6 +116,8 @@ def make_engine(url: sa.URL, retry: RetryPolicy | None = None) -> sa.Engine:
     )
     if sqlite:
         event.listen(engine, "connect", _prepare_sqlite)
+    else:
+        event.listen(engine, "do_connect", _connect)
     event.listen(engine, "handle_error", _explain)
     return engine
 
@@ -170,7 +173,7 @@ def migrate(engine: sa.Engine) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
-    with engine.begin() as connection:
+    with engine.begin() as connection, _without_limit(connection):
         if engine.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
         config.attributes["connection"] = connection
@@ -213,6 +216,28 @@ def revision_of(engine: sa.Engine) -> str | None:
         return None
     with engine.connect() as connection:
         return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _connect(_dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> Any:
+    from indexer.catalog.bounded_connection import BoundedConnection  # late: only for a server
+
+    connection = BoundedConnection.connect(*arguments, **options)
+    connection.answer_seconds = settings().server_timeout_seconds
+    return connection
+
+
+@contextmanager
+def _without_limit(connection: sa.Connection) -> Iterator[None]:
+    """Let a server take its time for an answer: to migrate a large table, or to wait for one that does."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    own: Any = connection.connection.driver_connection
+    limit, own.answer_seconds = getattr(own, "answer_seconds", None), None
+    try:
+        yield
+    finally:
+        own.answer_seconds = limit
 
 
 def _make_private(file: Path) -> None:

@@ -17,6 +17,10 @@ from indexer.catalog.database_failures import address_of
 from indexer.catalog.models import EncoderRow, IdentityRow, LedgerRow, StudyRow
 from indexer.home import Home
 
+IDLE_SECONDS = 20
+"""How long a machine may stand still in a transaction that others wait for."""
+LOCK_SECONDS = 25
+"""How long a transaction waits for those of others; more than the one that stands still is given."""
 _NUMBER = 1  # of the one row
 _SHOWN = 8  # characters of a UUID in a message
 
@@ -132,8 +136,13 @@ def lock_catalog(connection: sa.Connection) -> None:
     """Let one transaction at a time write what several machines may write; it ends with the transaction.
 
     SQLite lets one transaction write at a time by itself.
+
+    A machine that stands still in such a transaction is cut off by the server, so that the others go on.
     """
     if connection.dialect.name == "postgresql":
+        limits = {"idle_in_transaction_session_timeout": IDLE_SECONDS, "lock_timeout": LOCK_SECONDS}
+        local = (sa.func.set_config(name, f"{seconds:g}s", True) for name, seconds in limits.items())
+        connection.execute(sa.select(*local))
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CATALOG_LOCK)))
 
 

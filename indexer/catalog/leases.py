@@ -102,6 +102,20 @@ class Leases:
         return not others
 
     @repeated
+    def leave(self, lease_id: UUID) -> bool:
+        """End a run while others write, or make the last one exclusive; return whether it is that.
+
+        Of runs that end at once, one is the last. A run that was replaced is not.
+        """
+        with self.engine.begin() as connection:
+            others = self._others(connection, lease_id)
+            mine = LeaseRow.lease_id == lease_id
+            if others:
+                connection.execute(sa.delete(LeaseRow).where(mine))
+                return False
+            return connection.execute(sa.update(LeaseRow).where(mine).values(exclusive=True)).rowcount == 1
+
+    @repeated
     def share(self, lease_id: UUID) -> None:
         """Let others write beside an exclusive run again."""
         with self.engine.begin() as connection:

@@ -23,6 +23,7 @@ from indexer.catalog.database import Connected, repeated
 from indexer.catalog.identity import lock_catalog
 from indexer.catalog.leases import fence
 from indexer.catalog.ledger_records import (
+    DOUBTFUL,
     KINDS,
     Done,
     ExistingItem,
@@ -186,6 +187,17 @@ class Ledger:
         return found
 
     @repeated
+    def doubt(self, points: Iterable[Key], fingerprint: str) -> None:
+        """Record that done points are about to be overwritten: killed before its commit, a run leaves it open
+        which vector and payload they have, and the next run writes them again."""
+        with self._transaction() as session:
+            for kind, of_kind in _by_kind(points).items():
+                mine = (LedgerRow.fingerprint == fingerprint) & (LedgerRow.kind == kind)
+                for chunk in chunks(of_kind):
+                    doubted = sa.update(LedgerRow).where(mine, LedgerRow.point_id.in_(chunk))
+                    session.execute(doubted.values(content=DOUBTFUL, attributes=DOUBTFUL))
+
+    @repeated
     def commit(self, step: Step, fingerprint: str, origin: str) -> int:
         """Commit a step in one transaction. Its vectors are on the disk already.
 
@@ -249,9 +261,6 @@ class Ledger:
     @repeated
     def tombstones(self) -> list[tuple[str, UUID]]:
         """Return collection and point of everything that still has to leave the vector store."""
-        return self._tombstones()
-
-    def _tombstones(self) -> list[tuple[str, UUID]]:
         with self.engine.connect() as session:
             rows = session.execute(sa.select(TombstoneRow.collection, TombstoneRow.point_id))
             return [(row.collection, row.point_id) for row in rows]
@@ -263,25 +272,25 @@ class Ledger:
                 session.execute(sa.text("VACUUM"))
                 session.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
 
-    @repeated
     def purge(self, store: VectorStore) -> int:
         """Delete the points of all tombstones from the store, then the tombstones; return how many."""
         left: dict[str, list[UUID]] = {}
-        for collection, point in self._tombstones():
+        for collection, point in self.tombstones():
             left.setdefault(collection, []).append(point)
         present = set(store.collections()) if left else set()
         for collection, points in left.items():
             if collection in present:
                 store.delete(collection, points)
                 store.flush(collection)
-            with self._transaction() as session:
-                for chunk in chunks(points):
-                    session.execute(
-                        sa.delete(TombstoneRow).where(
-                            TombstoneRow.collection == collection, TombstoneRow.point_id.in_(chunk)
-                        )
-                    )
+            self._forget_tombstones(collection, points)
         return sum(map(len, left.values()))
+
+    @repeated
+    def _forget_tombstones(self, collection: str, points: Sequence[UUID]) -> None:
+        with self._transaction() as session:
+            for chunk in chunks(points):
+                purged = (TombstoneRow.collection == collection) & TombstoneRow.point_id.in_(chunk)
+                session.execute(sa.delete(TombstoneRow).where(purged))
 
     @repeated
     def points(self, fingerprint: str, kind: str) -> dict[UUID, Done]:
@@ -327,6 +336,13 @@ class Ledger:
             LedgerRow,
             [_ledger_row(fingerprint, kind, point, done) for (kind, point), done in step.done.items()],
         )
+
+
+def _by_kind(points: Iterable[Key]) -> dict[str, list[UUID]]:
+    found: dict[str, list[UUID]] = {}
+    for kind, point in points:
+        found.setdefault(kind, []).append(point)
+    return found
 
 
 def _forget(session: sa.Connection, points: Iterable[UUID], fingerprint: str, kind: str) -> None:

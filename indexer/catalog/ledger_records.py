@@ -22,6 +22,9 @@ KINDS_OF_ITEM: Mapping[str, tuple[str, ...]] = {
 }
 """Kind of an item, or sentence → kinds of its points, all of one id."""
 
+DOUBTFUL = ""
+"""In place of a hash: a run began to overwrite the point, and has not committed."""
+
 _PLURALS = {"patch": "patches"}
 
 Key = tuple[str, UUID]

@@ -195,7 +195,7 @@ class _Job:
         self.groups: deque[Group] = deque()  # being decoded
         self.pending = _Pending()
         self.identities = Identities(index.catalog, index.home)
-        self.repaired = False
+        self.began_alone = False
 
     def prepare(self, folder: str) -> None:
         """Register the version, create its collections, and repair what a killed run left."""
@@ -212,7 +212,7 @@ class _Job:
             if alone:
                 self.ledger.purge(self.index.store)
             repair(self.index, self.fingerprint, self.ledger, alone=alone)
-        self.repaired = alone
+        self.began_alone = alone
 
     def run(self, source: Source, pool: DecodePool) -> None:
         """Read, embed and write the whole source."""
@@ -250,18 +250,18 @@ class _Job:
         self._commit()
 
     def finish(self) -> None:
-        """Delete problems that no longer occur, build the search graph if due."""
+        """Delete problems that no longer occur, build the search graph if due, and clean up as the last."""
         # Problems noted on reading a file stay while the file is unchanged.
         for state in self.ledger.forget_problems(self.origin, self.seen, self.unread):
             self.added.problems[state] += 1
-        if self.repaired:
-            self._purge()  # tombstones of a commit with a lost reply
-        else:
-            self._clean()  # the last of several runs that wrote at once
-        self.added.missing = self.index.catalog.version_counts(self.fingerprint)[1]
         with self._clock("graph"):
             for kind in self._kinds():
                 self.index.store.optimize(collection_of(kind, self.fingerprint))
+        self.added.missing = self.index.catalog.version_counts(self.fingerprint)[1]
+        if self.lease.leave():  # nothing is written after it where others go on
+            self.ledger.purge(self.index.store)  # also tombstones of a commit with a lost reply
+            if not self.began_alone:
+                repair(self.index, self.fingerprint, self.ledger)
 
     def _batches(self, source: Source) -> Iterator[list[Study]]:
         batch: list[Study] = []
@@ -301,6 +301,9 @@ class _Job:
         with self._clock("encode"):
             work = embed(resolved.wanted, recorded, self.encoder)
         self.observer("encoded", self.added)
+        if overwritten := [key for key in work.done if key in recorded]:
+            with self._clock("ledger"):
+                self.ledger.doubt(overwritten, self.fingerprint)
         with self._clock("vectors"):
             self._write(work)
         self._note(group, resolved, work)
