@@ -237,13 +237,13 @@ def test_an_older_catalog_opens_and_finds_its_subjects(
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0005")
-        for number, sex in ((1, "F"), (2, "M")):
+        for study, sex in (("dicom:1.1", "F"), ("dicom:1.2", "M")):
             connection.execute(
                 sa.text(
                     "INSERT INTO study (study_id, study_key, subject_id, source, sex, findings, attributes, "
                     "content) VALUES (:study, :key, 'dicom:1001', 'dicom', :sex, '{}', '{}', 'c')"
                 ),
-                {"study": f"dicom:1.{number}", "key": str(number), "sex": sex},
+                {"study": study, "key": Home.open().keyed("study", study), "sex": sex},
             )
     engine.dispose()
     opened = open_database(Home.open())
