@@ -24,9 +24,14 @@ class WriteLease:
     """The lease of a run on a database server. A catalog in the home needs none: there `lease_id`
     is None, and every call succeeds."""
 
-    def __init__(self, leases: Leases | None = None) -> None:
-        """Hold no lease yet; `write_lease` acquires it."""
-        self._leases = leases
+    def __init__(self, leases: Leases | None = None, on_wait: OnWait = None) -> None:
+        """Hold no lease yet; `write_lease` acquires it.
+
+        Args:
+            leases: of the database; None for a catalog in the home.
+            on_wait: gets a line when another run is waited for.
+        """
+        self._leases, self._on_wait = leases, on_wait
         self.lease_id: UUID | None = None if leases is None else uuid4()
         self._heard = time.monotonic()
         self._lost = False
@@ -53,8 +58,13 @@ class WriteLease:
         return self._leases.claim(self.lease_id, study_ids)
 
     def wait_for(self, study_ids: Iterable[str]) -> None:
-        """Claim studies as soon as no other run indexes them. The caller has claimed nothing meanwhile."""
+        """Claim studies as soon as no other run indexes them: it commits them, or ends.
+
+        The caller has claimed nothing meanwhile, so that two runs never wait for each other.
+        """
         named = list(study_ids)
+        if not self.claim(named) and self._on_wait is not None:
+            self._on_wait("waiting for another run, which is indexing the same studies")
         while not self.claim(named):
             time.sleep(_LOOK_SECONDS)
 
@@ -130,7 +140,7 @@ def write_lease(
     if catalog.engine.dialect.name != "postgresql":
         yield WriteLease()
         return
-    lease = WriteLease(Leases(catalog))
+    lease = WriteLease(Leases(catalog), on_wait)
     with lease._holding(command, exclusive, catalog, on_wait):
         yield lease
 

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 
+import migrations
 from corpus.errors import EmptyIndex, HomeError, IndexingError, KeyMismatch, WrongVectors
 from corpus.sources import open_source
 from indexer.backup import back_up, restore
@@ -288,6 +291,31 @@ def test_an_index_of_the_version_before_is_moved_without_embedding_again(world: 
         assert not verify(index).faults
 
 
+def test_a_home_of_the_version_before_is_migrated_at_open_without_embedding_again(world: World) -> None:
+    embedded = world.servers(qdrant=False)
+    world.add("home", embedded, 4)
+    with world.open("home", embedded) as index:
+        before = contents(index)
+        _downgrade(index)
+    (world.folder / "homes/home/vectors" / MARK).unlink()
+    with world.open("home", embedded, read_only=True) as index:
+        assert contents(index)["points"].keys() == before["points"].keys()
+    assert sum(world.add("home", embedded, 4).embedded.values()) == 0
+    with world.open("home", embedded) as index:
+        assert index.catalog.identity().namespace
+        assert not verify(index).faults
+    assert (world.folder / "homes/home/vectors" / MARK).exists()
+
+
+def _downgrade(index: Index) -> None:
+    """Bring a catalog to the tables of the version before, which knew no identity and no leases."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with index.catalog.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0008")
+
+
 def _make_as_before(world: World, servers: Servers) -> None:
     """Fill an index as the version before did: collections named by the encoder alone, and no identity."""
     with world.open("home", servers, check=False) as index, index.catalog.engine.begin() as connection:
@@ -295,5 +323,5 @@ def _make_as_before(world: World, servers: Servers) -> None:
     source = cohort(world.folder / "home", 4)
     with world.open("home", servers, check=False) as index:
         add_source(index, open_source(source), world.encoder, origin="x", folder="any", workers=0)
-        with index.catalog.engine.begin() as connection:
-            connection.execute(sa.delete(IdentityRow))
+        # Outside the run: its lease is a table of this version.
+        _downgrade(index)
