@@ -151,11 +151,11 @@ _CATALOG_LOCK = 0x53494D4C  # Postgres advisory lock of one database
 
 def key_mismatch(engine: sa.Engine, home: Home, fingerprint: str | None) -> KeyMismatch:
     """Return the error of a home with another key than the index's; `fingerprint`: the index's."""
-    wanted = f" {fingerprint}" if fingerprint else ""
+    wanted = "another key" if fingerprint is None else f"the key {fingerprint}"
     return KeyMismatch(
-        f"{name_of_database(engine)} was made with another key{wanted} than that of the home {home.folder} "
-        f"({home.key_fingerprint}): take it from a home that works with `similarity key export FILE`, and "
-        "bring it here with `similarity key import FILE`"
+        f"{name_of_database(engine)} was made with {wanted}, and the home {home.folder} has the key "
+        f"{home.key_fingerprint}: export the index's on a machine that works with `similarity key export "
+        "FILE`, and import it here with `similarity key import FILE`"
     )
 
 
