@@ -38,6 +38,7 @@ _BY_STATE = {
 """SQLSTATE → what it means, and whether a later try may succeed."""
 
 _BY_WORDS = (
+    ("the database system is ", *_BY_STATE["57P03"]),  # starting up, shutting down, in recovery mode, …
     ("password authentication failed", *_BY_STATE["28P01"]),
     ("no password supplied", f"it wants a password: {_LOOK}", False),
     ("no pg_hba.conf entry", f"it admits no connection from this host with this user: {_LOOK}", False),
@@ -45,8 +46,6 @@ _BY_WORDS = (
     ("database ", *_BY_STATE["3D000"]),
     ("connection refused", f"it does not answer (connection refused): start it, or {_LOOK}", True),
     ("no such file or directory", f"it does not answer: start it, or {_LOOK}", True),
-    ("starting up", *_BY_STATE["57P03"]),
-    ("shutting down", *_BY_STATE["57P03"]),
     ("too many clients", *_BY_STATE["53300"]),
     ("too many connections", *_BY_STATE["53300"]),
     ("failed to resolve host", f"the host is not known: {_LOOK}", True),

@@ -1,10 +1,12 @@
 """URLs of servers: read as users write them, refused in one sentence that repeats no secret."""
 
+import psycopg
 import pytest
+import sqlalchemy as sa
 
-from corpus.errors import HomeError
+from corpus.errors import HomeError, ServerUnavailable
 from indexer.catalog.database import postgres_url
-from indexer.catalog.database_failures import address_of
+from indexer.catalog.database_failures import address_of, database_error
 from indexer.servers import qdrant_address
 
 SECRET = "hunter2"
@@ -94,3 +96,27 @@ def test_a_database_url_that_is_none_is_refused_without_its_secret(text: str, sa
         postgres_url(text)
     assert SECRET not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "away"),
+    [
+        ("the database system is starting up", "starting or shutting down", True),
+        ("the database system is not yet accepting connections", "starting or shutting down", True),
+        ("the database system is in recovery mode", "starting or shutting down", True),
+        ("the database system is shutting down", "starting or shutting down", True),
+        ('database "similarity" does not exist', "has no database of that name", False),
+    ],
+)
+def test_a_postgres_that_restarts_is_waited_for_and_one_without_the_database_is_not(
+    words: str, says: str, away: bool
+) -> None:
+    failed = psycopg.OperationalError(
+        f'connection failed: connection to server at "host" failed: FATAL:  {words}'
+    )
+    error = database_error(
+        sa.create_engine("postgresql+psycopg://host/similarity"), sa.exc.OperationalError(None, None, failed)
+    )
+    assert isinstance(error, ServerUnavailable)
+    assert says in str(error)
+    assert error.away is away
