@@ -320,7 +320,9 @@ def _own_key(folder: Path) -> bytes:
 def _two_keys(folder: Path, own: bytes, given: bytes) -> HomeError:
     return HomeError(
         f"the home {folder} has the key with fingerprint {key_fingerprint(own)}, and {COMMAND_SETTING} gives "
-        f"one with fingerprint {key_fingerprint(given)}: unset it, or name another home with SIMILARITY_HOME"
+        f"one with fingerprint {key_fingerprint(given)}: `similarity key import FILE` brings it here "
+        "where nothing was made with its own; else unset the setting, or name another home with "
+        "SIMILARITY_HOME"
     )
 
 
