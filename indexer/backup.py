@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import IO, Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,13 +38,15 @@ from indexer.catalog.catalog import Catalog
 from indexer.catalog.dump import dump_rows, restore_rows, table_names
 from indexer.catalog.identity import IdentityState, begin_restore, namespace_of
 from indexer.catalog.ledger_records import FORMS, KINDS, collection_of
-from indexer.home import add_key, given_key, home_error, make_home, read_key
+from indexer.home import add_key, given_key, home_error, make_home, read_key, write_private
 from indexer.index import Index, server_store
 from indexer.key import KEY_BYTES
 from indexer.servers import Servers
 from indexer.vectors.store import Form, Point, Terms, VectorStore
 
 FORMAT = 1
+_TARGET = ".restoring"
+"""File in the home while a restore runs: the id of the index and where its vectors go."""
 _POINTS = 2_000  # in one part: no more is in memory at a time
 
 
@@ -73,9 +75,10 @@ def back_up(index: Index, file: Path) -> BackupContents:
     Raises:
         HomeError: the file cannot be written.
         IndexInUse: a run that writes did not end in time.
+        LeaseLost: this run was silent for too long, and another replaced it.
     """
     aside = file.with_name(f".{file.name}.part")
-    with index.writing("backup"):
+    with index.writing("backup") as lease:
         created = datetime.now(UTC).isoformat(timespec="seconds")
         contents = BackupContents(created, {}, {}, index.catalog.identity().index_id)
         try:
@@ -83,6 +86,7 @@ def back_up(index: Index, file: Path) -> BackupContents:
                 _write(index, contents, written)
                 written.flush()
                 os.fsync(written.fileno())
+            lease.check()  # else another run changed the index while it was read
             aside.replace(file)
         except OSError as error:
             raise home_error(file.parent, error) from error
@@ -128,22 +132,26 @@ def restore(file: Path, home: Path, *, copy: bool = False, servers: Servers | No
     _restore_key(file, home)
     servers = servers or Servers.named()
     with _open(home, servers) as index, index.writing("restore"):
-        _begin(index, None if copy else contents.index_id)
-    with _open(home, servers) as index, index.writing("restore"):
+        _begin(index, contents.index_id, copy)
+    with _open(home, servers) as index, index.writing("restore") as lease:
         if index.catalog.identity().state is not IdentityState.RESTORING:
             raise _holds_an_index(index)
         for collection in index.store.collections():  # of a restore that was interrupted
+            lease.check()
             index.store.drop(collection)
         for name, content in _parts(file):
             if name.startswith("vectors/"):
+                lease.check()
                 _restore_points(index.store, name, content)
         for collection in contents.vectors:
             index.store.flush(collection)
         if servers.qdrant_url is None:
             mark_embedded(index.home, index.catalog.identity())
-        restore_rows(index.catalog, _row_parts(file))
+        restore_rows(index.catalog, _row_parts(file), lease.lease_id)
         _index_own_fields(index)
         index.name_live_collections()
+        with suppress(OSError):
+            (index.home.folder / _TARGET).unlink()
     return contents
 
 
@@ -151,8 +159,11 @@ def _open(home: Path, servers: Servers) -> Index:
     return Index.open(home, read_only=False, servers=servers, check=False)
 
 
-def _begin(index: Index, index_id: UUID | None) -> None:
-    """Give an empty catalog the identity of what is restored; None: one of its own.
+def _begin(index: Index, original: UUID | None, copy: bool) -> None:
+    """Give an empty catalog the identity of what is restored: the original's, or one of its own.
+
+    Vectors of that identity are those of an interrupted restore, and are dropped later, only where a file in
+    the home says that it wrote there: elsewhere they are the original's.
 
     Raises:
         HomeError: catalog or vectors hold an index already.
@@ -161,12 +172,15 @@ def _begin(index: Index, index_id: UUID | None) -> None:
     with index.catalog.reading() as read:
         if read.has_studies() or index.catalog.versions():
             raise _holds_an_index(index)
-    wanted = identity.index_id if index_id is None else index_id
-    again = identity.state is IdentityState.RESTORING and identity.index_id == wanted
+    wanted = original
+    if copy or wanted is None:
+        wanted = identity.index_id if identity.index_id != original else uuid4()
     restored = replace(identity, index_id=wanted, namespace=namespace_of(wanted))
     served = server_store(restored, servers=index.servers)
     try:
         store = index.store if served is None else served
+        target = f"{wanted.hex} {index.home.vectors if served is None else served.name}"
+        again = identity.state is IdentityState.RESTORING and _target(index.home.folder) == target
         if not again and store.collections():
             where = index.home.vectors if served is None else served.name
             raise HomeError(
@@ -176,7 +190,19 @@ def _begin(index: Index, index_id: UUID | None) -> None:
     finally:
         if served is not None:
             served.close()
+    try:
+        write_private(index.home.folder / _TARGET, target.encode())
+    except OSError as error:
+        raise home_error(index.home.folder, error) from error
     begin_restore(index.catalog.engine, identity, wanted)
+
+
+def _target(home: Path) -> str | None:
+    """Return the index and the store that an interrupted restore in this home wrote to."""
+    try:
+        return (home / _TARGET).read_text()
+    except OSError:
+        return None
 
 
 def _holds_an_index(index: Index) -> HomeError:

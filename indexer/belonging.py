@@ -23,21 +23,33 @@ _SAMPLE = 100  # points by which vectors without a mark are recognised
 
 
 def check_embedded(home: Home, catalog: Catalog, store: VectorStore, *, read_only: bool) -> None:
-    """Refuse the embedded vectors of a home that are of another index than its catalog.
+    """Refuse the embedded vectors of a home that are of another index than its catalog, or not there.
 
-    Vectors without a mark, of an earlier version, get one when they are opened for writing.
+    Where they are on a server that is not named, all would be taken for lost. Vectors without a mark, of an
+    earlier version, get one when they are opened for writing.
 
     Raises:
         WrongVectors: naming both.
     """
     identity = catalog.identity()
     marked = _marked(home.vectors / MARK)
-    if marked is None:
-        _recognise(home, catalog, store)
-    elif marked != identity.index_id:
+    if marked is not None and marked != identity.index_id:
         raise WrongVectors(
             f"{catalog.name} is of the index {identity.short}, and the vectors in {home.vectors} are of the "
             f"index {marked.hex[:8]}: name the database or the home that belongs to the other"
+        )
+    collections, has_points = store.collections(), catalog.has_points()
+    if has_points and not collections:
+        raise WrongVectors(
+            f"{catalog.name} is of the index {identity.short}, and its vectors are not in the home "
+            f"{home.folder}: name that home, or the Qdrant server that has them. If they are lost for good, "
+            "`similarity index repair --vectors-lost` says so, and `similarity index add` embeds them again"
+        )
+    in_home = catalog.engine.url.database == str(home.catalog_file)
+    if marked is None and collections and not in_home and not _has_any(catalog, store, collections):
+        raise WrongVectors(
+            f"the vectors in {home.vectors} are not of the index {identity.short} in {catalog.name}: name "
+            "another home, or the database that belongs to them"
         )
     if not read_only and marked is None:
         mark_embedded(home, identity)
@@ -51,22 +63,29 @@ def mark_embedded(home: Home, identity: Identity) -> None:
     write_private(home.vectors / MARK, identity.index_id.hex.encode())
 
 
-def check_server(name: str, catalog: Catalog, store: VectorStore, *, read_only: bool = False) -> None:
+def take_namespace(catalog: Catalog) -> None:
+    """Give an index of an earlier version that has no points a namespace, before its store is opened.
+
+    Without one it would write to collections that other indexes may share.
+    """
+    identity = catalog.identity()
+    if not identity.namespace and not catalog.has_points():
+        use_namespace(catalog.engine, identity)
+
+
+def check_server(name: str, catalog: Catalog, store: VectorStore) -> None:
     """Refuse a Qdrant server that has no vectors of an index, where its ledger has some.
 
     Args:
         name: of the server, for messages.
         catalog: of the index.
         store: the index's collections on that server.
-        read_only: change nothing: an empty index of an earlier version keeps its namespace.
 
     Raises:
         WrongVectors: naming both.
     """
     identity = catalog.identity()
     if not catalog.has_points():
-        if not identity.namespace and not read_only:
-            use_namespace(catalog.engine, identity)
         return
     if not identity.namespace:
         raise WrongVectors(
@@ -85,27 +104,6 @@ def _marked(file: Path) -> UUID | None:
     with suppress(OSError, ValueError):
         return UUID(hex=file.read_text().strip())
     return None
-
-
-def _recognise(home: Home, catalog: Catalog, store: VectorStore) -> None:
-    """Refuse vectors without a mark that are not those of the catalog."""
-    if catalog.engine.url.database == str(home.catalog_file):
-        return  # it lies in the same home
-    collections, has_points = store.collections(), catalog.has_points()
-    if not collections and not has_points:
-        return
-    identity = catalog.identity()
-    if not collections:
-        raise WrongVectors(
-            f"{catalog.name} is of the index {identity.short}, and its vectors are not in the home "
-            f"{home.folder}: name that home, or the Qdrant server that has them. If they are lost for good, "
-            "`similarity index repair --vectors-lost` says so, and `similarity index add` embeds them again"
-        )
-    if not has_points or not _has_any(catalog, store, collections):
-        raise WrongVectors(
-            f"the vectors in {home.vectors} are not of the index {identity.short} in {catalog.name}: name "
-            "another home, or the database that belongs to them"
-        )
 
 
 def _has_any(catalog: Catalog, store: VectorStore, collections: list[str]) -> bool:

@@ -1,7 +1,7 @@
 """The index: its home, catalog and vectors, and the encoder that made them."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from corpus.errors import EmptyIndex, FingerprintMismatch, IndexingError, UsageError
 from corpus.settings import settings
-from indexer.belonging import check_embedded, check_server, mark_embedded
+from indexer.belonging import check_embedded, check_server, mark_embedded, take_namespace
 from indexer.catalog.calibrations import Calibrations
 from indexer.catalog.catalog import Catalog, Version
 from indexer.catalog.database import database_url
@@ -45,6 +45,7 @@ class Index:
         read_only: bool = False,
         on_wait: Callable[[str], None] | None = None,
         servers: Servers | None = None,
+        identity: Identity | None = None,
     ) -> None:
         """Use what is open.
 
@@ -56,7 +57,9 @@ class Index:
             read_only: writes to `store` raise `ReadOnlyIndex`.
             on_wait: gets a line when another machine writes to the index and this one waits.
             servers: that it is on; default as the settings have it.
+            identity: of the catalog when `store` was opened: `writing` refuses another.
         """
+        self._identity = identity
         self.home = home
         self.catalog = catalog
         self.calibrations = Calibrations(catalog)
@@ -115,6 +118,9 @@ class Index:
             opened.callback(catalog.close)
             if check:
                 _require_whole(catalog)
+            if check and not read_only and servers.qdrant_url is not None:
+                take_namespace(catalog)
+            identity = catalog.identity()
             store = opened.enter_context(
                 open_store(found, catalog, on_wait, for_store, servers, read_only=read_only, check=check)
             )
@@ -126,6 +132,7 @@ class Index:
                 read_only=read_only,
                 on_wait=on_wait,
                 servers=servers,
+                identity=identity,
             )
         if encoder is not None:
             try:
@@ -213,7 +220,8 @@ class Index:
         """Return the active version's collection of a kind: image, report, sentence, term or patch."""
         return collection_of(kind, self.active_version.fingerprint)
 
-    def writing(self, command: str, *, exclusive: bool = True) -> AbstractContextManager[WriteLease]:
+    @contextmanager
+    def writing(self, command: str, *, exclusive: bool = True) -> Iterator[WriteLease]:
         """Hold the right to write to the index among all machines, for the length of a `with`.
 
         Args:
@@ -222,8 +230,23 @@ class Index:
 
         Raises:
             IndexInUse: another run that is in the way did not end in time.
+            IndexingError: meanwhile the index was restored, upgraded or given another key: what is open is
+                not what the catalog names.
         """
-        return write_lease(self.catalog, command, exclusive=exclusive, on_wait=self._on_wait)
+        with write_lease(self.catalog, command, exclusive=exclusive, on_wait=self._on_wait) as lease:
+            if not self._is_as_opened():
+                raise IndexingError(
+                    f"{self.catalog.name} was restored, upgraded or given another key since this command "
+                    "opened it: run it again"
+                )
+            yield lease
+
+    def _is_as_opened(self) -> bool:
+        opened, now = self._identity, self.catalog.identity()
+        if opened is None:
+            return True
+        same = (now.index_id, now.key_fingerprint) == (opened.index_id, self.home.key_fingerprint)
+        return same and (self.servers.qdrant_url is None or now.namespace == opened.namespace)
 
     def accept_lost_vectors(self) -> None:
         """Begin anew in a store that has no vectors; `check` refused it, since the ledger has some.

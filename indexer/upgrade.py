@@ -19,6 +19,7 @@ from indexer.catalog.ledger_records import FORMS, KINDS, collection_of
 from indexer.catalog.rows import chunks
 from indexer.index import Index, server_store
 from indexer.vectors.store import VectorStore
+from indexer.write_lease import WriteLease
 
 
 @dataclass
@@ -72,13 +73,13 @@ def upgrade(index: Index, *, drop_earlier: bool = False, on_progress: OnProgress
         wanted = [(v, kind) for v, kind in kinds if collection_of(kind, v.fingerprint) in existing]
         if not identity.namespace:
             for version, kind in wanted:
-                lease.check()
                 points = list(ledger.points(version.fingerprint, kind))
                 _create(index, own, version, kind)
                 collection = collection_of(kind, version.fingerprint)
-                copied = _copy(earlier, own, collection, points, on_progress)
+                copied = _copy(earlier, own, collection, points, lease, on_progress)
                 upgraded.copied[collection] = copied
                 upgraded.lost += len(points) - copied
+            lease.check()
             use_namespace(index.catalog.engine, identity)
         index.name_live_collections(own)
         names = [collection_of(kind, version.fingerprint) for version, kind in wanted]
@@ -100,12 +101,18 @@ def _create(index: Index, store: VectorStore, version: Version, kind: str) -> No
 
 
 def _copy(
-    source: VectorStore, target: VectorStore, collection: str, points: Sequence[UUID], on_progress: OnProgress
+    source: VectorStore,
+    target: VectorStore,
+    collection: str,
+    points: Sequence[UUID],
+    lease: WriteLease,
+    on_progress: OnProgress,
 ) -> int:
     """Copy points between two stores; return how many were there."""
     copied = 0
     for batch in chunks(points):
         found = source.fetch(collection, batch)
+        lease.check()
         target.upsert(collection, found)
         copied += len(found)
         on_progress(f"copying {collection}", copied, len(points))

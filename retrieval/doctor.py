@@ -242,7 +242,7 @@ def _server(store: "ServerStore", catalog: Catalog) -> Iterator[Check]:
     url = settings().qdrant_url
     addresses = () if url is None else qdrant_addresses(url.get_secret_value())
     try:
-        check_server(store.name, catalog, store, read_only=True)
+        check_server(store.name, catalog, store)
     except SimilarityError as error:
         yield Check("vectors", "fault", str(error))
         if len(addresses) > 1:

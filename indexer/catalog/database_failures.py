@@ -28,6 +28,7 @@ _BY_STATE = {
     "25006": ("it is read-only (a standby?): name the primary server", False),
     "53300": ("it has no connection left: raise its max_connections, or end other programs", True),
     "53100": ("the disk is full; make room and run the command again", False),
+    "25P03": ("it ended a transaction that was idle for too long", True),
     "57P01": ("it was shut down", True),
     "57P02": ("it crashed", True),
     "57P03": ("it is starting or shutting down", True),

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from indexer.catalog.database import Connected
 from indexer.catalog.identity import end_restore
+from indexer.catalog.leases import fence
 from indexer.catalog.models import Base, ClaimRow, IdentityRow, LeaseRow
 
 _ROWS = 2_000  # in one part: no more is in memory at a time
@@ -34,14 +35,26 @@ def dump_rows(catalog: Connected) -> Iterator[tuple[str, list[str]]]:
                 yield table.name, [json.dumps([_to_json(value) for value in row]) for row in rows]
 
 
-def restore_rows(catalog: Connected, parts: Iterable[tuple[str, list[str]]]) -> None:
+def restore_rows(
+    catalog: Connected, parts: Iterable[tuple[str, list[str]]], lease_id: UUID | None = None
+) -> None:
     """Insert what `dump_rows` yielded, in one transaction, which ends the restore of the catalog.
 
     Tables that were dropped since are skipped.
+
+    Args:
+        catalog: empty.
+        parts: (table, rows).
+        lease_id: of the run that writes.
+
+    Raises:
+        LeaseLost: another run replaced it.
     """
     engine = catalog.engine
     tables = {table.name: table for table in _tables()}
     with engine.begin() as connection:
+        if lease_id is not None:
+            fence(connection, lease_id)
         for name, lines in parts:
             if name not in tables:
                 continue

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from corpus.errors import KeyMismatch
 from indexer.catalog.database_failures import address_of
-from indexer.catalog.models import EncoderRow, IdentityRow, LedgerRow, StudyRow
+from indexer.catalog.models import EncoderRow, IdentityRow, LeaseRow, LedgerRow, StudyRow
 from indexer.home import Home
 
 IDLE_SECONDS = 20
@@ -85,8 +85,8 @@ def ensure_identity(engine: sa.Engine, home: Home) -> Identity:
         with engine.begin() as connection:
             lock_catalog(connection)
             identity = _read(connection) or _make(connection, engine, home)
-            if identity.key_fingerprint != home.key_fingerprint and not is_filled(connection):
-                # Nothing was made with the earlier key.
+            if identity.key_fingerprint != home.key_fingerprint and not _is_used(connection):
+                # Nothing was made with the earlier key, and no run is about to.
                 identity = replace(identity, key_fingerprint=home.key_fingerprint)
                 connection.execute(sa.update(IdentityRow).values(**_values(identity)))
     if identity.key_fingerprint != home.key_fingerprint:
@@ -118,6 +118,13 @@ def is_filled(connection: sa.Connection) -> bool:
     return any(connection.execute(row).first() is not None for row in rows)
 
 
+def _is_used(connection: sa.Connection) -> bool:
+    """Return whether anything was made with the key of an index, or a run that writes holds a lease."""
+    return (
+        is_filled(connection) or connection.execute(sa.select(LeaseRow.lease_id).limit(1)).first() is not None
+    )
+
+
 def uses_key(connection: sa.Connection, home: Home) -> bool:
     """Return whether the studies of a catalog, of whichever revision, were made with a home's key."""
     if not sa.inspect(connection).has_table(StudyRow.__tablename__):
@@ -147,6 +154,7 @@ def lock_catalog(connection: sa.Connection) -> None:
 
 
 _CATALOG_LOCK = 0x53494D4C  # Postgres advisory lock of one database
+_IDLE_SECONDS = 30  # between two statements of a transaction; they follow each other in milliseconds
 
 
 def key_mismatch(engine: sa.Engine, home: Home, fingerprint: str | None) -> KeyMismatch:

@@ -15,7 +15,9 @@ from corpus.errors import EmptyIndex, HomeError, IndexingError, KeyMismatch, Wro
 from corpus.sources import open_source
 from indexer.backup import back_up, restore
 from indexer.belonging import MARK
+from indexer.catalog.catalog import Version
 from indexer.catalog.identity import namespace_of
+from indexer.catalog.ledger import Ledger
 from indexer.catalog.models import IdentityRow
 from indexer.home import Home
 from indexer.index import Index
@@ -150,6 +152,76 @@ def test_a_database_and_a_server_that_do_not_belong_together_are_both_named(
         assert not verify(index).faults
 
 
+@pytest.mark.parametrize("opened_before", [False, True])
+def test_a_home_whose_vectors_are_on_a_server_that_is_not_named_is_refused(
+    world: World, opened_before: bool
+) -> None:
+    if opened_before:
+        world.open("home", world.servers(qdrant=False)).close()
+    world.add("home", world.servers(), 4)
+    with pytest.raises(WrongVectors, match=r"not in the home .* or the Qdrant server"):
+        world.add("home", world.servers(qdrant=False), 4)
+    with world.open("home", world.servers()) as index:
+        assert not verify(index).faults
+
+
+def test_an_index_of_the_version_before_without_points_leaves_the_shared_collections_as_they_are(
+    world: World,
+) -> None:
+    first, second = world.servers(0), world.servers(1)
+    _make_as_before(world, first)
+    with world.open("home", first, read_only=True) as index:
+        before = contents(index)
+    with world.open("second", second) as index:
+        encoder = world.encoder
+        version = Version(encoder.fingerprint, encoder.name, encoder.dim, "any", "building")
+        Ledger(index.catalog, index.home).register(version)
+        with index.catalog.engine.begin() as connection:
+            connection.execute(sa.delete(IdentityRow))
+    world.add("second", second, 3)
+    with world.open("home", first, read_only=True) as index:
+        assert contents(index)["points"].keys() == before["points"].keys()
+    with world.open("second", second) as index:
+        assert not verify(index).faults
+
+
+def test_an_index_that_was_moved_while_a_command_waited_is_not_moved_again(world: World) -> None:
+    servers = world.servers(0)
+    _make_as_before(world, servers)
+    with world.open("home", servers, check=False) as index:
+        late = Index(
+            index.home,
+            index.catalog,
+            index.store,
+            ExitStack(),
+            servers=servers,
+            identity=index.catalog.identity(),
+        )
+        upgrade(index)
+        with pytest.raises(IndexingError, match="run it again"):
+            upgrade(late)
+
+
+def test_a_key_is_not_replaced_while_a_run_with_it_writes(world: World) -> None:
+    servers = world.servers(0)
+    with world.open("first", servers) as index, index.writing("index add", exclusive=False):
+        Home.open(world.folder / "homes" / "second")
+        with pytest.raises(KeyMismatch):
+            world.open("second", servers)
+    world.open("second", servers).close()  # nothing was made with the first
+    with world.open("second", servers) as index, index.writing("index add"):
+        pass
+
+
+def test_a_run_whose_key_was_replaced_before_it_wrote_writes_nothing(world: World) -> None:
+    servers = world.servers(0)
+    with world.open("first", servers) as index:
+        Home.open(world.folder / "homes" / "second")
+        world.open("second", servers).close()
+        with pytest.raises(IndexingError, match="another key"), index.writing("index add"):
+            pass
+
+
 def test_vectors_in_a_home_refuse_the_database_of_another_index(world: World) -> None:
     postgres = world.servers(0, qdrant=False)
     world.add("first", postgres, 4)
@@ -263,6 +335,35 @@ def test_an_interrupted_restore_is_refused_by_others_and_begun_anew(
     with world.open("restored", world.servers(0)) as index:
         assert not verify(index).faults
         assert index.catalog.counts()["studies"] == {"manifest": 4}
+
+
+def test_an_interrupted_restore_deletes_nothing_on_a_server_that_it_did_not_write_to(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = world.servers(0)
+    world.add("first", original, 4)
+    file = world.folder / "backup"
+    with world.open("first", original) as index:
+        back_up(index, file)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    home = world.folder / "homes/restored"
+    with monkeypatch.context() as patched:
+        patched.setattr("indexer.backup.restore_rows", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            restore(file, home, servers=world.servers(1, qdrant=False))  # the server was not named
+    for copy in (False, True):
+        if not copy:
+            with pytest.raises(HomeError, match="not written over"):
+                restore(file, home, servers=world.servers(1))
+        else:
+            restore(file, home, copy=True, servers=world.servers(1))
+        with world.open("first", original) as index:
+            assert not verify(index).faults
+    with world.open("restored", world.servers(1)) as index:
+        assert not verify(index).faults
 
 
 def test_an_index_of_the_version_before_is_moved_without_embedding_again(world: World) -> None:
