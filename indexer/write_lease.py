@@ -33,7 +33,7 @@ class WriteLease:
         """
         self._leases, self._on_wait = leases, on_wait
         self.lease_id: UUID | None = None if leases is None else uuid4()
-        self._heard = time.monotonic()
+        self._heard = _now()
         self._lost = False
         self._ended = threading.Event()
 
@@ -46,7 +46,7 @@ class WriteLease:
         """
         if self._lost:
             raise lease_lost()
-        if self._leases is not None and time.monotonic() - self._heard > LEASE_SECONDS / 2:
+        if self._leases is not None and _now() - self._heard > LEASE_SECONDS / 2:
             self._renew(self._leases)
             if self._lost:
                 raise lease_lost()
@@ -92,12 +92,14 @@ class WriteLease:
 
     def _beat(self, leases: Leases) -> None:
         while not self._ended.wait(RENEW_SECONDS) and not self._lost:
-            with suppress(HomeError):  # `check` raises where it matters
+            try:
                 self._renew(leases)
+            except Exception as error:  # `check` raises where it matters
+                log.info("no heartbeat: %s", type(error).__name__)
 
     def _renew(self, leases: Leases) -> None:
         assert self.lease_id is not None
-        sent = time.monotonic()
+        sent = _now()
         if leases.renew(self.lease_id):
             self._heard = sent
         else:
@@ -108,7 +110,7 @@ class WriteLease:
         assert self._leases is not None
         assert self.lease_id is not None
         _wait(self._leases, self.lease_id, command, exclusive, catalog, on_wait)
-        self._heard = time.monotonic()
+        self._heard = _now()
         beat = threading.Thread(target=self._beat, args=(self._leases,), name="lease", daemon=True)
         beat.start()
         try:
@@ -119,6 +121,12 @@ class WriteLease:
             # Where the database is away, the lease ends by itself.
             with suppress(HomeError):
                 self._leases.release(self.lease_id)
+
+
+def _now() -> float:
+    """Return seconds that go on while the machine sleeps, where the system counts them."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 @contextmanager

@@ -154,7 +154,6 @@ def lock_catalog(connection: sa.Connection) -> None:
 
 
 _CATALOG_LOCK = 0x53494D4C  # Postgres advisory lock of one database
-_IDLE_SECONDS = 30  # between two statements of a transaction; they follow each other in milliseconds
 
 
 def key_mismatch(engine: sa.Engine, home: Home, fingerprint: str | None) -> KeyMismatch:

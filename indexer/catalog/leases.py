@@ -168,8 +168,11 @@ class Leases:
         lock_catalog(connection)
         rows = connection.execute(_LEASES.where(LeaseRow.lease_id != lease_id)).all()
         ended = [row for row in rows if row.silence > LEASE_SECONDS or _is_dead(row)]
-        for row in ended:
-            connection.execute(sa.delete(LeaseRow).where(LeaseRow.lease_id == row.lease_id))
+        for row in list(ended):
+            # Its heartbeat may have come meanwhile, such as behind a commit that took long.
+            same = (LeaseRow.lease_id == row.lease_id) & (LeaseRow.seen == row.seen)
+            if connection.execute(sa.delete(LeaseRow).where(same)).rowcount == 0:
+                ended.remove(row)
         return [_lease(row) for row in rows if row not in ended]
 
 
@@ -179,7 +182,9 @@ def fence(connection: sa.Connection, lease_id: UUID) -> None:
     Raises:
         LeaseLost: saying what to do.
     """
-    mine = sa.select(LeaseRow.lease_id).where(LeaseRow.lease_id == lease_id).with_for_update(read=True)
+    mine = sa.select(LeaseRow.lease_id).where(LeaseRow.lease_id == lease_id)
+    # Against its deletion alone: a heartbeat does not wait for a long transaction.
+    mine = mine.with_for_update(read=True, key_share=True)
     if connection.execute(mine).first() is None:
         raise lease_lost()
 
@@ -211,6 +216,7 @@ _LEASES = sa.select(
     LeaseRow.pid,
     LeaseRow.process,
     LeaseRow.began,
+    LeaseRow.seen,
     _SILENCE.label("silence"),
 ).order_by(LeaseRow.began, LeaseRow.lease_id)
 

@@ -8,7 +8,7 @@ the catalog are entered as tombstones in that transaction and purged from the st
 the next.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -210,6 +210,8 @@ class Ledger:
             How many points left the catalog: the store still has them, see `purge`.
         """
         with self._transaction() as session:
+            if self._is_committed(session, step):
+                return 0
             touched = [new.study.study_id for new in step.studies] + list(step.gone)
             old_points, old_sentences = points_of(session, touched)
             delete(session, StudyRow.study_id, touched)
@@ -272,14 +274,21 @@ class Ledger:
                 session.execute(sa.text("VACUUM"))
                 session.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
 
-    def purge(self, store: VectorStore) -> int:
-        """Delete the points of all tombstones from the store, then the tombstones; return how many."""
+    def purge(self, store: VectorStore, check: Callable[[], None]) -> int:
+        """Delete the points of all tombstones from the store, then the tombstones; return how many.
+
+        Args:
+            store: the vectors.
+            check: is called before each deletion, and raises where the run may not write any more: what was
+                a tombstone may be another run's point by then.
+        """
         left: dict[str, list[UUID]] = {}
         for collection, point in self.tombstones():
             left.setdefault(collection, []).append(point)
         present = set(store.collections()) if left else set()
         for collection, points in left.items():
             if collection in present:
+                check()
                 store.delete(collection, points)
                 store.flush(collection)
             self._forget_tombstones(collection, points)
@@ -305,6 +314,19 @@ class Ledger:
         """Delete points of one kind from a version's ledger: the next run writes them again."""
         with self._transaction() as session:
             _forget(session, points, fingerprint, kind)
+
+    def _is_committed(self, session: sa.Connection, step: Step) -> bool:
+        """Return whether the step was committed before, and the reply was lost: its claims are gone.
+
+        Another run may have indexed its studies since.
+        """
+        if self._lease_id is None or not step.claimed:
+            return False
+        mine: set[str] = set()
+        for chunk in chunks(step.claimed):
+            rows = sa.select(ClaimRow.study_id).where(ClaimRow.study_id.in_(chunk))
+            mine |= set(session.scalars(rows.where(ClaimRow.lease_id == self._lease_id)))
+        return not mine
 
     def _insert(self, session: sa.Connection, step: Step, fingerprint: str) -> None:
         insert(session, StudyRow, [study_row(new.study, self._home) for new in step.studies])

@@ -210,8 +210,8 @@ class _Job:
         """Purge and repair what ended runs left; beside other runs, only what cannot be theirs."""
         with self.lease.alone() as alone:
             if alone:
-                self.ledger.purge(self.index.store)
-            repair(self.index, self.fingerprint, self.ledger, alone=alone)
+                self.ledger.purge(self.index.store, self.lease.check)
+            repair(self.index, self.fingerprint, self.ledger, self.lease.check, alone=alone)
         self.began_alone = alone
 
     def run(self, source: Source, pool: DecodePool) -> None:
@@ -221,8 +221,11 @@ class _Job:
             self._claim([study.study_id for study in studies])
             with self._clock("catalog"):
                 if source.name != CatalogSource.name:  # these have their subjects
+                    claimed = {study.study_id for study in studies}
                     studies, doubts = self.identities.settle(studies)
                     self.waiting.extend(doubts)
+                    # What is left out is in no group: another run need not wait for it.
+                    self.pending.claimed |= claimed - {study.study_id for study in studies}
                 known = self.ledger.existing_studies([s.study_id for s in studies], self.fingerprint)
                 groups.append(start_decoding(studies, known, pool, self.fingerprint, self.patches))
             self.observer("read", self.added)
@@ -259,9 +262,10 @@ class _Job:
                 self.index.store.optimize(collection_of(kind, self.fingerprint))
         self.added.missing = self.index.catalog.version_counts(self.fingerprint)[1]
         if self.lease.leave():  # nothing is written after it where others go on
-            self.ledger.purge(self.index.store)  # also tombstones of a commit with a lost reply
+            # Also tombstones of a commit with a lost reply.
+            self.ledger.purge(self.index.store, self.lease.check)
             if not self.began_alone:
-                repair(self.index, self.fingerprint, self.ledger)
+                repair(self.index, self.fingerprint, self.ledger, self.lease.check)
 
     def _batches(self, source: Source) -> Iterator[list[Study]]:
         batch: list[Study] = []
@@ -314,11 +318,12 @@ class _Job:
     def _write(self, work: Work) -> None:
         """Write vectors and payloads to the store."""
         self.index.home.require_space(sum(p.vector.nbytes for ps in work.points.values() for p in ps))
-        self.lease.check()
         for kind, points in work.points.items():
+            self.lease.check()
             self.index.store.upsert(collection_of(kind, self.fingerprint), points)
             self.added.embedded[kind] += len(points)
         for kind, payloads in work.payloads.items():
+            self.lease.check()
             self.index.store.set_payload(collection_of(kind, self.fingerprint), payloads)
             self.added.updated += len(payloads)
 
@@ -388,7 +393,7 @@ class _Job:
         """Delete from the vectors what left the catalog, unless another run writes now."""
         with self.lease.alone() as alone:
             if alone:
-                self.ledger.purge(self.index.store)
+                self.ledger.purge(self.index.store, self.lease.check)
 
     def _learn_fields(self, group: Group) -> None:
         """Add filter fields for new columns; a column keeps its first type."""

@@ -123,8 +123,7 @@ def _remove(index: Index, study_ids: Sequence[str], subject_id: str | None) -> R
         before = _problems(index)
         ledger = Ledger(index.catalog, index.home, lease.lease_id)
         vectors = ledger.erase(study_ids, subject_id)
-        lease.check()
-        ledger.purge(index.store)
+        ledger.purge(index.store, lease.check)
     # Caches may contain that subject's images and do not record the subject: all of them go.
     shutil.rmtree(index.home.folder / CACHE, ignore_errors=True)
     ledger.vacuum()

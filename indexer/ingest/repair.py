@@ -1,6 +1,6 @@
 """Verifying that catalog, ledger and vectors agree, and repairing what a killed run leaves."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
@@ -112,14 +112,15 @@ def repair_versions(index: Index) -> Repaired:
     repaired = Repaired()
     with index.writing("index repair") as lease:
         ledger = Ledger(index.catalog, index.home, lease.lease_id)
-        repaired += Repaired(deleted=ledger.purge(index.store))
+        repaired += Repaired(deleted=ledger.purge(index.store, lease.check))
         for version in index.catalog.versions():
-            lease.check()
-            repaired += repair(index, version.fingerprint, ledger)
+            repaired += repair(index, version.fingerprint, ledger, lease.check)
     return repaired
 
 
-def repair(index: Index, fingerprint: str, ledger: Ledger, *, alone: bool = True) -> Repaired:
+def repair(
+    index: Index, fingerprint: str, ledger: Ledger, check: Callable[[], None], *, alone: bool = True
+) -> Repaired:
     """Make ledger and store agree, so that the next run embeds again what is missing.
 
     Rows of vectors that the store lost (a disk, a folder deleted) are deleted from the ledger; vectors
@@ -129,6 +130,8 @@ def repair(index: Index, fingerprint: str, ledger: Ledger, *, alone: bool = True
         index: open for writing.
         fingerprint: of the version.
         ledger: writes for this run.
+        check: is called before each deletion of vectors, and raises where the run may not write any more: a
+            vector without a row may be another run's by then.
         alone: no other run writes now; else vectors without a row may be another's, and stay.
     """
     repaired = Repaired()
@@ -141,6 +144,7 @@ def repair(index: Index, fingerprint: str, ledger: Ledger, *, alone: bool = True
         lost, orphans = recorded - stored, stored - recorded if alone else set()
         ledger.forget(lost, fingerprint, kind)
         if orphans:
+            check()
             index.store.delete(collection, orphans)
             index.store.flush(collection)
         repaired += Repaired(len(lost), len(orphans))

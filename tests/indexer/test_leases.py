@@ -12,18 +12,23 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from corpus.errors import IndexInUse, LeaseLost
+from corpus.errors import IndexInUse, LeaseLost, ServerUnavailable
+from corpus.records import Study
 from corpus.settings import settings
 from corpus.sources import open_source
+from indexer.backup import back_up
+from indexer.catalog import identity
 from indexer.catalog.catalog import Catalog
-from indexer.catalog.leases import LEASE_SECONDS, SILENT_SECONDS, Leases
-from indexer.catalog.models import ClaimRow, LeaseRow
+from indexer.catalog.leases import LEASE_SECONDS, SILENT_SECONDS, Leases, fence
+from indexer.catalog.ledger import Ledger
+from indexer.catalog.ledger_records import NewStudy, Step
+from indexer.catalog.models import ClaimRow, LeaseRow, LedgerRow, TombstoneRow
 from indexer.home import Home
 from indexer.index import Index
 from indexer.ingest import pipeline
 from indexer.ingest.pipeline import Added, Observer, Stage, add_source
 from indexer.ingest.removal import remove_study
-from indexer.ingest.repair import verify
+from indexer.ingest.repair import repair_versions, verify
 from indexer.servers import Servers
 from tests.indexer.cases import PHRASES, case, cohort, write_manifest
 from tests.indexer.postgres import fresh_database
@@ -256,6 +261,125 @@ def test_the_next_run_deletes_what_a_dead_run_left_and_nothing_else(
     with machines.open("first") as index:
         assert not verify(index).faults
         assert index.catalog.counts()["studies"] == {"manifest": 3}
+
+
+def test_a_heartbeat_does_not_wait_for_a_transaction_of_its_own_run(leases: Leases) -> None:
+    lease_id = uuid4()
+    leases.acquire(lease_id, "add", exclusive=False)
+    with ThreadPoolExecutor(1) as pool, leases.engine.begin() as connection:
+        fence(connection, lease_id)
+        assert pool.submit(leases.renew, lease_id).result(DEADLINE_SECONDS)
+    leases.release(lease_id)
+
+
+def test_a_run_that_is_heard_of_while_it_is_replaced_goes_on(leases: Leases) -> None:
+    first, second = uuid4(), uuid4()
+    leases.acquire(first, "add", exclusive=False)
+    _age(leases, LEASE_SECONDS + 1)
+    with ThreadPoolExecutor(1) as pool:
+        with leases.engine.begin() as connection:
+            heard = sa.update(LeaseRow).where(LeaseRow.lease_id == first)
+            connection.execute(heard.values(seen=sa.func.clock_timestamp()))
+            others = pool.submit(leases.acquire, second, "remove", exclusive=True)
+            eventually(lambda: _waits_for_a_row(leases))
+        assert [lease.lease_id for lease in others.result(DEADLINE_SECONDS)] == [first]
+    assert leases.renew(first)
+    leases.release(first)
+
+
+def _waits_for_a_row(leases: Leases) -> bool:
+    with leases.engine.connect() as connection:
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid'"
+        return bool(connection.scalar(sa.text(waiting)))
+
+
+def test_a_machine_that_sleeps_in_a_transaction_does_not_hold_up_the_others(
+    leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "_IDLE_SECONDS", 1)
+    sleeping = leases.engine.connect()
+    identity.lock_catalog(sleeping)
+    with ThreadPoolExecutor(1) as pool:
+        lease_id = uuid4()
+        acquired = pool.submit(leases.acquire, lease_id, "add", exclusive=True)
+        assert acquired.result(DEADLINE_SECONDS) == []
+    with pytest.raises(ServerUnavailable, match=r"idle for too long|ended the connection"):
+        sleeping.execute(sa.text("SELECT 1"))
+    sleeping.close()
+    leases.release(lease_id)
+
+
+def test_a_commit_that_is_repeated_after_a_lost_reply_leaves_what_another_run_wrote_since(
+    machines: Machines, leases: Leases
+) -> None:
+    ids = [uuid4() for _ in range(2)]
+    with machines.open("first") as index:
+        for lease_id in ids:
+            leases.acquire(lease_id, "add", exclusive=False)
+        ledgers = [Ledger(index.catalog, index.home, lease_id) for lease_id in ids]
+        earlier, later = (Step([NewStudy(_study(age), ())], claimed=["m:s"]) for age in (40.0, 41.0))
+        assert leases.claim(ids[0], ["m:s"])
+        ledgers[0].commit(earlier, "f" * 64, "x")
+        assert leases.claim(ids[1], ["m:s"])
+        ledgers[0].commit(earlier, "f" * 64, "x")
+        assert not leases.claim(ids[0], ["m:s"])  # it is still the other's
+        ledgers[1].commit(later, "f" * 64, "x")
+        ledgers[0].commit(earlier, "f" * 64, "x")
+        assert index.catalog.studies(["m:s"])["m:s"].age == 41.0
+    for lease_id in ids:
+        leases.release(lease_id)
+
+
+def _study(age: float) -> Study:
+    return Study(study_id="m:s", subject_id="m:p", source="m", age=age)
+
+
+def test_a_backup_of_a_run_that_was_replaced_is_none(
+    machines: Machines, leases: Leases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines.add("first", cohort(tmp_path / "cases", 4))
+
+    def replaced(*_: object) -> None:
+        with leases.engine.begin() as connection:
+            connection.execute(sa.delete(LeaseRow))
+
+    with machines.open("first") as index:
+        monkeypatch.setattr("indexer.write_lease.RENEW_SECONDS", 0.01)
+        monkeypatch.setattr("indexer.backup.os.fsync", replaced)
+        monkeypatch.setattr("indexer.write_lease.LEASE_SECONDS", 0.0)
+        with pytest.raises(LeaseLost):
+            back_up(index, tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()
+
+
+@pytest.mark.parametrize("left", ["tombstones", "orphans"])
+def test_a_run_that_was_replaced_deletes_no_vectors(
+    machines: Machines, leases: Leases, tmp_path: Path, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen between looking for what to delete and deleting it: by then it may be another's."""
+    source = cohort(tmp_path / "cases", 4)
+    machines.add("first", source)
+    with machines.open("first") as index:
+        collection, stored = index.collection("report"), index.store.count(index.collection("report"))
+        points = list(index.store.ids(collection))
+        with index.catalog.engine.begin() as connection:
+            if left == "tombstones":
+                rows = [{"collection": collection, "point_id": point} for point in points]
+                connection.execute(sa.insert(TombstoneRow), rows)
+            else:
+                connection.execute(sa.delete(LedgerRow).where(LedgerRow.kind == "report"))
+        monkeypatch.setattr("indexer.write_lease.LEASE_SECONDS", 0.0)  # ask at each step
+        looked = index.store.collections
+
+        def replaced() -> list[str]:
+            with leases.engine.begin() as connection:
+                connection.execute(sa.delete(LeaseRow))
+            return looked()
+
+        monkeypatch.setattr(index.store, "collections", replaced)
+        with pytest.raises(LeaseLost):
+            repair_versions(index)
+        assert index.store.count(collection) == stored
 
 
 def test_leases_exclude_each_other_as_they_say(leases: Leases) -> None:
