@@ -33,7 +33,6 @@ _BY_STATE = {
     "57P02": ("it crashed", True),
     "57P03": ("it is starting or shutting down", True),
     "55P03": ("another program writes to it for long: run the command again when that has ended", True),
-    "25P03": ("it ended a transaction that this process had left open: run the command again", True),
     "57014": ("it gave the statement up (its statement_timeout)", False),
 }
 """SQLSTATE → what it means, and whether a later try may succeed."""

@@ -153,7 +153,7 @@ def test_a_database_and_a_server_that_do_not_belong_together_are_both_named(
 
 
 @pytest.mark.parametrize("opened_before", [False, True])
-def test_a_home_whose_vectors_are_on_a_server_that_is_not_named_is_refused(
+def test_a_home_with_vectors_on_a_server_that_is_not_named_is_refused(
     world: World, opened_before: bool
 ) -> None:
     if opened_before:
@@ -213,7 +213,7 @@ def test_a_key_is_not_replaced_while_a_run_with_it_writes(world: World) -> None:
         pass
 
 
-def test_a_run_whose_key_was_replaced_before_it_wrote_writes_nothing(world: World) -> None:
+def test_a_run_with_a_key_that_was_replaced_before_it_wrote_writes_nothing(world: World) -> None:
     servers = world.servers(0)
     with world.open("first", servers) as index:
         Home.open(world.folder / "homes" / "second")
