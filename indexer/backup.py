@@ -38,9 +38,10 @@ from indexer.catalog.catalog import Catalog
 from indexer.catalog.dump import dump_rows, restore_rows, table_names
 from indexer.catalog.identity import IdentityState, begin_restore, namespace_of
 from indexer.catalog.ledger_records import FORMS, KINDS, collection_of
-from indexer.home import add_key, given_key, home_error, make_home, read_key, write_private
+from indexer.home import home_error, write_private
 from indexer.index import Index, server_store
 from indexer.key import KEY_BYTES
+from indexer.key_transfer import import_key
 from indexer.servers import Servers
 from indexer.vectors.store import Form, Point, Terms, VectorStore
 
@@ -279,20 +280,11 @@ def _vector_parts(store: VectorStore, contents: BackupContents) -> Iterator[tupl
 
 
 def _restore_key(file: Path, home: Path) -> None:
-    """Write the backup's key to a home that has none."""
+    """Write the backup's key to a home, in place of one that nothing was made with."""
     key = next((content for name, content in _parts(file) if name == "key"), b"")
     if len(key) != KEY_BYTES:
         raise IndexingError(f"{file.name} holds no key")
-    try:
-        make_home(home)
-        own = given_key() or read_key(home)
-        if own is None:
-            add_key(home, key)
-            own = read_key(home)
-    except OSError as error:
-        raise home_error(home, error) from error
-    if own != key:
-        raise HomeError(f"{home} has a key of its own: restore into another SIMILARITY_HOME")
+    import_key(key, home)
 
 
 def _restore_points(store: VectorStore, name: str, content: bytes) -> None:

@@ -73,19 +73,20 @@ def take_namespace(catalog: Catalog) -> None:
         use_namespace(catalog.engine, identity)
 
 
-def check_server(name: str, catalog: Catalog, store: VectorStore) -> None:
+def check_server(name: str, catalog: Catalog, store: VectorStore, *, read_only: bool = False) -> None:
     """Refuse a Qdrant server that has no vectors of an index, where its ledger has some.
 
     Args:
         name: of the server, for messages.
         catalog: of the index.
         store: the index's collections on that server.
+        read_only: nothing will be written: collections that other indexes may share can be read.
 
     Raises:
         WrongVectors: naming both.
     """
     identity = catalog.identity()
-    if not catalog.has_points():
+    if not catalog.has_points() or (read_only and not identity.namespace):
         return
     if not identity.namespace:
         raise WrongVectors(

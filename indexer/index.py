@@ -1,13 +1,13 @@
 """The index: its home, catalog and vectors, and the encoder that made them."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from corpus.errors import EmptyIndex, FingerprintMismatch, IndexingError, UsageError
+from corpus.errors import EmptyIndex, FingerprintMismatch, IndexingError, ServerUnavailable, UsageError
 from corpus.settings import settings
 from indexer.belonging import check_embedded, check_server, mark_embedded, take_namespace
 from indexer.catalog.calibrations import Calibrations
@@ -15,7 +15,7 @@ from indexer.catalog.catalog import Catalog, Version
 from indexer.catalog.database import database_url
 from indexer.catalog.identity import Identity, IdentityState
 from indexer.catalog.ledger_records import KINDS, alias_of, collection_of
-from indexer.home import Home
+from indexer.home import Home, given_key
 from indexer.retries import RetryPolicy
 from indexer.servers import Servers, qdrant_addresses, qdrant_name
 from indexer.vectors.store import ReadOnlyStore, VectorStore
@@ -309,7 +309,11 @@ def _existing(home: Home | Path | None, servers: Servers) -> Home:
         found = home
     elif (there := Home.find(home)) is None:
         folder = (home or settings().home_folder).absolute()
-        raise _empty(folder) if servers.database_url is None else _keyless(folder)
+        if servers.database_url is None:
+            raise _empty(folder)
+        if given_key() is None:
+            raise _keyless(folder)
+        found = Home.open(folder)  # with the key that the command gives
     else:
         found = there
     url = database_url(found, servers)
@@ -365,7 +369,7 @@ def open_store(
         on_wait: gets a line when another process owns the embedded ones.
         retry: how long a server that goes away is waited for; default not at all.
         servers: default as the settings have it.
-        read_only: nothing will be written: a server that has nothing of the index is noticed when it is read.
+        read_only: nothing will be written; a server that is away is noticed when it is read.
         check: see `Index.open`.
 
     Raises:
@@ -383,8 +387,9 @@ def open_store(
             yield store
         return
     try:
-        if check and not read_only:
-            check_server(served.name, catalog, served)
+        with suppress(*([ServerUnavailable] if read_only else [])):
+            if check:
+                check_server(served.name, catalog, served, read_only=read_only)
         yield served
     finally:
         served.close()

@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from corpus.settings import settings
-from indexer.belonging import check_embedded
+from indexer.belonging import check_embedded, check_server
 from indexer.catalog.audit import Audit
 from indexer.catalog.catalog import Catalog
+from indexer.catalog.identity import key_mismatch
 from indexer.catalog.jobs import Jobs
 from indexer.home import Home
 from indexer.index import Index, server_store
@@ -38,7 +39,15 @@ READINESS_SECONDS = 5.0
 class State:
     """Everything that a service has open. Close it with `close`."""
 
-    def __init__(self, home: Home, catalog: Catalog, store: VectorStore, resources: ExitStack) -> None:
+    def __init__(
+        self,
+        home: Home,
+        catalog: Catalog,
+        store: VectorStore,
+        resources: ExitStack,
+        server: str | None = None,
+    ) -> None:
+        """Use what is open; `server`: name of the Qdrant server, None where the vectors are embedded."""
         self.home, self.catalog, self.store = home, catalog, store
         self.tokens = Tokens(catalog)
         self.audit = Audit(catalog)
@@ -53,6 +62,7 @@ class State:
         self.readiness = Readiness()
         self.closing = threading.Event()
         self._runner: Runner | None = None
+        self._server, self._belongs = server, False
         self._index = Index(home, catalog, store, resources)
 
     @classmethod
@@ -68,13 +78,13 @@ class State:
             home = Home.open(folder)
             catalog = Catalog.open(home)
             resources.callback(catalog.close)
-            store: VectorStore | None = server_store(catalog.identity())
-            if store is None:
-                store = resources.enter_context(owned_store(home, on_wait))
-                check_embedded(home, catalog, store, read_only=False)
-            else:
-                resources.callback(store.close)
-            return cls(home, catalog, store, resources.pop_all())
+            served = server_store(catalog.identity())
+            if served is not None:
+                resources.callback(served.close)
+                return cls(home, catalog, served, resources.pop_all(), served.name)
+            owned = resources.enter_context(owned_store(home, on_wait))
+            check_embedded(home, catalog, owned, read_only=False)
+            return cls(home, catalog, owned, resources.pop_all())
 
     def start_runner(self) -> None:
         """Run jobs from now on, first those that an earlier service left."""
@@ -92,9 +102,26 @@ class State:
             EmptyIndex: the index is empty.
             EncoderError: the encoder's folder is missing or broken.
         """
+        self._check_belonging()
         index = self._index.pinned()
         index.encoder  # noqa: B018  loading belongs to the start-up, not to a search
         return index
+
+    def _check_belonging(self) -> None:
+        """Compare key and vectors with the catalog, once it has points: another machine may have filled it.
+
+        Raises:
+            KeyMismatch: it was filled with another key than the home's.
+            WrongVectors: its vectors are on another server.
+        """
+        if self._belongs or not self.catalog.has_points():
+            return
+        identity = self.catalog.identity()
+        if identity.key_fingerprint != self.home.key_fingerprint:
+            raise key_mismatch(self.catalog.engine, self.home, identity.key_fingerprint)
+        if self._server is not None:
+            check_server(self._server, self.catalog, self.store, read_only=True)
+        self._belongs = True
 
     @property
     def loaded(self) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -71,7 +72,7 @@ def add(
 
     with Index.open(read_only=False, on_wait=note) as opened_index:
         encoder = _load_encoder(opened_index, encoder_name)
-        with progress_bars() as on_progress:
+        with progress_bars() as on_progress, _noting_interrupts():
             added = add_source(
                 opened_index,
                 opened or CatalogSource(opened_index.catalog),
@@ -92,7 +93,8 @@ def add(
         print_json({**done, **added.as_json(), "notices": options.notices.as_json()})
     else:  # each notice was printed when it was met
         studies = f"{added.studies:,} read; the index has {stored:,}"
-        print_record({**done, **added.as_json(), "studies": studies})
+        shown = {name: value for name, value in added.as_json().items() if name != "missing"}  # named below
+        print_record({**done, **shown, "studies": studies})
     if any(added.problems.values()):
         counts = ", ".join(f"{n} {state}" for state, n in added.problems.items() if n)
         note(f"{counts}: see `similarity index status --failed`")
@@ -106,6 +108,16 @@ def add(
         )
     if strict and added.problems["failed"]:
         raise SystemExit(1)
+
+
+@contextmanager
+def _noting_interrupts() -> Iterator[None]:
+    """Say what Ctrl-C leaves."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("stopped: what was committed is safe, run the command again to go on")
+        raise
 
 
 @index.command()

@@ -169,7 +169,7 @@ def test_a_home_that_holds_an_index_is_not_written_over(filled: Path, tmp_path: 
     with pytest.raises(HomeError, match="holds an index already"):
         restore(tmp_path / "backup", filled)
     Home.open(tmp_path / "other")
-    with pytest.raises(HomeError, match="key of its own"):
+    with pytest.raises(HomeError, match="another key"):
         restore(tmp_path / "backup", tmp_path / "other")
 
 

@@ -426,3 +426,38 @@ def _make_as_before(world: World, servers: Servers) -> None:
         add_source(index, open_source(source), world.encoder, origin="x", folder="any", workers=0)
         # Outside the run: its lease is a table of this version.
         _downgrade(index)
+
+
+def test_a_search_refuses_a_server_that_has_nothing_of_the_index(world: World) -> None:
+    servers = world.servers(0)
+    world.add("home", servers, 3)
+    with world.open("home", servers) as index:
+        for collection in index.store.collections():
+            index.store.drop(collection)
+    with pytest.raises(WrongVectors, match="has no vectors of it"):
+        world.open("home", servers, read_only=True)
+
+
+def test_two_keys_on_an_empty_index_never_mix(world: World) -> None:
+    servers = world.servers(0)
+    source = cohort(world.folder / "cases", 3)
+    with world.open("first", servers) as first:
+        world.open("second", servers).close()  # of another key, on a catalog in which nothing was made yet
+        with pytest.raises(IndexingError, match="another key"):
+            add_source(first, open_source(source), world.encoder, origin="x", folder="any", workers=0)
+    world.add("second", servers, 3)
+    with pytest.raises(KeyMismatch):
+        world.open("first", servers)
+    with world.open("second", servers) as index:
+        assert not verify(index).faults
+
+
+def test_a_restore_takes_the_key_of_the_backup_where_nothing_was_made_with_the_homes(world: World) -> None:
+    world.add("first", world.servers(qdrant=False), 3)
+    file = world.folder / "backup"
+    with world.open("first", world.servers(qdrant=False)) as index:
+        back_up(index, file)
+    Home.open(world.folder / "homes/restored")  # any command makes a key
+    restore(file, world.folder / "homes/restored", servers=world.servers(0))
+    with world.open("restored", world.servers(0)) as index:
+        assert not verify(index).faults
