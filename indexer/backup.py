@@ -19,7 +19,7 @@ import json
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -37,12 +37,13 @@ from indexer.belonging import mark_embedded
 from indexer.catalog.catalog import Catalog
 from indexer.catalog.dump import dump_rows, restore_rows, table_names
 from indexer.catalog.identity import IdentityState, begin_restore, namespace_of
-from indexer.catalog.ledger_records import FORMS, KINDS, collection_of
+from indexer.catalog.ledger_records import alias_of
 from indexer.home import home_error, write_private
 from indexer.index import Index, server_store
 from indexer.key import KEY_BYTES
 from indexer.key_transfer import import_key
 from indexer.servers import Servers
+from indexer.vectors.filters import FieldType
 from indexer.vectors.store import Form, Point, Terms, VectorStore
 
 FORMAT = 1
@@ -140,16 +141,16 @@ def restore(file: Path, home: Path, *, copy: bool = False, servers: Servers | No
         for collection in index.store.collections():  # of a restore that was interrupted
             lease.check()
             index.store.drop(collection)
+        fields = _own_fields(file)
         for name, content in _parts(file):
             if name.startswith("vectors/"):
                 lease.check()
-                _restore_points(index.store, name, content)
+                _restore_points(index.store, name, content, fields)
         for collection in contents.vectors:
             index.store.flush(collection)
         if servers.qdrant_url is None:
             mark_embedded(index.home, index.catalog.identity())
         restore_rows(index.catalog, _row_parts(file), lease.lease_id)
-        _index_own_fields(index)
         index.name_live_collections()
         with suppress(OSError):
             (index.home.folder / _TARGET).unlink()
@@ -287,23 +288,24 @@ def _restore_key(file: Path, home: Path) -> None:
     import_key(key, home)
 
 
-def _restore_points(store: VectorStore, name: str, content: bytes) -> None:
+def _restore_points(
+    store: VectorStore, name: str, content: bytes, own_fields: Mapping[str, FieldType]
+) -> None:
     collection = name.split("/")[1]
     form, dim, points = read_points(content)
     if collection not in store.collections():
-        store.create(collection, dim, {}, form)
+        # A sentence's payload has no study's fields.
+        fields = {} if collection.startswith(f"{alias_of('sentence')}__") else own_fields
+        store.create(collection, dim, fields, form)
     store.upsert(collection, points)
 
 
-def _index_own_fields(index: Index) -> None:
-    """Index the payload fields of the tables' own columns in every collection."""
-    existing = set(index.store.collections())
-    for version in index.catalog.versions():
-        for kind in KINDS:
-            collection, form = collection_of(kind, version.fingerprint), FORMS.get(kind, "dense")
-            if collection in existing and kind != "sentence":
-                dim = 0 if form == "terms" else version.dim
-                index.store.create(collection, dim, index.catalog.own_fields(), form)
+def _own_fields(file: Path) -> dict[str, FieldType]:
+    """Return the filter fields of a backup that are columns of tables: its collections are made with them."""
+    rows = [
+        json.loads(line) for table, lines in _row_parts(file) if table == "filter_field" for line in lines
+    ]
+    return {name: FieldType(kind) for name, kind in rows}
 
 
 def _row_parts(file: Path) -> Iterator[tuple[str, list[str]]]:

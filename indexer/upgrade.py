@@ -5,7 +5,7 @@ the ledger has are copied, vectors and payloads, to collections named by the ind
 The earlier collections stay until the user says that no other index uses them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,13 +28,16 @@ class Upgraded:
 
     `copied`: collection → number of points. `lost`: how many points of the ledger were not there: their
     sources have to be added again. `earlier`: the earlier collections that are still on the server, and how
-    many points each has. `dropped`: those that were dropped.
+    many points each has. `shared`: those of them that have points which this index does not know, and how
+    many: another index's, or of studies that were erased since; they are not dropped. `dropped`: those that
+    were dropped.
     """
 
     copied: dict[str, int] = field(default_factory=dict)
     lost: int = 0
     earlier: dict[str, int] = field(default_factory=dict)
-    dropped: Sequence[str] = ()
+    shared: dict[str, int] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return the form of `docs/contracts/index-upgrade.schema.json`."""
@@ -42,6 +45,7 @@ class Upgraded:
             "copied": dict(self.copied),
             "lost": self.lost,
             "earlier": dict(self.earlier),
+            "shared": dict(self.shared),
             "dropped": list(self.dropped),
         }
 
@@ -51,7 +55,7 @@ def upgrade(index: Index, *, drop_earlier: bool = False, on_progress: OnProgress
 
     Args:
         index: open for writing, `check` left out.
-        drop_earlier: drop the earlier collections afterwards: no other index may use them.
+        drop_earlier: drop the earlier collections afterwards, but for those that another index may use.
         on_progress: is given the number of points that are copied.
 
     Raises:
@@ -82,15 +86,35 @@ def upgrade(index: Index, *, drop_earlier: bool = False, on_progress: OnProgress
             lease.check()
             use_namespace(index.catalog.engine, identity)
         index.name_live_collections(own)
-        names = [collection_of(kind, version.fingerprint) for version, kind in wanted]
-        if drop_earlier:
-            for name in names:
-                lease.check()
-                earlier.drop(name)
-            upgraded.dropped = names
-        else:
-            upgraded.earlier = {name: earlier.count(name) for name in names}
+        for version, kind in wanted:
+            name = collection_of(kind, version.fingerprint)
+            _settle(
+                earlier, name, ledger.points(version.fingerprint, kind).keys(), drop_earlier, lease, upgraded
+            )
     return upgraded
+
+
+def _settle(
+    earlier: VectorStore,
+    collection: str,
+    own: Collection[UUID],
+    drop: bool,
+    lease: WriteLease,
+    upgraded: Upgraded,
+) -> None:
+    """Drop an earlier collection of this index on request, unless others may need it; note what stays."""
+    points = set(earlier.ids(collection))
+    if points and points.isdisjoint(own):
+        return  # another index's alone
+    unknown = len(points.difference(own))
+    if drop and not unknown:
+        lease.check()
+        earlier.drop(collection)
+        upgraded.dropped.append(collection)
+        return
+    upgraded.earlier[collection] = len(points)
+    if unknown:
+        upgraded.shared[collection] = unknown
 
 
 def _create(index: Index, store: VectorStore, version: Version, kind: str) -> None:

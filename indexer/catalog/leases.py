@@ -260,4 +260,18 @@ _START = 18  # of the fields behind the state
 
 def _is_dead(row: Any) -> bool:
     """Return whether a run was a process of this system that is gone."""
-    return bool(row.system) and row.system == _system() and _process(row.pid) != row.process
+    if not row.system or row.system != _system():
+        return False
+    began = _process(row.pid)
+    return not _exists(row.pid) if began is None else began != row.process
+
+
+def _exists(pid: int) -> bool:
+    """Return whether a process lives, also where the system hides those of other users."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return False  # it is ours, and `_process` saw that it ended

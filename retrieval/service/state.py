@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 
+from corpus.errors import WrongVectors
 from corpus.settings import settings
 from indexer.belonging import check_embedded, check_server
 from indexer.catalog.audit import Audit
@@ -63,6 +64,7 @@ class State:
         self.closing = threading.Event()
         self._runner: Runner | None = None
         self._server, self._belongs = server, False
+        self._identity = catalog.identity()  # that the store was opened with
         self._index = Index(home, catalog, store, resources)
 
     @classmethod
@@ -108,17 +110,22 @@ class State:
         return index
 
     def _check_belonging(self) -> None:
-        """Compare key and vectors with the catalog, once it has points: another machine may have filled it.
+        """Compare key and vectors with the catalog: another machine may have filled, moved or restored it.
 
         Raises:
             KeyMismatch: it was filled with another key than the home's.
-            WrongVectors: its vectors are on another server.
+            WrongVectors: its vectors are on another server, or in other collections.
         """
-        if self._belongs or not self.catalog.has_points():
-            return
         identity = self.catalog.identity()
         if identity.key_fingerprint != self.home.key_fingerprint:
             raise key_mismatch(self.catalog.engine, self.home, identity.key_fingerprint)
+        if self._server is not None and identity.namespace != self._identity.namespace:
+            raise WrongVectors(
+                f"the index {identity.short} was upgraded or restored: start the service again to use its "
+                "vectors"
+            )
+        if self._belongs or not self.catalog.has_points():
+            return
         if self._server is not None:
             check_server(self._server, self.catalog, self.store, read_only=True)
         self._belongs = True

@@ -195,7 +195,7 @@ def repair(vectors_lost: bool, as_json: bool) -> None:
 @click.option(
     "--drop-earlier",
     is_flag=True,
-    help="Then drop the collections of the earlier version: no other index may use them.",
+    help="Then drop the collections of the earlier version, but for those that another index may use.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def upgrade(drop_earlier: bool, as_json: bool) -> None:
@@ -223,14 +223,14 @@ def upgrade(drop_earlier: bool, as_json: bool) -> None:
             click.echo("nothing to move")
     if upgraded.lost:
         note(f"{counted(upgraded.lost, 'vector is', 'vectors are')} gone: add their sources again")
-    if upgraded.earlier:
-        names = ", ".join(
-            f"{name} ({counted(n, 'vector', 'vectors')})" for name, n in upgraded.earlier.items()
-        )
+    for collection, unknown in upgraded.shared.items():
         note(
-            f"this index no longer uses {names}: when no other index does, run `similarity index upgrade "
-            "--drop-earlier`"
+            f"{collection} stays: it has {counted(unknown, 'vector', 'vectors')} of another index, or of "
+            "studies erased since; when no index uses it, drop it on the server"
         )
+    left = [name for name in upgraded.earlier if name not in upgraded.shared]
+    if left:
+        note(f"{', '.join(left)}: no longer used; `similarity index upgrade --drop-earlier` drops them")
 
 
 _PLURALS = {"patch": "patches"}

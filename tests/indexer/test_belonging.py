@@ -3,7 +3,9 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -20,7 +22,7 @@ from indexer.catalog.identity import namespace_of
 from indexer.catalog.ledger import Ledger
 from indexer.catalog.models import IdentityRow
 from indexer.home import Home
-from indexer.index import Index
+from indexer.index import Index, server_store
 from indexer.ingest.pipeline import Added, add_source
 from indexer.ingest.repair import repair_versions, verify
 from indexer.servers import Servers
@@ -386,8 +388,19 @@ def test_an_index_of_the_version_before_is_moved_without_embedding_again(world: 
     again = world.add("home", servers, 4)
     assert sum(again.embedded.values()) == 0
     with world.open("home", servers, check=False) as index:
-        assert set(upgrade(index, drop_earlier=True).dropped) == set(upgraded.copied)
+        earlier = server_store(replace(index.catalog.identity(), namespace=""), servers=servers)
+        assert earlier is not None
+        reports = index.collection("report")
+        (point, *_) = earlier.fetch(reports, list(earlier.ids(reports)))
+        stray = replace(point, id=uuid4())  # of another index, with which the collection is shared
+        earlier.upsert(reports, [stray])
+        shared = upgrade(index, drop_earlier=True)
+        assert shared.shared == {reports: 1}
+        assert reports not in shared.dropped
+        earlier.delete(reports, [stray.id])
+        assert upgrade(index, drop_earlier=True).dropped == [reports]
         assert upgrade(index).earlier == {}
+        earlier.close()
     with world.open("home", servers) as index:
         assert not verify(index).faults
 

@@ -1,7 +1,5 @@
 """A run that is killed or loses a server while it updates leaves nothing that the next run does not mend."""
 
-import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +9,6 @@ import sqlalchemy as sa
 from corpus.errors import ServerUnavailable
 from corpus.settings import settings
 from corpus.sources import open_source
-from indexer.catalog import identity
-from indexer.catalog.ledger import Ledger
-from indexer.home import Home
 from indexer.index import Index
 from indexer.ingest.pipeline import Added, Observer, Stage, add_source
 from indexer.ingest.removal import remove_study
@@ -22,7 +17,6 @@ from tests.indexer.cases import write_manifest
 from tests.indexer.postgres import fresh_database
 from tests.indexer.proxy import proxied, to_socket
 from tests.indexer.world import MemoryQdrant
-from tests.waiting import DEADLINE_SECONDS
 from trainer.runtime.encoder import Encoder
 
 OLD, NEW = "The lungs are clear.", "Right lower lobe consolidation."
@@ -119,33 +113,3 @@ def test_a_postgres_that_hangs_ends_a_call_by_the_time_limit(
                 list(index.catalog.study_ids())
             line.heal()
             assert list(index.catalog.study_ids()) == []
-
-
-def test_a_machine_that_stands_still_in_a_transaction_does_not_stop_the_others(
-    qdrant: MemoryQdrant, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(identity, "IDLE_SECONDS", 1)
-    monkeypatch.setenv("SIMILARITY_SERVER_WAIT_SECONDS", "0")
-    settings.cache_clear()
-    other = tmp_path / "other"
-    Home.open(home)
-    other.mkdir()
-    shutil.copy(home / ".key", other / ".key")
-    done = threading.Event()
-
-    def second() -> None:
-        with Index.open(other, read_only=False) as index, index.writing("index add", exclusive=False):
-            done.set()
-
-    with Index.open(home, read_only=False) as index, index.writing("index add", exclusive=False) as lease:
-        running = threading.Thread(target=second)
-
-        def stand_still() -> None:
-            with Ledger(index.catalog, index.home, lease.lease_id)._transaction() as session:
-                running.start()
-                assert done.wait(DEADLINE_SECONDS)
-                session.execute(sa.text("SELECT 1"))
-
-        with pytest.raises(ServerUnavailable, match="it ended a transaction"):
-            stand_still()
-        running.join(DEADLINE_SECONDS)

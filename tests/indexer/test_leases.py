@@ -226,6 +226,8 @@ def test_a_run_that_another_replaced_writes_nothing_more(
         pause.go.set()
         with pytest.raises(LeaseLost, match="run the command again"):
             running.result(DEADLINE_SECONDS)
+    with machines.open("first") as index:
+        assert not list(index.catalog.study_ids())
     machines.add("first", source)
     with machines.open("first") as index:
         assert not verify(index).faults
@@ -296,7 +298,7 @@ def _waits_for_a_row(leases: Leases) -> bool:
 def test_a_machine_that_sleeps_in_a_transaction_does_not_hold_up_the_others(
     leases: Leases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identity, "_IDLE_SECONDS", 1)
+    monkeypatch.setattr(identity, "IDLE_SECONDS", 1)
     sleeping = leases.engine.connect()
     identity.lock_catalog(sleeping)
     with ThreadPoolExecutor(1) as pool:
