@@ -119,7 +119,8 @@ def _pipeline(encoder: "Encoder", radiographs: Sequence[Path], workers: int) -> 
 
     from corpus.sources import open_source
     from indexer.index import Index
-    from indexer.ingest.pipeline import Added, Stage, add_source
+    from indexer.ingest.added import Added, Stage
+    from indexer.ingest.pipeline import add_source
 
     moments: list[float] = []
 

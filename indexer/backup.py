@@ -39,10 +39,11 @@ from indexer.catalog.dump import dump_rows, restore_rows, table_names
 from indexer.catalog.identity import IdentityState, begin_restore, namespace_of
 from indexer.catalog.ledger_records import alias_of
 from indexer.home import home_error, write_private
-from indexer.index import Index, server_store
+from indexer.index import Index
 from indexer.key import KEY_BYTES
 from indexer.key_transfer import import_key
 from indexer.servers import Servers
+from indexer.stores import server_store
 from indexer.vectors.filters import FieldType
 from indexer.vectors.store import Form, Point, Terms, VectorStore
 

@@ -17,7 +17,8 @@ from indexer.catalog.identity import namespace_of, use_namespace
 from indexer.catalog.ledger import Ledger
 from indexer.catalog.ledger_records import FORMS, KINDS, collection_of
 from indexer.catalog.rows import chunks
-from indexer.index import Index, server_store
+from indexer.index import Index
+from indexer.stores import server_store
 from indexer.vectors.store import VectorStore
 from indexer.write_lease import WriteLease
 

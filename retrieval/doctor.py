@@ -26,10 +26,10 @@ from indexer.catalog.identity import IdentityState, key_mismatch
 from indexer.catalog.leases import Leases
 from indexer.catalog.tokens import TokenStore
 from indexer.home import RESERVE_BYTES, Home, given_key
-from indexer.index import server_store
 from indexer.key import COMMAND_SETTING, KEY_BYTES, key_fingerprint
 from indexer.owner import connect, embedded_store
 from indexer.servers import QdrantAddress, qdrant_addresses, qdrant_name
+from indexer.stores import server_store
 from indexer.vectors.store import VectorStore
 
 if TYPE_CHECKING:
@@ -266,7 +266,8 @@ def _nodes(addresses: Sequence[QdrantAddress]) -> Iterator[Check]:
 
 
 def _node(address: QdrantAddress, key: SecretStr | None) -> Check:
-    from indexer.vectors.server import CLIENT_VERSION, ServerStore, connect, supported
+    from indexer.vectors.client import CLIENT_VERSION, connect, supported
+    from indexer.vectors.server import ServerStore
 
     node = ServerStore(connect(address, key), qdrant_name([address]))
     try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from corpus.geometry import Box
     from corpus.sources import open_source
     from indexer.catalog.studies import Case
-    from indexer.ingest.pipeline import Added
+    from indexer.ingest.added import Added
     from retrieval.answer import Answer, Evidence, Hit
     from retrieval.draft.text import Draft
     from retrieval.localize.answer import Localization

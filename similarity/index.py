@@ -16,7 +16,8 @@ from corpus.tables import TableOptions
 from indexer.catalog.studies import Case
 from indexer.index import Index as OpenIndex
 from indexer.index import image_location
-from indexer.ingest.pipeline import Added, add_source
+from indexer.ingest.added import Added
+from indexer.ingest.pipeline import add_source
 from indexer.ingest.repair import Verified
 from indexer.ingest.repair import verify as compare
 from indexer.servers import Servers

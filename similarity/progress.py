@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
     from corpus.progress import OnProgress
-    from indexer.ingest.pipeline import Added, Observer, Stage
+    from indexer.ingest.added import Added, Observer, Stage
 
 Lines = Literal["none", "stages", "epochs"]
 """Lines of progress where stderr is no terminal: none, one when a stage ends, or also one an epoch."""

@@ -10,7 +10,7 @@ import yaml
 from qdrant_client.common.version_check import is_compatible
 
 from corpus.settings import Settings
-from indexer.vectors.server import supported
+from indexer.vectors.client import supported
 from retrieval.doctor import OLDEST_POSTGRES
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -30,7 +30,6 @@ from indexer.catalog.ledger_records import (
     ExistingStudy,
     Key,
     Step,
-    collection_of,
 )
 from indexer.catalog.models import (
     ClaimRow,
@@ -51,8 +50,10 @@ from indexer.catalog.rows import (
     delete_unused,
     insert,
     item_row,
+    ledger_row,
     points_of,
     problem_rows,
+    revive,
     study_row,
     tombstone,
 )
@@ -220,7 +221,7 @@ class Ledger:
             left = {point: kind for point, kind in old_points.items() if point not in present}
             left |= dict.fromkeys(delete_unused(session, old_sentences), "sentence")
             tombstone(session, left)
-            _revive(session, step, fingerprint)
+            revive(session, step, fingerprint)
             _replace_problems(session, step, origin)
             delete(session, ClaimRow.study_id, step.claimed)
         return len(left)
@@ -356,7 +357,7 @@ class Ledger:
         insert(
             session,
             LedgerRow,
-            [_ledger_row(fingerprint, kind, point, done) for (kind, point), done in step.done.items()],
+            [ledger_row(fingerprint, kind, point, done) for (kind, point), done in step.done.items()],
         )
 
 
@@ -371,35 +372,6 @@ def _forget(session: sa.Connection, points: Iterable[UUID], fingerprint: str, ki
     of_kind = (LedgerRow.fingerprint == fingerprint) & (LedgerRow.kind == kind)
     for chunk in chunks(points):
         session.execute(sa.delete(LedgerRow).where(of_kind, LedgerRow.point_id.in_(chunk)))
-
-
-def _revive(session: sa.Connection, step: Step, fingerprint: str) -> None:
-    """Keep the points that a step needs and another run dropped meanwhile, such as a sentence.
-
-    They are in the store still: no run purges tombstones while another writes (`indexer.catalog.leases`).
-    """
-    collections = {kind: collection_of(kind, fingerprint) for kind in KINDS}
-    for kind, collection in collections.items():
-        of_kind = [point for made, point in (*step.done, *step.relied) if made == kind]
-        for chunk in chunks(of_kind):
-            buried = (TombstoneRow.collection == collection) & TombstoneRow.point_id.in_(chunk)
-            session.execute(sa.delete(TombstoneRow).where(buried))
-        relied = {point: done for (made, point), done in step.relied.items() if made == kind}
-        for chunk in chunks(relied):
-            mine = (LedgerRow.fingerprint == fingerprint) & (LedgerRow.kind == kind)
-            present = sa.select(LedgerRow.point_id).where(mine, LedgerRow.point_id.in_(chunk))
-            dropped = set(chunk) - set(session.scalars(present))
-            insert(session, LedgerRow, [_ledger_row(fingerprint, kind, p, relied[p]) for p in dropped])
-
-
-def _ledger_row(fingerprint: str, kind: str, point: UUID, done: Done) -> dict[str, Any]:
-    return {
-        "fingerprint": fingerprint,
-        "point_id": point,
-        "kind": kind,
-        "content": done.content,
-        "attributes": done.attributes,
-    }
 
 
 def _replace_problems(session: sa.Connection, step: Step, origin: str) -> None:

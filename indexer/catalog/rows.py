@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from corpus.findings import Status
 from corpus.records import ImageRef, ItemId, Problem, Report, Section, Study
 from corpus.subjects import key_of
-from indexer.catalog.ledger_records import KINDS_OF_ITEM, NewItem, collection_of
+from indexer.catalog.ledger_records import KINDS, KINDS_OF_ITEM, Done, NewItem, Step, collection_of
 from indexer.catalog.models import (
     Base,
     EncoderRow,
@@ -185,3 +185,33 @@ def delete_problems_under(session: sa.Connection, name: str, marks: str) -> None
     start = sa.func.substr(ProblemRow.item_id, 1, len(name) + 1)
     under = start.in_([name + mark for mark in marks])
     session.execute(sa.delete(ProblemRow).where((ProblemRow.item_id == name) | under))
+
+
+def revive(session: sa.Connection, step: Step, fingerprint: str) -> None:
+    """Keep the points that a step needs and another run dropped meanwhile, such as a sentence.
+
+    They are in the store still: no run purges tombstones while another writes (`indexer.catalog.leases`).
+    """
+    collections = {kind: collection_of(kind, fingerprint) for kind in KINDS}
+    for kind, collection in collections.items():
+        of_kind = [point for made, point in (*step.done, *step.relied) if made == kind]
+        for chunk in chunks(of_kind):
+            buried = (TombstoneRow.collection == collection) & TombstoneRow.point_id.in_(chunk)
+            session.execute(sa.delete(TombstoneRow).where(buried))
+        relied = {point: done for (made, point), done in step.relied.items() if made == kind}
+        for chunk in chunks(relied):
+            mine = (LedgerRow.fingerprint == fingerprint) & (LedgerRow.kind == kind)
+            present = sa.select(LedgerRow.point_id).where(mine, LedgerRow.point_id.in_(chunk))
+            dropped = set(chunk) - set(session.scalars(present))
+            insert(session, LedgerRow, [ledger_row(fingerprint, kind, p, relied[p]) for p in dropped])
+
+
+def ledger_row(fingerprint: str, kind: str, point: UUID, done: Done) -> dict[str, Any]:
+    """Return the row of `LedgerRow` of a point that is done."""
+    return {
+        "fingerprint": fingerprint,
+        "point_id": point,
+        "kind": kind,
+        "content": done.content,
+        "attributes": done.attributes,
+    }

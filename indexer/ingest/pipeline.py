@@ -7,26 +7,25 @@ Several steps are committed together, always in the ledger's order: vectors, flu
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from corpus.images.decoder import HANG_SECONDS, DecodePool
 from corpus.language.deidentify import deidentify_study
-from corpus.language.detection import ReportLanguages
 from corpus.language.labeler import label_study
-from corpus.records import ItemState, Problem, Source, Study, study_of
-from corpus.redaction import redacted
+from corpus.records import Problem, Source, Study, study_of
 from corpus.settings import settings
 from indexer.catalog.catalog import Version
 from indexer.catalog.ledger import Ledger
-from indexer.catalog.ledger_records import FORMS, KINDS, Done, Key, NewStudy, Step, collection_of
+from indexer.catalog.ledger_records import FORMS, KINDS, Step, collection_of
 from indexer.home import home_error
 from indexer.index import Index
+from indexer.ingest.added import Added, Observer, Stopped
 from indexer.ingest.duplicates import check_instances, replace_single_reports
 from indexer.ingest.embedding import Group, Resolved, Work, embed, resolve, start_decoding
 from indexer.ingest.payload import fields_of, study_hash
+from indexer.ingest.pending import Pending
 from indexer.ingest.readahead import read_ahead
 from indexer.ingest.repair import repair
 from indexer.ingest.subject_identity import Identities
@@ -40,57 +39,6 @@ if TYPE_CHECKING:
 STEP_IMAGES = 64
 STEP_STUDIES = 128
 STEPS_AHEAD = 3
-
-COMMIT_VECTORS = 2_048
-COMMIT_SECONDS = 5.0
-"""Steps are flushed and committed together, at this many vectors or after this long: a flush waits for the
-disk up to half a second, whatever it writes, and a killed run repeats no more than what was not committed."""
-
-Stage = Literal["read", "decoded", "encoded", "vectors", "flushed", "committing", "committed"]
-"""Moments of a step, in order. `read`: its images are being decoded; `vectors`: written, not yet flushed;
-`committing`: the transaction is next."""
-
-
-@dataclass
-class Added:
-    """The result of a run. Counts are of points of the store, except `studies`, `unchanged` (studies) and the
-    problems; an image's patches are one point, a report's affirmed words another."""
-
-    studies: int = 0
-    unchanged: int = 0
-    embedded: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
-    updated: int = 0
-    deleted: int = 0
-    problems: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(ItemState), 0))
-    missing: int = 0
-    """Items and sentences of the whole index without a vector in this version: of studies that it was not
-    given, or lost by the store."""
-    reports: ReportLanguages = field(default_factory=ReportLanguages)
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Wall time of the main process by stage, and `decoding`: time of the decode processes, summed."""
-
-    def as_json(self) -> dict[str, object]:
-        """Return the form of `docs/contracts/index-add.schema.json`."""
-        return {
-            "studies": self.studies,
-            "unchanged": self.unchanged,
-            "embedded": dict(self.embedded),
-            "updated": self.updated,
-            "deleted": self.deleted,
-            "problems": dict(self.problems),
-            "missing": self.missing,
-            "reports": self.reports.as_json(),
-            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
-        }
-
-
-Observer = Callable[[Stage, Added], None]
-"""Called at every moment of every step with the result so far: for progress and for tests. It may raise
-`Stopped`."""
-
-
-class Stopped(BaseException):
-    """Ends a run in order, with a last commit of what is embedded."""
 
 
 def add_source(
@@ -146,31 +94,6 @@ def add_source(
         return job.added
 
 
-@redacted
-@dataclass
-class _Pending:
-    """Steps that are in the store and not yet in the ledger; see `Step`. `since`: monotonic seconds."""
-
-    studies: list[NewStudy] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
-    done: dict[Key, Done] = field(default_factory=dict)
-    problems: list[tuple[str | None, str | None, Problem]] = field(default_factory=list)
-    settled: list[str] = field(default_factory=list)
-    relied: dict[Key, Done] = field(default_factory=dict)
-    claimed: set[str] = field(default_factory=set)
-    since: float = field(default_factory=time.monotonic)
-
-    @property
-    def due(self) -> bool:
-        """Whether to commit now."""
-        return len(self.done) >= COMMIT_VECTORS or time.monotonic() - self.since >= COMMIT_SECONDS
-
-    def overlaps(self, group: Group) -> bool:
-        """Return whether a study of the group is among them."""
-        mine = {*self.gone, *(new.study.study_id for new in self.studies)}
-        return any(study.study_id in mine for study, _, _ in group.studies)
-
-
 class _Job:
     """One run of `add_source`."""
 
@@ -193,7 +116,7 @@ class _Job:
         self.seen: set[str] = set()
         self.unread: set[str] = set()
         self.groups: deque[Group] = deque()  # being decoded
-        self.pending = _Pending()
+        self.pending = Pending()
         self.identities = Identities(index.catalog, index.home)
         self.began_alone = False
 
@@ -382,7 +305,7 @@ class _Job:
         self.observer("committing", self.added)
         with self._clock("ledger"):
             deleted = self.ledger.commit(step, self.fingerprint, self.origin)
-        self.pending = _Pending(claimed=pending.claimed & in_progress)
+        self.pending = Pending(claimed=pending.claimed & in_progress)
         self.observer("committed", self.added)
         self.added.deleted += deleted
         if deleted:

@@ -1,26 +1,21 @@
 """The vector store on a Qdrant server or cluster, through qdrant-client."""
 
-import importlib.metadata
-import math
 import time
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import SecretStr
 from qdrant_client import QdrantClient, models
-from qdrant_client.common.version_check import is_compatible
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from corpus.errors import HomeError, IndexingError, SimilarityError, UsageError
-from corpus.settings import settings
+from corpus.errors import IndexingError, SimilarityError, UsageError
 from indexer.retries import RetryPolicy
-from indexer.servers import QDRANT_SETTING, QdrantAddress
+from indexer.servers import QDRANT_SETTING
+from indexer.vectors.client_classes import TERMS, fetched, filter_from, params_of, sparse_of, written
+from indexer.vectors.collection_config import CollectionConfig, check_types, config_from, field_key
 from indexer.vectors.filters import (
     CASE_FIELDS,
     KEY_FIELDS,
@@ -29,21 +24,17 @@ from indexer.vectors.filters import (
     PayloadValue,
     payload_key,
 )
-from indexer.vectors.nodes import Nodes
-from indexer.vectors.qdrant_filters import Bool, Clause, DateRange, Empty, NumberRange, filter_of
-from indexer.vectors.server_failures import KEY_SETTING, explain, timed_out
-from indexer.vectors.store import NO_VECTOR, Form, Hit, Point, Terms, check_points, check_query
+from indexer.vectors.qdrant_filters import Bool, filter_of
+from indexer.vectors.server_failures import explain, timed_out
+from indexer.vectors.store import Form, Hit, Point, Terms, check_points, check_query
 from indexer.vectors.ties import in_one_order
 
 NAMESPACES = "similarity_"
 """What every namespace begins with, and so the name of a collection that is of one."""
 
-CLIENT_VERSION = importlib.metadata.version("qdrant-client")
-
 _BATCH = 256  # with 512 dimensions about 1 MB of JSON, far under the 5 MB where servers grow slow
 _PAGE = 1_000
 _SEARCH_EF = 256
-_TERMS = "terms"  # the sparse vector's name; a dense one has none
 _REST_SECONDS = 5.0
 """After a call that timed out, others fail at once for this long, rather than each wait in
 turn: a service would answer no request for minutes."""
@@ -55,24 +46,8 @@ _SCHEMAS = {
     FieldType.BOOL: models.PayloadSchemaType.INTEGER,
     FieldType.DATE: models.PayloadSchemaType.DATETIME,
 }
-_FIELD = "field:"
-"""Beginning of a key in a collection's own metadata, followed by a filter field; the value is its type. The
-client's local mode has no payload indexes to read them from. The server merges metadata by key, so that two
-machines add fields at once."""
-_CARD = "collection"
-"""Key of all filter fields together, in collections of versions before."""
-
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class _Config:
-    """What is read once of a collection. `types`: payload key → type, of the filter fields."""
-
-    dim: int
-    form: Form
-    types: Mapping[str, FieldType]
 
 
 class ServerStore:
@@ -106,7 +81,7 @@ class ServerStore:
         self._client, self._name, self._namespace = client, name, namespace
         self._retry = retry or RetryPolicy()
         self._resting: tuple[float, SimilarityError] | None = None
-        self._configs: dict[str, _Config] = {}
+        self._configs: dict[str, CollectionConfig] = {}
 
     @property
     def name(self) -> str:
@@ -125,16 +100,16 @@ class ServerStore:
                 f"collection {collection} holds {existing.dim} numbers ({existing.form}), not {dim} ({form})"
             )
         wanted = {payload_key(n): kind for n, kind in {**KEY_FIELDS, **CASE_FIELDS, **fields}.items()}
-        _check_types(collection, existing.types, wanted)
+        check_types(collection, existing.types, wanted)
         missing = {key: kind for key, kind in wanted.items() if key not in existing.types}
         name = self._on_server(collection)
         for key, kind in missing.items():
             self._in(collection, self._client.create_payload_index, name, key, _SCHEMAS[kind], wait=True)
         if missing:
-            card = {_FIELD + key: str(kind) for key, kind in missing.items()}
+            card = {field_key(key): str(kind) for key, kind in missing.items()}
             self._in(collection, self._client.update_collection, name, metadata=card)
             # Another machine may have added a field of another type meanwhile.
-            _check_types(collection, self._read(collection).types, wanted)
+            check_types(collection, self._read(collection).types, wanted)
 
     def collections(self) -> list[str]:
         """See `VectorStore.collections`."""
@@ -172,7 +147,7 @@ class ServerStore:
         config = self._config(collection)
         check_points(points, config.dim, config.form)
         for start in range(0, len(points), _BATCH):
-            batch = [_point(point) for point in points[start : start + _BATCH]]
+            batch = [written(point) for point in points[start : start + _BATCH]]
             self._in(collection, self._client.upsert, self._on_server(collection), batch, wait=True)
 
     def set_payload(self, collection: str, payloads: Mapping[UUID, Mapping[str, PayloadValue]]) -> None:
@@ -218,7 +193,7 @@ class ServerStore:
         if isinstance(vector, Terms) and not vector.ids:
             return []
         chosen = self._filter_of(collection, where, exclude_study_keys)
-        query = _sparse(vector) if isinstance(vector, Terms) else vector.tolist()
+        query = sparse_of(vector) if isinstance(vector, Terms) else vector.tolist()
         keys = True if payload is None else list(payload) or False
         parts = 1 if isinstance(vector, Terms) else np.atleast_2d(vector).shape[0]
 
@@ -228,9 +203,9 @@ class ServerStore:
                 self._client.query_points,
                 self._on_server(collection),
                 query=query,
-                using=_TERMS if isinstance(vector, Terms) else None,
+                using=TERMS if isinstance(vector, Terms) else None,
                 limit=count,
-                query_filter=None if chosen is None else _filter(chosen),
+                query_filter=None if chosen is None else filter_from(chosen),
                 search_params=models.SearchParams(
                     hnsw_ef=max(_SEARCH_EF, 2 * count),
                     exact=exact,
@@ -267,7 +242,7 @@ class ServerStore:
                 with_payload=True,
                 with_vectors=True,
             )
-            points += [_fetched(record) for record in found]
+            points += [fetched(record) for record in found]
         return points
 
     def ids(self, collection: str) -> Iterator[UUID]:
@@ -332,8 +307,8 @@ class ServerStore:
         try:
             self._client.create_collection(
                 name,
-                vectors_config={} if form == "terms" else _params(dim, form),
-                sparse_vectors_config={_TERMS: rarity} if form == "terms" else None,
+                vectors_config={} if form == "terms" else params_of(dim, form),
+                sparse_vectors_config={TERMS: rarity} if form == "terms" else None,
             )
         except (UnexpectedResponse, ValueError):  # of a server, of the engine in memory
             if not self._client.collection_exists(name):
@@ -377,29 +352,18 @@ class ServerStore:
         self._resting = None
         return result
 
-    def _config(self, collection: str) -> "_Config":
+    def _config(self, collection: str) -> CollectionConfig:
         """Return the configuration of a collection, read once."""
         known = self._configs.get(collection)
         return self._read(collection) if known is None else known
 
-    def _read(self, collection: str) -> "_Config":
+    def _read(self, collection: str) -> CollectionConfig:
         """Read a configuration as it is now; until then other threads have the earlier one."""
         name = self._on_server(collection)
         if not self._call(self._client.collection_exists, name):
             self._configs.pop(collection, None)
             raise IndexingError(self._absence(collection))
-        config = self._call(self._client.get_collection, name).config
-        vectors, sparse = config.params.vectors, config.params.sparse_vectors
-        dim: int = 0
-        form: Form = "terms"
-        if isinstance(vectors, models.VectorParams):
-            dim, form = vectors.size, "patches" if vectors.multivector_config else "dense"
-        elif sparse is None or _TERMS not in sparse:
-            raise IndexingError(f"collection {collection} was not made by Similarity")
-        metadata = config.metadata or {}
-        types = {**metadata.get(_CARD, {})}
-        types |= {key.removeprefix(_FIELD): kind for key, kind in metadata.items() if key.startswith(_FIELD)}
-        read = _Config(dim, form, {key: FieldType(kind) for key, kind in types.items()})
+        read = config_from(self._call(self._client.get_collection, name), collection)
         self._configs[collection] = read
         return read
 
@@ -424,98 +388,3 @@ class ServerStore:
             f"{self._name} holds no vectors of this index (there is no collection {collection}): look at "
             f"{QDRANT_SETTING}, restore a backup, or run `similarity index add` again"
         )
-
-
-def _check_types(collection: str, known: Mapping[str, FieldType], wanted: Mapping[str, FieldType]) -> None:
-    for key, kind in wanted.items():
-        if known.get(key, kind) is not kind:
-            raise IndexingError(f"field {key!r} is a {known[key]} in {collection}, not a {kind}")
-
-
-def connect(addresses: QdrantAddress | Sequence[QdrantAddress], key: SecretStr | None) -> QdrantClient:
-    """Return a client of a server, or of the nodes of a cluster; it connects with its first call.
-
-    Each call has the time limit of the settings, however many nodes there are.
-
-    Raises:
-        HomeError: the key has characters that no HTTP header may have; the message does not repeat it.
-    """
-    nodes = (addresses,) if isinstance(addresses, QdrantAddress) else tuple(addresses)
-    seconds = settings().server_timeout_seconds
-    text = key.get_secret_value().strip() if key is not None else ""
-    if not text.isascii() or not text.isprintable():
-        raise HomeError(f"{KEY_SETTING} holds signs that cannot be sent: copy the key again")
-    with warnings.catch_warnings():
-        # The client prints two lines at every command that a key goes over http; `doctor` says it once.
-        warnings.filterwarnings("ignore", "Api key is used with an insecure connection")
-        client = QdrantClient(
-            url=nodes[0].url,
-            port=nodes[0].port,
-            api_key=text or None,
-            timeout=math.ceil(seconds),
-            check_compatibility=False,
-        )
-    client.http.client.add_middleware(Nodes(nodes, seconds))
-    return client
-
-
-def supported(version: str) -> bool:
-    """Return whether the client works with a server of this version, by the client's own rule."""
-    return is_compatible(CLIENT_VERSION, version)
-
-
-def _params(dim: int, form: Form) -> models.VectorParams:
-    if form == "dense":
-        return models.VectorParams(size=dim, distance=models.Distance.DOT)
-    int8 = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
-    return models.VectorParams(
-        size=dim,
-        distance=models.Distance.DOT,
-        multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
-        quantization_config=models.ScalarQuantization(scalar=int8),
-        on_disk=True,
-    )
-
-
-def _point(point: Point) -> models.PointStruct:
-    vector = {_TERMS: _sparse(point.terms)} if point.terms is not None else point.vector.tolist()
-    return models.PointStruct(id=str(point.id), vector=vector, payload=dict(point.payload))
-
-
-def _sparse(terms: Terms) -> models.SparseVector:
-    return models.SparseVector(indices=list(terms.ids), values=list(terms.weights))
-
-
-def _fetched(record: models.Record) -> Point:
-    vectors = record.vector
-    if isinstance(vectors, dict):
-        sparse = vectors[_TERMS]
-        assert isinstance(sparse, models.SparseVector)
-        terms = Terms(tuple(sparse.indices), tuple(sparse.values))
-        return Point(UUID(str(record.id)), NO_VECTOR, record.payload or {}, terms)
-    return Point(UUID(str(record.id)), np.asarray(vectors, dtype=np.float32), record.payload or {})
-
-
-def _filter(clause: Bool) -> models.Filter:
-    return models.Filter(
-        must=[_condition(part) for part in clause.must] or None,
-        should=[_condition(part) for part in clause.should] or None,
-        must_not=[_condition(part) for part in clause.must_not] or None,
-    )
-
-
-def _condition(clause: Clause) -> models.Condition:
-    if isinstance(clause, Bool):
-        return _filter(clause)
-    if isinstance(clause, Empty):
-        return models.IsEmptyCondition(is_empty=models.PayloadField(key=clause.key))
-    if isinstance(clause, DateRange):
-        span = models.DatetimeRange.model_validate({"gte": clause.gte, "lt": clause.lt})
-        return models.FieldCondition(key=clause.key, range=span)
-    if isinstance(clause, NumberRange):
-        numbers = models.Range(gt=clause.gt, gte=clause.gte, lt=clause.lt, lte=clause.lte)
-        return models.FieldCondition(key=clause.key, range=numbers)
-    if len(clause.values) == 1:
-        return models.FieldCondition(key=clause.key, match=models.MatchValue(value=clause.values[0]))
-    values = [value for value in clause.values if isinstance(value, str)]
-    return models.FieldCondition(key=clause.key, match=models.MatchAny(any=values))

@@ -12,7 +12,8 @@ from corpus.progress import OnProgress
 from corpus.settings import settings
 from corpus.sources.phantom import PhantomSource
 from indexer.index import Index
-from indexer.ingest.pipeline import Added, Stage, add_source
+from indexer.ingest.added import Added, Stage
+from indexer.ingest.pipeline import add_source
 from retrieval.demo.evaluation import evaluate, score_tables
 from retrieval.demo.evidence import (
     METHOD,

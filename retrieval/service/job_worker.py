@@ -20,7 +20,7 @@ from indexer.catalog.catalog import Catalog
 from indexer.catalog.jobs import Job, Jobs, JobState
 from indexer.home import Home
 from indexer.index import Index
-from indexer.ingest.pipeline import Added, Stage, Stopped
+from indexer.ingest.added import Added, Stage, Stopped
 
 _REPORT_SECONDS = 0.5
 

@@ -16,8 +16,9 @@ from indexer.catalog.catalog import Catalog
 from indexer.catalog.identity import key_mismatch
 from indexer.catalog.jobs import Jobs
 from indexer.home import Home
-from indexer.index import Index, server_store
+from indexer.index import Index
 from indexer.owner import owned_store
+from indexer.stores import server_store
 from indexer.vectors.store import VectorStore
 from retrieval.answer import Answer
 from retrieval.query.query import Query

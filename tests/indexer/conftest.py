@@ -105,7 +105,7 @@ def shared_qdrant(
         yield qdrant.environment()
         return
     engine = QdrantClient(":memory:")
-    monkeypatch.setattr("indexer.vectors.server.connect", lambda *_: SharedEngine(engine))
+    monkeypatch.setattr("indexer.vectors.client.connect", lambda *_: SharedEngine(engine))
     yield {"SIMILARITY_QDRANT_URL": "http://memory"}
     engine.close()
 

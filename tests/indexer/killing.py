@@ -44,14 +44,14 @@ def prepare() -> None:
     """Import what a run imports, load an encoder once, and commit every small step."""
     import torch
 
-    from indexer.ingest import pipeline
+    from indexer.ingest import pending, pipeline
     from trainer.runtime.encoder import Encoder
 
     for late in LATE:
         importlib.import_module(late)
     torch.set_num_threads(1)  # no pool of threads that a fork would lose
     pipeline.STEP_IMAGES = STEP
-    pipeline.COMMIT_SECONDS = 0.0  # commit every step
+    pending.COMMIT_SECONDS = 0.0  # commit every step
     load = Encoder.load
 
     @cache
@@ -95,7 +95,8 @@ def index_source(job: dict[str, Any], encoder: Any, tell: int) -> None:
     from corpus.settings import settings
     from corpus.sources import open_source
     from indexer.index import Index
-    from indexer.ingest.pipeline import Added, Stage, add_source
+    from indexer.ingest.added import Added, Stage
+    from indexer.ingest.pipeline import add_source
 
     seen = 0
 

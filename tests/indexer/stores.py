@@ -12,9 +12,10 @@ from qdrant_client import QdrantClient
 from indexer.home import Home
 from indexer.owner import embedded_store, owned_store
 from indexer.servers import qdrant_address
+from indexer.vectors.client import connect
 from indexer.vectors.edge.owned import OwnedStore
 from indexer.vectors.edge.shards import EdgeStore
-from indexer.vectors.server import NAMESPACES, ServerStore, connect
+from indexer.vectors.server import NAMESPACES, ServerStore
 from indexer.vectors.store import VectorStore
 from tests.indexer.qdrant import real_qdrant
 

@@ -22,10 +22,12 @@ from indexer.catalog.identity import namespace_of
 from indexer.catalog.ledger import Ledger
 from indexer.catalog.models import IdentityRow
 from indexer.home import Home
-from indexer.index import Index, server_store
-from indexer.ingest.pipeline import Added, add_source
+from indexer.index import Index
+from indexer.ingest.added import Added
+from indexer.ingest.pipeline import add_source
 from indexer.ingest.repair import repair_versions, verify
 from indexer.servers import Servers
+from indexer.stores import server_store
 from indexer.upgrade import upgrade
 from tests.indexer.cases import cohort
 from tests.indexer.contents import contents

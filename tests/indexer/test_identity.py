@@ -23,7 +23,8 @@ from indexer.catalog.database import database_url, make_engine, open_database
 from indexer.catalog.models import StudyRow
 from indexer.home import Home
 from indexer.index import Index
-from indexer.ingest.pipeline import Added, add_source
+from indexer.ingest.added import Added
+from indexer.ingest.pipeline import add_source
 from indexer.ingest.removal import remove_subject
 from indexer.ingest.repair import verify
 from indexer.ingest.subject_identity import subjects_of

@@ -15,7 +15,8 @@ from indexer.catalog.models import ItemRow, LedgerRow, ProblemRow, SentenceRow, 
 from indexer.home import CACHE
 from indexer.index import Index
 from indexer.ingest import pipeline
-from indexer.ingest.pipeline import Added, Stage, Stopped, add_source
+from indexer.ingest.added import Added, Stage, Stopped
+from indexer.ingest.pipeline import add_source
 from indexer.ingest.removal import remove_study, remove_subject
 from indexer.ingest.repair import verify
 from indexer.vectors.filters import Comparison, FieldType

@@ -10,7 +10,8 @@ from corpus.errors import ServerUnavailable
 from corpus.settings import settings
 from corpus.sources import open_source
 from indexer.index import Index
-from indexer.ingest.pipeline import Added, Observer, Stage, add_source
+from indexer.ingest.added import Added, Observer, Stage
+from indexer.ingest.pipeline import add_source
 from indexer.ingest.removal import remove_study
 from indexer.ingest.repair import verify
 from tests.indexer.cases import write_manifest
@@ -65,7 +66,7 @@ def test_a_killed_update_leaves_nothing_when_the_source_is_again_as_before(
 def qdrant(home: Path, postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryQdrant]:
     """An engine in memory beside a real database, both named by the settings."""
     qdrant = MemoryQdrant()
-    monkeypatch.setattr("indexer.vectors.server.connect", qdrant.connect)
+    monkeypatch.setattr("indexer.vectors.client.connect", qdrant.connect)
     monkeypatch.setenv("SIMILARITY_QDRANT_URL", "http://q")
     with fresh_database(postgres) as own:
         monkeypatch.setenv("SIMILARITY_DATABASE_URL", own)

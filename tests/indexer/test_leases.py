@@ -25,8 +25,9 @@ from indexer.catalog.ledger_records import NewStudy, Step
 from indexer.catalog.models import ClaimRow, LeaseRow, LedgerRow, TombstoneRow
 from indexer.home import Home
 from indexer.index import Index
-from indexer.ingest import pipeline
-from indexer.ingest.pipeline import Added, Observer, Stage, add_source
+from indexer.ingest import pending, pipeline
+from indexer.ingest.added import Added, Observer, Stage
+from indexer.ingest.pipeline import add_source
 from indexer.ingest.removal import remove_study
 from indexer.ingest.repair import repair_versions, verify
 from indexer.servers import Servers
@@ -79,7 +80,7 @@ def machines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Machines]:
     monkeypatch.setattr(pipeline, "STEP_STUDIES", 4)
-    monkeypatch.setattr(pipeline, "COMMIT_SECONDS", 0.0)  # commit every step
+    monkeypatch.setattr(pending, "COMMIT_SECONDS", 0.0)  # commit every step
     with fresh_database(postgres) as own:
         environment = shared_qdrant | {"SIMILARITY_DATABASE_URL": own}
         machines = Machines(tmp_path, servers_of(environment), encoder)

@@ -17,7 +17,8 @@ from corpus.settings import settings
 from corpus.sources import open_source
 from indexer.home import Home
 from indexer.index import Index
-from indexer.ingest.pipeline import Added, Stage, add_source
+from indexer.ingest.added import Added, Stage
+from indexer.ingest.pipeline import add_source
 from indexer.ingest.removal import remove_study
 from indexer.ingest.repair import verify
 from indexer.owner import SOCKET, connect, embedded_store, owned_store

@@ -21,11 +21,13 @@ from indexer.catalog.catalog import Catalog
 from indexer.catalog.database import open_database
 from indexer.home import Home
 from indexer.index import Index
-from indexer.ingest.pipeline import Added, Stage, add_source
+from indexer.ingest.added import Added, Stage
+from indexer.ingest.pipeline import add_source
 from indexer.ingest.repair import verify
 from indexer.retries import RetryPolicy
 from indexer.servers import qdrant_address
-from indexer.vectors.server import ServerStore, connect
+from indexer.vectors.client import connect
+from indexer.vectors.server import ServerStore
 from tests.indexer.contents import contents
 from tests.indexer.lonely import HTML, answering_port, closed_port, silent_port
 from tests.indexer.postgres import fresh_database, stoppable_server

@@ -102,7 +102,7 @@ class MemoryQdrant:
         self._failure, self._losing = None, 0
 
     def connect(self, *_: Any, **__: Any) -> Any:
-        """Return a client, as `indexer.vectors.server.connect` does."""
+        """Return a client, as `indexer.vectors.client.connect` does."""
         return WatchedClient(_Calls(self))
 
     def call(self, method: str, *args: Any, **options: Any) -> Any:
@@ -285,7 +285,7 @@ def open_world(
             line: Line = memory
             client = memory.client
             address = {"SIMILARITY_QDRANT_URL": "http://qdrant", "SIMILARITY_QDRANT_API_KEY": SECRETS[1]}
-            patch.setattr("indexer.vectors.server.connect", memory.connect)
+            patch.setattr("indexer.vectors.client.connect", memory.connect)
             _hurry(patch, clock)
             watch_databases()
             opened.callback(unwatch_databases)
@@ -333,7 +333,7 @@ def open_world(
 def _hurry(patch: pytest.MonkeyPatch, clock: Clock) -> None:
     """Let runs of this process commit every small step, and wait by milliseconds; leases take our clock."""
     patch.setattr("indexer.ingest.pipeline.STEP_STUDIES", 3)
-    patch.setattr("indexer.ingest.pipeline.COMMIT_SECONDS", 0.0)
+    patch.setattr("indexer.ingest.pending.COMMIT_SECONDS", 0.0)
     patch.setattr("indexer.retries._FIRST_SECONDS", _TURN_SECONDS)
     patch.setattr("indexer.retries._LONGEST_SECONDS", 2 * _TURN_SECONDS)
     patch.setattr("indexer.vectors.server._REST_SECONDS", 0.0)

@@ -12,7 +12,7 @@ from indexer.catalog.catalog import Catalog
 from indexer.catalog.ledger_records import collection_of
 from indexer.home import Home
 from indexer.index import Index
-from indexer.vectors.server import CLIENT_VERSION, supported
+from indexer.vectors.client import CLIENT_VERSION, supported
 from indexer.vectors.store import Point
 from retrieval import doctor
 from retrieval.doctor import Check, examine

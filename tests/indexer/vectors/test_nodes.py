@@ -16,8 +16,9 @@ from qdrant_client.http.exceptions import ResponseHandlingException
 from corpus.errors import HomeError, IndexingError, ServerUnavailable
 from corpus.settings import settings
 from indexer.servers import qdrant_addresses, qdrant_name
+from indexer.vectors.client import connect
 from indexer.vectors.nodes import CONNECT_SECONDS, REST_SECONDS, Nodes
-from indexer.vectors.server import ServerStore, connect
+from indexer.vectors.server import ServerStore
 from tests.indexer.lonely import HTML, answering_port, closed_port, silent_port
 
 SECRET = "hunter2"
