@@ -10,7 +10,7 @@ from qdrant_client import QdrantClient, models
 from corpus.errors import IndexingError, ReadOnlyIndex
 from indexer.vectors.server import NAMESPACES, ServerStore
 from indexer.vectors.store import Point, ReadOnlyStore, VectorStore
-from tests.indexer.stores import served_index, server_client
+from tests.indexer.stores import served_index
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
@@ -19,13 +19,6 @@ pytestmark = [
 
 NAME = "images__1a2b3c4d"
 VECTOR = np.eye(4, dtype=np.float32)[0]
-
-
-@pytest.fixture
-def client(request: pytest.FixtureRequest) -> Iterator[QdrantClient]:
-    made = server_client(request.config)
-    yield made
-    made.close()
 
 
 @pytest.fixture

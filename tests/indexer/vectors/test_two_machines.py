@@ -12,7 +12,7 @@ from corpus.errors import IndexingError, UsageError
 from indexer.vectors.filters import CASE_FIELDS, KEY_FIELDS, Comparison, FieldType, payload_key
 from indexer.vectors.server import ServerStore
 from indexer.vectors.store import Point
-from tests.indexer.stores import served_index, server_client
+from tests.indexer.stores import served_index
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
@@ -21,13 +21,6 @@ pytestmark = [
 
 NAME = "images__1a2b3c4d"
 VECTOR = np.eye(4, dtype=np.float32)[0]
-
-
-@pytest.fixture
-def client(request: pytest.FixtureRequest) -> Iterator[QdrantClient]:
-    made = server_client(request.config)
-    yield made
-    made.close()
 
 
 @pytest.fixture
