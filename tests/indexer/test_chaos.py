@@ -210,6 +210,8 @@ class Chaos:
         if run.paused():
             self.events()[happens][1](run)
         ended = [(task, run.outcome())]
+        if ended[0][1].killed:
+            self.world.pass_time()  # another machine's run that waits for it need not wait in ours
         if beside is not None and second is not None:
             ended.append((beside, second.outcome()))
         self.world.heal()
@@ -221,8 +223,8 @@ class Chaos:
                 one.apply(index)
             else:
                 unfinished.append(one)
-        if any(outcome.killed for _, outcome in ended):
-            self.world.pass_time()
+        if unfinished:
+            self.world.pass_time()  # a run that lost its database could not give its lease back
         if unfinished and beside is not None and second is None:
             self.finish(index, beside, others[0])  # another's run comes first, and repairs
             self.check(index, touched=task)
