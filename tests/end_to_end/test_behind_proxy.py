@@ -30,7 +30,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, st
     with Index.open(folder / "home", read_only=False) as index:
         encoder = Encoder.load(encoder_folder, "cpu")
         origin = str(encoder_folder)
-        add_source(index, open_source(COHORT), encoder, origin=COHORT, folder=origin, workers=1)
+        add_source(index, open_source(COHORT), encoder, origin=COHORT, folder=origin, workers=0)
         _, token = Tokens(index.catalog.engine).create(Role.READER, "Dr. Reader")
     with serving(folder / "home") as address:
         yield address, token

@@ -52,7 +52,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with Index.open(folder / "home", read_only=False) as index:
         for origin in (COHORT, f"manifest:{own_cases(folder)}"):
             add_source(
-                index, open_source(origin), encoder, origin=origin, folder=str(encoder_folder), workers=1
+                index, open_source(origin), encoder, origin=origin, folder=str(encoder_folder), workers=0
             )
         _, token = Tokens(index.catalog.engine).create(Role.READER, "Dr. Reader")
     image = draw(folder / "query.png", 60)

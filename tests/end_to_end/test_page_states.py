@@ -63,7 +63,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         resources.callback(settings.cache_clear)
         with Index.open(folder / "home", read_only=False) as index:
             encoder = Encoder.load(first, "cpu")
-            add_source(index, open_source(COHORT), encoder, origin=COHORT, folder=str(first), workers=1)
+            add_source(index, open_source(COHORT), encoder, origin=COHORT, folder=str(first), workers=0)
             index.calibrations.keep(encoder.fingerprint, refusing(encoder))
             _, token = Tokens(index.catalog.engine).create(Role.READER, "Dr. Reader")
         shown = (read_image("phantom://5/3") * 65535).round().astype(np.uint16)
@@ -209,7 +209,7 @@ def test_a_switched_index_is_reported_on_the_next_page(page: Page, served: Serve
     with Index.open(served.home, read_only=False) as index:
         encoder = Encoder.load(served.second, "cpu")
         catalog = CatalogSource(index.catalog)
-        add_source(index, catalog, encoder, origin="catalog", folder=str(served.second), workers=1)
+        add_source(index, catalog, encoder, origin="catalog", folder=str(served.second), workers=0)
         activate(index, encoder.fingerprint)
     page.get_by_role("button", name="More cases").click()
     notice = page.get_by_role("alert").filter(has_text="The index was switched to another encoder meanwhile")

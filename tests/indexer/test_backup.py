@@ -49,7 +49,7 @@ def fill(tmp_path: Path, encoder: Encoder, encoder_folder: Path) -> Fill:
         source = open_source(cohort(tmp_path / "cohort", 8))
         with Index.open(folder, read_only=False, servers=servers) as index:
             add_source(
-                index, source, encoder, origin="x", folder=str(encoder_folder), workers=1, patches=True
+                index, source, encoder, origin="x", folder=str(encoder_folder), workers=0, patches=True
             )
         return folder
 

@@ -50,7 +50,7 @@ def radiograph(path: Path, seed: int, **elements: Any) -> Path:
 def add(folder: Path, encoder: Encoder, home: Path | None = None) -> Added:
     source = open_source(f"dicom:{folder}")
     with Index.open(home, read_only=False) as index:
-        return add_source(index, source, encoder, origin=f"dicom:{folder}", folder="anywhere", workers=1)
+        return add_source(index, source, encoder, origin=f"dicom:{folder}", folder="anywhere", workers=0)
 
 
 def subjects() -> dict[str, str]:
@@ -161,7 +161,7 @@ def test_a_second_encoder_changes_nothing_of_who_is_who(
     with Index.open(read_only=False) as index:
         before = index.catalog.studies(index.catalog.study_ids())
         stored = CatalogSource(index.catalog)
-        added = add_source(index, stored, encoder, origin="catalog", folder="anywhere", workers=1)
+        added = add_source(index, stored, encoder, origin="catalog", folder="anywhere", workers=0)
         assert index.catalog.studies(index.catalog.study_ids()) == before
         assert added.unchanged == 4
         assert not any(added.problems.values())
@@ -257,7 +257,7 @@ def test_an_older_catalog_opens_and_finds_its_subjects(
         assert subjects_of(opened, Home.open(), patient_of(parse_header(named))) == {"dicom:1001"}
     opened.dispose()
     with Index.open(read_only=False) as index:
-        add_source(index, open_source(f"dicom:{sites[0]}"), encoder, origin="x", folder="anywhere", workers=1)
+        add_source(index, open_source(f"dicom:{sites[0]}"), encoder, origin="x", folder="anywhere", workers=0)
     assert subjects()["dicom:1.0.1"] != "dicom:1001", "a woman has that id, too"
 
 
@@ -334,7 +334,7 @@ def test_no_uid_and_no_birth_date_is_in_what_a_run_says(
 def add_reports(folder: Path, table: Path, encoder: Encoder) -> Added:
     source = open_source(f"dicom:{folder}", reports=table)
     with Index.open(read_only=False) as index:
-        return add_source(index, source, encoder, origin=f"dicom:{folder}", folder="anywhere", workers=1)
+        return add_source(index, source, encoder, origin=f"dicom:{folder}", folder="anywhere", workers=0)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("database")
 def add(source: str, encoder: Encoder, **options: Any) -> Added:
     with Index.open(read_only=False) as index:
         return add_source(
-            index, open_source(source), encoder, origin=source, folder="anywhere", workers=1, **options
+            index, open_source(source), encoder, origin=source, folder="anywhere", workers=0, **options
         )
 
 
@@ -309,7 +309,7 @@ def test_an_encoder_that_made_no_vectors_cannot_be_used_and_a_moved_one_can(
     with pytest.raises(FingerprintMismatch, match=other.fingerprint[:8]):
         Index.open(encoder=other)
     with Index.open(read_only=False) as index:
-        add_source(index, open_source(source), encoder, origin=source, folder="moved", workers=1)
+        add_source(index, open_source(source), encoder, origin=source, folder="moved", workers=0)
         assert index.active_version.folder == "moved"
         assert len(index.catalog.versions()) == 1
 

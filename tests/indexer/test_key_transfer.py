@@ -59,7 +59,7 @@ def filled(memory: Path, encoder: Encoder, encoder_folder: Path) -> Path:
     """A home with studies and vectors; tests change copies of it."""
     source = open_source(cohort(memory / "cohort", 4))
     with Index.open(memory / "filled", read_only=False) as index:
-        add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=1)
+        add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=0)
     return memory / "filled"
 
 

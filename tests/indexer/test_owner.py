@@ -43,7 +43,7 @@ def test_jobs_and_readers_work_beside_an_owner_and_leave_a_sound_index(
 ) -> None:
     with owned_store(Home.open()), Index.open(read_only=False) as index:
         source = open_source("phantom:6@4")
-        add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=1)
+        add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=0)
         with Index.open() as reading:
             version = reading.active_version
             collection = f"images__{version.fingerprint[:8]}"
@@ -71,7 +71,7 @@ def test_a_verification_takes_its_turn_beside_a_run(
     with owned_store(Home.open()), Index.open(read_only=False) as index:
         source = open_source("phantom:6@4")
         add_source(
-            index, source, encoder, origin="x", folder=str(encoder_folder), workers=1, observer=observe
+            index, source, encoder, origin="x", folder=str(encoder_folder), workers=0, observer=observe
         )
     assert isinstance(results[0].exception, IndexInUse)
     assert CliRunner().invoke(cli, ["index", "verify"]).exit_code == 0

@@ -31,7 +31,7 @@ P5, P5_APART = "dicom:P5", separate_subject("dicom:P5", "dicom:1.5.2")
 def filled(home: Path, tmp_path: Path, encoder: Encoder) -> Path:
     source = open_source(cohort(tmp_path / "cases", 6))
     with Index.open(read_only=False) as index:
-        add_source(index, source, encoder, origin="x", folder="anywhere", workers=1)
+        add_source(index, source, encoder, origin="x", folder="anywhere", workers=0)
     return home
 
 
@@ -161,7 +161,7 @@ def test_the_other_subjects_are_named_before_the_confirmation(shared: Path) -> N
 def test_a_second_encoder_keeps_the_id_of_an_undecided_study(shared: Path, encoder: Encoder) -> None:
     with Index.open(read_only=False) as index:
         stored = CatalogSource(index.catalog)
-        added = add_source(index, stored, encoder, origin="catalog", folder="anywhere", workers=1)
+        added = add_source(index, stored, encoder, origin="catalog", folder="anywhere", workers=0)
         assert added.unchanged == 6
     removed = json.loads(run("index", "remove", "--subject", P5, "--yes", "--json").stdout)
     assert len(removed["not_erased"]) == 2

@@ -189,7 +189,7 @@ def served(home: Path, line: Line, patience: RetryPolicy) -> Iterator[Index]:
 
 def index_phantoms(index: Index, encoder: Encoder, folder: Path, observer: Any = None) -> Added:
     source = open_source("phantom:9@4")
-    return add_source(index, source, encoder, origin="x", folder=str(folder), workers=1, observer=observer)
+    return add_source(index, source, encoder, origin="x", folder=str(folder), workers=0, observer=observer)
 
 
 GATEWAY = UnexpectedResponse(502, "Bad Gateway", HTML, httpx.Headers())

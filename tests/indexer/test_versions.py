@@ -45,9 +45,9 @@ def both(
     """An index of ten studies by two encoders, the first active."""
     source = open_source(cohort(tmp_path / "cases", 10))
     with Index.open(read_only=False) as index:
-        add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=1)
+        add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=0)
         stored = CatalogSource(index.catalog)
-        add_source(index, stored, other, origin="catalog", folder=str(other_folder), workers=1)
+        add_source(index, stored, other, origin="catalog", folder=str(other_folder), workers=0)
         yield index
 
 
@@ -60,7 +60,7 @@ def test_what_the_index_holds_is_embedded_by_a_second_encoder(
     assert first.points == second.points
     assert first.missing == second.missing == 0
     again = add_source(
-        both, CatalogSource(both.catalog), other, origin="catalog", folder=second.version.folder, workers=1
+        both, CatalogSource(both.catalog), other, origin="catalog", folder=second.version.folder, workers=0
     )
     assert again.unchanged == again.studies == 10
     assert verify(both).faults == []
@@ -80,11 +80,11 @@ def test_a_version_that_lacks_something_cannot_be_activated(
 ) -> None:
     folder = both.active_version.folder
     more = open_source(cohort(tmp_path / "more", 12))
-    add_source(both, more, encoder, origin="y", folder=folder, workers=1)
+    add_source(both, more, encoder, origin="y", folder=folder, workers=0)
     with pytest.raises(IndexingError, match="lacks"):
         activate(both, other.fingerprint[:8])
     assert both.active_version.fingerprint == encoder.fingerprint
-    add_source(both, CatalogSource(both.catalog), other, origin="catalog", folder=folder, workers=1)
+    add_source(both, CatalogSource(both.catalog), other, origin="catalog", folder=folder, workers=0)
     assert activate(both, other.fingerprint[:8]).state == "active"
 
 

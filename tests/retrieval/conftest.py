@@ -86,6 +86,6 @@ def index(
         with opened, warnings.catch_warnings():
             # qdrant-client says of its in-memory double that payload indexes and the graph do nothing there
             warnings.filterwarnings("ignore", "Payload indexes have no effect|Local mode performs exact")
-            add_source(opened, Ward(), encoder, origin="ward", folder=str(encoder_folder), workers=1)
+            add_source(opened, Ward(), encoder, origin="ward", folder=str(encoder_folder), workers=0)
             opened.use(encoder)
             yield opened

@@ -240,7 +240,7 @@ def test_an_index_of_one_subject_has_no_hit_and_says_so(tmp_path: Path, encoder_
     table.write_text("study_id,subject_id,image\na,me,0.png\nb,me,1.png\n")
     source, folder = open_source(f"manifest:{table}"), str(encoder_folder)
     with Index.open(Home.open(tmp_path / "home"), encoder, read_only=False) as alone:
-        add_source(alone, source, encoder, origin="x", folder=folder, workers=1)
+        add_source(alone, source, encoder, origin="x", folder=folder, workers=0)
         answer = answered(alone, Query(case="manifest:a"))
         assert answer.hits == ()
         assert {case.study_id for case in answer.own_studies} == {"manifest:a", "manifest:b"}

@@ -79,7 +79,7 @@ def patched(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> I
     encoder = Encoder.load(encoder_folder, "cpu")
     index = Index.open(Home.open(tmp_path_factory.mktemp("patched")), encoder, read_only=False)
     folder = str(encoder_folder)
-    add_source(index, PhantomSource(16, seed=3), encoder, origin="a", folder=folder, workers=1)
+    add_source(index, PhantomSource(16, seed=3), encoder, origin="a", folder=folder, workers=0)
     return index
 
 
@@ -94,11 +94,11 @@ def test_patches_are_added_on_request_searched_by_region_and_erased(
     encoder, folder = patched.encoder, str(encoder_folder)
     whole = PhantomSource(16, seed=3)
     added = add_source(
-        patched, PhantomSource(12, seed=3), encoder, origin="a", folder=folder, patches=True, workers=1
+        patched, PhantomSource(12, seed=3), encoder, origin="a", folder=folder, patches=True, workers=0
     )
     assert added.embedded == {"image": 0, "report": 0, "sentence": 0, "term": 0, "patch": 12}
     assert verify(patched).faults == []
-    again = add_source(patched, whole, encoder, origin="a", folder=folder, workers=1)
+    again = add_source(patched, whole, encoder, origin="a", folder=folder, workers=0)
     assert sum(again.embedded.values()) == 0
 
     query = Query(image="phantom://3/1", region=Box(20, 20, 120, 120), target="images", k=5)

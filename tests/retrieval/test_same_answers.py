@@ -64,7 +64,7 @@ def both(
         embedded = EdgeStore(home.vectors)
         opened.callback(embedded.close)
         first = Index(home, Catalog(engine), embedded, ExitStack())
-        add_source(first, Ward(), encoder, origin="ward", folder=str(encoder_folder), workers=1)
+        add_source(first, Ward(), encoder, origin="ward", folder=str(encoder_folder), workers=0)
         client = server_client(request.config)
         opened.callback(client.close)
         served = opened.enter_context(served_index(client))

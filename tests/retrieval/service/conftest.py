@@ -33,7 +33,7 @@ def indexed_home(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path)
     with Index.open(folder, read_only=False) as index:
         source = open_source(COHORT)
         folder_named = str(encoder_folder)
-        add_source(index, source, encoder, origin=COHORT, folder=folder_named, workers=1, patches=True)
+        add_source(index, source, encoder, origin=COHORT, folder=folder_named, workers=0, patches=True)
     return folder
 
 

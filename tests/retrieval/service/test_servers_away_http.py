@@ -81,7 +81,7 @@ def test_a_service_answers_again_when_postgres_comes_back(
         with Index.open(tmp_path / "home", read_only=False) as index:
             encoder = Encoder.load(encoder_folder, "cpu")
             source = open_source("phantom:4@5")
-            add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=1)
+            add_source(index, source, encoder, origin="x", folder=str(encoder_folder), workers=0)
         with serving(tmp_path / "home") as (_, client):
             query = {"text": "effusion", "k": 1}
             assert client.post("/v1/search", json=query).status_code == 200

@@ -223,7 +223,7 @@ def test_cases_are_looked_up_in_the_index(
 ) -> None:
     with Index.open(read_only=False) as index:
         encoder = Encoder.load(folder, "cpu")
-        add_source(index, PhantomSource(3, 3), encoder, origin="p", folder=str(folder), workers=1)
+        add_source(index, PhantomSource(3, 3), encoder, origin="p", folder=str(folder), workers=0)
     out = str(tmp_path / "out")
     record = _json(
         localize("--case", "phantom:3-1", "--finding", "nodule", "--out", out, "--json"), "localize"
@@ -252,7 +252,7 @@ def test_an_image_that_changed_since_it_was_indexed_is_refused(
     with Index.open(read_only=False) as index:
         encoder = Encoder.load(folder, "cpu")
         add_source(
-            index, open_source(f"manifest:{table}"), encoder, origin="m", folder=str(folder), workers=1
+            index, open_source(f"manifest:{table}"), encoder, origin="m", folder=str(folder), workers=0
         )
     words = ("--case", "manifest:one", "--finding", "nodule", "--out", str(tmp_path / "out"))
     Image.fromarray(np.rint(read_image("phantom://3/1") * 255).astype(np.uint8)).save(image)
