@@ -5,19 +5,12 @@ that names their index. Where the two do not belong together, each would take th
 of a killed run, and delete them.
 """
 
-from contextlib import suppress
-from pathlib import Path
-from uuid import UUID
-
 from corpus.errors import WrongVectors
 from indexer.catalog.catalog import Catalog
 from indexer.catalog.identity import Identity, use_namespace
 from indexer.catalog.ledger_records import KINDS, collection_of
 from indexer.home import Home, write_private
 from indexer.vectors.store import VectorStore
-
-MARK = ".index"
-"""File beside the embedded vectors: the id of their index."""
 
 _SAMPLE = 100  # points by which vectors without a mark are recognised
 
@@ -32,7 +25,7 @@ def check_embedded(home: Home, catalog: Catalog, store: VectorStore, *, read_onl
         WrongVectors: naming both.
     """
     identity = catalog.identity()
-    marked = _marked(home.vectors / MARK)
+    marked = home.marked_index()
     if marked is not None and marked != identity.index_id:
         raise WrongVectors(
             f"{catalog.name} is of the index {identity.short}, and the vectors in {home.vectors} are of the "
@@ -60,7 +53,7 @@ def check_embedded(home: Home, catalog: Catalog, store: VectorStore, *, read_onl
 def mark_embedded(home: Home, identity: Identity) -> None:
     """Record that the embedded vectors of a home are of this index."""
     home.vectors.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_private(home.vectors / MARK, identity.index_id.hex.encode())
+    write_private(home.mark, identity.index_id.hex.encode())
 
 
 def take_namespace(catalog: Catalog) -> None:
@@ -99,12 +92,6 @@ def check_server(name: str, catalog: Catalog, store: VectorStore, *, read_only: 
             "server that has. If they are lost for good, `similarity index repair --vectors-lost` says so, "
             "and `similarity index add` embeds them again"
         )
-
-
-def _marked(file: Path) -> UUID | None:
-    with suppress(OSError, ValueError):
-        return UUID(hex=file.read_text().strip())
-    return None
 
 
 def _has_any(catalog: Catalog, store: VectorStore, collections: list[str]) -> bool:

@@ -100,6 +100,17 @@ class Home:
         """The folder of the embedded vector store."""
         return self.folder / "vectors"
 
+    @property
+    def mark(self) -> Path:
+        """The file beside the embedded vectors with the id of their index."""
+        return self.vectors / ".index"
+
+    def marked_index(self) -> UUID | None:
+        """Return the id of the index that the embedded vectors are of; None where they have no mark."""
+        with suppress(OSError, ValueError):
+            return UUID(hex=self.mark.read_text().strip())
+        return None
+
     def keyed(self, kind: str, value: str) -> str:
         """Return the keyed hash (32 hex) that replaces an id outside the catalog.
 

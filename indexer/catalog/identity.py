@@ -178,7 +178,9 @@ def _make(connection: sa.Connection, engine: sa.Engine, home: Home) -> Identity:
     has_studies = connection.execute(sa.select(StudyRow.study_id).limit(1)).first() is not None
     if has_studies and not uses_key(connection, home):
         raise key_mismatch(engine, home, None)
-    index_id = uuid4()
+    # A catalog that lies beside marked vectors is of their index, such as one from a copy of earlier files.
+    beside = engine.url.database == str(home.catalog_file)
+    index_id = (home.marked_index() if beside else None) or uuid4()
     # Collections that were made before are named without a namespace, where they are on a server.
     namespace = "" if is_filled(connection) else namespace_of(index_id)
     identity = Identity(index_id, home.key_fingerprint, namespace)

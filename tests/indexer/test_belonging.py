@@ -16,7 +16,6 @@ import migrations
 from corpus.errors import EmptyIndex, HomeError, IndexingError, KeyMismatch, WrongVectors
 from corpus.sources import open_source
 from indexer.backup import back_up, restore
-from indexer.belonging import MARK
 from indexer.catalog.catalog import Version
 from indexer.catalog.identity import namespace_of
 from indexer.catalog.ledger import Ledger
@@ -249,7 +248,7 @@ def test_another_home_with_the_key_is_refused_the_vectors_that_lie_elsewhere(wor
 def test_vectors_without_a_mark_are_recognised_by_their_points(world: World) -> None:
     postgres = world.servers(0, qdrant=False)
     world.add("home", postgres, 4)
-    mark = world.folder / "homes/home/vectors" / MARK
+    mark = Home.open(world.folder / "homes/home").mark
     mark.unlink()
     with world.open("home", postgres) as index:
         assert not verify(index).faults
@@ -413,14 +412,14 @@ def test_a_home_of_the_version_before_is_migrated_at_open_without_embedding_agai
     with world.open("home", embedded) as index:
         before = contents(index)
         _downgrade(index)
-    (world.folder / "homes/home/vectors" / MARK).unlink()
+    (Home.open(world.folder / "homes/home").mark).unlink()
     with world.open("home", embedded, read_only=True) as index:
         assert contents(index)["points"].keys() == before["points"].keys()
     assert sum(world.add("home", embedded, 4).embedded.values()) == 0
     with world.open("home", embedded) as index:
         assert index.catalog.identity().namespace
         assert not verify(index).faults
-    assert (world.folder / "homes/home/vectors" / MARK).exists()
+    assert (Home.open(world.folder / "homes/home").mark).exists()
 
 
 def _downgrade(index: Index) -> None:
