@@ -22,6 +22,7 @@ LATE = (
     "alembic.command",
     "indexer.backup",
     "indexer.vectors.edge.shards",
+    "indexer.vectors.client",
     "indexer.vectors.server",
     "similarity.cli.backup",
     "similarity.cli.index",

@@ -510,7 +510,7 @@ def _command(job: dict[str, Any], tell: int, resumed: int) -> None:
     """Run the command in this process, which ends with it."""
     import traceback
 
-    import indexer.vectors.server as server
+    import indexer.vectors.client as client
     import indexer.write_lease as write_lease
     from corpus.settings import settings
     from similarity.cli import console
@@ -520,8 +520,8 @@ def _command(job: dict[str, Any], tell: int, resumed: int) -> None:
     try:
         os.environ.update(job["environment"])
         settings.cache_clear()
-        connect, note = server.connect, console.note
-        server.connect = lambda *args, **options: WatchedClient(connect(*args, **options))
+        connect, note = client.connect, console.note
+        client.connect = lambda *args, **options: WatchedClient(connect(*args, **options))
         pause, met, clock = job["pause"], 0, Clock()
         write_lease.time = clock
 
