@@ -26,7 +26,7 @@ OF_A_PATIENT = {
 HARMLESS = {
     ("indexer.vectors.qdrant_filters", "key"),  # of a filter field
     ("indexer.ingest.plan", "problems"),  # numbers by kind
-    ("indexer.ingest.pipeline", "problems"),
+    ("indexer.ingest.added", "problems"),
     ("trainer.train.preparation", "problems"),
 }
 SENTINEL = "PATIENT^SECRET"
