@@ -1,7 +1,9 @@
 """A backup brings back every row and every vector, onto either kind of database, or is refused whole."""
 
+import io
 import json
 import stat
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -206,3 +208,28 @@ def test_a_backup_is_made_beside_a_service_and_never_half(
     refused = CliRunner().invoke(backup, [str(tmp_path / "not-there" / "backup")])
     assert isinstance(refused.exception, HomeError)
     assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".part")] == []
+
+
+def test_a_backup_of_the_version_before_is_restored_with_an_identity_of_its_own(
+    filled: Path, tmp_path: Path
+) -> None:
+    file, earlier = tmp_path / "backup", tmp_path / "earlier"
+    with Index.open(filled, read_only=False) as index:
+        back_up(index, file)
+        original = index.catalog.identity()
+    with tarfile.open(file, "r:gz") as old, tarfile.open(earlier, "w:gz") as new:
+        for member in old:
+            content = old.extractfile(member)
+            assert content is not None
+            data = content.read()
+            if member.name == "backup.json":
+                header = json.loads(data)
+                del header["index"]  # it named none
+                data = json.dumps(header | {"revision": "0008"}).encode()
+            member.size = len(data)
+            new.addfile(member, io.BytesIO(data))
+    restore(earlier, tmp_path / "again")
+    with Index.open(tmp_path / "again") as index:
+        assert not verify(index).faults
+        assert index.catalog.identity().index_id != original.index_id
+        assert index.catalog.counts()["studies"] == {"manifest": 8}
