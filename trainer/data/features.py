@@ -17,6 +17,7 @@ from corpus.progress import OnProgress, silent
 from trainer.data.frozen_features import split_image_tower
 from trainer.data.image_cache import Pixels
 from trainer.runtime.feature_maps import project_whole_and_map
+from trainer.runtime.multilevel import Neck
 from trainer.runtime.tokens import WindowTokenizer
 from trainer.train.config import AugmentConfig, FreezeConfig
 
@@ -147,6 +148,18 @@ class ImageFeatures:
         whole, projected = project_whole_and_map(self._visual, grid)
         patches = self._visible_patches(projected.flatten(1, 2))
         return F.normalize(torch.cat([whole[:, None], patches], dim=1).float(), dim=-1)
+
+    def standardise_neck(self, index: NDArray[np.int64]) -> None:
+        """Let a new neck of a `MultiLevel` take the scale of its channels from the images at `index`."""
+        neck = getattr(self._visual.trunk, "neck", None)
+        if not isinstance(neck, Neck) or neck.standardised:
+            return
+        with torch.no_grad():
+            if self._freeze.image_blocks:
+                levels = self._activations(self._rows[index], training=False)
+            else:
+                levels = self._visual.trunk.levels(self.inputs(self._rows[index]))
+        neck.standardise(levels)
 
     def inputs(self, index: NDArray[np.int64], *, augment: bool = False) -> Tensor:
         """(n, 3, size, size) float32: the images at `index` as input of the backbone."""

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from corpus.errors import TrainingError
 from trainer.runtime.feature_maps import backbone_parts, runs_in_sequence
+from trainer.runtime.multilevel import MultiLevel
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ def split_image_tower(
 
     Args:
         visual: open_clip's timm tower; the frozen parameters stop requiring gradients.
-        frozen_blocks: number of frozen blocks; 0 freezes nothing, −1 the whole backbone.
+        frozen_blocks: number of frozen blocks; 0 freezes nothing, −1 the whole backbone, of a `MultiLevel`
+            all but its neck.
         image_size: side of the images in pixels, for the check.
         recompute: gradient checkpointing: the learning blocks store no activations and run again in the
             backward pass.
@@ -83,6 +85,10 @@ def split_image_tower(
         return SplitTower(nn.Identity(), visual, getattr(backbone, "forward_features", _no_map))
     if not isinstance(backbone, nn.Module):
         raise TrainingError("only a timm image backbone can be frozen")
+    if frozen_blocks < 0 and isinstance(backbone, MultiLevel):
+        backbone.levels.requires_grad_(False)
+        learned = _Rest(nn.Sequential(backbone.neck), visual, recompute)
+        return SplitTower(backbone.levels, learned, learned.map)
     if frozen_blocks < 0:
         backbone.requires_grad_(False)
         if keep_map:

@@ -1,7 +1,8 @@
 """The open_clip model of an encoder folder: built from its configuration, filled with its weights.
 
-Importing this module adds MedCLIP's text pooling to open_clip's poolers, under the name that configurations
-call it by; plain open_clip does not know it.
+Importing this module adds MedCLIP's text pooling to open_clip's poolers and the backbone of several levels
+(`trainer.runtime.multilevel`) to timm's networks, under the names that configurations call them by; plain
+open_clip does not know them.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from corpus.errors import EncoderError
 from trainer.runtime import encoder_folder as files
+from trainer.runtime.multilevel import MultiLevel
 
 TEXT_BIAS = "text.proj.bias"
 
@@ -54,7 +56,11 @@ def is_plain(model: Any) -> bool:
     """Whether plain open_clip can build the model without this package."""
     text: Any = getattr(model, "text", None)
     with_bias = isinstance(getattr(text, "proj", None), nn.Linear) and text.proj.bias is not None
-    return not with_bias and not isinstance(getattr(text, "pooler", None), ThreeLayerMeanPooler)
+    backbone: Any = getattr(model.visual, "trunk", None)
+    of_ours = isinstance(getattr(text, "pooler", None), ThreeLayerMeanPooler) or isinstance(
+        backbone, MultiLevel
+    )
+    return not with_bias and not of_ours
 
 
 def read_model(folder: Path, config: Mapping[str, Any]) -> nn.Module:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from corpus.errors import EncoderError
+from trainer.runtime.multilevel import MultiLevel
 
 _STEM_FIRST = ("conv_stem", "bn1")  # EfficientNet and MobileNet families
 _AFTER_BLOCKS = ("conv_head", "bn2")
@@ -54,7 +55,9 @@ def patch_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def backbone_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """Features of an open_clip model's image backbone, averaged over the image, before head and projection.
+    """Features of an open_clip model's image backbone, averaged over the image, before what findings taught.
+
+    That is before head and projection, and before the neck of a `MultiLevel`.
 
     Args:
         model: an open_clip model with a timm image tower.
@@ -67,6 +70,9 @@ def backbone_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
         EncoderError: the tower gives no feature map.
     """
     _, backbone = timm_tower(model)
+    if isinstance(backbone, MultiLevel):
+        features: torch.Tensor = backbone.levels(pixels).mean(dim=(2, 3))
+        return features
     return feature_grid(backbone, backbone.forward_features(pixels)).mean(dim=(1, 2))
 
 
@@ -181,6 +187,8 @@ def backbone_parts(backbone: Any) -> BackboneParts | None:
 
     A backbone of a known family may still run them in another way: check with `runs_in_sequence`.
     """
+    if isinstance(backbone, MultiLevel):
+        return BackboneParts((backbone.levels,), (backbone.neck,), ())
     if all(hasattr(backbone, name) for name in (*_STEM_FIRST, "blocks")):
         after = [getattr(backbone, name) for name in _AFTER_BLOCKS if hasattr(backbone, name)]
         return BackboneParts(

@@ -43,6 +43,8 @@ from trainer.train.towers import SCRATCH
 
 MAX_LOGIT_SCALE = 100.0
 
+_STANDARDISED_BY = 512  # images give mean and deviation of a channel to a few per cent
+
 
 def build_loss(config: LossConfig) -> nn.Module:
     """The loss that a configuration names."""
@@ -166,6 +168,8 @@ class Training:
         """
         self.set_modes()
         split, head, seed = self.prepared.train, self.config.head, self.config.seed
+        drawn = np.concatenate([batch.images for batch in self.first])
+        split.images.standardise_neck(drawn[:_STANDARDISED_BY])
         images, texts = self.image_targets, self.text_targets
         if self.config.text_pretraining.epochs:  # text vectors are at their absolute targets: no centring
             self._pretrain_text(on_progress)
@@ -181,7 +185,7 @@ class Training:
             projections(self.model)["image"],
             lambda index: split.images.features(index, training=False),
             images if aligned else None,
-            np.concatenate([batch.images for batch in self.first]),
+            drawn,
             seed,
             head.image_ridge,
         )

@@ -27,6 +27,7 @@ from trainer.models.architecture import Architecture
 from trainer.models.weights import compare_keys, read_weights
 from trainer.runtime.clip_model import build_model
 from trainer.runtime.encoder_folder import WEIGHTS, locate, verify, with_paths, write_backbone_config
+from trainer.runtime.multilevel import MultiLevel
 
 SCRATCH = "scratch"
 
@@ -163,6 +164,9 @@ def _load_backbone(
         raise EncoderError(
             f"the architecture {architecture.name!r} has no timm image backbone to load weights into"
         )
+    if isinstance(backbone, MultiLevel) and not any(name.startswith("levels.") for name in state):
+        _load_levels(backbone, architecture, spec, state)
+        return
     heads = _classifier(backbone, architecture)
     dropped = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
     state = {key: value for key, value in state.items() if not (dropped and key.startswith(dropped))}
@@ -172,6 +176,18 @@ def _load_backbone(
             f"the image weights {spec!r} do not fit the backbone of {architecture.name!r}: {report.brief()}"
         )
     backbone.load_state_dict(state, strict=True)
+
+
+def _load_levels(
+    backbone: MultiLevel, architecture: Architecture, spec: str, state: Mapping[str, torch.Tensor]
+) -> None:
+    """Load a network's published weights into the levels that are taken from it."""
+    try:
+        backbone.levels.load_published(state)
+    except EncoderError as error:
+        raise EncoderError(
+            f"the image weights {spec!r} do not fit the backbone of {architecture.name!r}: {error}"
+        ) from error
 
 
 def _read_backbone(spec: str) -> Mapping[str, torch.Tensor]:
