@@ -16,7 +16,7 @@ from corpus.errors import TrainingError
 from corpus.progress import OnProgress, silent
 from trainer.data.frozen_features import split_image_tower
 from trainer.data.image_cache import Pixels
-from trainer.runtime.feature_maps import project_whole_and_map
+from trainer.runtime.feature_maps import project_map, project_whole_and_map
 from trainer.runtime.multilevel import Neck
 from trainer.runtime.tokens import WindowTokenizer
 from trainer.train.config import AugmentConfig, FreezeConfig
@@ -148,6 +148,11 @@ class ImageFeatures:
         whole, projected = project_whole_and_map(self._visual, grid)
         patches = self._visible_patches(projected.flatten(1, 2))
         return F.normalize(torch.cat([whole[:, None], patches], dim=1).float(), dim=-1)
+
+    def patch_map(self, index: NDArray[np.int64]) -> Tensor:
+        """(n, dim, gh, gw) vectors of the patches of the augmented images at `index`, not normalised."""
+        grid = self._tower.map(self._activations(self._rows[index], training=True))
+        return project_map(self._visual, grid).permute(0, 3, 1, 2)
 
     def standardise_neck(self, index: NDArray[np.int64]) -> None:
         """Let a new neck of a `MultiLevel` take the scale of its channels from the images at `index`."""

@@ -14,7 +14,7 @@ Unit = Literal["report", "sentence", "both"]
 Pairing = Literal["auto", "independent", "matched", "true"]
 BatchNorm = Literal["auto", "frozen", "live"]
 Keep = Literal["best", "last"]
-Start = Literal["aligned", "plain"]
+Start = Literal["aligned", "plain", "pretrained"]
 Precision = Literal["float32", "bf16"]
 
 
@@ -124,7 +124,8 @@ class FreezeConfig:
 class HeadConfig:
     """The linear projections at the ends of the towers (`trainer.train.heads`).
 
-    `start`: `aligned` initialises by regression on the labels, `plain` at random.
+    `start`: `aligned` initialises by regression on the labels, `plain` at random; `pretrained` takes over the
+    image projection of `image_pretraining`, and is `aligned` for texts.
     `image_ridge`, `text_ridge`: ridge penalties of that regression; more with fewer items per feature.
     `standardise`: train on standardised features.
     `drop`: dropout of the standardised features.
@@ -162,6 +163,27 @@ class TextPretrainingConfig:
     frozen_layers: int = 2
     balance: float = 0.5
     shared: float = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePretrainingConfig:
+    """Image-tower pretraining (`trainer.train.image_pretraining`).
+
+    `epochs`: over the images; 0: no pretraining. The neck of the backbone is frozen afterwards.
+    `learning_rate`: of neck and projection.
+    `weight_decay`: of their matrices.
+    `batch_size`: images per step.
+    `hidden_patches`: as `augment.hidden_patches`.
+    `whole`: weight of the loss over whole images beside that over their strongest patches. It helps to tell
+    images apart and harms localization.
+    """
+
+    epochs: int = 0
+    learning_rate: float = 3e-3
+    weight_decay: float = 1.0
+    batch_size: int = 64
+    hidden_patches: float = 0.5
+    whole: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +282,7 @@ class TrainConfig:
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     text_pretraining: TextPretrainingConfig = field(default_factory=TextPretrainingConfig)
+    image_pretraining: ImagePretrainingConfig = field(default_factory=ImagePretrainingConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
@@ -285,6 +308,11 @@ class TrainConfig:
             ("reading.frozen_layers", self.text_pretraining.frozen_layers, 0),
             ("reading.balance", self.text_pretraining.balance, 0),
             ("reading.shared", self.text_pretraining.shared, 0),
+            ("image_pretraining.epochs", self.image_pretraining.epochs, 0),
+            ("image_pretraining.learning_rate", self.image_pretraining.learning_rate, 0),
+            ("image_pretraining.weight_decay", self.image_pretraining.weight_decay, 0),
+            ("image_pretraining.batch_size", self.image_pretraining.batch_size, 1),
+            ("image_pretraining.whole", self.image_pretraining.whole, 0),
             ("optimizer.learning_rate", self.optimizer.learning_rate, 0),
             ("optimizer.clip", self.optimizer.clip, 0),
         ):
@@ -299,6 +327,13 @@ class TrainConfig:
                 "memory.chunk needs batch normalisation on frozen statistics: those of a chunk are not the "
                 "batch's; set freeze.batch_norm to frozen or memory.chunk to 0"
             )
+        frozen, by_words = self.freeze.image_blocks < 0, self.targets.of == "embedding"
+        if self.image_pretraining.epochs and (not frozen or by_words):
+            raise UsageError(
+                "image_pretraining teaches findings to a neck over a frozen backbone: set "
+                "freeze.image_blocks to -1 and targets.of to findings or concepts, or set "
+                "image_pretraining.epochs to 0"
+            )
         if self.text_pretraining.epochs and (self.freeze.text_layers >= 0 or not self.needs_labels):
             raise UsageError(
                 "reading.epochs teaches the text tower findings and then freezes it: set freeze.text_layers "
@@ -310,6 +345,7 @@ class TrainConfig:
             ("optimizer.keep_start", self.optimizer.keep_start),
             ("head.drop", self.head.drop),
             ("augment.hidden_patches", self.augment.hidden_patches),
+            ("image_pretraining.hidden_patches", self.image_pretraining.hidden_patches),
         ):
             if not 0 <= share < 1:
                 raise UsageError(f"{name} must lie in 0…1, below 1, not {share}")

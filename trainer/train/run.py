@@ -15,7 +15,7 @@ from corpus.errors import TrainingError
 from corpus.findings import Statuses
 from corpus.progress import OnProgress, silent
 from trainer.data.frozen_features import set_modes
-from trainer.data.sampling import Batch, Sampler, rarity
+from trainer.data.sampling import Batch, Sampler, rarity, shared_out
 from trainer.data.target_vectors import target_vectors
 from trainer.data.targets import contrasted, label_similarity, rarity_weights, shown
 from trainer.evaluation.scoring import score_vectors
@@ -28,6 +28,7 @@ from trainer.train.heads import (
     standardise_heads,
     start_projection,
 )
+from trainer.train.image_pretraining import pretrain_image_tower
 from trainer.train.losses import (
     DHNNCELoss,
     InfoNCELoss,
@@ -171,6 +172,9 @@ class Training:
         drawn = np.concatenate([batch.images for batch in self.first])
         split.images.standardise_neck(drawn[:_STANDARDISED_BY])
         images, texts = self.image_targets, self.text_targets
+        if self.config.image_pretraining.epochs:
+            self._pretrain_images(on_progress)
+            self.processes.take_weights(self.model)
         if self.config.text_pretraining.epochs:  # text vectors are at their absolute targets: no centring
             self._pretrain_text(on_progress)
             self.processes.take_weights(self.model)
@@ -180,11 +184,11 @@ class Training:
         else:
             centre = (images.mean(axis=0) + texts.mean(axis=0)) / 2
             images, texts = images - centre, texts - centre
-        aligned = head.start == "aligned"
+        aligned = head.start != "plain"
         start_projection(
             projections(self.model)["image"],
             lambda index: split.images.features(index, training=False),
-            images if aligned else None,
+            images if head.start == "aligned" else None,
             drawn,
             seed,
             head.image_ridge,
@@ -205,18 +209,40 @@ class Training:
             self.texts.owners,
         )
 
+    def _pretrain_images(self, on_progress: OnProgress) -> None:
+        """Pretrain the neck of the image tower, identically in every process."""
+        torch.manual_seed(self.config.seed)
+        pool, config = self.prepared.train.pool, self.config
+        sources = [image.study_id.partition(":")[0] for image in pool.images]
+        statuses = [image.statuses for image in pool.images]
+        pretrain_image_tower(
+            self.prepared.train.images,
+            self.model,
+            statuses,
+            shared_out(rarity(statuses, config.sampling.balance), sources, config.sampling.shares),
+            self._finding_directions(),
+            config.image_pretraining,
+            config.seed,
+            on_progress,
+        )
+
+    def _finding_directions(self) -> torch.Tensor:
+        """(dim, F) orthonormal directions of findings in the space of the vectors."""
+        dim = int(self.prepared.towers.architecture.model_cfg["embed_dim"])
+        targets = torch.from_numpy(self.text_targets * self.rarity)
+        return label_directions(dim, targets, self.config.seed).to(self.device)
+
     def _pretrain_text(self, on_progress: OnProgress) -> None:
         """Pretrain the text tower, identically in every process."""
         torch.manual_seed(self.config.seed)
         split, config = self.prepared.train, self.config
         self._start_text(self.text_targets)
         targets = torch.from_numpy(self.text_targets * self.rarity)
-        dim = int(self.prepared.towers.architecture.model_cfg["embed_dim"])
-        directions = label_directions(dim, targets, config.seed)
+        directions = self._finding_directions()
         pretrain_text_tower(
             split.texts.without_cache(),
             self.model.text,
-            (targets[:, : directions.shape[1]] @ directions.T).to(self.device),
+            targets[:, : directions.shape[1]].to(self.device) @ directions.T,
             rarity([text.statuses for text in split.pool.texts], config.text_pretraining.balance),
             config.text_pretraining,
             config.optimizer,
