@@ -28,7 +28,8 @@ from corpus.counterfactual.draw import normal_radiographs
 from corpus.counterfactual.folder import write_counterfactuals
 from corpus.sources import open_source
 from corpus.splits import Split, split_of
-from retrieval.localize.evaluation.evaluate import measure_localizers, tabulate
+from retrieval.localize.evaluation.aggregation import tabulate
+from retrieval.localize.evaluation.evaluate import measure_localizers
 from retrieval.localize.evaluation.intervals import show_mean
 from retrieval.localize.localizer import localize, method_names
 from retrieval.localize.refine.refiner import open_refiner

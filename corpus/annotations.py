@@ -14,14 +14,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.demographics import parse_sex, parse_view
 from corpus.errors import CorpusError, UnreadableImage, UsageError
 from corpus.files import quoted
 from corpus.images.reader import read_image
 from corpus.phantom import Scene, masks, render, scene
-from corpus.records import Problem, ProblemSink
+from corpus.records import Problem, ProblemSink, Sex, View
 from corpus.redaction import redacted
-from corpus.sources.common import ListedFiles, cell, report_bad_rows
+from corpus.sources.common import ListedFiles, cell, parsed, report_bad_rows
 from corpus.sources.nih_chestxray14 import NAME as NIH
+from corpus.sources.nih_chestxray14 import TABLES as NIH_TABLES
+from corpus.sources.nih_chestxray14 import Entry, read_entries
 from corpus.tables.reader import read_table
 
 Mask = NDArray[np.bool_]
@@ -45,12 +48,15 @@ class AnnotatedImage:
     `subject_id`: the subject, as sources name it.
     `image`: (height, width) float32 in [0, 1].
     `structures`: the structure's name in the annotations → (height, width) bool, none empty.
+    `view`, `sex`: None where the set does not say.
     """
 
     name: str
     subject_id: str
     image: Pixels
     structures: Mapping[str, Mask]
+    view: View | None = None
+    sex: Sex | None = None
 
 
 class AnnotationSet(Protocol):
@@ -77,12 +83,15 @@ class MaskFolder:
 
     `rows`: image → structure → its mask files, several where it was drawn in parts.
     `subjects`: image → subject, from the column `subject_id`; without it every image is a subject of its own.
+    `views`, `sexes`: image → view and sex, from the columns `view` and `sex` where the table has them.
     """
 
     folder: Path
     rows: Mapping[str, Mapping[str, Sequence[str]]]
     subjects: Mapping[str, str] = field(default_factory=dict)
     kind: str = "masks"
+    views: Mapping[str, View | None] = field(default_factory=dict)
+    sexes: Mapping[str, Sex | None] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path) -> "MaskFolder":
@@ -98,14 +107,18 @@ class MaskFolder:
         table = read_table(folder / TABLE, required=("image", "mask", "structure"))
         rows: dict[str, dict[str, list[str]]] = {}
         subjects: dict[str, str] = {}
+        views: dict[str, View | None] = {}
+        sexes: dict[str, Sex | None] = {}
         for row in table.frame.iter_rows(named=True):
             image, mask, structure = (cell(row[name]) for name in ("image", "mask", "structure"))
             if image and mask and structure:
                 rows.setdefault(image, {}).setdefault(structure, []).append(mask)
                 subjects[image] = cell(row.get("subject_id")) or f"{folder.name}:{image}"
+                views[image] = parse_view(cell(row.get("view")))
+                sexes[image] = parsed(parse_sex, cell(row.get("sex")), image, lambda problem: None)
         if not rows:
             raise CorpusError(f"{TABLE} of {folder.name!r} names no image with a mask and a structure")
-        return cls(folder, rows, subjects)
+        return cls(folder, rows, subjects, views=views, sexes=sexes)
 
     def __len__(self) -> int:
         """The number of listed images."""
@@ -123,7 +136,9 @@ class MaskFolder:
                 if mask is not None:
                     structures[structure] = mask
             if structures:
-                yield AnnotatedImage(name, self.subjects[name], image, structures)
+                yield AnnotatedImage(
+                    name, self.subjects[name], image, structures, self.views.get(name), self.sexes.get(name)
+                )
 
     def _mask(
         self, files: Sequence[str], shape: tuple[int, ...], item: str, on_problem: ProblemSink
@@ -152,11 +167,14 @@ class BoxTable:
     original's.
     `paths`: image → file. The subject is the number that begins an image's name, as in `Data_Entry`'s Patient
     ID.
+    `entries`: image → view, sex and normality, from the set's table `Data_Entry_2017*.csv`; empty where it is
+    neither beside the boxes nor among the images nor above them.
     """
 
     boxes: Mapping[str, Sequence[tuple[str, float, float, float, float]]]
     paths: Mapping[str, Path]
     kind: str = "boxes"
+    entries: Mapping[str, Entry] = field(default_factory=dict)
 
     @classmethod
     def open(cls, table_file: Path, images: Path, on_problem: ProblemSink) -> "BoxTable":
@@ -184,7 +202,10 @@ class BoxTable:
             boxes[cell(row["Image Index"])].append(read)
         if not boxes:
             raise CorpusError(f"{quoted(table_file)} holds no box that can be read")
-        return cls(dict(boxes), ListedFiles.below(images).paths)
+        folders = (table_file.parent, images, images.parent)
+        described = next((folder for folder in folders if any(folder.glob(NIH_TABLES))), None)
+        entries = {} if described is None else read_entries(described, on_problem)
+        return cls(dict(boxes), ListedFiles.below(images).paths, entries=entries)
 
     def __len__(self) -> int:
         """The number of listed images."""
@@ -210,7 +231,9 @@ class BoxTable:
                 mask = box_mask(box, image.shape)
                 structures[label] = structures[label] | mask if label in structures else mask
             subject = name.partition("_")[0].lstrip("0") or "0"
-            yield AnnotatedImage(name, f"{NIH}:{subject}", image, structures)
+            entry = self.entries.get(name)
+            view, sex = (None, None) if entry is None else (entry.view, entry.sex)
+            yield AnnotatedImage(name, f"{NIH}:{subject}", image, structures, view, sex)
 
     def _require_frame(self) -> None:
         """Refuse boxes that all end within a reduced image: they refer to its own pixels."""
@@ -265,9 +288,8 @@ class PhantomAnnotations:
             drawn = scene(self.seed, number)
             structures = sure_masks(drawn)
             if structures:
-                yield AnnotatedImage(
-                    f"phantom:{self.seed}-{number}", drawn.subject_id, render(drawn), structures
-                )
+                name = f"phantom:{self.seed}-{number}"
+                yield AnnotatedImage(name, drawn.subject_id, render(drawn), structures, drawn.view, drawn.sex)
 
 
 def sure_masks(drawn: Scene) -> dict[str, Mask]:

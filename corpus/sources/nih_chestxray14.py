@@ -4,7 +4,7 @@ Layout as published: `Data_Entry_2017*.csv`, and the images in any folders below
 `images_001/images/` to `images_012/images/`). The set has labels and no text.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 from corpus.demographics import parse_age, parse_sex, parse_view
 from corpus.errors import CorpusError, UsageError
 from corpus.findings import NO_FINDING, Status, Statuses, make_statuses
-from corpus.records import ImageRef, Problem, ProblemSink, Study
+from corpus.records import ImageRef, Problem, ProblemSink, Sex, Study, View
+from corpus.redaction import redacted
 from corpus.sources.common import LISTED_TWICE, MISSING, ListedFiles, image_ids, parsed, report_bad_rows
 from corpus.tables import DEFAULT, TableOptions
 from corpus.tables.reader import Table, read_table
@@ -27,6 +28,7 @@ LISTED = (
 """The set's findings: a "No Finding" row makes these absent; devices and fractures stay unmentioned."""
 
 _REQUIRED = ("Image Index", "Finding Labels", "Patient ID")
+_NORMAL = "no finding"
 _WANTED = (*_REQUIRED, "Follow-up #", "Patient Age", "Patient Gender", "View Position")
 
 
@@ -79,6 +81,48 @@ class NihChestXray14Source:
             yield _study(study_id, image, row, on_problem)
 
 
+@redacted
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the set's table says of one image, beside its findings.
+
+    `subject_id`: as the source names it.
+    `view`, `sex`: None where the table does not say.
+    `is_normal`: the image's label is "No Finding".
+    """
+
+    subject_id: str
+    view: View | None
+    sex: Sex | None
+    is_normal: bool
+
+
+def read_entries(folder: Path, on_problem: ProblemSink) -> Mapping[str, Entry]:
+    """Read subject, view, sex and normality of every image that the set's table lists.
+
+    Args:
+        folder: of the table `Data_Entry_2017*.csv`.
+        on_problem: receives views and sexes that cannot be parsed.
+
+    Returns:
+        Image name → entry, in the order of the table; of an image that is listed twice the first row counts.
+
+    Raises:
+        CorpusError: there is no table, or it lacks a column.
+    """
+    entries: dict[str, Entry] = {}
+    for row in NihChestXray14Source(folder).read().frame.iter_rows(named=True):
+        name, subject = row["Image Index"], row["Patient ID"]
+        if name and subject and name not in entries:
+            entries[name] = Entry(
+                f"{NAME}:{subject.strip()}",
+                parse_view(row.get("View Position")),
+                parsed(parse_sex, row.get("Patient Gender"), f"{NAME}:{Path(name).stem}#sex", on_problem),
+                (row["Finding Labels"] or "").strip().lower() == _NORMAL,
+            )
+    return entries
+
+
 def _study(study_id: str, image: ImageRef, row: dict[str, Any], on_problem: ProblemSink) -> Study:
     follow_up = row.get("Follow-up #")
     return Study(
@@ -100,7 +144,7 @@ def read_labels(written: str | None) -> Statuses:
         UsageError: a name is unknown.
     """
     names = [name.strip() for name in (written or "").split("|") if name.strip()]
-    if [name.lower() for name in names] == ["no finding"]:
+    if [name.lower() for name in names] == [_NORMAL]:
         return {NO_FINDING: Status.PRESENT, **make_statuses(absent=LISTED)}
     return make_statuses(present=names)
 

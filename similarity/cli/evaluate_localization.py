@@ -15,8 +15,26 @@ Examples:
   similarity evaluate-localization --masks DIR --structure Consolidation --encoder E --method gscorecam
   similarity evaluate-localization --boxes BBox_List_2017.csv --images DIR --encoder E --json
 
-A mask folder has masks.csv (image, mask, structure; subject_id if a subject has several images), images/
-and masks/. Boxes are the NIH table, in pixels of the 1024 px originals; images may be smaller."""
+A mask folder has masks.csv (image, mask, structure; subject_id if a subject has several images; view and sex
+where they are known), images/ and masks/. Boxes are the NIH table, in pixels of the 1024 px originals; images
+may be smaller. With the set's Data_Entry_2017*.csv beside them, views and sexes are compared, and images
+labelled "No Finding" are the normal images; a mask folder lists its own as class "normal" in images.csv."""
+
+_HEADINGS = {
+    "pointing": "pointing",
+    "dice": "Dice",
+    "nsd": "NSD",
+    "hit_iou_25": "IoU ≥ 0.25",
+    "hit_iobb_25": "IoBB ≥ 0.25",
+    "box_dice": "box Dice",
+    "masked": "sensitivity",
+    "specificity": "specificity",
+    "side_right": "laterality",
+}
+_SHOWN_OF_GROUPS = ("pointing", "masked", "specificity")
+_SHOWN_OF_BOXES = ("pointing", "hit_iou_25", "hit_iobb_25", "box_dice", "masked", "specificity")
+_SHOWN_OF_MASKS = ("pointing", "dice", "nsd", "masked", "specificity", "side_right")
+_HITS = tuple(f"hit_{kind}_{level}" for kind in ("iou", "iobb") for level in (10, 25, 50))
 
 
 @click.command("evaluate-localization", epilog=EPILOG)
@@ -50,6 +68,19 @@ and masks/. Boxes are the NIH table, in pixels of the 1024 px originals; images 
     help="Mask refinement (default: as `localize`).",
 )
 @click.option("--structure", "structures", multiple=True, metavar="NAME", help="Only this one (repeat).")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "test", "all"]),
+    default=None,
+    help="Subjects of this split (default: test of --boxes, all of --masks).",
+)
+@click.option(
+    "--normals",
+    type=click.IntRange(min=0),
+    default=200,
+    show_default=True,
+    help="Normal images on which specificity is measured, at most.",
+)
 @click.option("--allow-seen", is_flag=True, help="Also measure on subjects of the encoder's training.")
 @click.option(
     "--seed",
@@ -70,6 +101,8 @@ def evaluate_localization(
     segmenters: tuple[str, ...],
     refine: str | None,
     structures: tuple[str, ...],
+    split: str | None,
+    normals: int,
     allow_seen: bool,
     seed: int,
     device: str | None,
@@ -78,15 +111,20 @@ def evaluate_localization(
 ) -> None:
     """Measure localizers against ground-truth masks or boxes, beside image-agnostic baselines.
 
-    Pointing-game accuracy, IoU, Dice and normalised surface distance (NSD) of each structure, with 95 %
-    intervals over subjects. The tolerance is 2 % of the image's longer side. A structure that is a finding of
-    the vocabulary is queried by the finding's name, any other by its own.
+    Pointing-game accuracy, IoU, Dice and normalised surface distance (NSD) of each structure; hit rates of
+    boxes at IoU and IoBB of 0.10, 0.25 and 0.50 (IoBB: intersection over the detected box, Wang et al. 2017)
+    and their Dice; sensitivity and specificity of returning a mask. Each with 95 % intervals over subjects,
+    per structure, over structures, and per view and sex. The tolerance is 2 % of the image's longer side. A
+    structure that is a finding of the vocabulary is queried by the finding's name, any other by its own.
+
+    Subjects of the encoder's training are refused in a split; of --split all they are excluded and counted.
     """
     import sys
     import time
     from functools import partial
 
     from corpus.annotations import open_annotations
+    from corpus.normal_images import normal_images
     from corpus.records import Problem
     from corpus.settings import settings
     from trainer.models.resolve import resolve_encoder
@@ -94,8 +132,10 @@ def evaluate_localization(
     resolve_encoder(encoder_name)  # a wrong name is found before torch is imported
     problems: list[Problem] = []
     annotations = open_annotations(masks, boxes, images, problems.append)
+    split = split or ("all" if boxes is None else "test")
 
-    from retrieval.localize.evaluation.evaluate import measure_localizers, record
+    from retrieval.localize.evaluation.aggregation import record
+    from retrieval.localize.evaluation.evaluate import measure_localizers
     from retrieval.localize.localizer import method_localizers, method_names, segmenter_localizers
     from retrieval.localize.refine.refiner import open_refiner
     from trainer.runtime.training_overlap import was_trained_on
@@ -111,6 +151,9 @@ def evaluate_localization(
             annotations,
             localizers,
             structures=structures or None,
+            split=split,  # type: ignore[arg-type]  # click checks it
+            normals=normal_images(annotations) if normals else (),
+            most_normals=normals,
             seen=partial(was_trained_on, encoder.record),
             allow_seen=allow_seen,
             seed=seed,
@@ -130,30 +173,105 @@ def evaluate_localization(
 
 
 def _print_tables(made: dict[str, Any]) -> None:
-    """Print one table a structure: a row a method with its intervals, baselines below."""
-    from retrieval.localize.evaluation.evaluate import METRICS
+    """Print one table a structure, the means over structures, and groups; baselines below the methods."""
     from retrieval.localize.evaluation.intervals import show_mean
 
     console = wide_console()
+    shown = _SHOWN_OF_BOXES if made["marks"] == "boxes" else _SHOWN_OF_MASKS
+    lead = "box_dice" if made["marks"] == "boxes" else "dice"
     for entry in made["structures"]:
         title = f"{entry['structure']} (queried as {entry['phrase']!r}), {entry['questions']} annotations"
-        table = ruled_table(title, "", *METRICS)
+        table = ruled_table(title, "", *(_HEADINGS[metric] for metric in shown))
         for row in entry["rows"]:
-            cells = [show_mean(row[metric]) for metric in METRICS]
-            table.add_row(row["method"].replace("_", " "), *cells, style="dim" if row["baseline"] else None)
+            cells = [show_mean(row[metric]) for metric in shown]
+            table.add_row(_name(row), *cells, style="dim" if row["baseline"] else None)
         console.print(table)
+    over = f"Mean over {len(made['structures'])} structures"
+    console.print(_macro_table(made, over, shown))
+    hits = ruled_table(f"{over}: hit rates of boxes", "", *map(_hit_heading, _HITS), "false boxes")
+    for row in made["macro"]:
+        numbers = [_number(row[metric]) for metric in (*_HITS, "false_boxes")]
+        hits.add_row(_name(row), *numbers, style="dim" if row["baseline"] else None)
+    console.print(hits)
+    _print_comparison(made, ("pointing", lead))
+    if made["groups"]:
+        console.print(_group_table(made, (*_SHOWN_OF_GROUPS, lead)))
     percent = 100 * made["tolerance"]
     console.print(
-        f"{made['pictures']} images of {made['subjects']} subjects; "
+        f"{made['pictures']} images of {made['subjects']} subjects and {made['normal_images']} normal images "
+        f"of {made['normal_subjects']} (split {made['split']}); "
         f"masks refined by {made['refined_by']}; 95 % intervals over subjects "
         f"({made['bootstrap_draws']} draws, seed {made['seed']}); tolerance {percent:.0f} % of "
         f"the longer side; {made['seconds']:.0f} s"
     )
 
 
+def _macro_table(made: dict[str, Any], title: str, shown: tuple[str, ...]) -> Any:
+    from retrieval.localize.evaluation.intervals import show_mean
+
+    table = ruled_table(title, "", *(_HEADINGS[metric] for metric in shown))
+    for row in made["macro"]:
+        cells = [show_mean({"mean": row[metric], "ci95": row["ci95"][metric]}) for metric in shown]
+        table.add_row(_name(row), *cells, style="dim" if row["baseline"] else None)
+    return table
+
+
+def _group_table(made: dict[str, Any], shown: tuple[str, ...]) -> Any:
+    from retrieval.localize.evaluation.intervals import show_mean
+
+    title = "Views and sexes, means over structures"
+    table = ruled_table(title, "", "annotations", "", *(_HEADINGS[metric] for metric in shown))
+    for group in made["groups"]:
+        for row in group["rows"]:
+            if row["method"] == "mean_mask" or not row["baseline"]:
+                table.add_row(
+                    f"{group['group']} {group['value']}",
+                    str(group["questions"]),
+                    _name(row),
+                    *(show_mean(row[metric]) for metric in shown),
+                    style="dim" if row["baseline"] else None,
+                )
+    return table
+
+
+def _print_comparison(made: dict[str, Any], metrics: tuple[str, ...]) -> None:
+    """Print for every method in how many structures it is above the mean mask."""
+    count = len(made["structures"])
+    for row in made["macro"]:
+        if row["baseline"]:
+            continue
+        parts = []
+        for metric in metrics:
+            over = row["over_mean_mask"][metric]
+            if over["mean"] is None or over["ci95"] is None:
+                continue
+            low, high = over["ci95"]
+            parts.append(
+                f"{_HEADINGS[metric]} {over['mean']:+.2f} ({low:+.2f} … {high:+.2f}), above in "
+                f"{over['above']} of {count}, surely in {over['surely_above']}"
+            )
+        if parts:
+            click.echo(f"{_name(row)} less mean mask: {'; '.join(parts)}")
+
+
+def _name(row: dict[str, Any]) -> str:
+    return str(row["method"]).replace("_", " ")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _hit_heading(metric: str) -> str:
+    _, kind, level = metric.split("_")
+    return f"{'IoU' if kind == 'iou' else 'IoBB'} ≥ 0.{level}"
+
+
 def _report(made: dict[str, Any]) -> int:
     """Print the items that were not measured on stderr; return the number that failed."""
-    counts = ", ".join(f"{count} {state}" for state, count in made["left_out"].items() if count)
+    counts = ", ".join(
+        f"{count} {state.replace('_', ' ')}" for state, count in made["left_out"].items() if count
+    )
     if counts:
         note(f"left out: {counts}")
     for failure in made["failures"][:10]:

@@ -1,7 +1,8 @@
 """Baselines that a localizer must beat: answers that do not search the image for the structure.
 
-All but the random baseline use something true of the structure: its size on other subjects' images. The mean
-mask uses its position there, too. Each is made for one image from the annotations of other subjects.
+All use something true of the structure: its size on other subjects' images. The mean mask uses its position
+there, too. Each is made for one image from the annotations of all other subjects, those of other splits
+included: the more there are, the stronger the baseline.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from PIL import Image
 from scipy import ndimage
 
 from corpus.redaction import redacted
+from retrieval.localize.evaluation.box_measures import box_around
 
 Heat = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -42,16 +44,21 @@ class Atlas:
 
     `masks`: (n, GRID, GRID) float32, the share of each cell that a mask covers.
     `subjects`: the subject of each mask.
+    `sides`: (n, 2) height and width of the box around each mask, as shares of the image's.
     """
 
     masks: NDArray[np.float32]
     subjects: tuple[str, ...]
+    sides: NDArray[np.float64]
 
     @classmethod
     def of(cls, masks: Sequence[Mask], subjects: Sequence[str]) -> "Atlas":
         """Bring masks of any sizes onto the common grid."""
         rows = [to_grid(mask) for mask in masks]
-        return cls(np.stack(rows) if rows else np.zeros((0, GRID, GRID), np.float32), tuple(subjects))
+        boxes = [(box_around(mask), mask.shape) for mask in masks]
+        sides = [((b.bottom - b.top) / height, (b.right - b.left) / width) for b, (height, width) in boxes]
+        stacked = np.stack(rows) if rows else np.zeros((0, GRID, GRID), np.float32)
+        return cls(stacked, tuple(subjects), np.array(sides, np.float64).reshape(-1, 2))
 
     def answers(self, image: Heat, subject: str, random: np.random.Generator) -> dict[str, BaselineAnswer]:
         """Every baseline's answer for one image; none where the atlas has no other subject.
@@ -61,7 +68,7 @@ class Atlas:
             subject: of the image; masks of this subject are excluded.
             random: generator of the random baseline.
         """
-        others = np.array([other != subject for other in self.subjects], np.bool_)
+        others = self._others(subject)
         if not others.any():
             return {}
         share = float(self.masks[others].mean())
@@ -74,6 +81,14 @@ class Atlas:
         }
         answers = {name: BaselineAnswer(heat, highest(heat, share)) for name, heat in heats.items()}
         return answers | {"mean_mask": BaselineAnswer(likely, likely >= threshold)}
+
+    def mean_sides(self, subject: str) -> tuple[float, float]:
+        """Mean height and width of the boxes around other subjects' masks, as shares of the image's."""
+        height, width = self.sides[self._others(subject)].mean(axis=0)
+        return float(height), float(width)
+
+    def _others(self, subject: str) -> NDArray[np.bool_]:
+        return np.array([other != subject for other in self.subjects], np.bool_)
 
     def _mean_mask(self, others: NDArray[np.bool_]) -> tuple[NDArray[np.float32], float]:
         """The mean of other subjects' masks, and the threshold with the best mean Dice on them."""

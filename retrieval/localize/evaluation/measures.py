@@ -100,6 +100,16 @@ def pointing_game(heat: Heat, truth: Mask, tolerance: float = 0.0) -> float:
     return float((away <= tolerance).mean())
 
 
+def expected_pointing(truth: Mask, tolerance: float = 0.0) -> float:
+    """The pointing-game accuracy that a uniformly random point has: the share of pixels that are a hit.
+
+    Args:
+        truth: (height, width), not empty.
+        tolerance: pixels by which the point may lie outside.
+    """
+    return float((ndimage.distance_transform_edt(~truth) <= tolerance).mean())
+
+
 def iou(mask: Mask, truth: Mask) -> float:
     """Intersection over union; two empty masks agree."""
     _require_shape(mask, truth)
