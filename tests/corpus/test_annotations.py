@@ -9,6 +9,7 @@ from PIL import Image
 
 from corpus.annotations import BoxTable, MaskFolder, PhantomAnnotations, box_mask, open_annotations
 from corpus.errors import CorpusError, UsageError
+from corpus.normal_images import NormalImage, normal_images
 from corpus.phantom import masks, scene
 from corpus.records import Problem
 
@@ -50,6 +51,43 @@ def test_a_structure_drawn_in_parts_is_one_and_unusable_masks_are_reported(folde
     assert result["c.png"][0] == "missing"
     assert result["b.png#Nodule"][0] == "failed"
     assert "20 x 20 and 40 x 40" in result["b.png#Nodule"][1]
+
+
+def test_the_images_classed_normal_are_those_without_a_finding(folder: Path) -> None:
+    assert normal_images(MaskFolder.open(folder)) == []
+    (folder / "images.csv").write_text(
+        "image,class,subject_id\na.png,normal,\nd.png,Normal,p9\ne.png,benign,\n"
+    )
+    (normal,) = normal_images(MaskFolder.open(folder))
+    assert normal == NormalImage("d.png", "p9", str(folder / "images" / "d.png"))
+
+
+def test_views_and_sexes_are_read_where_the_table_has_them(folder: Path) -> None:
+    table = folder / "masks.csv"
+    table.write_text("image,mask,structure,view,sex\na.png,a1.png,X,PA,female\nb.png,a2.png,X,,\n")
+    read = {image.name: (image.view, image.sex) for image in MaskFolder.open(folder).read(print)}
+    assert read == {"a.png": ("pa", "F"), "b.png": (None, None)}
+
+
+def test_the_sets_own_table_beside_the_boxes_gives_view_sex_and_normal_images(tmp_path: Path) -> None:
+    for name in ("00000003_000.png", "00000004_000.png", "00000005_000.png"):
+        write_image(tmp_path / "images" / name)
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text(HEADER + "00000003_000.png,Mass,100,100,200,200,,,\n")
+    (without,) = open_annotations(None, boxes, tmp_path / "images", print).read(print)
+    assert (without.view, without.sex) == (None, None)
+    (tmp_path / "Data_Entry_2017_v2020.csv").write_text(
+        "Image Index,Finding Labels,Patient ID,Patient Gender,View Position\n"
+        "00000003_000.png,Mass,3,M,AP\n00000004_000.png,No Finding,4,F,PA\n"
+        "00000005_000.png,Edema,5,F,PA\n00000006_000.png,No Finding,6,F,PA\n"
+    )
+    opened = open_annotations(None, boxes, tmp_path / "images", print)
+    (read,) = opened.read(print)
+    assert (read.subject_id, read.view, read.sex) == ("nih-chestxray14:3", "ap", "M")
+    (normal,) = normal_images(opened)
+    assert (normal.name, normal.subject_id, normal.view, normal.sex) == (
+        "00000004_000.png", "nih-chestxray14:4", "pa", "F",
+    )  # fmt: skip
 
 
 def test_a_subject_column_groups_the_images_of_one_subject(folder: Path) -> None:
@@ -147,5 +185,12 @@ def test_the_published_sets_are_read(data: Path) -> None:
     assert sum("Ground Glass Opacities" in image.structures for image in drawn) > 50
     nih = data / "nih-chestxray14"
     boxes = open_annotations(None, nih / "BBox_List_2017.csv", nih, problems.append)
-    assert sum(len(image.structures) for image in boxes.read(problems.append)) > 40
+    read = list(boxes.read(problems.append))
+    assert (len(read), sum(len(image.structures) for image in read)) == (738, 824)
+    assert {image.view for image in read} == {"pa", "ap"}
+    assert {image.sex for image in read} == {"F", "M"}
     assert not [problem for problem in problems if problem.state == "failed"]
+    normal = normal_images(boxes)
+    assert len(normal) == 1221
+    assert not {image.name for image in read} & {image.name for image in normal}
+    assert len(normal_images(open_annotations(str(data / "busi"), None, None, print))) == 100

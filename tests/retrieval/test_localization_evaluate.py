@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,24 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from corpus.annotations import AnnotatedImage, AnnotationSet, PhantomAnnotations
+from corpus.annotations import (
+    AnnotatedImage,
+    AnnotationSet,
+    BoxTable,
+    PhantomAnnotations,
+    open_annotations,
+)
 from corpus.errors import EvaluationError
+from corpus.normal_images import normal_images
 from corpus.records import Problem, ProblemSink
+from corpus.sources.nih_chestxray14 import NAME as NIH
+from corpus.splits import split_of
 from retrieval.localize.answer import Localization
 from retrieval.localize.evaluation.aggregation import record
 from retrieval.localize.evaluation.baselines import BASELINES
 from retrieval.localize.evaluation.evaluate import METRICS, measure_localizers, phrase_of
+from retrieval.localize.localizer import localize
+from trainer.runtime.encoder import Encoder
 
 CONTRACTS = Path(__file__).parents[2] / "docs" / "contracts"
 Image = NDArray[np.float32]
@@ -163,3 +176,118 @@ class Broken:
 def test_a_set_without_a_readable_image_is_refused_with_the_first_reason() -> None:
     with pytest.raises(EvaluationError, match=r"1 problems.*'a\.png' is blank"):
         measure_localizers(Broken(), {"r": refuses})
+
+
+def test_a_split_is_measured_alone_and_the_baselines_use_all_annotations(
+    annotations: AnnotationsInMemory,
+) -> None:
+    whole = measure_localizers(annotations, {"r": refuses}, seed=3)
+    part = measure_localizers(annotations, {"r": refuses}, split="train", seed=3)
+    assert part.subjects == {subject for subject in whole.subjects if split_of(subject) == "train"}
+    assert 0 < part.left_out["other_splits"] == whole.images - part.images
+    of_train = [q.scores.get("mean_mask") for q in whole.questions if split_of(q.subject) == "train"]
+    assert [q.scores.get("mean_mask") for q in part.questions] == of_train
+
+
+def test_a_split_with_a_subject_of_the_training_is_refused(annotations: AnnotationsInMemory) -> None:
+    subjects = sorted({annotated.subject_id for annotated in annotations.images})
+    trained = next(subject for subject in subjects if split_of(subject) == "train")
+    with pytest.raises(EvaluationError, match=r"1 subjects of the split 'train'.*--allow-seen"):
+        measure_localizers(annotations, {"r": refuses}, split="train", seen=trained.__eq__)
+    allowed = measure_localizers(
+        annotations, {"r": refuses}, split="train", seen=trained.__eq__, allow_seen=True
+    )
+    assert trained in allowed.subjects
+    assert allowed.seen_subjects == {trained}
+    others = measure_localizers(annotations, {"r": refuses}, split="test", seen=trained.__eq__)
+    assert not others.seen_subjects
+
+
+def marks_all(image: Image, phrases: Sequence[str]) -> list[Localization]:
+    return [answer(phrase, image, np.ones(image.shape, np.bool_)) for phrase in phrases]
+
+
+def test_specificity_is_the_share_of_normal_images_without_a_mask() -> None:
+    phantoms = PhantomAnnotations(24, 4)
+    normals = normal_images(phantoms)
+    drawn = {annotated.name for annotated in phantoms.read(print)}
+    assert len(normals) > 4
+    assert not drawn & {normal.name for normal in normals}
+
+    def marks_bright(image: Image, phrases: Sequence[str]) -> list[Localization]:
+        return (marks_all if image.mean() > 0.45 else refuses)(image, phrases)
+
+    rows = {"none": refuses, "all": marks_all, "some": marks_bright}
+    evaluation = measure_localizers(phantoms, rows, normals=normals, most_normals=4, seed=1)
+    made = record(evaluation, list(rows), {"name": "e", "fingerprint": "f"}, "none", 1, 1.0)
+    assert (made["normal_images"], made["normal_subjects"]) == (4, len(evaluation.normal_subjects))
+    for entry in made["structures"]:
+        assert entry["absent_questions"] == 4
+        by_row = {row["method"]: row for row in entry["rows"]}
+        assert by_row["none"]["specificity"] == {"count": 4, "mean": 1.0, "ci95": [1.0, 1.0]}
+        assert by_row["all"]["specificity"]["mean"] == by_row["mean_mask"]["specificity"]["mean"] == 0.0
+        assert by_row["all"]["masked"]["count"] == entry["questions"], "sensitivity is of annotated images"
+    assert made["macro"][0]["specificity"] == 1.0
+
+
+def test_differences_from_the_mean_mask_are_paired_by_question(made: dict[str, Any]) -> None:
+    names = [entry["structure"] for entry in made["structures"] if entry["questions"] > 1]
+    surely = 0
+    for name in names:
+        by_row = rows(made, name)
+        over = by_row["oracle"]["over_mean_mask"]["dice"]
+        assert over["mean"] == pytest.approx(1 - by_row["mean_mask"]["dice"]["mean"], abs=1e-5)
+        assert over["count"] == by_row["oracle"]["dice"]["count"]
+        assert by_row["mean_mask"]["over_mean_mask"] is None
+        silent = by_row["silent"]["over_mean_mask"]["dice"]
+        assert silent["mean"] == -by_row["mean_mask"]["dice"]["mean"]
+        surely += over["ci95"][0] > 0
+    macro = {row["method"]: row for row in made["macro"]}
+    assert macro["oracle"]["over_mean_mask"]["dice"]["above"] == len(names)
+    assert macro["oracle"]["over_mean_mask"]["dice"]["surely_above"] == surely == len(names)
+    assert macro["silent"]["over_mean_mask"]["dice"]["above"] == 0
+    low, high = macro["mean_mask"]["ci95"]["dice"]
+    assert low < macro["mean_mask"]["dice"] < high
+
+
+def test_views_and_sexes_have_rows_of_their_own_annotations(
+    annotations: AnnotationsInMemory, made: dict[str, Any]
+) -> None:
+    groups = {(group["group"], group["value"]): group for group in made["groups"]}
+    assert {name for name, _ in groups} <= {"view", "sex"}
+    for (name, value), group in groups.items():
+        counts: dict[str, int] = {}
+        for image in annotations.images:
+            if getattr(image, name) == value:
+                for structure in image.structures:
+                    counts[structure] = counts.get(structure, 0) + 1
+        enough = [count for count in counts.values() if count >= 5]
+        assert (group["structures"], group["questions"]) == (len(enough), sum(enough))
+        assert group["rows"][0]["dice"] == {"count": len(enough), "mean": 1.0, "ci95": [1.0, 1.0]}
+
+
+@pytest.mark.real_data
+def test_boxes_and_normal_images_of_the_published_set_are_measured(data: Path, encoder_folder: Path) -> None:
+    """Six annotated and two normal radiographs of held-out patients, by a tiny untrained encoder."""
+    nih = data / "nih-chestxray14"
+    boxes = open_annotations(None, nih / "BBox_List_2017.csv", nih, print)
+    assert isinstance(boxes, BoxTable)
+    every = sorted(boxes.boxes)
+    names = [name for name in every if split_of(f"{NIH}:{int(name.partition('_')[0])}") == "test"][:6]
+    few = replace(boxes, boxes={name: boxes.boxes[name] for name in [*names, *every[:20]]})
+    encoder = Encoder.load(encoder_folder, "cpu")
+    evaluation = measure_localizers(
+        few,
+        {"patches": partial(localize, encoder, method="patches")},
+        split="test",
+        normals=normal_images(few),
+        most_normals=2,
+    )
+    made = record(evaluation, ["patches"], {"name": "e", "fingerprint": "f"}, "none", 0, 1.0)
+    schema = json.loads((CONTRACTS / "evaluate-localization.schema.json").read_text("utf-8"))
+    jsonschema.validate(made, schema)
+    assert (made["marks"], made["split"], made["pictures"]) == ("boxes", "test", 6)
+    assert made["normal_images"] == 2
+    assert {question.view for question in evaluation.questions} <= {"pa", "ap"}
+    assert {question.sex for question in evaluation.questions} <= {"F", "M"}
+    assert all(split_of(question.subject) == "test" for question in evaluation.absent_questions)

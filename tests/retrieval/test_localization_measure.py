@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from skimage.metrics import hausdorff_distance
 from skimage.segmentation import find_boundaries
 
-from retrieval.localize.evaluation.intervals import mean_over
+from retrieval.localize.evaluation.intervals import column_means, mean_over
 from retrieval.localize.evaluation.measures import (
     border,
     dice,
@@ -162,3 +162,24 @@ def test_an_interval_has_its_nominal_coverage_and_resamples_subjects() -> None:
     one_subject = mean_over([0.0, 1.0, 1.0], ["a", "a", "a"])
     assert (one_subject.low, one_subject.high) == (one_subject.value, one_subject.value)  # no other subject
     assert mean_over([None], ["a"]).as_json() == {"count": 0, "mean": None, "ci95": None}
+
+
+def test_columns_have_the_means_and_intervals_of_each_alone() -> None:
+    random = np.random.default_rng(5)
+    values = random.random((60, 3))
+    subjects = [f"s{number // 2}" for number in range(60)]
+    means = column_means(values, subjects, seed=4)
+    for column in range(3):
+        assert means.at(column).as_json() == mean_over(values[:, column].tolist(), subjects, seed=4).as_json()
+    values[:, 1] = np.nan
+    assert column_means(values, subjects).at(1).as_json() == {"count": 0, "mean": None, "ci95": None}
+
+
+def test_a_mean_over_tables_weighs_each_equally_and_passes_over_unknown_ones() -> None:
+    everyone = ["a", "b", "c", "d"]
+    large = column_means(np.array([[1.0, 0.5]] * 3), ["a", "b", "c"], among=everyone)
+    small = column_means(np.array([[0.0, np.nan]]), ["d"], among=everyone)
+    both = large.mean_with([small])
+    assert both.means.tolist() == [0.5, 0.5]
+    assert both.counts.tolist() == [2, 1]
+    assert set(np.round(both.drawn[:, 0], 6)) <= {0.0, 0.5, 1.0}, "a draw without d has the large table alone"
