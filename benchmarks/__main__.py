@@ -19,6 +19,7 @@ EVERY = (
     "claims",
     "saliency",
     "specificity",
+    "severity",
     "uploads",
     "service_load",
     "drafts",

@@ -26,10 +26,11 @@ from benchmarks.machine import describe_machine
 from corpus.annotations import AnnotationSet, MaskFolder, open_annotations
 from corpus.counterfactual.draw import normal_radiographs
 from corpus.counterfactual.folder import write_counterfactuals
+from corpus.normal_images import normal_images
 from corpus.sources import open_source
 from corpus.splits import Split, split_of
 from retrieval.localize.evaluation.aggregation import tabulate
-from retrieval.localize.evaluation.evaluate import measure_localizers
+from retrieval.localize.evaluation.evaluate import SplitChoice, measure_localizers
 from retrieval.localize.evaluation.intervals import show_mean
 from retrieval.localize.localizer import localize, method_names
 from retrieval.localize.refine.refiner import open_refiner
@@ -43,7 +44,10 @@ from trainer.train.loop import train
 
 RECIPES = Path(__file__).resolve().parents[1] / "trainer" / "recipes"
 REFUSALS = ("", "set", "present: mask", "absent: none", "shuffled: none", "random vector: none")
-SHOWN = ("pointing", "dice", "nsd", "masked", "side_right")
+SHOWN = ("pointing", "dice", "nsd", "masked", "specificity", "side_right")
+SHOWN_OF_BOXES = (
+    "pointing", "hit_iou_25", "hit_iobb_10", "hit_iobb_25", "hit_iobb_50", "box_dice", "masked", "specificity",
+)  # fmt: skip
 PER_IMAGE: Mapping[Split, int] = {"train": 72, "val": 7, "test": 12}
 
 
@@ -73,11 +77,21 @@ def main() -> None:
             for method in methods
         }
         annotations = measured.annotations(options.data, options.runs)
-        evaluation = measure_localizers(annotations, rows, seen=partial(measured.seen, encoder))
-        for entry in tabulate(evaluation, methods)["structures"]:
-            console.print(_table(name, entry))
+        evaluation = measure_localizers(
+            annotations,
+            rows,
+            split=measured.split,
+            seen=partial(measured.seen, encoder),
+            normals=normal_images(annotations),
+        )
+        made = tabulate(evaluation, methods)
+        shown = SHOWN_OF_BOXES if annotations.kind == "boxes" else SHOWN
+        for entry in made["structures"]:
+            console.print(_table(name, entry, shown))
+        console.print(_macro_table(name, made, shown))
         console.print(
             f"{evaluation.images} images of {len(evaluation.subjects)} subjects, "
+            f"{evaluation.normal_images} normal images of {len(evaluation.normal_subjects)}, "
             f"{len(evaluation.seen_subjects)} subjects of the encoder's training excluded, masks refined by "
             f"{refiner.name if refiner else 'none'}, "
             f"{time.monotonic() - began:.0f} s"
@@ -94,7 +108,7 @@ class Measured:
 
     `encoder`: which of the three. `annotations`: (data, runs) → the ground truth. `calibration`: (data, runs)
     → the source that masks are calibrated on; None: the vocabulary lacks what these images show, and a fixed
-    threshold decides. `seen`: whether a subject's images trained the encoder. `fits_own_threshold`: the rates
+    threshold decides. `split`: of the subjects. `seen`: whether a subject's images trained the encoder. `fits_own_threshold`: the rates
     of the calibration are printed with this set.
     """
 
@@ -103,6 +117,7 @@ class Measured:
     calibration: Callable[[Path, Path], str] | None
     seen: Callable[[Encoder, str], bool] = lambda encoder, subject: False
     fits_own_threshold: bool = False
+    split: SplitChoice = "all"
 
 
 def _images(split: Split) -> Callable[[Path, Path], Path]:
@@ -159,7 +174,11 @@ SETS: Mapping[str, Measured] = {
         "films", lambda data, runs: MaskFolder.open(data / "covid-cxr-segmentation"), _listed("val")
     ),
     "nih-boxes": Measured(
-        "films", _boxes, _listed("val"), lambda encoder, subject: was_trained_on(encoder.record, subject)
+        "films",
+        _boxes,
+        _listed("val"),
+        lambda encoder, subject: was_trained_on(encoder.record, subject),
+        split="test",
     ),
     "busi": Measured(
         "breast",
@@ -209,12 +228,26 @@ def _encoder(name: str, data: Path, runs: Path, console: Console) -> Encoder:
     return open_encoder(runs / name)
 
 
-def _table(title: str, entry: Mapping[str, Any]) -> Table:
+def _table(title: str, entry: Mapping[str, Any], shown: Sequence[str]) -> Table:
     heading = f"{title}: {entry['structure']} (phrase {entry['phrase']!r}), {entry['questions']} annotations"
-    table = Table("", *SHOWN, title=heading, title_justify="left")
+    table = Table("", *shown, title=heading, title_justify="left")
     for row in entry["rows"]:
         style = "dim" if row["baseline"] else None
-        table.add_row(row["method"].replace("_", " "), *(show_mean(row[name]) for name in SHOWN), style=style)
+        table.add_row(row["method"].replace("_", " "), *(show_mean(row[name]) for name in shown), style=style)
+    return table
+
+
+def _macro_table(title: str, made: Mapping[str, Any], shown: Sequence[str]) -> Table:
+    """Means over structures, and in how many of them a method points above the mean mask."""
+    count = len(made["structures"])
+    heading = f"{title}: mean over {count} structures"
+    table = Table("", *shown, "pointing above mean mask", title=heading, title_justify="left")
+    for row in made["macro"]:
+        cells = [show_mean({"mean": row[name], "ci95": row["ci95"][name]}) for name in shown]
+        over = (row["over_mean_mask"] or {}).get("pointing")
+        above = "–" if over is None else f"{over['above']}, surely {over['surely_above']}"
+        style = "dim" if row["baseline"] else None
+        table.add_row(row["method"].replace("_", " "), *cells, above, style=style)
     return table
 
 
