@@ -43,10 +43,13 @@ from trainer.train.config_file import read_config
 from trainer.train.loop import train
 
 RECIPES = Path(__file__).resolve().parents[1] / "trainer" / "recipes"
+NORMALS = 100
+"""Normal images of a set that are measured at most."""
 REFUSALS = ("", "set", "present: mask", "absent: none", "shuffled: none", "random vector: none")
 SHOWN = ("pointing", "dice", "nsd", "masked", "specificity", "side_right")
 SHOWN_OF_BOXES = (
-    "pointing", "hit_iou_25", "hit_iobb_10", "hit_iobb_25", "hit_iobb_50", "box_dice", "masked", "specificity",
+    "pointing", "hit_iou_25", "hit_iobb_10", "hit_iobb_25", "hit_iobb_50", "box_dice", "masked",
+    "specificity",
 )  # fmt: skip
 PER_IMAGE: Mapping[Split, int] = {"train": 72, "val": 7, "test": 12}
 
@@ -62,7 +65,7 @@ def main() -> None:
     )
     parser.add_argument("--refine", help="edge refinement of masks (default: as localize has it)")
     options = parser.parse_args()
-    console = Console(width=150, highlight=False)
+    console = Console(width=190, highlight=False)
     methods, refiner = method_names(options.method or []), open_refiner(options.refine)
     options.runs.mkdir(parents=True, exist_ok=True)
     refusals = Table(*REFUSALS, title="Sensitivity and specificity of masks", title_justify="left")
@@ -83,6 +86,7 @@ def main() -> None:
             split=measured.split,
             seen=partial(measured.seen, encoder),
             normals=normal_images(annotations),
+            most_normals=NORMALS,
         )
         made = tabulate(evaluation, methods)
         shown = SHOWN_OF_BOXES if annotations.kind == "boxes" else SHOWN
@@ -108,8 +112,8 @@ class Measured:
 
     `encoder`: which of the three. `annotations`: (data, runs) → the ground truth. `calibration`: (data, runs)
     → the source that masks are calibrated on; None: the vocabulary lacks what these images show, and a fixed
-    threshold decides. `split`: of the subjects. `seen`: whether a subject's images trained the encoder. `fits_own_threshold`: the rates
-    of the calibration are printed with this set.
+    threshold decides. `split`: of the subjects. `seen`: whether a subject's images trained the encoder.
+    `fits_own_threshold`: the rates of the calibration are printed with this set.
     """
 
     encoder: str

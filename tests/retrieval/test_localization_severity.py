@@ -54,11 +54,10 @@ def test_an_interval_is_over_patients_not_over_images() -> None:
     random = np.random.default_rng(2)
     scores = random.integers(0, 4, (8, 6)).astype(np.float64)
     severity = scores + random.normal(0, 1.5, (8, 6))
-    once = correlations(severity, scores, [f"p{n}" for n in range(8)], draws=200)
-    often = correlations(
-        np.repeat(severity, 10, 0), np.repeat(scores, 10, 0), np.repeat([f"p{n}" for n in range(8)], 10).tolist(),
-        draws=200,
-    )  # fmt: skip
+    subjects = [f"p{number}" for number in range(8)]
+    once = correlations(severity, scores, subjects, draws=200)
+    repeated = [np.repeat(values, 10, axis=0) for values in (severity, scores)]
+    often = correlations(*repeated, np.repeat(subjects, 10).tolist(), draws=200)
     for name in ("zones", "within", "totals"):
         assert often[name][0] == pytest.approx(once[name][0])
         assert often[name][1] == pytest.approx(once[name][1])
