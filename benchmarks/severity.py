@@ -32,6 +32,7 @@ from benchmarks.machine import describe_machine
 from corpus.counterfactual.lungs import find_lungs
 from corpus.geometry import Box
 from corpus.images.reader import read_image
+from corpus.redaction import redacted
 from corpus.sources import open_source
 from corpus.statistics import BOOTSTRAP_DRAWS, draw_subjects, interval95
 from retrieval.localize.evaluation.box_measures import box_around
@@ -55,6 +56,7 @@ of those with scores (50 of 116) have no lungs that are dark enough to be found.
 QUANTITIES = ("raw", "map", "map x specificity")
 
 
+@redacted
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
     """One scored radiograph.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.redaction import redacted
 from corpus.statistics import BOOTSTRAP_DRAWS, interval95
 from retrieval.localize.evaluation.baselines import BASELINES
 from retrieval.localize.evaluation.evaluate import (
@@ -106,6 +107,7 @@ def _groups(scores: "_ScoreTable", names: Sequence[str]) -> list[dict[str, Any]]
     return groups
 
 
+@redacted
 @dataclass(frozen=True, slots=True, eq=False)
 class _ScoreTable:
     """The scores of n questions, normal images' after annotated ones', and of C columns.
