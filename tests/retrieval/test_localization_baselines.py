@@ -55,3 +55,11 @@ def test_the_highest_share_is_exact_among_equals() -> None:
     heat = np.arange(100, dtype=np.float32).reshape(10, 10)
     assert highest(heat, 0.1)[9].all()
     assert highest(heat, 0.0).sum() == 1
+
+
+def test_the_random_box_has_the_mean_size_of_other_subjects_boxes() -> None:
+    tall, wide = np.zeros((80, 40), np.bool_), np.zeros((50, 100), np.bool_)
+    tall[8:48, 4:8] = True  # half of the height, a tenth of the width
+    wide[10:15, 20:50] = True  # a tenth and three tenths
+    atlas = Atlas.of([tall, wide, np.ones((9, 9), np.bool_)], ["a", "b", "own"])
+    assert atlas.mean_sides("own") == pytest.approx((0.3, 0.2))
