@@ -25,10 +25,21 @@ def tiny_shape(*, image_size: int = 64, dim: int = 32) -> dict[str, Any]:
     return shape
 
 
-def build_tiny_encoder(folder: Path, *, seed: int = 0, image_size: int = 64) -> Path:
+def tiny_levels_shape(*, image_size: int = 64, dim: int = 32, hidden: int = 12) -> dict[str, Any]:
+    """The same with a backbone of three levels and a neck."""
+    shape = tiny_shape(image_size=image_size, dim=dim)
+    shape["model_cfg"]["vision_cfg"]["timm_model_name"] = "local-dir:."
+    arguments = {"network": "test_efficientnet", "levels": [1, 2, 3], "grid": 2, "hidden": hidden}
+    shape["image_trunk"] = {"architecture": "similarity_multilevel", "model_args": arguments}
+    return shape
+
+
+def build_tiny_encoder(
+    folder: Path, *, seed: int = 0, image_size: int = 64, shape: dict[str, Any] | None = None
+) -> Path:
     """Write an untrained encoder folder (64 px, 32 dimensions, 32 tokens) in a second or two.
 
-    The same seed gives the same weights, so the same fingerprint.
+    The same seed gives the same weights, so the same fingerprint. `shape`: default `tiny_shape`.
     """
     import torch
 
@@ -36,7 +47,7 @@ def build_tiny_encoder(folder: Path, *, seed: int = 0, image_size: int = 64) -> 
     from trainer.models.export import export_encoder
     from trainer.train.towers import build_towers
 
-    architecture = Architecture(name="tiny-test", **tiny_shape(image_size=image_size))
+    architecture = Architecture(name="tiny-test", **(shape or tiny_shape(image_size=image_size)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         towers = build_towers(architecture, texts=lambda: [WORDS] * 3)

@@ -1,6 +1,7 @@
 """A neck that is pretrained on labels of whole images: it finds what they name, and where it lies."""
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from corpus.errors import TrainingError, UsageError
 from corpus.findings import VOCABULARY, Status, Statuses
-from tests.encoders import tiny_shape
+from tests.encoders import tiny_levels_shape, tiny_shape
 from trainer.data.features import ImageFeatures
 from trainer.models.architecture import Architecture
 from trainer.train.config import FreezeConfig, ImagePretrainingConfig, TrainConfig
@@ -23,11 +24,8 @@ NAMES = ("nodule", "pleural_effusion")
 
 
 def _model(levels: bool = True) -> Any:
-    shape = tiny_shape(image_size=SIZE, dim=DIM)
-    if levels:
-        shape["model_cfg"]["vision_cfg"]["timm_model_name"] = "local-dir:."
-        arguments = {"network": "test_efficientnet", "levels": [1, 2], "grid": 2, "hidden": 24}
-        shape["image_trunk"] = {"architecture": "similarity_multilevel", "model_args": arguments}
+    build = partial(tiny_levels_shape, hidden=24) if levels else tiny_shape
+    shape = build(image_size=SIZE, dim=DIM)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build_towers(Architecture(name="t", **shape), texts=lambda: ["effusion"] * 3).model
@@ -138,7 +136,7 @@ def test_hidden_patches_hide_a_share_of_each_image() -> None:
     patches = torch.zeros(64, DIM, 6, 6)
     patches[:, :, :3] = 30 * _directions()[:, 0].view(1, DIM, 1, 1)  # half of the patches show the finding
     torch.manual_seed(0)
-    seen = [float(head(patches, hidden)[0].std()) for hidden in (0.0, 0.5)]
+    seen = [float(head(patches, hidden)[0].detach().std()) for hidden in (0.0, 0.5)]
     assert seen[0] == 0 < seen[1]
 
 

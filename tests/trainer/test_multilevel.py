@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from corpus.errors import EncoderError
-from tests.encoders import tiny_shape
+from tests.encoders import tiny_levels_shape
 from trainer.models.architecture import Architecture, find_architecture
 from trainer.models.export import export_encoder
 from trainer.runtime.encoder import Encoder
@@ -23,11 +23,7 @@ from trainer.train.towers import build_towers
 
 
 def _architecture(hidden: int = 12) -> Architecture:
-    shape = tiny_shape()
-    shape["model_cfg"]["vision_cfg"]["timm_model_name"] = "local-dir:."
-    arguments = {"network": "test_efficientnet", "levels": [1, 2, 3], "grid": 2, "hidden": hidden}
-    shape["image_trunk"] = {"architecture": "similarity_multilevel", "model_args": arguments}
-    return Architecture(name="levels-test", **shape)
+    return Architecture(name="levels-test", **tiny_levels_shape(hidden=hidden))
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,18 @@ TEXTS = ["right pleural effusion", "nodule in the left upper lobe", "the heart i
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_every_method_maps_the_patches_of_a_backbone_with_several_levels(
+    method: str, levels_encoder: Encoder, images: list[np.ndarray]
+) -> None:
+    texts = levels_encoder.encode_texts(TEXTS)
+    maps = raw_maps(levels_encoder, images, texts, method)
+    assert maps[0].grids.shape == (3, 16, 16)  # the grid of its middle level, whatever the coarsest
+    assert all(np.isfinite(each.grids).all() for each in maps)
+    if method != "gscorecam":
+        assert np.ptp(maps[0].grids[0]) > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_map_is_the_same_alone_and_in_a_batch_and_again(
     method: str, encoder: Encoder, images: list[np.ndarray]
 ) -> None:
