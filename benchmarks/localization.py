@@ -2,11 +2,11 @@
 
     python -m benchmarks.localization --data ../shared/data
 
-Trains three encoders where they are not there yet, by two recipes (localize.toml and localize-films.toml in
-trainer/recipes): on phantoms, from there on counterfactual images of training subjects, and on breast
-ultrasound (busi), the second anatomy. Then every method is a row on: phantoms and counterfactual images of
-held-out subjects, hand-drawn masks of covid-cxr-segmentation, the boxes of ChestX-ray14, and held-out images
-of busi.
+Trains four encoders where they are not there yet, by three recipes of trainer/recipes: on phantoms
+(localize.toml), from there on counterfactual images of training subjects (localize-films.toml), on real
+radiographs and, as the second anatomy, on breast ultrasound (localize-real.toml). Then every method is a row
+on: phantoms and counterfactual images of held-out subjects; and by the encoder of real images the hand-drawn
+masks of covid-cxr-segmentation, the boxes of ChestX-ray14, and held-out images of busi.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from benchmarks.machine import describe_machine
 from corpus.annotations import AnnotationSet, MaskFolder, open_annotations
 from corpus.counterfactual.draw import normal_radiographs
 from corpus.counterfactual.folder import write_counterfactuals
+from corpus.findings import Status
 from corpus.normal_images import normal_images
 from corpus.sources import open_source
 from corpus.splits import Split, split_of
@@ -42,6 +43,7 @@ from trainer.runtime.training_overlap import was_trained_on
 from trainer.train.config_file import read_config
 from trainer.train.loop import train
 
+IMAGENET = Path("mobilenetv2_100-imagenet", "model.safetensors")
 RECIPES = Path(__file__).resolve().parents[1] / "trainer" / "recipes"
 NORMALS = 100
 """Normal images of a set that are measured at most."""
@@ -110,7 +112,7 @@ def main() -> None:
 class Measured:
     """One set of annotated images.
 
-    `encoder`: which of the three. `annotations`: (data, runs) → the ground truth. `calibration`: (data, runs)
+    `encoder`: which of the four. `annotations`: (data, runs) → the ground truth. `calibration`: (data, runs)
     → the source that masks are calibrated on; None: the vocabulary lacks what these images show, and a fixed
     threshold decides. `split`: of the subjects. `seen`: whether a subject's images trained the encoder.
     `fits_own_threshold`: the rates of the calibration are printed with this set.
@@ -143,7 +145,7 @@ def _listed(split: Split) -> Callable[[Path, Path], str]:
 
 
 def _breasts(data: Path, runs: Path) -> str:
-    """Write busi as a manifest: each image with the name of its finding, without its location."""
+    """Write busi as a manifest: each image with the name of its finding or as normal, without locations."""
     folder, out = data / "busi", runs / "busi.csv"
     busi = MaskFolder.open(folder)
     with out.open("w", encoding="utf-8", newline="") as file:
@@ -151,8 +153,34 @@ def _breasts(data: Path, runs: Path) -> str:
         table.writerow(("study_id", "subject_id", "image", "report"))
         for name, parts in busi.rows.items():
             image = os.path.relpath(folder / "images" / name, out.parent)
-            report = " ".join(f"{structure.capitalize()}." for structure in parts)
-            table.writerow((name, busi.subjects[name], image, report))
+            named = " ".join(f"{structure.capitalize()}, a mass." for structure in parts)
+            table.writerow((name, busi.subjects[name], image, named))
+        for normal in normal_images(busi):
+            image = os.path.relpath(normal.location, out.parent)
+            table.writerow(
+                (normal.name, normal.subject_id, image, "Normal breast. No breast tumour, no mass.")
+            )
+    return f"manifest:{out}"
+
+
+def _real(data: Path, runs: Path) -> tuple[str, ...]:
+    return tuple(f"{name}:{data / name}" for name in ("nih-chestxray14", "openi", "covid-chestxray"))
+
+
+def _labels_for_tuning(data: Path, runs: Path) -> str:
+    """Write the ChestX-ray14 radiographs of the validation split as a manifest, with their labels."""
+    out = runs / "nih-val.csv"
+    with out.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("study_id", "subject_id", "image", "view", "present", "absent"))
+        for study in open_source(f"nih-chestxray14:{data / 'nih-chestxray14'}").studies(lambda problem: None):
+            if split_of(study.subject_id) == "val":
+                statuses = [
+                    "|".join(name for name, known in study.findings.items() if known is status)
+                    for status in (Status.PRESENT, Status.ABSENT)
+                ]
+                image = os.path.relpath(study.images[0].location, out.parent)
+                table.writerow((study.study_id, study.subject_id, image, study.images[0].view or "", *statuses))
     return f"manifest:{out}"
 
 
@@ -175,13 +203,14 @@ SETS: Mapping[str, Measured] = {
         fits_own_threshold=True,
     ),
     "covid-cxr-segmentation": Measured(
-        "films", lambda data, runs: MaskFolder.open(data / "covid-cxr-segmentation"), _listed("val")
+        "real", lambda data, runs: MaskFolder.open(data / "covid-cxr-segmentation"), _labels_for_tuning
     ),
     "nih-boxes": Measured(
-        "films",
+        "real",
         _boxes,
-        _listed("val"),
+        _labels_for_tuning,
         lambda encoder, subject: was_trained_on(encoder.record, subject),
+        fits_own_threshold=True,
         split="test",
     ),
     "busi": Measured(
@@ -199,7 +228,7 @@ class Training:
     encoder that its image backbone starts from."""
 
     recipe: str
-    corpus: Callable[[Path, Path], str]
+    corpus: Callable[[Path, Path], str | tuple[str, ...]]
     changes: Mapping[str, Any] = field(default_factory=dict)
     backbone_of: str | None = None
 
@@ -209,11 +238,12 @@ TRAINED: Mapping[str, Training] = {
     # Small shadows over ribs are found only with a backbone pretrained on phantoms: after 24 epochs from
     # scratch, pointing-game accuracy is that of chance.
     "films": Training("localize-films.toml", _listed("train"), backbone_of="phantoms"),
-    # Two different sentences describe all these images; they are few, and each shows a tumour.
+    "real": Training("localize-real.toml", _real),
+    # A few sentences describe all these images; radiology reports teach the text tower what else there is.
     "breast": Training(
-        "localize-films.toml",
-        _breasts,
-        {"loss.name": "infonce", "sampling.text_batch_size": 0, "epochs": 60},
+        "localize-real.toml",
+        lambda data, runs: (_breasts(data, runs), f"openi:{data / 'openi'}"),
+        {"image_pretraining.epochs": 60, "sampling.source_shares": ()},
     ),
 }
 
@@ -222,7 +252,10 @@ def _encoder(name: str, data: Path, runs: Path, console: Console) -> Encoder:
     """Return an encoder; train it if it is not there."""
     training = TRAINED[name]
     if not (runs / name / "encoder").is_dir():
-        changes = {"corpus": (training.corpus(data, runs),), **training.changes}
+        corpus = training.corpus(data, runs)
+        changes = {"corpus": (corpus,) if isinstance(corpus, str) else corpus, **training.changes}
+        if training.recipe == "localize-real.toml":
+            changes["image_weights"] = str(data.parent / "models" / IMAGENET)
         if training.backbone_of is not None:
             _encoder(training.backbone_of, data, runs, console)
             changes["image_weights"] = str(runs / training.backbone_of)
