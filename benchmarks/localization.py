@@ -180,7 +180,9 @@ def _labels_for_tuning(data: Path, runs: Path) -> str:
                     for status in (Status.PRESENT, Status.ABSENT)
                 ]
                 image = os.path.relpath(study.images[0].location, out.parent)
-                table.writerow((study.study_id, study.subject_id, image, study.images[0].view or "", *statuses))
+                table.writerow(
+                    (study.study_id, study.subject_id, image, study.images[0].view or "", *statuses)
+                )
     return f"manifest:{out}"
 
 

@@ -13,6 +13,7 @@ import argparse
 import csv
 import hashlib
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
-from corpus.findings import VOCABULARY
+from corpus.annotations import open_annotations
+from corpus.findings import VOCABULARY, Status
 from corpus.geometry import Framing
 from corpus.images.reader import read_image
 from corpus.phantom import masks as drawn_masks
@@ -47,6 +49,8 @@ Mask = NDArray[np.bool_]
 
 PHANTOMS = ("consolidation", "pleural_effusion", "nodule")
 DRAWN = {"Ground Glass Opacities": "ground_glass", "Consolidation": "consolidation"}
+BOXED = {"Effusion": "pleural_effusion", "Cardiomegaly": "cardiomegaly"}
+LABELLED = 200  # training radiographs at most with each finding, and as many without
 TUMOUR = "breast tumour"
 SURE = 0.8
 """Confidence where no calibration applies: a denial, or a mask in a set that all show the structure."""
@@ -54,12 +58,17 @@ SURE = 0.8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """An image, a structure, its ground-truth mask (None: it is absent), and whether it is for training."""
+    """An image and a structure.
+
+    `truth`: its ground-truth mask, None where there is none. `training`: for training, not for scoring.
+    `present`: whether the image is known to show the structure.
+    """
 
     location: str
     structure: str
     truth: Mask | None
     training: bool
+    present: bool = True
 
 
 def main() -> None:
@@ -83,7 +92,8 @@ def main() -> None:
     parser.add_argument("--phantoms", type=int, default=1_500)
     parser.add_argument("--epochs", type=int, default=60)
     options = parser.parse_args()
-    drawn_chests, chest, breast = (options.runs / name for name in ("phantoms", "films", "breast"))
+    drawn_chests, real, breast = (options.runs / name for name in ("phantoms", "real", "breast"))
+    tuning = f"manifest:{options.runs / 'nih-val.csv'}"
     sets = {
         "phantoms": (
             drawn_chests if drawn_chests.is_dir() else options.encoder,
@@ -91,10 +101,11 @@ def main() -> None:
             "phantom:300@55",
         ),
         "covid-cxr-segmentation": (
-            chest,
+            real,
             drawn(options.data / "covid-cxr-segmentation", DRAWN, in_half),
-            f"manifest:{options.runs / 'films-val' / 'manifest.csv'}",
+            tuning,
         ),
+        "nih-boxes": (real, boxed(options.data / "nih-chestxray14"), tuning),
         "busi": (breast, drawn(options.data / "busi", {"": TUMOUR}, trains), None),
     }
     config = SegmenterConfig(shape=Shape(), epochs=options.epochs, cycles=4)
@@ -123,7 +134,7 @@ def phantoms(count: int) -> Iterator[Case]:
         for structure in PHANTOMS:
             truth = drawn.get(structure)
             if truth is not None or structure in radiograph.negated:
-                yield Case(f"phantom://21/{number}", structure, truth, number % 3 > 0)
+                yield Case(f"phantom://21/{number}", structure, truth, number % 3 > 0, truth is not None)
 
 
 def in_half(name: str) -> bool:
@@ -151,6 +162,32 @@ def drawn(folder: Path, structures: dict[str, str], learns: Callable[[str], bool
     for (image, structure), truth in found.items():
         if truth.any():
             yield Case(str(folder / "images" / image), structure, truth, learns(image))
+
+
+def boxed(folder: Path) -> Iterator[Case]:
+    """Yield ChestX-ray14 radiographs: for training labelled ones and normal ones, for scoring boxes.
+
+    The boxes of the training images make the mean mask; the teacher does not see them.
+    """
+    annotations = open_annotations(None, folder / "BBox_List_2017.csv", folder, lambda problem: None)
+    boxes = {
+        (image.name, BOXED[label]): mask
+        for image in annotations.read(lambda problem: None)
+        for label, mask in image.structures.items()
+        if label in BOXED
+    }
+    counts: Counter[str] = Counter()
+    for study in open_source(f"nih-chestxray14:{folder}").studies(lambda problem: None):
+        location, split = study.images[0].location, split_of(study.subject_id)
+        for structure in BOXED.values():
+            status = study.findings.get(structure)
+            truth = boxes.get((Path(location).name, structure))
+            if split == "test" and truth is not None:
+                yield Case(location, structure, truth, False)
+            elif split == "train" and status in (Status.PRESENT, Status.ABSENT):
+                counts[f"{structure} {status}"] += 1
+                if counts[f"{structure} {status}"] <= LABELLED or truth is not None:
+                    yield Case(location, structure, truth, True, status is Status.PRESENT)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -215,7 +252,7 @@ def teach(cases: Sequence[Case], teacher: Teacher, folder: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["image", "mask", "structure", "confidence"])
         for number, case in enumerate(cases):
-            if case.truth is None:
+            if not case.present:
                 writer.writerow(
                     [
                         Path(case.location).absolute() if "://" not in case.location else case.location,
