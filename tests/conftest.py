@@ -1,5 +1,6 @@
 """What the tests of all layers share: marks, the real cases, and a home of its own for each test."""
 
+import os
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,6 +12,9 @@ from corpus.settings import settings
 
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
+
+# SAM embeds each image in a second; where a test says nothing else, the random walker refines the masks.
+os.environ.setdefault("SIMILARITY_REFINE", "random-walker")
 
 TESTS = Path(__file__).resolve().parent
 SHARED = TESTS.parents[1] / "shared"

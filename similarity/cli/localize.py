@@ -51,7 +51,7 @@ METHODS = ("gradcam", "gscorecam", "m2ib", "patches")
 @click.option(
     "--refine", metavar="R",
     help="Mask refinement: sam, sam:NAME, sam:FILE, random-walker or none (default: SIMILARITY_REFINE, "
-    "else sam; the random walker where no SAM checkpoint is stored).",
+    "else sam: LiteMedSAM where it is installed; the random walker where no SAM checkpoint is here).",
 )  # fmt: skip
 @click.option("--encoder", metavar="DIR|NAME", help="Use this encoder; needs no index.")
 @click.option("--segmenter", metavar="DIR", help="Use this segmenter of `train-segmenter` instead of maps.")
@@ -209,6 +209,8 @@ def _lines(result: dict[str, Any]) -> "Iterator[str]":
             yield f"  {high:.0f} mm high, {wide:.0f} mm wide{at}"
         elif answer["mask"] and VOCABULARY.largest_mm(answer["finding"]) is not None:
             yield "  The image has no pixel spacing: its longer side is taken as 380 mm."
+        if answer["refined_by"]:
+            yield f"  edges by {answer['refined_by']}"
         yield f"  {answer['files'].get('mask', answer['files']['overlay'])}"
     for number, pair in enumerate(result.get("pairs", ()), 1):
         boxes = " corresponds to ".join(

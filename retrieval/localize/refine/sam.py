@@ -1,21 +1,20 @@
 """Segment Anything (Kirillov et al., arXiv 2304.02643) as a refiner, prompted by a map's regions.
 
 The prompts of a region are its box, the point where the map peaks in it, and the region itself as logits of
-SAM's low resolution. An image is embedded once and cached (`retrieval.localize.refine.embedding_cache`);
-every further prompt needs the small decoder alone. The model is called without a predictor object, which
-would hold one image at a time, while requests share the model.
+SAM's low resolution. A map's region covers about half of the finding, and SAM stays inside its box: where the
+checkpoint's family has growths, the box is enlarged by each, all in one call of the decoder, and the answer
+of the highest predicted IoU is returned. An image is embedded once and cached
+(`retrieval.localize.refine.embedding_cache`); every further prompt needs the small decoder alone. The model
+is called without a predictor object, which would hold one image at a time, while requests share the model.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from corpus.errors import UsageError
@@ -23,19 +22,15 @@ from corpus.geometry import Box
 from corpus.images.reader import hash_pixels
 from retrieval.localize.refine.embedding_cache import EmbeddingCache
 from retrieval.localize.refine.regions import boxes_of
-from retrieval.localize.refine.sam_checkpoint import SQUARE, Checkpoint, checkpoint_file, load_checkpoint
-from trainer.runtime.device import choose_device
+from retrieval.localize.refine.sam_checkpoint import CELLS, Checkpoint, checkpoint_file, load_checkpoint
+from retrieval.localize.refine.sam_decoder import draw_best
+from retrieval.localize.refine.sam_framing import Frame, low_logits, to_image
+from trainer.runtime.device import choose_device, quick_precision
 
 PromptKind = Literal["box", "point", "mask"]
 
-LOW = 256
-"""Pixels along each side of SAM's low resolution, of the masks it takes and returns."""
-
-_SURE = 8.0  # the logit inside a region; its negative outside
-
-_EMBEDDING = (256, SQUARE // 16, SQUARE // 16)
-_PREPROCESSING = "v1"  # version of the preprocessing: part of the name in the cache
-_REGIONS_AT_ONCE = 16
+_EMBEDDING = (256, CELLS, CELLS)
+_PROMPTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +48,17 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
-    """The part of SAM's square that the image takes: `height` × `width` pixels at its top left."""
+class RegionAnswer:
+    """SAM's answer to one region.
 
-    height: int
-    width: int
+    `mask`: (height, width) bool; the region itself where SAM draws nothing.
+    `predicted_iou`: SAM's own estimate of how well the mask fits, about 0 to 1.
+    `growth`: by how much the box of the chosen prompt was enlarged.
+    """
+
+    mask: NDArray[np.bool_]
+    predicted_iou: float
+    growth: float
 
 
 class SamRefiner:
@@ -66,11 +67,13 @@ class SamRefiner:
     Args:
         checkpoint: the model with its weights.
         name: in answers, as `sam:<name>`.
-        prompts: made of each region. MedSAM was trained on boxes alone and takes no others.
+        prompts: made of each region. MedSAM and LiteMedSAM were trained on boxes alone and take no others.
         cache: of image embeddings; default: in the home.
+        precision: of the image encoder on its device: bfloat16 or float32. None: bfloat16 where the family
+            allows it and the device multiplies in it (LiteMedSAM), else float32.
 
     Raises:
-        UsageError: no prompt, or another than a box for MedSAM.
+        UsageError: no prompt, or another than a box for MedSAM or LiteMedSAM.
     """
 
     def __init__(
@@ -79,17 +82,22 @@ class SamRefiner:
         name: str,
         prompts: Sequence[PromptKind] = ("box",),
         cache: EmbeddingCache | None = None,
+        precision: torch.dtype | None = None,
     ) -> None:
         if not prompts or set(prompts) == {"mask"}:
             raise UsageError("SAM needs a box or a point of each region; a mask alone is too little")
-        if checkpoint.medical and set(prompts) != {"box"}:
-            raise UsageError("MedSAM was trained on boxes alone: prompt it with boxes")
+        family = checkpoint.family
+        if family.boxes_only and set(prompts) != {"box"}:
+            raise UsageError("MedSAM and LiteMedSAM were trained on boxes alone: prompt them with boxes")
         self.name = f"sam:{name}"
         self.prompts = frozenset(prompts)
-        self._medical = checkpoint.medical
         self._model: Any = checkpoint.model
-        preprocessing = f"{'stretched' if checkpoint.medical else 'padded'}{_PREPROCESSING}"
-        self._cache = cache or EmbeddingCache(f"{checkpoint.sha256[:32]}-{preprocessing}", _EMBEDDING)
+        self._framing, self._growths = family.framing, family.growths
+        quick = quick_precision(self._model.device) if family.quick else torch.float32
+        self.precision = precision or quick
+        # Embeddings of two precisions differ (cosine 0.997 on a drawn radiograph): they are cached apart.
+        version = family.framing.name + ("-bf16" if self.precision == torch.bfloat16 else "")
+        self._cache = cache or EmbeddingCache(f"{checkpoint.sha256[:32]}-{version}", _EMBEDDING)
 
     @classmethod
     def load(
@@ -111,69 +119,86 @@ class SamRefiner:
         boxes: Sequence[Box],
     ) -> NDArray[np.bool_]:
         """As `retrieval.localize.refine.refiner.Refiner.refine`."""
-        regions = regions_of(heat, mask, boxes)
-        if not regions:
-            return mask
-        frame = self._frame(image.shape)
-        embedding = self._cache.get(hash_pixels(image), lambda: self._embed(image, frame))
+        answers = self.answers(image, regions_of(heat, mask, boxes))
         refined = np.zeros_like(mask)
+        for answer in answers:
+            refined |= answer.mask
+        return refined if answers else mask
+
+    def answers(self, image: NDArray[np.float32], regions: Sequence[Region]) -> list[RegionAnswer]:
+        """The answer to each region of an image.
+
+        Args:
+            image: (height, width) float32 grey in [0, 1].
+            regions: of one mask of the image, as `regions_of` returns them.
+        """
+        if not regions:
+            return []
+        embedding = self._cache.get(hash_pixels(image), lambda: self._embed(image))
+        frame = self._framing.frame(image.shape)
+        at_once = max(1, _PROMPTS_AT_ONCE // len(self._growths))
+        answers: list[RegionAnswer] = []
         with torch.inference_mode():
             features = torch.from_numpy(embedding.astype(np.float32)).to(self._model.device)[None]
-            for at in range(0, len(regions), _REGIONS_AT_ONCE):
-                some = regions[at : at + _REGIONS_AT_ONCE]
-                for region, drawn in zip(some, self._draw(features, some, frame, mask.shape), strict=True):
-                    refined |= drawn if drawn.any() else region.mask
-        return refined
+            for first in range(0, len(regions), at_once):
+                answers += self._draw(features, regions[first : first + at_once], frame)
+        return answers
 
-    def _frame(self, shape: tuple[int, ...]) -> _Frame:
-        height, width = shape
-        if self._medical:
-            return _Frame(SQUARE, SQUARE)
-        scale = SQUARE / max(height, width)
-        return _Frame(max(1, math.floor(height * scale + 0.5)), max(1, math.floor(width * scale + 0.5)))
+    def _embed(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        device = self._model.device
+        pixels = self._framing.pixels(image).to(device)
+        quick = self.precision == torch.bfloat16
+        if quick:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=quick):
+            embedding: Tensor = self._model.image_encoder(pixels)[0]
+        return embedding.float().cpu().numpy()
 
-    def _embed(self, image: NDArray[np.float32], frame: _Frame) -> NDArray[np.float32]:
-        if self._medical:
-            span = float(np.ptp(image)) or 1.0
-            image = (image - image.min()) / np.float32(span)
-        grey = Image.fromarray(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))
-        framed = np.asarray(grey.resize((frame.width, frame.height), Image.Resampling.BILINEAR))
-        pixels = torch.from_numpy(framed.astype(np.float32)).to(self._model.device)
-        pixels = pixels.expand(1, 3, *framed.shape)
-        with torch.inference_mode():
-            square = pixels / 255 if self._medical else self._model.preprocess(pixels)
-            embedding: Tensor = self._model.image_encoder(square)[0]
-            return embedding.float().cpu().numpy()
-
-    def _draw(
-        self, embedding: Tensor, regions: Sequence[Region], frame: _Frame, shape: tuple[int, ...]
-    ) -> NDArray[np.bool_]:
-        """The decoder's mask of each region, (n, height, width) bool."""
-        model, device = self._model, self._model.device
+    def _draw(self, embedding: Tensor, regions: Sequence[Region], frame: Frame) -> list[RegionAnswer]:
+        """One call of the decoder, for all prompts of these regions."""
+        model, device, choices = self._model, self._model.device, len(self._growths)
+        shape = regions[0].mask.shape
         across, down = frame.width / shape[1], frame.height / shape[0]
         points = box_prompts = masks = None
         if "point" in self.prompts:
             peaks = [[[(r.point[0] + 0.5) * across - 0.5, (r.point[1] + 0.5) * down - 0.5]] for r in regions]
-            points = torch.tensor(peaks, device=device), torch.ones(len(regions), 1, device=device)
+            repeated = torch.tensor(peaks, device=device).repeat_interleave(choices, dim=0)
+            points = repeated, torch.ones(len(repeated), 1, device=device)
         if "box" in self.prompts:
-            corners = [
-                [r.box.left * across, r.box.top * down, r.box.right * across, r.box.bottom * down]
-                for r in regions
-            ]
-            box_prompts = torch.tensor(corners, device=device)
+            corners = np.concatenate([enlarged(r.box, self._growths, shape) for r in regions])
+            scaled = corners * np.array([across, down, across, down])
+            box_prompts = torch.from_numpy(scaled.astype(np.float32)).to(device)
         if "mask" in self.prompts:
-            low = max(1, frame.height * LOW // SQUARE), max(1, frame.width * LOW // SQUARE)
-            logits = np.stack([low_logits(r.mask, low) for r in regions])[:, None]
-            masks = torch.from_numpy(logits).to(device)
+            low = np.stack([low_logits(r.mask, frame.low) for r in regions])[:, None]
+            masks = torch.from_numpy(low).to(device).repeat_interleave(choices, dim=0)
         sparse, dense = model.prompt_encoder(points=points, boxes=box_prompts, masks=masks)
-        drawn, _ = model.mask_decoder(
-            image_embeddings=embedding,
-            image_pe=model.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=False,
-        )
-        return to_image(drawn, (frame.height, frame.width), shape)
+        if masks is None:
+            dense = dense[:1]  # the same for every prompt
+        logits, chosen, predicted = draw_best(model, embedding, sparse, dense, choices)
+        masks_drawn = to_image(logits, frame, shape)
+        return [
+            RegionAnswer(drawn if drawn.any() else region.mask, float(iou), self._growths[int(choice)])
+            for region, drawn, iou, choice in zip(regions, masks_drawn, predicted, chosen, strict=True)
+        ]
+
+
+def enlarged(box: Box, growths: Sequence[float], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """A box with its sides enlarged about its centre and clipped to the image.
+
+    Args:
+        box: in pixels of the image.
+        growths: 0.4 makes each side 1.4 times as long.
+        shape: height and width of the image.
+
+    Returns:
+        (growths, 4) float64: left, top, right, bottom.
+    """
+    sides = np.array([box.right - box.left, box.bottom - box.top]) / 2
+    centre = np.array([box.right + box.left, box.bottom + box.top]) / 2
+    reach = (1 + np.asarray(growths))[:, None] * sides
+    limits = np.array([shape[1], shape[0]])
+    corners = np.clip(centre - reach, 0, limits), np.clip(centre + reach, 0, limits)
+    return np.concatenate(corners, axis=1)
 
 
 def regions_of(heat: NDArray[np.float32], mask: NDArray[np.bool_], boxes: Sequence[Box]) -> list[Region]:
@@ -197,79 +222,3 @@ def regions_of(heat: NDArray[np.float32], mask: NDArray[np.bool_], boxes: Sequen
         clipped = Box(columns.start, rows.start, min(box.right, width), min(box.bottom, height))
         regions.append(Region(inside, clipped, (float(columns.start + x), float(rows.start + y))))
     return regions
-
-
-def low_logits(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.float32]:
-    """A region as SAM's mask prompt: (LOW, LOW) float32 logits.
-
-    Args:
-        mask: (height, width) bool, in the image.
-        size: height and width of the image in the low resolution; the rest is padding.
-    """
-    plane = Image.fromarray(mask.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    logits = np.full((LOW, LOW), -_SURE, np.float32)
-    logits[: size[0], : size[1]] = (np.asarray(plane) * 2 - 1) * _SURE
-    return logits
-
-
-def to_image(logits: Tensor, frame: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Masks in the image's pixels: logits enlarged to the square, padding removed, resized to the image.
-
-    The last step is done around each mask alone: an image has twenty times the pixels of a finding.
-
-    Args:
-        logits: (n, 1, LOW, LOW).
-        frame: height and width of the image in the square.
-        shape: height and width of the image.
-
-    Returns:
-        (n, height, width) bool.
-    """
-    square = F.interpolate(logits, (SQUARE, SQUARE), mode="bilinear", align_corners=False)
-    planes = square[:, 0, : frame[0], : frame[1]]
-    masks = np.zeros((len(planes), *shape), dtype=np.bool_)
-    for plane, mask in zip(planes, masks, strict=True):
-        drawn = plane > 0
-        if bool(drawn.any()):
-            rows = _around(drawn.any(dim=1), shape[0])
-            columns = _around(drawn.any(dim=0), shape[1])
-            if len(rows.below) * len(columns.below) > mask.size / 2:  # one pass over all is faster then
-                whole = F.interpolate(plane[None, None], mask.shape, mode="bilinear", align_corners=False)
-                mask[:] = (whole[0, 0] > 0).cpu().numpy()
-                continue
-            stretched = columns.between(rows.between(plane[rows.samples, columns.samples], 0), 1)
-            mask[rows.pixels, columns.pixels] = (stretched > 0).cpu().numpy()
-    return masks
-
-
-@dataclass(frozen=True, slots=True)
-class _Stretch:
-    """Linear interpolation along a line: each of `pixels` lies between the samples `below` and `below` + 1.
-
-    `samples`: the range of samples that is needed.
-    `share`: of the upper sample, in [0, 1].
-    """
-
-    pixels: slice
-    samples: slice
-    below: Tensor
-    share: Tensor
-
-    def between(self, samples: Tensor, dim: int) -> Tensor:
-        """Interpolate samples along a dimension of a plane."""
-        low = samples.index_select(dim, self.below)
-        high = samples.index_select(dim, (self.below + 1).clamp(max=samples.shape[dim] - 1))
-        return torch.lerp(low, high, self.share[:, None] if dim == 0 else self.share)
-
-
-def _around(positive: Tensor, pixels: int) -> _Stretch:
-    """The pixels of a line that a positive sample influences, in the geometry of `F.interpolate`."""
-    scale = len(positive) / pixels
-    found = positive.nonzero()
-    first = max(0, math.floor((int(found[0]) - 0.5) / scale - 0.5))
-    last = min(pixels, math.ceil((int(found[-1]) + 1.5) / scale - 0.5) + 1)
-    at = (torch.arange(first, last, dtype=torch.float64, device=positive.device) + 0.5) * scale - 0.5
-    at = at.clamp(0, len(positive) - 1)
-    below = at.floor().long()
-    samples = slice(int(below[0]), min(int(below[-1]) + 2, len(positive)))
-    return _Stretch(slice(first, last), samples, below - samples.start, (at - below).float())

@@ -26,8 +26,11 @@ def decoder_state() -> dict[str, Tensor]:
     }
 
 
-def mobile_sam_state(seed: int = 0) -> dict[str, Tensor]:
-    """What `mobile_sam.pt` holds: TinyViT with its unused classifier, SAM's prompt encoder and decoder."""
+def mobile_sam_state(seed: int = 0, *, lite: bool = False) -> dict[str, Tensor]:
+    """What `mobile_sam.pt` holds: TinyViT with its unused classifier, SAM's prompt encoder and decoder.
+
+    `lite`: what `lite_medsam.pth` holds: a stem of 1 × 1 weights, and no classifier.
+    """
     torch.manual_seed(seed)
     state: dict[str, Tensor] = {}
 
@@ -48,8 +51,9 @@ def mobile_sam_state(seed: int = 0) -> dict[str, Tensor]:
         state[f"{name}.bias"] = 0.1 * torch.randn(outside)
 
     top = "image_encoder"
-    conv(f"{top}.patch_embed.seq.0", 3, DIMS[0] // 2, 3)
-    conv(f"{top}.patch_embed.seq.2", DIMS[0] // 2, DIMS[0], 3)
+    stem = 1 if lite else 3
+    conv(f"{top}.patch_embed.seq.0", 3, DIMS[0] // 2, stem)
+    conv(f"{top}.patch_embed.seq.2", DIMS[0] // 2, DIMS[0], stem)
     for layer, width in enumerate(DIMS):
         for block in range(DEPTHS[layer]):
             here = f"{top}.layers.{layer}.blocks.{block}"
@@ -71,8 +75,9 @@ def mobile_sam_state(seed: int = 0) -> dict[str, Tensor]:
             conv(f"{top}.layers.{layer}.downsample.conv1", width, wider, 1)
             conv(f"{top}.layers.{layer}.downsample.conv2", wider, wider, 3, groups=wider)
             conv(f"{top}.layers.{layer}.downsample.conv3", wider, wider, 1)
-    norm(f"{top}.norm_head", 320)
-    linear(f"{top}.head", 320, 1000)
+    if not lite:
+        norm(f"{top}.norm_head", 320)
+        linear(f"{top}.head", 320, 1000)
     state[f"{top}.neck.0.weight"] = torch.randn(256, 320, 1, 1) / math.sqrt(320)
     norm(f"{top}.neck.1", 256)
     state[f"{top}.neck.2.weight"] = torch.randn(256, 256, 3, 3) / math.sqrt(256 * 9)
@@ -154,8 +159,8 @@ def mobile_sam_features(state: Mapping[str, Tensor], pixels: Tensor) -> Tensor:
     return x
 
 
-def write_mobile_sam(path: Path, seed: int = 0) -> Path:
-    torch.save(mobile_sam_state(seed), path)
+def write_mobile_sam(path: Path, seed: int = 0, *, lite: bool = False) -> Path:
+    torch.save(mobile_sam_state(seed, lite=lite), path)
     return path
 
 

@@ -17,13 +17,16 @@ from corpus.geometry import Box
 from corpus.settings import settings
 from retrieval.localize.refine.embedding_cache import EmbeddingCache
 from retrieval.localize.refine.refiner import open_refiner
-from retrieval.localize.refine.sam import PromptKind, SamRefiner, to_image
+from retrieval.localize.refine.sam import PromptKind, SamRefiner
 from retrieval.localize.refine.sam_checkpoint import (
+    MEDSAM,
+    SAM,
     Checkpoint,
     TinyVitEncoder,
     load_checkpoint,
     published_to_ours,
 )
+from retrieval.localize.refine.sam_framing import Frame, to_image
 from tests.retrieval.localize.published_sam import (
     decoder_state,
     mobile_sam_features,
@@ -32,6 +35,7 @@ from tests.retrieval.localize.published_sam import (
     write_vit,
 )
 from tests.waiting import DEADLINE_SECONDS
+from trainer.models import resolve
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -69,7 +73,7 @@ def glancing() -> Checkpoint:
     with torch.no_grad():
         for embedding in model.prompt_encoder.point_embeddings:
             embedding.weight.mul_(40)  # the prompt matters, as it does in a trained decoder
-    return Checkpoint(model.eval().requires_grad_(False), "0" * 64, medical=False)
+    return Checkpoint(model.eval().requires_grad_(False), "0" * 64)
 
 
 @pytest.fixture
@@ -102,7 +106,7 @@ def test_mobile_sams_published_tensors_compute_what_its_module_computes(tmp_path
         ours = loaded.model.image_encoder(pixels)
         assert torch.allclose(ours, mobile_sam_features(state, pixels), atol=1e-4)
         assert ours.shape == (1, 256, 6, 8)
-    assert not loaded.medical
+    assert loaded.family is SAM
 
 
 def test_the_published_classifier_is_dropped_and_nothing_else() -> None:
@@ -118,7 +122,7 @@ def test_a_vit_file_is_recognised_by_its_shapes(tmp_path: Path) -> None:
     loaded = load_checkpoint(write_vit(tmp_path / "medsam_mine.pth", "vit_b"), "medsam_mine", CPU)
     assert len(loaded.model.image_encoder.blocks) == 12
     assert loaded.model.pixel_mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
-    assert loaded.medical
+    assert loaded.family is MEDSAM
 
 
 @pytest.mark.parametrize("kind", ["missing", "extra", "misshaped"])
@@ -201,10 +205,10 @@ def test_masks_are_enlarged_as_by_interpolation_of_the_whole_image(shape: tuple[
     coarse[2] = -5  # nowhere
     coarse[3, 0, :, :5] = coarse[3, 0, :4] = -5  # within
     logits = F.interpolate(coarse, (256, 256), mode="bicubic")
-    frame = tuple(max(1, round(side * 1024 / max(shape))) for side in shape)
+    frame = [max(1, round(side * 1024 / max(shape))) for side in shape]
     square = F.interpolate(logits, (1024, 1024), mode="bilinear")[..., : frame[0], : frame[1]]
     whole = F.interpolate(square, shape, mode="bilinear")[:, 0].numpy()
-    masks = to_image(logits, (frame[0], frame[1]), shape)
+    masks = to_image(logits, Frame(*frame, 1024), shape)
     sure = np.abs(whole) > 1e-4  # the two round otherwise
     np.testing.assert_array_equal(masks[sure], whole[sure] > 0)
     assert masks.any(axis=(1, 2)).tolist() == [True, True, False, True]
@@ -225,7 +229,7 @@ def test_prompts_that_cannot_serve_are_refused(glancing: Checkpoint) -> None:
     with pytest.raises(UsageError, match="box or a point"):
         SamRefiner(glancing, "own", ("mask",))
     with pytest.raises(UsageError, match="boxes alone"):
-        SamRefiner(Checkpoint(glancing.model, "0", medical=True), "medsam", ("point",))
+        SamRefiner(Checkpoint(glancing.model, "0", MEDSAM), "medsam", ("point",))
 
 
 def test_boxes_of_another_frame_are_clipped_to_the_image_or_skipped(
@@ -264,7 +268,7 @@ def test_medsam_sees_the_whole_square_from_darkest_to_brightest(
     glancing: Checkpoint, caches: Callable[..., EmbeddingCache]
 ) -> None:
     heat, mask = region()
-    refiner = SamRefiner(Checkpoint(glancing.model, "0", medical=True), "medsam", ("box",), caches("m"))
+    refiner = SamRefiner(Checkpoint(glancing.model, "0", MEDSAM), "medsam", ("box",), caches("m"))
     seen = []
     hook = glancing.model.image_encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     try:
@@ -337,11 +341,14 @@ def test_a_computation_that_fails_fails_for_all_who_wait_and_may_be_tried_again(
 
 
 def test_without_a_checkpoint_the_random_walker_serves(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolve, "packaged_path", lambda file: None)
     assert open_refiner("none") is None
     chosen = open_refiner("sam")
     assert chosen is not None
     assert chosen.name == "random-walker"
     assert open_refiner("random-walker").name == "random-walker"  # type: ignore[union-attr]
+    monkeypatch.delenv("SIMILARITY_REFINE", raising=False)
+    settings.cache_clear()
     assert open_refiner().name == "random-walker"  # type: ignore[union-attr]
     monkeypatch.setenv("SIMILARITY_REFINE", "none")
     settings.cache_clear()
