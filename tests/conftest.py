@@ -27,6 +27,7 @@ SLOW_MODULES = (
     "indexer/*.py",
     "indexer/vectors/*.py",
     "retrieval/localize/test_specificity.py",
+    "retrieval/localize/test_lite_medsam.py",
     "retrieval/localize/test_sam.py",
     "retrieval/localize/test_segment_phrases.py",
     "retrieval/service/*",

@@ -63,7 +63,7 @@ class Family:
 
     `framing`: how they see an image.
     `boxes_only`: they were trained on boxes as prompts and take no others.
-    `quick`: the image encoder may compute in bfloat16 where the processor multiplies in it.
+    `quick`: encoder and decoder may compute in bfloat16 where the processor multiplies in it.
     `growths`: by how much the sides of a region's box are enlarged for each of its prompts; of the answers
     the one with the highest predicted IoU is returned.
     """

@@ -22,6 +22,7 @@ from corpus.geometry import Box
 from corpus.images.reader import hash_pixels, read_image
 from corpus.phantom import render, scene
 from corpus.settings import settings
+from retrieval.doctor import examine
 from retrieval.localize.refine.embedding_cache import EmbeddingCache
 from retrieval.localize.refine.refiner import open_refiner
 from retrieval.localize.refine.sam import SamRefiner, enlarged
@@ -117,7 +118,9 @@ def require_agreement(
     cache.get(hash_pixels(image), lambda: embedded.ours[0].numpy())
     mask = np.zeros(image.shape, np.bool_)
     mask[box.top : box.bottom, box.left : box.right] = True
-    refined = SamRefiner(one_prompt, "lite", cache=cache).refine(image, mask.astype(np.float32), mask, [box])
+    refined = SamRefiner(one_prompt, "lite", cache=cache, precision=torch.float32).refine(
+        image, mask.astype(np.float32), mask, [box]
+    )
     assert drawn.any()
     assert (refined != drawn.numpy()).mean() < 1e-3  # embeddings are cached in half precision
 
@@ -262,6 +265,25 @@ def test_where_its_package_is_installed_litemedsam_is_the_default(unset: Path) -
     assert 0 < refined.mean() < 0.5
     [cached] = (unset / "cache" / "sam").glob("*/*.npy")
     assert cached.parent.name.startswith(str(PUBLISHED.weights.sha256)[:32])
+
+
+def test_the_doctor_names_the_refiner(unset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refiner() -> tuple[str, str]:
+        [check] = [check for check in examine() if check.name == "refiner"]
+        return check.state, check.result
+
+    assert refiner() == ("ok", "sam:lite-medsam")
+    monkeypatch.setenv("SIMILARITY_REFINE", "sam:/nowhere/sam.pth")
+    settings.cache_clear()
+    assert refiner() == ("note", "sam:/nowhere/sam.pth is not here")
+    monkeypatch.setenv("SIMILARITY_REFINE", "none")
+    settings.cache_clear()
+    assert refiner() == ("ok", "none")
+    monkeypatch.delenv("SIMILARITY_REFINE")
+    settings.cache_clear()
+    monkeypatch.setattr(resolve, "packaged_path", lambda file: None)
+    state, result = refiner()
+    assert (state, result.partition(":")[0]) == ("note", "random-walker")
 
 
 def test_without_the_package_the_refusal_names_it(unset: Path, monkeypatch: pytest.MonkeyPatch) -> None:

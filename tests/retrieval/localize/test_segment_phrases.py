@@ -129,9 +129,11 @@ def test_the_command_needs_no_encoder_and_no_index_with_a_segmenter(home: Path, 
         validate(record, json.loads(SCHEMA.read_text("utf-8")))
         [answers[choice]] = record["answers"]
     answer = answers[()]
-    assert (answer["method"], answer["refined_by"]) == ("segmenter", "random-walker"), "no checkpoint is here"
+    assert (answer["method"], answer["refined_by"]) == ("segmenter", "random-walker")
     assert Path(answer["files"]["mask"]).is_file()
     assert answers["--refine", "none"]["refined_by"] is None
+    read = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "out")])
+    assert "  edges by random-walker\n" in read.stdout
     assert answers["--refine", "none"]["mask"] != answer["mask"]
     both = CliRunner().invoke(cli, [*words, "--encoder", "any", "--out", str(tmp_path / "out")])
     assert isinstance(both.exception, UsageError)

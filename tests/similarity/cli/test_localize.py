@@ -86,6 +86,8 @@ def test_an_image_is_localized_without_an_index_in_json_and_in_files(
     assert read.exit_code == 0
     assert "nodule: " in read.stdout
     assert "threshold" in read.stdout
+    masks = sum(answer["mask"] is not None for answer in record["answers"])
+    assert read.stdout.count("  edges by random-walker\n") == masks
 
 
 FINDINGS = ("infiltration", "nodule", "right pleural effusion")
