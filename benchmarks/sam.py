@@ -38,7 +38,7 @@ from retrieval.localize.refine.embedding_cache import EmbeddingCache
 from retrieval.localize.refine.random_walker import RandomWalkerRefiner
 from retrieval.localize.refine.refiner import Refiner
 from retrieval.localize.refine.regions import boxes_of, clean_masks
-from retrieval.localize.refine.sam import SamRefiner, regions_of
+from retrieval.localize.refine.sam import Region, SamRefiner, regions_of
 from retrieval.localize.refine.sam_checkpoint import Checkpoint, TinyVitEncoder, assemble, load_checkpoint
 from trainer.models.resolve import pull
 
@@ -67,6 +67,7 @@ SETS: Mapping[str, Mapping[str, str]] = {
 RULES: Mapping[str, Callable[["Measured"], bool]] = {
     "predicted IoU < 0.7": lambda row: row.predicted < 0.7,
     "predicted IoU < 0.9, mask > 8 % of the image": lambda row: row.predicted < 0.9 and row.share > 0.08,
+    "SAM's mask > 2 × the cleaned one, which is > 8 %": lambda row: row.ratio > 2 and row.share > 0.08,
     "mask > 8 % of the image": lambda row: row.share > 0.08,
     "two regions or more": lambda row: row.regions > 1,
     "SAM's mask < 0.7 of the cleaned one": lambda row: row.ratio < 0.7,
@@ -81,18 +82,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--random-weights", action="store_true", help="time ViT-B and MobileSAM, too")
     parser.add_argument("--every", type=int, default=1, help="measure Dice on every nth image of a set")
+    parser.add_argument("--first", type=int, default=0, help="skip so many images of a set")
     parser.add_argument("--float32", action="store_true", help="measure Dice with float32 embeddings, too")
     parser.add_argument("--only", choices=("latency", "dice"), help="measure only this")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    console = Console(width=150, highlight=False)
+    console = Console(width=180, highlight=False)
     checkpoint = load_checkpoint(pull(LITE), LITE, torch.device("cpu"))
     if options.only != "dice":
         console.print(_latencies(checkpoint, options.random_weights))
         console.print(f"{options.threads} threads; {describe_machine()}")
     if options.only != "latency" and options.data.is_dir():
-        rows = list(_measured_sets(options.data, checkpoint, options.every, options.float32))
+        rows = list(_measured_sets(options.data, checkpoint, options))
         for table in (_dice_table(rows), _rule_table(rows)):
             console.print(table)
         console.print(f"{OVERLAP}\n{describe_machine()}")
@@ -152,6 +154,13 @@ def _image(size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float
     return radiograph, np.exp(-away).astype(np.float32)
 
 
+class _Unlimited(SamRefiner):
+    """Enlarges the boxes of large regions as far as those of small ones."""
+
+    def _growths_of(self, region: Region) -> tuple[float, ...]:
+        return self._growths
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One annotated structure and one map of it.
@@ -176,23 +185,24 @@ class Measured:
 
 
 CLEANED, WALKER, ONE_BOX, GROWN = "cleaned mask", "random walker", "SAM, its box", "SAM, grown boxes"
-FLOAT32 = "grown, float32"
+UNLIMITED, FLOAT32 = "grown, large ones too", "grown, float32"
 
 
-def _measured_sets(data: Path, checkpoint: Checkpoint, every: int, float32: bool) -> Iterator[Measured]:
+def _measured_sets(data: Path, checkpoint: Checkpoint, options: argparse.Namespace) -> Iterator[Measured]:
     single = Checkpoint(checkpoint.model, "", replace(checkpoint.family, growths=(0.0,)))
     with tempfile.TemporaryDirectory() as scratch:
         cache = EmbeddingCache("dice", (256, 64, 64), folder=Path(scratch))
         refiners = {
             ONE_BOX: SamRefiner(single, "one", cache=cache),
+            UNLIMITED: _Unlimited(checkpoint, "unlimited", cache=cache),
             GROWN: SamRefiner(checkpoint, "grown", cache=cache),
         }
-        if float32:
+        if options.float32:
             exact = EmbeddingCache("float32", (256, 64, 64), folder=Path(scratch))
             refiners[FLOAT32] = SamRefiner(checkpoint, "float32", cache=exact, precision=torch.float32)
         for name, structures in SETS.items():
             images = MaskFolder.open(data / name).read(lambda problem: print(problem.reason))
-            for annotated in islice(images, 0, None, every):
+            for annotated in islice(images, options.first, None, options.every):
                 for structure, mask in annotated.structures.items():
                     if structure in structures:
                         for grid in GRIDS:
@@ -233,7 +243,7 @@ def _simulated(truth: NDArray[np.bool_], grid: int) -> NDArray[np.float32]:
 
 def _dice_table(rows: Sequence[Measured]) -> Table:
     title = "Dice (95 % CI over subjects), by cells of the map along each side"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", padding=(0, 0))
     names = list(rows[0].scores)
     for heading in ("", "map", "annotations", *names, "grown − walker", "walker better"):
         table.add_column(heading)
@@ -244,6 +254,10 @@ def _dice_table(rows: Sequence[Measured]) -> Table:
         lead = [row.scores[GROWN] - row.scores[WALKER] for row in some]
         better = f"{sum(value < 0 for value in lead) / len(lead):.2f}"
         table.add_row(structure, str(grid), str(len(some)), *means, _mean(lead, subjects), better)
+    subjects = [row.subject for row in rows]
+    means = [_mean([row.scores[name] for row in rows], subjects) for name in names]
+    gain = _mean([row.scores[GROWN] - row.scores[UNLIMITED] for row in rows], subjects)
+    table.add_row("all", "", str(len(rows)), *means, f"limit: {gain}")
     return table
 
 

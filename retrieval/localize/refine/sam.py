@@ -10,6 +10,7 @@ is called without a predictor object, which would hold one image at a time, whil
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +32,15 @@ PromptKind = Literal["box", "point", "mask"]
 
 _EMBEDDING = (256, CELLS, CELLS)
 _PROMPTS_AT_ONCE = 16
+
+LARGE_SHARE = 0.08
+"""A region of more than this share of the image is large: the map outlines it well, and its box grows less."""
+LARGE_GROWTH = 0.4
+"""The largest growth of a large region's box. Grown by 70 or 100 %, the box contains so much of the image
+that SAM outlines the organ around the finding, and predicts a high IoU for that. Chosen on 360 maps of 97
+images (busi, covid-cxr-segmentation): Dice +0.013 (95 % CI 0.006 to 0.021) over all, malignant tumours in maps
+of 20 cells 0.79 → 0.86, consolidations 0.59 → 0.66; lungs and malignant tumours in maps of 6 cells lose 0.006.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +146,19 @@ class SamRefiner:
             return []
         embedding = self._cache.get(hash_pixels(image), lambda: self._embed(image))
         frame = self._framing.frame(image.shape)
-        at_once = max(1, _PROMPTS_AT_ONCE // len(self._growths))
         answers: list[RegionAnswer] = []
         with torch.inference_mode():
             features = torch.from_numpy(embedding.astype(np.float32)).to(self._model.device)[None]
-            for first in range(0, len(regions), at_once):
-                answers += self._draw(features, regions[first : first + at_once], frame)
+            for growths, group in groupby(regions, self._growths_of):
+                some, at_once = list(group), max(1, _PROMPTS_AT_ONCE // len(growths))
+                for first in range(0, len(some), at_once):
+                    answers += self._draw(features, some[first : first + at_once], growths, frame)
         return answers
+
+    def _growths_of(self, region: Region) -> tuple[float, ...]:
+        if float(region.mask.mean()) <= LARGE_SHARE:
+            return self._growths
+        return tuple(growth for growth in self._growths if growth <= LARGE_GROWTH)
 
     def _embed(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         device = self._model.device
@@ -163,9 +179,11 @@ class SamRefiner:
         quick = self.precision == torch.bfloat16
         return torch.autocast(self._model.device.type, torch.bfloat16, enabled=quick)
 
-    def _draw(self, embedding: Tensor, regions: Sequence[Region], frame: Frame) -> list[RegionAnswer]:
+    def _draw(
+        self, embedding: Tensor, regions: Sequence[Region], growths: tuple[float, ...], frame: Frame
+    ) -> list[RegionAnswer]:
         """One call of the decoder, for all prompts of these regions."""
-        model, device, choices = self._model, self._model.device, len(self._growths)
+        model, device, choices = self._model, self._model.device, len(growths)
         shape = regions[0].mask.shape
         across, down = frame.width / shape[1], frame.height / shape[0]
         points = box_prompts = masks = None
@@ -174,7 +192,7 @@ class SamRefiner:
             repeated = torch.tensor(peaks, device=device).repeat_interleave(choices, dim=0)
             points = repeated, torch.ones(len(repeated), 1, device=device)
         if "box" in self.prompts:
-            corners = np.concatenate([enlarged(r.box, self._growths, shape) for r in regions])
+            corners = np.concatenate([enlarged(r.box, growths, shape) for r in regions])
             scaled = corners * np.array([across, down, across, down])
             box_prompts = torch.from_numpy(scaled.astype(np.float32)).to(device)
         if "mask" in self.prompts:
@@ -187,7 +205,7 @@ class SamRefiner:
             logits, chosen, predicted = draw_best(model, embedding, sparse, dense, choices)
         masks_drawn = to_image(logits.float(), frame, shape)
         return [
-            RegionAnswer(drawn if drawn.any() else region.mask, float(iou), self._growths[int(choice)])
+            RegionAnswer(drawn if drawn.any() else region.mask, float(iou), growths[int(choice)])
             for region, drawn, iou, choice in zip(regions, masks_drawn, predicted, chosen, strict=True)
         ]
 

@@ -25,7 +25,7 @@ from corpus.settings import settings
 from retrieval.doctor import examine
 from retrieval.localize.refine.embedding_cache import EmbeddingCache
 from retrieval.localize.refine.refiner import open_refiner
-from retrieval.localize.refine.sam import SamRefiner, enlarged
+from retrieval.localize.refine.sam import LARGE_GROWTH, SamRefiner, enlarged, regions_of
 from retrieval.localize.refine.sam_checkpoint import (
     LITE_MEDSAM,
     MEDSAM,
@@ -219,6 +219,26 @@ def test_of_the_grown_boxes_answers_the_one_of_the_highest_predicted_iou_is_draw
             assert int(chosen[region]) == best
             torch.testing.assert_close(predicted[region], answers[best][1][0, 0], atol=1e-4, rtol=0)
             torch.testing.assert_close(logits[region], answers[best][0][0], atol=1e-3, rtol=1e-3)
+
+
+def test_the_box_of_a_large_region_grows_less(
+    lite: Checkpoint, drawn: list[Embedded], cache: EmbeddingCache
+) -> None:
+    """Grown by 100 %, it would contain the organ around the finding."""
+    image, shape = drawn[0].image, drawn[0].image.shape
+    cache.get(hash_pixels(image), lambda: drawn[0].ours[0].numpy())
+    refiner = SamRefiner(lite, "lite", cache=cache)
+    small, large = Box(150, 80, 190, 120), Box(20, 20, 280, 280)
+    for boxes in ([large, small], [small, large]):
+        mask = np.ones(shape, np.bool_)
+        answers = refiner.answers(image, regions_of(mask.astype(np.float32), mask, boxes))
+        growths = dict(zip(boxes, (answer.growth for answer in answers), strict=True))
+        assert growths[large] <= LARGE_GROWTH
+        assert all(0 < answer.predicted_iou < 1.1 for answer in answers)
+    growing = replace(LITE_MEDSAM, growths=(0.7, 1.0))
+    far = SamRefiner(Checkpoint(lite.model, lite.sha256, growing), "lite", cache=cache)
+    [answer] = far.answers(image, regions_of(mask.astype(np.float32), mask, [small]))
+    assert answer.growth > LARGE_GROWTH
 
 
 def test_bfloat16_is_used_where_the_processor_multiplies_in_it_and_changes_little(
