@@ -34,13 +34,13 @@ _EMBEDDING = (256, CELLS, CELLS)
 _PROMPTS_AT_ONCE = 16
 
 LARGE_SHARE = 0.08
-"""A region of more than this share of the image is large: the map outlines it well, and its box grows less."""
+"""A region of more than this share of the image is large: the map outlines it well, its box grows less."""
 LARGE_GROWTH = 0.4
 """The largest growth of a large region's box. Grown by 70 or 100 %, the box contains so much of the image
 that SAM outlines the organ around the finding, and predicts a high IoU for that. Chosen on 360 maps of 97
-images (busi, covid-cxr-segmentation): Dice +0.013 (95 % CI 0.006 to 0.021) over all, malignant tumours in maps
-of 20 cells 0.79 → 0.86, consolidations 0.59 → 0.66; lungs and malignant tumours in maps of 6 cells lose 0.006.
-"""
+images (busi, covid-cxr-segmentation): Dice +0.013 (95 % CI 0.006 to 0.021) over all, malignant tumours in
+maps of 20 cells 0.79 → 0.86, consolidations 0.59 → 0.66; lungs and malignant tumours in maps of 6 cells lose
+0.006."""
 
 
 @dataclass(frozen=True, slots=True)
