@@ -23,7 +23,7 @@ from corpus.geometry import Box
 from corpus.images.reader import hash_pixels
 from retrieval.localize.refine.embedding_cache import EmbeddingCache
 from retrieval.localize.refine.regions import boxes_of
-from retrieval.localize.refine.sam_checkpoint import CELLS, Checkpoint, checkpoint_file, load_checkpoint
+from retrieval.localize.refine.sam_checkpoint import CELLS, Checkpoint, checkpoint_file, load_once
 from retrieval.localize.refine.sam_decoder import draw_best
 from retrieval.localize.refine.sam_framing import Frame, low_logits, to_image
 from trainer.runtime.device import choose_device, quick_precision
@@ -119,7 +119,7 @@ class SamRefiner:
             EncoderError: the file is unavailable or does not fit, or the device cannot be used.
         """
         name, path = checkpoint_file(checkpoint)
-        return cls(load_checkpoint(path, name, choose_device(device)), name, prompts)
+        return cls(load_once(path, name, choose_device(device)), name, prompts)
 
     def refine(
         self,

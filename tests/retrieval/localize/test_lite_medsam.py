@@ -3,6 +3,7 @@
 The peer is the package that its weights come in; the product never runs that package's code.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from retrieval.localize.refine.sam_checkpoint import (
     SAM,
     Checkpoint,
     load_checkpoint,
+    load_once,
 )
 from retrieval.localize.refine.sam_decoder import draw_best
 from tests.retrieval.localize.published_sam import write_mobile_sam
@@ -188,6 +190,20 @@ def test_a_file_of_the_published_name_and_size_and_other_weights_is_refused(
     with pytest.raises(EncoderError, match=r"not the published file|cannot be read"):
         load_checkpoint(edited, "lite-medsam", CPU)
     assert lite.sha256 == PUBLISHED.weights.sha256
+
+
+def test_a_file_is_loaded_once_and_again_where_it_changed(lite: Checkpoint, tmp_path: Path) -> None:
+    published = resolve.packaged_path(PUBLISHED.weights)
+    assert published is not None
+    path = tmp_path / "lite_medsam.pth"
+    path.write_bytes(published.read_bytes())
+    first = load_once(path, "lite-medsam", CPU)
+    assert load_once(path, "lite-medsam", CPU) is first
+    os.utime(path, (1, 1))
+    assert load_once(path, "lite-medsam", CPU) is not first
+    path.unlink()
+    with pytest.raises(EncoderError, match="cannot be read"):
+        load_once(path, "lite-medsam", CPU)
 
 
 def test_points_and_masks_are_refused(lite: Checkpoint) -> None:
