@@ -17,7 +17,7 @@ from corpus.errors import TrainingError
 from corpus.language.sections import parse_report, sentences
 from corpus.progress import OnProgress
 from corpus.records import Source
-from tests.encoders import tiny_shape
+from tests.encoders import tiny_levels_shape, tiny_shape
 from tests.trainer.studies import GREY, REPORTS, Few
 from trainer.data.features import ImageFeatures, TextFeatures, encode_all
 from trainer.data.frozen_features import batch_norms, set_modes
@@ -28,9 +28,9 @@ from trainer.runtime.training_overlap import count_training_overlap
 from trainer.train.config import FreezeConfig, TrainConfig
 from trainer.train.config_file import read_config
 from trainer.train.loop import train
-from trainer.train.run import Score
 from trainer.train.state import open_run
 from trainer.train.towers import Towers, build_towers
+from trainer.train.validation import Score
 
 Make = Callable[..., TrainConfig]
 
@@ -134,12 +134,26 @@ READING = {
 }
 
 
+LOOKING = {
+    **READING,
+    "freeze__image_blocks": -1,
+    "image_pretraining__epochs": 2,
+    "head__start": "pretrained",
+}
+
+
 @pytest.mark.parametrize(
-    "settings", [{}, STANDARDISED, READING], ids=["plain", "standardised heads", "reading"]
+    "settings",
+    [{}, STANDARDISED, READING, LOOKING],
+    ids=["plain", "standardised heads", "reading", "pretrained images"],
 )
 def test_an_interrupted_run_resumes_to_the_same_losses_and_the_same_encoder(
     make: Make, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
+    if settings is LOOKING:
+        shape = tmp_path / "levels.json"
+        shape.write_text(json.dumps(tiny_levels_shape(image_size=32)))
+        settings = {**settings, "arch": str(shape)}
     config = make(checkpoint_steps=2, epochs=2, **settings)
     whole = train(config, tmp_path / "whole")
     total = len(rows(tmp_path / "whole" / "steps.csv"))
@@ -450,3 +464,32 @@ def test_a_run_with_text_pretraining_reports_its_progress(make: Make, tmp_path: 
     assert [done for done, _ in read] == list(range(1, read[-1][1] + 1))
     stages = [stage for stage, _, _ in seen]
     assert stages.index("read") < stages.index("train")
+
+
+@pytest.mark.parametrize("reading", [0, 8])
+def test_a_pretrained_image_tower_lies_in_the_space_of_the_texts_before_any_step(
+    make: Make, tmp_path: Path, reading: int
+) -> None:
+    shape = tmp_path / "levels.json"
+    shape.write_text(json.dumps(tiny_levels_shape(image_size=32)))
+    seen = Reported()
+    config = make(
+        arch=str(shape),
+        corpus=["few:films", "few:words"],
+        **{**READING, "head__drop": 0.0, "reading__epochs": reading, "optimizer__keep_start": 0.99},
+        sampling__text_unit="report",
+        freeze__image_blocks=-1,
+        image_pretraining__epochs=20,
+        head__start="pretrained",
+        epochs=1,
+    )
+    folder = train(config, tmp_path / "run", seen)
+    stages = [stage for stage, _, _ in seen]
+    assert stages.index("look") < stages.index("train")
+    encoder = Encoder.load(folder)
+    fresh = [np.full((40, 40), grey / 255, np.float32) for grey in GREY.values()]
+    texts = encoder.encode_texts([" ".join(sentences(parse_report("x", REPORTS[name]))) for name in GREY])
+    similarity = encoder.encode_images(fresh) @ texts.T
+    assert similarity.argmax(axis=1).tolist() == [0, 1, 2]
+    patches = encoder.encode_patches(fresh).vectors.mean(axis=(1, 2)) @ texts.T
+    assert patches[:2].argmax(axis=1).tolist() == [0, 1]

@@ -269,7 +269,7 @@ def _means(rows: Tensor, owners: Sequence[int], count: int) -> Tensor:
 
 def aligned_weight(features: Tensor, labels: Tensor, dim: int, seed: int, ridge: float) -> Tensor:
     """A (dim, d) matrix from (n, d) features to their (n, F) labels, embedded in `dim` dimensions."""
-    rotation = label_directions(dim, labels, seed)
+    rotation = label_directions(dim, labels.shape[1], seed).to(labels.dtype)
     gram = features.T @ features
     damping = ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
     regression = torch.linalg.solve(gram + damping, features.T @ labels)[:, : rotation.shape[1]]
@@ -280,13 +280,13 @@ def aligned_weight(features: Tensor, labels: Tensor, dim: int, seed: int, ridge:
     return weight
 
 
-def label_directions(dim: int, labels: Tensor, seed: int) -> Tensor:
-    """(dim, F) orthonormal directions, one for each column of (n, F) labels, in `dim` dimensions.
+def label_directions(dim: int, columns: int, seed: int) -> Tensor:
+    """(dim, columns) float64 orthonormal directions, one for each column of labels, in `dim` dimensions.
 
-    They depend only on width and dtype of the labels and on the seed; of more than `dim` columns the first
-    are used.
+    They depend only on these three numbers: another number of columns gives other directions. Of more than
+    `dim` columns the first are used.
     """
-    directions: Tensor = torch.linalg.qr(_noise(dim, min(dim, labels.shape[1]), seed, labels))[0]
+    directions: Tensor = torch.linalg.qr(_noise(dim, min(dim, columns), seed))[0]
     return directions
 
 
@@ -303,11 +303,10 @@ def spread_weight(features: Tensor, dim: int, seed: int) -> Tensor:
     rank = min(dim, len(spread))
     variance = spread[:rank] ** 2
     scale = (variance + _FLOOR * variance[0].clamp(min=1e-12)).rsqrt()
-    rotation, _ = torch.linalg.qr(_noise(dim, rank, seed + 1, features))
+    rotation = torch.linalg.qr(_noise(dim, rank, seed + 1))[0].to(features.dtype)
     weight: Tensor = rotation @ (scale[:, None] * directions[:rank])
     return weight
 
 
-def _noise(height: int, width: int, seed: int, like: Tensor) -> Tensor:
-    drawn = torch.randn(height, width, generator=torch.Generator().manual_seed(seed))
-    return drawn.to(like.dtype)
+def _noise(height: int, width: int, seed: int) -> Tensor:
+    return torch.randn(height, width, generator=torch.Generator().manual_seed(seed)).double()

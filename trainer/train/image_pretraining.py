@@ -24,7 +24,7 @@ from trainer.data.features import ImageFeatures
 from trainer.evaluation.labels import CLASSES
 from trainer.evaluation.metrics import MIN_QUERIES
 from trainer.evaluation.scoring import Contrasts
-from trainer.runtime.multilevel import MultiLevel
+from trainer.runtime.multilevel import Neck
 from trainer.train.config import ImagePretrainingConfig
 from trainer.train.heads import projections
 from trainer.train.optimizer import build_schedule
@@ -105,12 +105,7 @@ def pretrain_image_tower(
     Raises:
         TrainingError: the backbone has no neck, or no finding has enough images.
     """
-    backbone = getattr(model.visual, "trunk", None)
-    if not isinstance(backbone, MultiLevel) or isinstance(backbone.neck, nn.Identity):
-        raise TrainingError(
-            "image_pretraining trains the neck of a backbone with several levels, which this "
-            "architecture lacks: take levels-minilm, or set image_pretraining.epochs to 0"
-        )
+    neck = _neck(model).train().requires_grad_(True)
     positive, known = _labels(statuses)
     enough = np.minimum(positive.sum(axis=0), (known & ~positive).sum(axis=0)) >= MIN_QUERIES
     columns = [VOCABULARY.names.index(name) for name in np.array(CLASSES)[enough]]
@@ -129,7 +124,7 @@ def pretrain_image_tower(
     with torch.no_grad():  # what lies outside the directions of findings would only add to a vector's length
         inside = directions.float() @ directions.float().T
         projection.weight.copy_(inside @ projection.weight)
-    learning = [*backbone.neck.parameters(), *projection.parameters(), *head.parameters()]
+    learning = [*neck.parameters(), *projection.parameters(), *head.parameters()]
     stepper = torch.optim.AdamW(
         [
             {"params": [p for p in learning if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -151,7 +146,26 @@ def pretrain_image_tower(
         stepper.step()
         schedule.step()
         on_progress("look", done, len(batches), f"loss {float(loss.detach()):.3f}")
-    backbone.neck.requires_grad_(False)
+    freeze_neck(model)
+
+
+def freeze_neck(model: Any) -> None:
+    """Freeze the neck of an image tower, which learns nowhere but in its pretraining.
+
+    Raises:
+        TrainingError: as `pretrain_image_tower`.
+    """
+    _neck(model).eval().requires_grad_(False)
+
+
+def _neck(model: Any) -> Neck:
+    neck = getattr(getattr(model.visual, "trunk", None), "neck", None)
+    if not isinstance(neck, Neck):
+        raise TrainingError(
+            "image_pretraining trains the neck of a backbone with several levels, which this "
+            "architecture lacks: take levels-minilm, or set image_pretraining.epochs to 0"
+        )
+    return neck
 
 
 def _labels(statuses: list[Statuses]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from corpus.errors import TrainingError
-from corpus.findings import Statuses
 from corpus.progress import OnProgress, silent
 from trainer.data.frozen_features import set_modes
 from trainer.data.sampling import Batch, Sampler, rarity, shared_out
 from trainer.data.target_vectors import target_vectors
 from trainer.data.targets import contrasted, label_similarity, rarity_weights, shown
-from trainer.evaluation.scoring import score_vectors
 from trainer.train.config import LossConfig, TrainConfig
 from trainer.train.distributed import ALONE, Processes
 from trainer.train.heads import (
@@ -28,7 +26,7 @@ from trainer.train.heads import (
     standardise_heads,
     start_projection,
 )
-from trainer.train.image_pretraining import pretrain_image_tower
+from trainer.train.image_pretraining import freeze_neck, pretrain_image_tower
 from trainer.train.losses import (
     DHNNCELoss,
     InfoNCELoss,
@@ -41,6 +39,7 @@ from trainer.train.preparation import Prepared, PreparedSplit
 from trainer.train.step import Stepper
 from trainer.train.text_pretraining import pretrain_text_tower
 from trainer.train.towers import SCRATCH
+from trainer.train.validation import Score, score_validation
 
 MAX_LOGIT_SCALE = 100.0
 
@@ -74,24 +73,6 @@ class StepResult:
     scale: float
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Scores of the validation split, images as queries, reports as gallery; None if not measurable.
-
-    `value`: the criterion of the best epoch: nDCG@10, plus the macro lift@5 where it can be measured (a
-    classifier of normal and abnormal alone already has a high nDCG).
-    """
-
-    precision_at_1: float | None
-    lift_at_5: float | None
-    ndcg_at_10: float | None
-
-    @property
-    def value(self) -> float | None:
-        """The criterion by which epochs are compared."""
-        return None if self.ndcg_at_10 is None else self.ndcg_at_10 + (self.lift_at_5 or 0.0)
-
-
 class Training:
     """A training of what was prepared, with everything that a checkpoint contains.
 
@@ -115,6 +96,8 @@ class Training:
             normalise_image_head(self.model)
         if config.head.standardise:
             standardise_heads(self.model, config.head.drop)
+        if config.image_pretraining.epochs:
+            freeze_neck(self.model)
         projections(self.model)["text"].requires_grad_(not config.freeze.text_head)
         scale: Any = self.model.logit_scale
         scale.requires_grad_(config.loss.learn_scale)
@@ -172,9 +155,6 @@ class Training:
         drawn = np.concatenate([batch.images for batch in self.first])
         split.images.standardise_neck(drawn[:_STANDARDISED_BY])
         images, texts = self.image_targets, self.text_targets
-        if self.config.image_pretraining.epochs:
-            self._pretrain_images(on_progress)
-            self.processes.take_weights(self.model)
         if self.config.text_pretraining.epochs:  # text vectors are at their absolute targets: no centring
             self._pretrain_text(on_progress)
             self.processes.take_weights(self.model)
@@ -184,6 +164,9 @@ class Training:
         else:
             centre = (images.mean(axis=0) + texts.mean(axis=0)) / 2
             images, texts = images - centre, texts - centre
+        if self.config.image_pretraining.epochs:
+            self._pretrain_images(images.shape[1], on_progress)
+            self.processes.take_weights(self.model)
         aligned = head.start != "plain"
         start_projection(
             projections(self.model)["image"],
@@ -209,8 +192,11 @@ class Training:
             self.texts.owners,
         )
 
-    def _pretrain_images(self, on_progress: OnProgress) -> None:
-        """Pretrain the neck of the image tower, identically in every process."""
+    def _pretrain_images(self, columns: int, on_progress: OnProgress) -> None:
+        """Pretrain the neck of the image tower, identically in every process.
+
+        `columns`: of the targets that the projections start from, whose directions it takes.
+        """
         torch.manual_seed(self.config.seed)
         pool, config = self.prepared.train.pool, self.config
         sources = [image.study_id.partition(":")[0] for image in pool.images]
@@ -220,17 +206,16 @@ class Training:
             self.model,
             statuses,
             shared_out(rarity(statuses, config.sampling.balance), sources, config.sampling.shares),
-            self._finding_directions(),
+            self._directions(columns),
             config.image_pretraining,
             config.seed,
             on_progress,
         )
 
-    def _finding_directions(self) -> torch.Tensor:
-        """(dim, F) orthonormal directions of findings in the space of the vectors."""
+    def _directions(self, columns: int) -> torch.Tensor:
+        """(dim, columns) orthonormal directions of the columns of targets in the space of the vectors."""
         dim = int(self.prepared.towers.architecture.model_cfg["embed_dim"])
-        targets = torch.from_numpy(self.text_targets * self.rarity)
-        return label_directions(dim, targets, self.config.seed).to(self.device)
+        return label_directions(dim, columns, self.config.seed).float().to(self.device)
 
     def _pretrain_text(self, on_progress: OnProgress) -> None:
         """Pretrain the text tower, identically in every process."""
@@ -238,7 +223,7 @@ class Training:
         split, config = self.prepared.train, self.config
         self._start_text(self.text_targets)
         targets = torch.from_numpy(self.text_targets * self.rarity)
-        directions = self._finding_directions()
+        directions = self._directions(targets.shape[1])
         pretrain_text_tower(
             split.texts.without_cache(),
             self.model.text,
@@ -396,14 +381,3 @@ class Training:
 def _with_column(vectors: NDArray[np.float32], value: float) -> NDArray[np.float32]:
     """(n, F) vectors with one more column of a constant, (n, F + 1)."""
     return np.pad(vectors, ((0, 0), (0, 1)), constant_values=value)
-
-
-def score_validation(
-    images: NDArray[np.float32],
-    texts: NDArray[np.float32],
-    image_statuses: Sequence[Statuses],
-    text_statuses: Sequence[Statuses],
-) -> Score:
-    """Score (n, dim) unit image rows against (m, dim) unit text rows."""
-    scores = score_vectors(images, texts, image_statuses, text_statuses, draws=0, baselines=False)
-    return Score(scores["precision_at"]["1"], scores["lift_at_5"]["macro"], scores["ndcg_at_10"])
