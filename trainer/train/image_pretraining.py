@@ -94,7 +94,7 @@ def pretrain_image_tower(
 
     Args:
         images: the training images.
-        model: an open_clip model whose image backbone is a `MultiLevel` with a neck.
+        model: an open_clip model with a `MultiLevel` with a neck as image backbone.
         statuses: of each image.
         weights: (n,) relative frequency of each image in the draws.
         directions: (dim, F) orthonormal direction of each finding of `VOCABULARY.names`.

@@ -195,7 +195,7 @@ class Training:
     def _pretrain_images(self, columns: int, on_progress: OnProgress) -> None:
         """Pretrain the neck of the image tower, identically in every process.
 
-        `columns`: of the targets that the projections start from, whose directions it takes.
+        `columns`: of the targets that the projections start from; it takes their directions.
         """
         torch.manual_seed(self.config.seed)
         pool, config = self.prepared.train.pool, self.config
