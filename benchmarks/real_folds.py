@@ -30,8 +30,9 @@ PLAIN = {
     "targets.rarity": 0.25,
     "targets.contrast": 0.0,
     "reading.epochs": 0,
+    "image_pretraining.epochs": 0,
 }
-"""No text-tower pretraining, no start from labels and no pull towards it: what a loss alone learns."""
+"""No pretraining of either tower, no start from labels and no pull towards it: what a loss alone learns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ def real_folds(options: argparse.Namespace) -> Iterator[RealFolds]:
         "corpus": [f"{name}:{options.data / name}" for name in (IMAGES, REPORTS, PAIRS)],
         "image_weights": str(models / "mobilenetv2_100-imagenet" / "model.safetensors"),
         "freeze.image_blocks": options.blocks,
+        **({} if options.blocks < 0 else {"image_pretraining.epochs": 0}),  # it needs a frozen backbone
     }
     config, device = read_config(RECIPE, base), choose_device("auto")
     with (
