@@ -32,6 +32,7 @@ from trainer.evaluation.evaluate import evaluate, evaluate_vectors
 from trainer.evaluation.gallery import Encoded, encode, gather
 from trainer.models.architecture import find_architecture
 from trainer.models.resolve import open_encoder
+from trainer.runtime.feature_maps import backbone_features
 from trainer.train.config import TrainConfig
 from trainer.train.config_file import read_config
 from trainer.train.loop import train
@@ -52,8 +53,7 @@ class BackboneFeatures:
     def __init__(self, arch: str, weights: str) -> None:
         architecture = find_architecture(arch)
         towers = build_towers(architecture, image_weights=weights)
-        visual: Any = towers.model.visual
-        self.trunk: nn.Module = visual.trunk.eval()
+        self.model: nn.Module = towers.model.eval()
         self.framing = Framing(int(architecture.model_cfg["vision_cfg"]["image_size"]))
         self.mean, self.std = architecture.preprocess_cfg["mean"], architecture.preprocess_cfg["std"]
 
@@ -63,7 +63,7 @@ class BackboneFeatures:
         mean, std = (torch.tensor(values).view(shape) for values in (self.mean, self.std))
         with torch.inference_mode():
             pixels = torch.from_numpy(framed)[:, None].expand(-1, 3, -1, -1)
-            features = self.trunk((pixels - mean) / std)
+            features = backbone_features(self.model, (pixels - mean) / std)
             return np.asarray(F.normalize(features, dim=-1).numpy(), np.float32)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
