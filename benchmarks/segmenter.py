@@ -61,7 +61,8 @@ class Case:
     """An image and a structure.
 
     `truth`: its ground-truth mask, None where there is none. `training`: for training, not for scoring.
-    `present`: whether the image is known to show the structure.
+    `present`: whether the image is known to show the structure. `teaches`: whether an image for training has
+    a pseudo-label; else its ground truth is in the mean mask alone.
     """
 
     location: str
@@ -69,6 +70,7 @@ class Case:
     truth: Mask | None
     training: bool
     present: bool = True
+    teaches: bool = True
 
 
 def main() -> None:
@@ -186,8 +188,9 @@ def boxed(folder: Path) -> Iterator[Case]:
                 yield Case(location, structure, truth, False)
             elif split == "train" and status in (Status.PRESENT, Status.ABSENT):
                 counts[f"{structure} {status}"] += 1
-                if counts[f"{structure} {status}"] <= LABELLED or truth is not None:
-                    yield Case(location, structure, truth, True, status is Status.PRESENT)
+                teaches = counts[f"{structure} {status}"] <= LABELLED
+                if teaches or truth is not None:
+                    yield Case(location, structure, truth, True, status is Status.PRESENT, teaches)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -224,7 +227,7 @@ def compare(cases: Sequence[Case], teacher: Teacher, config: SegmenterConfig) ->
     """Train on the teacher's masks of the training images; score on the others, a row per structure."""
     with tempfile.TemporaryDirectory() as scratch:
         noisy = Path(scratch) / "masks"
-        teach([case for case in cases if case.training], teacher, noisy)
+        teach([case for case in cases if case.training and case.teaches], teacher, noisy)
         folder = train_segmenter(noisy, Path(scratch) / "run", config, lambda *_: None)
         segmenter = Segmenter.load(folder)
     rows = []

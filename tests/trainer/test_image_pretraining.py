@@ -16,7 +16,7 @@ from trainer.data.features import ImageFeatures
 from trainer.models.architecture import Architecture
 from trainer.train.config import FreezeConfig, ImagePretrainingConfig, TrainConfig
 from trainer.train.config_file import read_config
-from trainer.train.image_pretraining import FindingLogits, pretrain_image_tower
+from trainer.train.image_pretraining import FindingLogits, learn_neck, pretrain_image_tower
 from trainer.train.towers import build_towers
 
 SIZE, DIM, SQUARE = 64, 32, 14
@@ -158,6 +158,45 @@ def test_findings_of_too_few_images_are_refused() -> None:
             _features(model, pixels), model, statuses, np.full(9, 1 / 9), _directions(),
             ImagePretrainingConfig(epochs=1), 0,
         )  # fmt: skip
+
+
+def test_a_projection_that_nothing_pretrained_is_refused(tmp_path: Any) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text('[head]\nstart = "pretrained"\n')
+    with pytest.raises(UsageError, match=r"image_pretraining: set its epochs above 0"):
+        read_config(file, {})
+
+
+def test_levels_are_frozen_all_or_not_at_all() -> None:
+    pixels, _, _ = _images(3, seed=1)
+    with pytest.raises(TrainingError, match=r"freeze\.image_blocks to -1 or 0, not 1"):
+        ImageFeatures(
+            _model(), pixels, {"mean": [0.5], "std": [0.25]}, FreezeConfig(image_blocks=1), None,
+            torch.device("cpu"),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("blocks", [-1, 0])
+def test_a_new_neck_standardises_the_channels_of_its_training_images(blocks: int) -> None:
+    model, (pixels, _, _) = _model(), _images(70, seed=1)  # more than one chunk
+    features = ImageFeatures(
+        model, pixels, {"mean": [0.5], "std": [0.25]}, FreezeConfig(image_blocks=blocks), None,
+        torch.device("cpu"),
+    )  # fmt: skip
+    features.standardise_neck(np.arange(70))
+    with torch.no_grad():
+        levels = model.visual.trunk.levels(features.inputs(np.arange(70)))
+    deviation, mean = torch.std_mean(levels.double(), dim=(0, 2, 3), correction=0)
+    torch.testing.assert_close(model.visual.trunk.neck.mean.double(), mean, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(model.visual.trunk.neck.deviation.double(), deviation, atol=1e-3, rtol=1e-2)
+
+
+def test_a_neck_learns_in_steps_unless_it_was_pretrained_whatever_came_before() -> None:
+    model = _model()
+    learn_neck(model, learn=False)
+    learn_neck(model, learn=True)
+    assert all(p.requires_grad for p in model.visual.trunk.neck.parameters())
+    learn_neck(_model(levels=False), learn=True)  # a tower without a neck stays as it is
 
 
 def test_a_backbone_that_is_not_frozen_is_refused_with_the_setting_to_change(tmp_path: Any) -> None:

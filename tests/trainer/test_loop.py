@@ -466,6 +466,15 @@ def test_a_run_with_text_pretraining_reports_its_progress(make: Make, tmp_path: 
     assert stages.index("read") < stages.index("train")
 
 
+def test_an_image_tower_that_is_no_timm_network_trains(make: Make, tmp_path: Path) -> None:
+    content = tiny_shape(image_size=32)
+    content["model_cfg"]["vision_cfg"] = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 8}
+    shape = tmp_path / "vit.json"
+    shape.write_text(json.dumps(content))
+    folder = train(make(arch=str(shape), epochs=1), tmp_path / "run")
+    assert Encoder.load(folder).dim == content["model_cfg"]["embed_dim"]
+
+
 @pytest.mark.parametrize("reading", [0, 8])
 def test_a_pretrained_image_tower_lies_in_the_space_of_the_texts_before_any_step(
     make: Make, tmp_path: Path, reading: int

@@ -17,7 +17,7 @@ from corpus.progress import OnProgress, silent
 from trainer.data.frozen_features import split_image_tower
 from trainer.data.image_cache import Pixels
 from trainer.runtime.feature_maps import project_map, project_whole_and_map
-from trainer.runtime.multilevel import Neck
+from trainer.runtime.multilevel import MultiLevel, Neck
 from trainer.runtime.tokens import WindowTokenizer
 from trainer.train.config import AugmentConfig, FreezeConfig
 
@@ -156,15 +156,25 @@ class ImageFeatures:
 
     def standardise_neck(self, index: NDArray[np.int64]) -> None:
         """Let a new neck of a `MultiLevel` take the scale of its channels from the images at `index`."""
-        neck = getattr(self._visual.trunk, "neck", None)
-        if not isinstance(neck, Neck) or neck.standardised:
+        backbone = getattr(self._visual, "trunk", None)
+        if not isinstance(backbone, MultiLevel) or not isinstance(backbone.neck, Neck):
             return
+        if backbone.neck.standardised:
+            return
+
+        def levels() -> Iterator[Tensor]:
+            for start in range(0, len(index), _CHUNK):
+                rows = self._rows[index[start : start + _CHUNK]]
+                if self._freeze.image_blocks:
+                    yield self._activations(rows, training=False)
+                else:
+                    yield backbone.levels(self.inputs(rows))
+
         with torch.no_grad():
-            if self._freeze.image_blocks:
-                levels = self._activations(self._rows[index], training=False)
-            else:
-                levels = self._visual.trunk.levels(self.inputs(self._rows[index]))
-        neck.standardise(levels)
+            training = backbone.levels.training
+            backbone.levels.eval()
+            backbone.neck.standardise(levels())
+            backbone.levels.train(training)
 
     def inputs(self, index: NDArray[np.int64], *, augment: bool = False) -> Tensor:
         """(n, 3, size, size) float32: the images at `index` as input of the backbone."""

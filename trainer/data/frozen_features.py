@@ -85,7 +85,13 @@ def split_image_tower(
         return SplitTower(nn.Identity(), visual, getattr(backbone, "forward_features", _no_map))
     if not isinstance(backbone, nn.Module):
         raise TrainingError("only a timm image backbone can be frozen")
+    if frozen_blocks > 0 and isinstance(backbone, MultiLevel):
+        raise TrainingError(
+            "a backbone with several levels is frozen but for its neck or not at all: set "
+            f"freeze.image_blocks to -1 or 0, not {frozen_blocks}"
+        )
     if frozen_blocks < 0 and isinstance(backbone, MultiLevel):
+        backbone.neck.requires_grad_(True)
         backbone.levels.requires_grad_(False)
         learned = _Rest(nn.Sequential(backbone.neck), visual, recompute)
         return SplitTower(backbone.levels, learned, learned.map)

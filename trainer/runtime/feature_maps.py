@@ -55,9 +55,7 @@ def patch_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def backbone_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """Features of an open_clip model's image backbone, averaged over the image, before what findings taught.
-
-    That is before head and projection, and before the neck of a `MultiLevel`.
+    """Features of an open_clip model's image backbone before neck and head, averaged over the image.
 
     Args:
         model: an open_clip model with a timm image tower.

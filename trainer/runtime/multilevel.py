@@ -9,7 +9,7 @@ Importing this module registers the backbone with timm as `similarity_multilevel
 encoder with it where this module was imported before.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import timm
@@ -30,7 +30,8 @@ class Levels(nn.Module):
 
     Args:
         network: name of the timm network.
-        levels: indices of its levels (`feature_info` of timm), rising; level i has stride 2^(i + 1).
+        levels: indices of its levels, rising, in the order of timm's `feature_info`; each is coarser than the
+            one before (strides 2, 4, 8, 16, 32 in the MobileNet and EfficientNet families).
         grid: which of `levels` gives the grid; finer ones are averaged to it, coarser ones interpolated.
 
     `network`: without the parts after its last level.
@@ -119,9 +120,21 @@ class Neck(nn.Module):
         """Whether mean and deviation were set."""
         return bool((self.mean != 0).any())
 
-    def standardise(self, levels: torch.Tensor) -> None:
-        """Set mean and deviation of each channel from (n, channels, gh, gw) levels of training images."""
-        deviation, mean = torch.std_mean(levels.double(), dim=(0, 2, 3), correction=0)
+    def standardise(self, levels: Iterable[torch.Tensor]) -> None:
+        """Set mean and deviation of each channel.
+
+        Args:
+            levels: (n, channels, gh, gw) of some training images each, at least one.
+        """
+        count = 0
+        sums, squares = (torch.zeros(len(self.mean), dtype=torch.float64) for _ in range(2))
+        for some in levels:
+            values = some.cpu().double()
+            count += values.numel() // values.shape[1]
+            sums += values.sum(dim=(0, 2, 3))
+            squares += values.square().sum(dim=(0, 2, 3))
+        mean = sums / count
+        deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
         self.mean.copy_(mean)
         self.deviation.copy_(deviation.clamp(min=_LEAST_DEVIATION * float(deviation.mean())))
 

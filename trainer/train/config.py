@@ -327,6 +327,11 @@ class TrainConfig:
                 "memory.chunk needs batch normalisation on frozen statistics: those of a chunk are not the "
                 "batch's; set freeze.batch_norm to frozen or memory.chunk to 0"
             )
+        if self.head.start == "pretrained" and not self.image_pretraining.epochs:
+            raise UsageError(
+                "head.start = pretrained takes over the projection of image_pretraining: set its epochs "
+                "above 0, or start to aligned or plain"
+            )
         frozen, by_words = self.freeze.image_blocks < 0, self.targets.of == "embedding"
         if self.image_pretraining.epochs and (not frozen or by_words):
             raise UsageError(

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from corpus.errors import TrainingError
+from trainer.runtime.multilevel import Neck
 
 ITEMS = 4096
 """The largest number of items for the initialisation of a projection."""
@@ -176,9 +177,12 @@ def fold_heads(model: nn.Module) -> None:
 
 
 def draw_heads(model: nn.Module, seed: int) -> None:
-    """Initialise the weights of linear projections at random."""
+    """Initialise the weights of linear projections, and of a neck that has not learned yet, at random."""
+    neck = getattr(getattr(model.visual, "trunk", None), "neck", None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if isinstance(neck, Neck) and not neck.standardised:
+            neck.project.reset_parameters()
         for projection in projections(model).values():
             if isinstance(projection, nn.Linear):
                 projection.reset_parameters()

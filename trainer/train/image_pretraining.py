@@ -105,11 +105,16 @@ def pretrain_image_tower(
     Raises:
         TrainingError: the backbone has no neck, or no finding has enough images.
     """
-    neck = _neck(model).train().requires_grad_(True)
+    neck = require_neck(model).train().requires_grad_(True)
     positive, known = _labels(statuses)
     enough = np.minimum(positive.sum(axis=0), (known & ~positive).sum(axis=0)) >= MIN_QUERIES
     columns = [VOCABULARY.names.index(name) for name in np.array(CLASSES)[enough]]
-    if not columns or max(columns) >= directions.shape[1]:
+    if directions.shape[1] < len(VOCABULARY.names):
+        raise TrainingError(
+            f"image_pretraining needs a direction for each of {len(VOCABULARY.names)} findings: the "
+            f"architecture's embed_dim is {directions.shape[0]}"
+        )
+    if not columns:
         raise TrainingError(
             f"no finding is shown by {MIN_QUERIES} training images and not by {MIN_QUERIES} others: the "
             "image tower cannot be pretrained; set image_pretraining.epochs to 0"
@@ -146,21 +151,28 @@ def pretrain_image_tower(
         stepper.step()
         schedule.step()
         on_progress("look", done, len(batches), f"loss {float(loss.detach()):.3f}")
-    freeze_neck(model)
+    learn_neck(model, learn=False)
 
 
-def freeze_neck(model: Any) -> None:
-    """Freeze the neck of an image tower, which learns nowhere but in its pretraining.
+def learn_neck(model: Any, *, learn: bool) -> None:
+    """Let the neck of an image tower learn in training steps, or freeze it where it is pretrained instead.
+
+    An image tower without a neck stays as it is.
+    """
+    neck = getattr(getattr(model.visual, "trunk", None), "neck", None)
+    if isinstance(neck, Neck):
+        neck.train(learn).requires_grad_(learn)
+
+
+def require_neck(model: Any) -> Neck:
+    """The neck of an open_clip model's image tower, with a plain linear projection after it.
 
     Raises:
-        TrainingError: as `pretrain_image_tower`.
+        TrainingError: there is none; names the setting to change.
     """
-    _neck(model).eval().requires_grad_(False)
-
-
-def _neck(model: Any) -> Neck:
     neck = getattr(getattr(model.visual, "trunk", None), "neck", None)
-    if not isinstance(neck, Neck):
+    projection = projections(model)["image"]
+    if not isinstance(neck, Neck) or not hasattr(projection, "weight"):
         raise TrainingError(
             "image_pretraining trains the neck of a backbone with several levels, which this "
             "architecture lacks: take levels-minilm, or set image_pretraining.epochs to 0"
@@ -183,6 +195,6 @@ def _cross_entropy(logits: Tensor, wanted: Tensor, counted: Tensor, rare: Tensor
 def _batches(weights: NDArray[np.float64], config: ImagePretrainingConfig, seed: int) -> Iterator[Index]:
     """The batches of all epochs; an epoch draws as many images as there are."""
     rng = np.random.default_rng(seed)
-    size = min(config.batch_size, len(weights))
+    size = min(config.batch_size, int(np.count_nonzero(weights)))
     for _ in range(config.epochs * max(1, len(weights) // size)):
         yield rng.choice(len(weights), size, replace=False, p=weights)

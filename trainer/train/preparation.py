@@ -28,6 +28,7 @@ from trainer.runtime.tokens import WindowTokenizer
 from trainer.train.config import TrainConfig
 from trainer.train.config_file import public_name
 from trainer.train.distributed import ALONE, Processes
+from trainer.train.image_pretraining import require_neck
 from trainer.train.state import RunFolder
 from trainer.train.towers import Towers, build_towers
 
@@ -165,6 +166,8 @@ def _build(config: TrainConfig, architecture: Architecture, corpus: Gathered) ->
     freeze_text_tower(model.text, config.freeze.text_layers)
     if config.memory.recompute and config.freeze.text_layers >= 0:
         recompute_text_tower(model.text)
+    if config.image_pretraining.epochs:
+        require_neck(model)  # before the work of decoding
     model.eval()
     return towers
 

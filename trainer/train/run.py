@@ -26,7 +26,7 @@ from trainer.train.heads import (
     standardise_heads,
     start_projection,
 )
-from trainer.train.image_pretraining import freeze_neck, pretrain_image_tower
+from trainer.train.image_pretraining import learn_neck, pretrain_image_tower
 from trainer.train.losses import (
     DHNNCELoss,
     InfoNCELoss,
@@ -96,8 +96,7 @@ class Training:
             normalise_image_head(self.model)
         if config.head.standardise:
             standardise_heads(self.model, config.head.drop)
-        if config.image_pretraining.epochs:
-            freeze_neck(self.model)
+        learn_neck(self.model, learn=not config.image_pretraining.epochs)
         projections(self.model)["text"].requires_grad_(not config.freeze.text_head)
         scale: Any = self.model.logit_scale
         scale.requires_grad_(config.loss.learn_scale)
