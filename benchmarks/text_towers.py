@@ -14,9 +14,9 @@ By folds: trained on the reports of the other subjects, scored on those of the f
 above; in `findings → report` the query is the location of the gold findings themselves, which is where a
 perfect image tower would put the image.
 
-The upper layers learn, as many in every tower (`--learning`). The layers below run once, without dropout:
-this is what makes many trainings fit, and differs from the recipe, where they run in every step.
-Times are processor seconds of one thread.
+The upper layers learn, as many in every tower (`--learning`). Two differences from the recipe make many
+trainings fit: the layers below run once, without dropout, and attention has no dropout. Times are processor
+seconds of one thread; that of an epoch is of the upper layers alone.
 """
 
 import argparse
@@ -160,6 +160,8 @@ class UpperLayers(TextFeatures):
         ]
         transformer.encoder.layer = layers[len(layers) - learning :]
         transformer.embeddings = _Given()
+        for layer in transformer.encoder.layer:
+            layer.attention.self.dropout.p = 0.0
 
     def only(self, rows: Index) -> "UpperLayers":
         """The features of some of the texts: text i of the result is text `rows[i]` of this."""
@@ -255,12 +257,13 @@ class Tower:
         if config.text_pretraining.epochs:
             self._project(pooled.only(train), targets, drawn, config)
             directions = label_directions(self._dim, torch.from_numpy(targets), config.seed)
+            located = torch.from_numpy(targets) @ directions.T
             began = time.process_time()
             with torch.autocast("cpu", torch.bfloat16, enabled=config.memory.precision == "bf16"):
                 pretrain_text_tower(
                     self._texts.only(train),
                     self._model.text,
-                    torch.from_numpy(targets) @ directions.T,
+                    located,
                     rarity(statuses, config.text_pretraining.balance),
                     replace(config.text_pretraining, frozen_layers=0),  # the tower no longer has them
                     config.optimizer,
@@ -272,10 +275,10 @@ class Tower:
         targets = _with_column(targets, config.text_pretraining.shared)
         self._project(pooled.only(train), targets, drawn, config)
         gold = finding_vectors([self._reports.gold[row] for row in held_out], config.targets)
-        located = _with_column(gold, 0.0)
-        directions = label_directions(self._dim, torch.from_numpy(located).double(), config.seed)
+        wanted = torch.from_numpy(_with_column(gold, 0.0)).double()
+        directions = label_directions(self._dim, wanted, config.seed)
         vectors = encode_all(pooled.only(held_out).features, len(held_out))
-        return vectors, (located @ directions.numpy().T).astype(np.float32)
+        return vectors, (wanted @ directions.T).float().numpy()
 
     def _project(
         self, texts: TextFeatures, targets: NDArray[np.float32], drawn: Index, config: TrainConfig
