@@ -256,7 +256,7 @@ class Tower:
         )
         if config.text_pretraining.epochs:
             self._project(pooled.only(train), targets, drawn, config)
-            directions = label_directions(self._dim, torch.from_numpy(targets), config.seed)
+            directions = label_directions(self._dim, targets.shape[1], config.seed).float()
             located = torch.from_numpy(targets) @ directions.T
             began = time.process_time()
             with torch.autocast("cpu", torch.bfloat16, enabled=config.memory.precision == "bf16"):
@@ -276,7 +276,7 @@ class Tower:
         self._project(pooled.only(train), targets, drawn, config)
         gold = finding_vectors([self._reports.gold[row] for row in held_out], config.targets)
         wanted = torch.from_numpy(_with_column(gold, 0.0)).double()
-        directions = label_directions(self._dim, wanted, config.seed)
+        directions = label_directions(self._dim, wanted.shape[1], config.seed)
         vectors = encode_all(pooled.only(held_out).features, len(held_out))
         return vectors, (wanted @ directions.T).float().numpy()
 
