@@ -17,6 +17,7 @@ EVERY = (
     "encoder",
     "comparison",
     "claims",
+    "text_towers",
     "saliency",
     "specificity",
     "severity",
