@@ -1,7 +1,8 @@
 """Means and intervals of an evaluation of localizers: per structure, over structures, and per group.
 
-Means are over questions, and over structures with equal weights. Intervals are by a bootstrap over subjects.
-Differences from the mean mask are paired: of each question, before they are averaged.
+Means are over questions, and over structures with equal weights. Intervals are by a bootstrap over subjects;
+annotated and normal subjects are drawn separately, so that no interval of an annotated metric depends on the
+number of normal images. Differences from the mean mask are paired: of each question, before averaging.
 """
 
 from collections import Counter
@@ -63,7 +64,7 @@ def tabulate(
                 "rows": [scores.row(means, row) for row in scores.rows],
             }
         )
-        macro.append(scores.means(chosen, among=scores.everyone))
+        macro.append(scores.means(chosen, inside=scores.everywhere))
     every = macro[0].mean_with(macro[1:])
     return {
         "structures": table,
@@ -83,10 +84,10 @@ def _groups(scores: "_ScoreTable", names: Sequence[str]) -> list[dict[str, Any]]
             parts = [part for part in parts if (part & scores.annotated).sum() >= FEWEST]
             if not parts:
                 continue
-            among = np.unique(scores.subjects[np.logical_or.reduce(parts)])
-            means = [scores.means(part, among=among) for part in parts]
+            united = np.logical_or.reduce(parts)
+            means = [scores.means(part, inside=united) for part in parts]
             every = means[0].mean_with(means[1:])
-            annotated = np.logical_or.reduce(parts) & scores.annotated
+            annotated = united & scores.annotated
             groups.append(
                 {
                     "group": group,
@@ -117,7 +118,7 @@ class _ScoreTable:
     `structures`, `subjects`: (n,) of each question.
     `annotated`: (n,) bool, whether the image shows the structure.
     `groups`: name → (n,) value, "" where it is unknown.
-    `everyone`: the subjects of all annotated and normal images.
+    `everywhere`: (n,) bool, all true.
     """
 
     rows: tuple[str, ...]
@@ -126,7 +127,7 @@ class _ScoreTable:
     subjects: NDArray[np.str_]
     annotated: NDArray[np.bool_]
     groups: Mapping[str, NDArray[np.str_]]
-    everyone: NDArray[np.str_]
+    everywhere: NDArray[np.bool_]
     seed: int
     draws: int
 
@@ -145,7 +146,7 @@ class _ScoreTable:
             subjects,
             np.arange(len(questions)) < len(evaluation.questions),
             {group: np.array([getattr(q, group) or "" for q in questions]) for group in GROUPS},
-            np.unique(subjects),
+            np.ones(len(questions), np.bool_),
             seed,
             draws,
         )
@@ -154,14 +155,29 @@ class _ScoreTable:
         chosen: NDArray[np.bool_] = self.structures == name
         return chosen
 
-    def means(self, chosen: NDArray[np.bool_], among: NDArray[np.str_] | None = None) -> ColumnMeans:
-        return column_means(
-            self.values[chosen],
-            self.subjects[chosen].tolist(),
-            among=None if among is None else among.tolist(),
-            seed=self.seed,
-            draws=self.draws,
+    def means(self, chosen: NDArray[np.bool_], inside: NDArray[np.bool_] | None = None) -> ColumnMeans:
+        """Means over the chosen questions; specificity is of normal subjects, all else of annotated ones.
+
+        Args:
+            chosen: (n,) of the questions that are averaged.
+            inside: (n,) of the questions with the subjects that are drawn; None: `chosen`.
+        """
+        inside = chosen if inside is None else inside
+        annotated, normal = (
+            column_means(
+                self.values[chosen & part],
+                self.subjects[chosen & part].tolist(),
+                among=self.subjects[inside & part].tolist(),
+                seed=self.seed,
+                draws=self.draws,
+            )
+            for part in (self.annotated, ~self.annotated)
         )
+        return annotated.replaced_by(normal, self._of_normals())
+
+    def _of_normals(self) -> NDArray[np.bool_]:
+        """(C,) whether a column is measured on normal images."""
+        return np.tile(np.array(METRICS) == "specificity", 2 * len(self.rows))
 
     def column(self, row: str, metric: str, difference: bool = False) -> int:
         position = self.rows.index(row) * len(METRICS) + METRICS.index(metric)

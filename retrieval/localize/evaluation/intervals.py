@@ -86,6 +86,14 @@ class ColumnMeans:
         known = np.isfinite(means)
         return ColumnMeans(known.sum(axis=0), _mean_of_known(means), _mean_of_known(drawn))
 
+    def replaced_by(self, other: "ColumnMeans", columns: NDArray[np.bool_]) -> "ColumnMeans":
+        """These means with some columns, (C,) bool, of another table with the same number of draws."""
+        return ColumnMeans(
+            np.where(columns, other.counts, self.counts),
+            np.where(columns, other.means, self.means),
+            np.where(columns, other.drawn, self.drawn),
+        )
+
 
 def column_means(
     values: NDArray[np.float64],
@@ -101,7 +109,7 @@ def column_means(
         values: (n, C); NaN is skipped.
         subjects: (n,) of each row.
         among: the subjects that are drawn, those of `subjects` among them; None: those of `subjects`. Tables
-            of the same subjects and seed have the same draws.
+            of the same subjects and seed have the same draws. Without subjects no mean is known.
         seed: of the draws.
         draws: D.
     """
@@ -111,7 +119,7 @@ def column_means(
     sums, counts = (np.zeros((len(drawn_subjects), values.shape[1])) for _ in range(2))
     np.add.at(sums, rows, np.where(known, values, 0.0))
     np.add.at(counts, rows, known.astype(np.float64))
-    drawn = draw_subjects(drawn_subjects, draws, seed)
+    drawn = draw_subjects(drawn_subjects, draws, seed) if len(drawn_subjects) else np.zeros((draws, 0))
     total = counts.sum(axis=0)
     return ColumnMeans(
         total.astype(np.int64), _ratio(sums.sum(axis=0), total), _ratio(drawn @ sums, drawn @ counts)
