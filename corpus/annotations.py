@@ -6,7 +6,7 @@ reported and left out.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -168,7 +168,7 @@ class BoxTable:
     `paths`: image → file. The subject is the number that begins an image's name, as in `Data_Entry`'s Patient
     ID.
     `entries`: image → view, sex and normality, from the set's table `Data_Entry_2017*.csv`; empty where it is
-    neither beside the boxes nor among the images nor above them.
+    neither beside the boxes nor among the images nor above them, or cannot be read.
     """
 
     boxes: Mapping[str, Sequence[tuple[str, float, float, float, float]]]
@@ -202,10 +202,9 @@ class BoxTable:
             boxes[cell(row["Image Index"])].append(read)
         if not boxes:
             raise CorpusError(f"{quoted(table_file)} holds no box that can be read")
-        folders = (table_file.parent, images, images.parent)
-        described = next((folder for folder in folders if any(folder.glob(NIH_TABLES))), None)
-        entries = {} if described is None else read_entries(described, on_problem)
-        return cls(dict(boxes), ListedFiles.below(images).paths, entries=entries)
+        paths = ListedFiles.below(images).paths
+        entries = _entries((table_file.parent, images, images.parent), {*boxes, *paths}, on_problem)
+        return cls(dict(boxes), paths, entries=entries)
 
     def __len__(self) -> int:
         """The number of listed images."""
@@ -329,6 +328,29 @@ def open_annotations(
             f"--masks {folder.name!r} is no folder; it wants one with {TABLE}, images and masks"
         )
     return MaskFolder.open(folder)
+
+
+def _entries(folders: Sequence[Path], used: Collection[str], on_problem: ProblemSink) -> Mapping[str, Entry]:
+    """Return the entries of the set's table in the first folder that has one, with problems of used images.
+
+    A table that cannot be read is noted and not used: boxes can be measured without views, sexes and normal
+    images.
+    """
+    folder = next((folder for folder in folders if any(folder.glob(NIH_TABLES))), None)
+    if folder is None:
+        return {}
+    stems = {Path(name).stem for name in used}
+
+    def of_used(problem: Problem) -> None:
+        if problem.item_id.removeprefix(f"{NIH}:").partition("#")[0] in stems:
+            on_problem(problem)
+
+    try:
+        return read_entries(folder, of_used)
+    except CorpusError as error:
+        reason = f"{error}; views, sexes and normal images are not known"
+        on_problem(Problem(f"{NIH}:{NIH_TABLES}", "noted", reason))
+        return {}
 
 
 def _read_box(row: Mapping[str, Any]) -> tuple[str, float, float, float, float] | str:

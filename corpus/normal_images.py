@@ -5,10 +5,12 @@ list images of the class `normal` in `images.csv`, and one phantom in three has 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from corpus.annotations import AnnotationSet, BoxTable, MaskFolder, PhantomAnnotations
+from corpus.errors import CorpusError
 from corpus.phantom import scene
-from corpus.records import Sex, View
+from corpus.records import Problem, ProblemSink, Sex, View
 from corpus.redaction import redacted
 from corpus.sources.common import cell
 from corpus.tables.reader import read_table
@@ -36,16 +38,20 @@ class NormalImage:
     sex: Sex | None = None
 
 
-def normal_images(annotations: AnnotationSet) -> list[NormalImage]:
+def normal_images(
+    annotations: AnnotationSet, on_problem: ProblemSink = lambda problem: None
+) -> list[NormalImage]:
     """Return the normal images beside the annotated ones, in the order of the set; empty where it has none.
 
-    Raises:
-        CorpusError: `images.csv` of a mask folder cannot be read, or lacks a column.
+    Args:
+        annotations: the set.
+        on_problem: receives listed normal images without a file, and why the table of a mask folder is not
+            used: it may be another table of that name.
     """
     if isinstance(annotations, BoxTable):
         return _of_boxes(annotations)
     if isinstance(annotations, MaskFolder):
-        return _of_folder(annotations)
+        return _of_folder(annotations, on_problem)
     if isinstance(annotations, PhantomAnnotations):
         return _of_phantoms(annotations)
     return []
@@ -60,17 +66,27 @@ def _of_boxes(annotations: BoxTable) -> list[NormalImage]:
     ]
 
 
-def _of_folder(annotations: MaskFolder) -> list[NormalImage]:
+def _of_folder(annotations: MaskFolder, on_problem: ProblemSink) -> list[NormalImage]:
     file = annotations.folder / CLASSES
     if not file.is_file():
         return []
-    table = read_table(file, required=("image", "class"))
+    try:
+        table = read_table(file, required=("image", "class"))
+    except CorpusError as error:
+        reason = f"{error}; no image of this set is taken for normal"
+        on_problem(Problem(f"{annotations.folder.name}:{CLASSES}", "noted", reason, str(file)))
+        return []
     found: dict[str, NormalImage] = {}
     for row in table.frame.iter_rows(named=True):
         name = cell(row["image"])
-        if name and cell(row["class"]).lower() == NORMAL and name not in annotations.rows:
-            subject = cell(row.get("subject_id")) or f"{annotations.folder.name}:{name}"
-            found.setdefault(name, NormalImage(name, subject, str(annotations.folder / "images" / name)))
+        if not name or cell(row["class"]).lower() != NORMAL or name in annotations.rows or name in found:
+            continue
+        subject = cell(row.get("subject_id")) or f"{annotations.folder.name}:{name}"
+        found[name] = NormalImage(name, subject, str(annotations.folder / "images" / name))
+    for name, image in list(found.items()):
+        if not Path(image.location).is_file():
+            on_problem(Problem(name, "missing", "the table lists it, the folder lacks it", image.location))
+            del found[name]
     return list(found.values())
 
 

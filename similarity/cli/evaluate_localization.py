@@ -152,7 +152,7 @@ def evaluate_localization(
             localizers,
             structures=structures or None,
             split=split,  # type: ignore[arg-type]  # click checks it
-            normals=normal_images(annotations) if normals else (),
+            normals=normal_images(annotations, problems.append) if normals else (),
             most_normals=normals,
             seen=partial(was_trained_on, encoder.record),
             allow_seen=allow_seen,

@@ -58,8 +58,45 @@ def test_the_images_classed_normal_are_those_without_a_finding(folder: Path) -> 
     (folder / "images.csv").write_text(
         "image,class,subject_id\na.png,normal,\nd.png,Normal,p9\ne.png,benign,\n"
     )
+    write_image(folder / "images" / "d.png")
     (normal,) = normal_images(MaskFolder.open(folder))
     assert normal == NormalImage("d.png", "p9", str(folder / "images" / "d.png"))
+
+
+def test_a_normal_image_without_a_file_is_missing_and_another_table_of_the_name_is_noted(
+    folder: Path,
+) -> None:
+    problems: list[Problem] = []
+    (folder / "images.csv").write_text("image,class\nlost.png,normal\n")
+    assert normal_images(MaskFolder.open(folder), problems.append) == []
+    (folder / "images.csv").write_text("file,width\na.png,40\n")
+    assert normal_images(MaskFolder.open(folder), problems.append) == []
+    lost, other = problems
+    assert (lost.item_id, lost.state) == ("lost.png", "missing")
+    assert (other.item_id, other.state) == ("set:images.csv", "noted")
+    assert "no image of this set is taken for normal" in other.reason
+
+
+def test_a_set_table_that_lacks_a_column_is_noted_and_the_boxes_are_read(tmp_path: Path) -> None:
+    problems: list[Problem] = []
+    for name in ("00000003_000.png", "00000004_000.png"):
+        write_image(tmp_path / "images" / name)
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text(HEADER + "00000003_000.png,Mass,100,100,200,200,,,\n")
+    table = tmp_path / "Data_Entry_2017_mine.csv"
+    table.write_text("Image Index,Patient ID\n00000003_000.png,3\n")
+    opened = open_annotations(None, boxes, tmp_path / "images", problems.append)
+    (read,) = opened.read(print)
+    assert (read.view, read.sex, normal_images(opened)) == (None, None, [])
+    assert [problem.state for problem in problems] == ["noted"]
+    assert "views, sexes and normal images are not known" in problems[0].reason
+    problems.clear()
+    table.write_text(
+        "Image Index,Finding Labels,Patient ID,Patient Gender,View Position\n"
+        "00000003_000.png,Mass,3,?!,AP\n00000009_000.png,No Finding,9,?!,PA\n"
+    )
+    open_annotations(None, boxes, tmp_path / "images", problems.append)
+    assert [problem.item_id for problem in problems] == ["nih-chestxray14:00000003_000#sex"]
 
 
 def test_views_and_sexes_are_read_where_the_table_has_them(folder: Path) -> None:

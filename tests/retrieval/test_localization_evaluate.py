@@ -207,15 +207,16 @@ def marks_all(image: Image, phrases: Sequence[str]) -> list[Localization]:
     return [answer(phrase, image, np.ones(image.shape, np.bool_)) for phrase in phrases]
 
 
+def marks_bright(image: Image, phrases: Sequence[str]) -> list[Localization]:
+    return (marks_all if image.mean() > 0.45 else refuses)(image, phrases)
+
+
 def test_specificity_is_the_share_of_normal_images_without_a_mask() -> None:
     phantoms = PhantomAnnotations(24, 4)
     normals = normal_images(phantoms)
     drawn = {annotated.name for annotated in phantoms.read(print)}
     assert len(normals) > 4
     assert not drawn & {normal.name for normal in normals}
-
-    def marks_bright(image: Image, phrases: Sequence[str]) -> list[Localization]:
-        return (marks_all if image.mean() > 0.45 else refuses)(image, phrases)
 
     rows = {"none": refuses, "all": marks_all, "some": marks_bright}
     evaluation = measure_localizers(phantoms, rows, normals=normals, most_normals=4, seed=1)
@@ -228,6 +229,23 @@ def test_specificity_is_the_share_of_normal_images_without_a_mask() -> None:
         assert by_row["all"]["specificity"]["mean"] == by_row["mean_mask"]["specificity"]["mean"] == 0.0
         assert by_row["all"]["masked"]["count"] == entry["questions"], "sensitivity is of annotated images"
     assert made["macro"][0]["specificity"] == 1.0
+
+
+def test_normal_images_of_seen_subjects_are_counted_or_refused_as_annotated_ones(tmp_path: Path) -> None:
+    few = AnnotationsInMemory(PhantomAnnotations(3, 4))
+    normals = normal_images(PhantomAnnotations(24, 4))[:3]
+    trained = normals[0].subject_id
+    split = split_of(few.images[0].subject_id)
+    of_split = replace(normals[0], subject_id=next(s for s in map(str, range(99)) if split_of(s) == split))
+    lost = replace(normals[1], name="lost.png", location=str(tmp_path / "lost.png"))
+    evaluation = measure_localizers(few, {"r": refuses}, normals=[*normals, lost], seen=trained.__eq__)
+    assert evaluation.seen_subjects == {trained}
+    assert (evaluation.left_out["seen"], evaluation.normal_images) == (1, 2)
+    assert [(problem.item_id, problem.state) for problem in evaluation.problems] == [("lost.png", "missing")]
+    with pytest.raises(EvaluationError, match=f"1 subjects of the split '{split}'"):
+        measure_localizers(
+            few, {"r": refuses}, split=split, normals=[of_split], seen=of_split.subject_id.__eq__
+        )
 
 
 def test_differences_from_the_mean_mask_are_paired_by_question(made: dict[str, Any]) -> None:
@@ -248,22 +266,6 @@ def test_differences_from_the_mean_mask_are_paired_by_question(made: dict[str, A
     assert macro["silent"]["over_mean_mask"]["dice"]["above"] == 0
     low, high = macro["mean_mask"]["ci95"]["dice"]
     assert low < macro["mean_mask"]["dice"] < high
-
-
-def test_views_and_sexes_have_rows_of_their_own_annotations(
-    annotations: AnnotationsInMemory, made: dict[str, Any]
-) -> None:
-    groups = {(group["group"], group["value"]): group for group in made["groups"]}
-    assert {name for name, _ in groups} <= {"view", "sex"}
-    for (name, value), group in groups.items():
-        counts: dict[str, int] = {}
-        for image in annotations.images:
-            if getattr(image, name) == value:
-                for structure in image.structures:
-                    counts[structure] = counts.get(structure, 0) + 1
-        enough = [count for count in counts.values() if count >= 5]
-        assert (group["structures"], group["questions"]) == (len(enough), sum(enough))
-        assert group["rows"][0]["dice"] == {"count": len(enough), "mean": 1.0, "ci95": [1.0, 1.0]}
 
 
 @pytest.mark.real_data

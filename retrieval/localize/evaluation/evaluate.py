@@ -8,6 +8,7 @@ wrong. `retrieval.localize.evaluation.aggregation` makes means and intervals of 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -74,8 +75,8 @@ class LocalizationEvaluation:
     `questions`: on annotated images.
     `absent_questions`: on normal images.
     `problems`: annotations that could not be read.
-    `seen_subjects`: subjects of the images that the encoder was trained on.
-    `left_out`: reason → excluded images.
+    `seen_subjects`: subjects of annotated and normal images that the encoder was trained on.
+    `left_out`: reason → excluded images, annotated or normal.
     `subjects`, `images`: evaluated, with annotations.
     `normal_subjects`, `normal_images`: evaluated, without a finding.
     """
@@ -125,7 +126,8 @@ def measure_localizers(
         seen: whether the encoder was trained on a subject, by id.
         allow_seen: include such subjects. Else a split with one of them is refused; of `all` they are
             excluded and counted.
-        normals: images without a finding; those of the split, and of no seen subject, are evaluated.
+        normals: images without a finding; those of the split are evaluated. Seen subjects among them are
+            refused, or excluded and counted, as annotated ones.
         most_normals: so many of them at most, drawn by the seed.
         seed: of the random baseline and of that draw.
         on_progress: called for each image, first as its annotations are read, then as it is localized.
@@ -143,6 +145,8 @@ def measure_localizers(
         subject = annotated.subject_id
         if requested and _is_of(subject, split) and seen(subject):
             evaluation.seen_subjects.add(subject)
+    listed = [normal for normal in normals if _is_of(normal.subject_id, split)]
+    evaluation.seen_subjects |= {normal.subject_id for normal in listed if seen(normal.subject_id)}
     if evaluation.seen_subjects and split != "all" and not allow_seen:
         raise EvaluationError(
             f"the encoder has learned from {len(evaluation.seen_subjects)} subjects of the split {split!r}: "
@@ -169,11 +173,8 @@ def measure_localizers(
         evaluation.questions.extend(_score(annotated, requested, localizers, atlases, random))
     if not evaluation.questions:
         raise EvaluationError(_why_empty(evaluation, structures))
-    usable = [
-        normal
-        for normal in normals
-        if _is_of(normal.subject_id, split) and (allow_seen or not seen(normal.subject_id))
-    ]
+    usable = [normal for normal in listed if allow_seen or normal.subject_id not in evaluation.seen_subjects]
+    evaluation.left_out["seen"] += len(listed) - len(usable)
     drawn = np.sort(np.random.default_rng(seed).permutation(len(usable))[:most_normals])
     chosen = [usable[number] for number in drawn]
     evaluation.absent_questions.extend(
@@ -241,7 +242,8 @@ def _score_normals(
         try:
             image = read_image(normal.location)
         except UnreadableImage as error:
-            evaluation.problems.append(Problem(normal.name, "failed", str(error)))
+            there = "://" in normal.location or Path(normal.location).exists()
+            evaluation.problems.append(Problem(normal.name, "failed" if there else "missing", str(error)))
             continue
         evaluation.normal_images += 1
         evaluation.normal_subjects.add(normal.subject_id)
