@@ -4,6 +4,7 @@
 its location in words, or a sentence that says why there is no mask.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,7 @@ from retrieval.localize.answer import Localization
 from retrieval.localize.mask_location import Lungs, laterality_of, locate
 from retrieval.localize.question import Question, read_question
 from retrieval.localize.refine.refiner import Refiner
-from retrieval.localize.refine.regions import boxes_of, clean_masks
+from retrieval.localize.refine.regions import boxes_of, clean_masks, largest_pixels, largest_region
 from retrieval.localize.saliency.maps import METHODS, scaled
 from retrieval.localize.specificity.calibration import (
     UNCALIBRATED,
@@ -208,7 +209,7 @@ def localize(
         )  # fmt: skip
         if refusal is None:
             note = NOT_CALIBRATED if calibration is None else None
-            answer = with_mask(answer, image, masks[number], refine, lungs, note)
+            answer = with_mask(answer, question, image, masks[number], refine, lungs, note, spacing)
         answers.append(replace(answer, spacing=spacing))
     return answers
 
@@ -269,28 +270,45 @@ def segment_phrases(
         if refusal is None and channel is not None:
             doubt = float(segmented.uncertainty[channel][mask].mean())
             note = "The checkpoints of the segmenter differ about it." if doubt >= _DOUBTFUL else None
-            answer = with_mask(answer, image, mask, refine, lungs, note)
+            answer = with_mask(answer, question, image, mask, refine, lungs, note, spacing)
         answers.append(replace(answer, spacing=spacing))
     return answers
 
 
 def with_mask(
     answer: Localization,
+    question: Question,
     image: NDArray[np.float32],
     mask: NDArray[np.bool_],
     refine: Refiner | None = None,
     lungs: Lungs | None = None,
     note: str | None = None,
+    spacing: Spacing | None = None,
 ) -> Localization:
-    """The answer with a non-empty mask: refined, boxed and located in words; `note` qualifies it."""
+    """The answer with a non-empty mask: refined, boxed and located in words; `note` qualifies it.
+
+    A refined mask that is too large for the finding, or on another side than the phrase's, is not used.
+    """
+    refined_by = None
     if refine is not None:
-        mask = refine.refine(image, answer.heat, mask, boxes_of(mask))
+        largest = largest_pixels(answer.finding, image.shape, spacing)
+        refined = refine.refine(image, answer.heat, mask, boxes_of(mask), largest=largest)
+        if unusable(question, refined) is None and _within_size(refined, mask, largest):
+            mask, refined_by = refined, refine.name
     location = locate(mask, answer.finding, lungs)
     return Localization(
-        answer.phrase, answer.finding, answer.method, None if refine is None else refine.name, answer.heat,
+        answer.phrase, answer.finding, answer.method, refined_by, answer.heat,
         mask, note, answer.specificity, answer.threshold, boxes_of(mask),
         location.laterality, location.zone, location.share, location.words,
     )  # fmt: skip
+
+
+def _within_size(refined: NDArray[np.bool_], mask: NDArray[np.bool_], largest: float | None) -> bool:
+    """Whether no region exceeds a disc of the largest diameter, nor all regions before refinement."""
+    if largest is None:
+        return True
+    most = max(math.pi / 4 * largest**2, largest_region(mask))
+    return largest_region(refined) <= math.ceil(most)
 
 
 def unusable(question: Question, mask: NDArray[np.bool_]) -> str | None:

@@ -29,7 +29,7 @@ class EmbeddingCache:
     """The embeddings of one checkpoint. Threads may share it: of simultaneous requests, one computes.
 
     Args:
-        owner: names the checkpoint and its preprocessing, in letters and digits.
+        owner: names the checkpoint, its framing and its precision, in letters, digits and hyphens.
         shape: of every embedding.
         limit_bytes: of the embeddings of all checkpoints on the disk; 0 stores none.
         folder: of all checkpoints' embeddings; default: in the home.

@@ -31,8 +31,10 @@ class RandomWalkerRefiner:
         heat: NDArray[np.float32],
         mask: NDArray[np.bool_],
         boxes: Sequence[Box],
+        *,
+        largest: float | None = None,
     ) -> NDArray[np.bool_]:
-        """As `retrieval.localize.refine.refiner.Refiner.refine`; the boxes are not used."""
+        """As `retrieval.localize.refine.refiner.Refiner.refine`; boxes and `largest` are not used."""
         height, width = image.shape
         scale = min(1.0, _LONGEST / max(height, width))
         size = max(1, round(width * scale)), max(1, round(height * scale))

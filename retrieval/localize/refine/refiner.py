@@ -31,6 +31,8 @@ class Refiner(Protocol):
         heat: NDArray[np.float32],
         mask: NDArray[np.bool_],
         boxes: Sequence[Box],
+        *,
+        largest: float | None = None,
     ) -> NDArray[np.bool_]:
         """Return a mask that follows the edges of the image.
 
@@ -39,6 +41,8 @@ class Refiner(Protocol):
             heat: (height, width) float32 in [0, 1], the map that the mask was derived from.
             mask: (height, width) bool, not empty.
             boxes: of the mask's components, in pixels of the image.
+            largest: pixels, the largest diameter of the finding; None without a bound. A prompt is not
+                enlarged beyond it; the caller checks the mask.
 
         Returns:
             (height, width) bool, not empty; a component that the refiner finds nothing for is unchanged.

@@ -57,10 +57,31 @@ def clean_masks(
     return masks
 
 
+def largest_pixels(finding: str | None, shape: tuple[int, ...], spacing: Spacing | None) -> float | None:
+    """The largest diameter of a finding by definition, in pixels of the image; None without a bound.
+
+    Args:
+        finding: of the vocabulary, or None.
+        shape: height and width of the image.
+        spacing: as for `clean_masks`.
+    """
+    largest = VOCABULARY.largest_mm(finding)
+    return None if largest is None else largest / math.sqrt(_pixel_area(shape, spacing))
+
+
+def largest_region(mask: Mask) -> int:
+    """Pixels of the largest component of a mask; 0 of an empty one."""
+    labels, _ = ndimage.label(mask, structure=_NEIGHBOURS)
+    return int(np.bincount(labels.ravel())[1:].max(initial=0))
+
+
+def _pixel_area(shape: tuple[int, ...], spacing: Spacing | None) -> float:
+    return (ASSUMED_FIELD_MM / max(shape)) ** 2 if spacing is None else spacing.pixel_area
+
+
 def _disc(diameter: float, shape: tuple[int, ...], spacing: Spacing | None) -> float:
     """Pixels of a disc with a diameter in mm."""
-    pixel_area = (ASSUMED_FIELD_MM / max(shape)) ** 2 if spacing is None else spacing.pixel_area
-    return math.pi / 4 * diameter**2 / pixel_area
+    return math.pi / 4 * diameter**2 / _pixel_area(shape, spacing)
 
 
 def _within(mask: Mask, heat: NDArray[np.float32], pixels: float) -> Mask:

@@ -10,6 +10,7 @@ is called without a predictor object, which would hold one image at a time, whil
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
@@ -127,20 +128,25 @@ class SamRefiner:
         heat: NDArray[np.float32],
         mask: NDArray[np.bool_],
         boxes: Sequence[Box],
+        *,
+        largest: float | None = None,
     ) -> NDArray[np.bool_]:
         """As `retrieval.localize.refine.refiner.Refiner.refine`."""
-        answers = self.answers(image, regions_of(heat, mask, boxes))
+        answers = self.answers(image, regions_of(heat, mask, boxes), largest)
         refined = np.zeros_like(mask)
         for answer in answers:
             refined |= answer.mask
         return refined if answers else mask
 
-    def answers(self, image: NDArray[np.float32], regions: Sequence[Region]) -> list[RegionAnswer]:
+    def answers(
+        self, image: NDArray[np.float32], regions: Sequence[Region], largest: float | None = None
+    ) -> list[RegionAnswer]:
         """The answer to each region of an image.
 
         Args:
             image: (height, width) float32 grey in [0, 1].
             regions: of one mask of the image, as `regions_of` returns them.
+            largest: pixels, beyond which no side of a box grows; None without a bound.
         """
         if not regions:
             return []
@@ -149,16 +155,19 @@ class SamRefiner:
         answers: list[RegionAnswer] = []
         with torch.inference_mode():
             features = torch.from_numpy(embedding.astype(np.float32)).to(self._model.device)[None]
-            for growths, group in groupby(regions, self._growths_of):
+            for growths, group in groupby(regions, partial(self._growths_of, largest=largest)):
                 some, at_once = list(group), max(1, _PROMPTS_AT_ONCE // len(growths))
                 for first in range(0, len(some), at_once):
                     answers += self._draw(features, some[first : first + at_once], growths, frame)
         return answers
 
-    def _growths_of(self, region: Region) -> tuple[float, ...]:
-        if float(region.mask.mean()) <= LARGE_SHARE:
-            return self._growths
-        return tuple(growth for growth in self._growths if growth <= LARGE_GROWTH)
+    def _growths_of(self, region: Region, largest: float | None) -> tuple[float, ...]:
+        """The growths of a region's box within the bounds; the smallest one where all exceed them."""
+        most = LARGE_GROWTH if float(region.mask.mean()) > LARGE_SHARE else max(self._growths)
+        if largest is not None:
+            side = max(region.box.right - region.box.left, region.box.bottom - region.box.top)
+            most = min(most, largest / side - 1)
+        return tuple(growth for growth in self._growths if growth <= most) or (min(self._growths),)
 
     def _embed(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         device = self._model.device

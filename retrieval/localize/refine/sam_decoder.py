@@ -35,7 +35,9 @@ def draw_best(
     position = model.prompt_encoder.get_dense_pe()
     # One image for all prompts: the transformer's products of image and tokens broadcast.
     hidden, cells = decoder.transformer(embedding + dense, position, tokens)
-    predicted = decoder.iou_prediction_head(hidden[:, 0])[:, 0].view(-1, choices)
+    # In bfloat16 the predictions near 0.9 have steps of 0.004, and ties would go to the smallest prompt.
+    with torch.autocast(embedding.device.type, enabled=False):
+        predicted = decoder.iou_prediction_head(hidden[:, 0].float())[:, 0].view(-1, choices)
     chosen = predicted.argmax(dim=1)
     rows = torch.arange(len(chosen), device=chosen.device) * choices + chosen
     _, channels, height, width = embedding.shape
