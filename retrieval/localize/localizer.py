@@ -292,8 +292,10 @@ def with_mask(
     refined_by = None
     if refine is not None:
         largest = largest_pixels(answer.finding, image.shape, spacing)
+        if not _within_size(mask, largest):
+            largest = None  # a segmenter's mask has no bound before refinement either
         refined = refine.refine(image, answer.heat, mask, boxes_of(mask), largest=largest)
-        if unusable(question, refined) is None and _within_size(refined, mask, largest):
+        if unusable(question, refined) is None and _within_size(refined, largest):
             mask, refined_by = refined, refine.name
     location = locate(mask, answer.finding, lungs)
     return Localization(
@@ -303,12 +305,9 @@ def with_mask(
     )  # fmt: skip
 
 
-def _within_size(refined: NDArray[np.bool_], mask: NDArray[np.bool_], largest: float | None) -> bool:
-    """Whether no region exceeds a disc of the largest diameter, nor all regions before refinement."""
-    if largest is None:
-        return True
-    most = max(math.pi / 4 * largest**2, largest_region(mask))
-    return largest_region(refined) <= math.ceil(most)
+def _within_size(mask: NDArray[np.bool_], largest: float | None) -> bool:
+    """Whether no region has more pixels than a disc of the largest diameter."""
+    return largest is None or largest_region(mask) <= max(1, math.ceil(math.pi / 4 * largest**2))
 
 
 def unusable(question: Question, mask: NDArray[np.bool_]) -> str | None:

@@ -155,19 +155,24 @@ class SamRefiner:
         answers: list[RegionAnswer] = []
         with torch.inference_mode():
             features = torch.from_numpy(embedding.astype(np.float32)).to(self._model.device)[None]
-            for growths, group in groupby(regions, partial(self._growths_of, largest=largest)):
+            for growths, group in groupby(regions, partial(self._bounded_growths, largest=largest)):
                 some, at_once = list(group), max(1, _PROMPTS_AT_ONCE // len(growths))
                 for first in range(0, len(some), at_once):
                     answers += self._draw(features, some[first : first + at_once], growths, frame)
         return answers
 
-    def _growths_of(self, region: Region, largest: float | None) -> tuple[float, ...]:
-        """The growths of a region's box within the bounds; the smallest one where all exceed them."""
-        most = LARGE_GROWTH if float(region.mask.mean()) > LARGE_SHARE else max(self._growths)
-        if largest is not None:
-            side = max(region.box.right - region.box.left, region.box.bottom - region.box.top)
-            most = min(most, largest / side - 1)
-        return tuple(growth for growth in self._growths if growth <= most) or (min(self._growths),)
+    def _growths_of(self, region: Region) -> tuple[float, ...]:
+        if float(region.mask.mean()) <= LARGE_SHARE:
+            return self._growths
+        return tuple(growth for growth in self._growths if growth <= LARGE_GROWTH)
+
+    def _bounded_growths(self, region: Region, largest: float | None) -> tuple[float, ...]:
+        """The growths with which no side exceeds the bound; the smallest one where all exceed it."""
+        growths = self._growths_of(region)
+        if largest is None:
+            return growths
+        side = max(region.box.right - region.box.left, region.box.bottom - region.box.top)
+        return tuple(growth for growth in growths if side * (1 + growth) <= largest) or (min(growths),)
 
     def _embed(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         device = self._model.device

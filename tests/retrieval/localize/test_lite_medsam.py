@@ -264,9 +264,9 @@ def test_no_box_grows_beyond_the_largest_diameter_of_the_finding(
     growing = replace(LITE_MEDSAM, growths=(0.0, 0.4, 1.0))
     refiner = SamRefiner(Checkpoint(lite.model, lite.sha256, growing), "lite", cache=cache)
     regions = regions_of(np.ones(image.shape, np.float32), np.ones(image.shape, np.bool_), [box])
-    assert refiner._growths_of(regions[0], None) == (0.0, 0.4, 1.0)
-    assert refiner._growths_of(regions[0], 30) == (0.0, 0.4)
-    assert refiner._growths_of(regions[0], 10) == (0.0,), "the box of the map is not reduced"
+    assert refiner._bounded_growths(regions[0], None) == (0.0, 0.4, 1.0)
+    assert refiner._bounded_growths(regions[0], 30) == (0.0, 0.4)
+    assert refiner._bounded_growths(regions[0], 10) == (0.0,), "the box of the map is not reduced"
     [answer] = refiner.answers(image, regions, largest=10)
     assert answer.growth == 0
 
