@@ -157,7 +157,7 @@ def _image(size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float
 class _Unlimited(SamRefiner):
     """Enlarges the boxes of large regions as far as those of small ones."""
 
-    def _growths_of(self, region: Region, largest: float | None) -> tuple[float, ...]:
+    def _growths_of(self, region: Region) -> tuple[float, ...]:
         return self._growths
 
 
