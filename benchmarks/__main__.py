@@ -17,7 +17,6 @@ EVERY = (
     "encoder",
     "comparison",
     "claims",
-    "text_towers",
     "saliency",
     "specificity",
     "severity",
