@@ -25,11 +25,20 @@ def tiny_shape(*, image_size: int = 64, dim: int = 32) -> dict[str, Any]:
     return shape
 
 
-def tiny_levels_shape(*, image_size: int = 64, dim: int = 32, hidden: int = 12) -> dict[str, Any]:
+def tiny_levels_shape(
+    *, image_size: int = 64, dim: int = 32, hidden: int = 12, constant: bool = False
+) -> dict[str, Any]:
     """The same with a backbone of three levels and a neck."""
     shape = tiny_shape(image_size=image_size, dim=dim)
     shape["model_cfg"]["vision_cfg"]["timm_model_name"] = "local-dir:."
-    arguments = {"network": "test_efficientnet", "levels": [1, 2, 3], "grid": 2, "hidden": hidden}
+    arguments: dict[str, Any] = {
+        "network": "test_efficientnet",
+        "levels": [1, 2, 3],
+        "grid": 2,
+        "hidden": hidden,
+    }
+    if constant:
+        arguments["constant"] = True
     shape["image_trunk"] = {"architecture": "similarity_multilevel", "model_args": arguments}
     return shape
 

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from corpus.errors import TrainingError, UsageError
 from corpus.findings import VOCABULARY, Status, Statuses
@@ -23,8 +25,8 @@ SIZE, DIM, SQUARE = 64, 32, 14
 NAMES = ("nodule", "pleural_effusion")
 
 
-def _model(levels: bool = True) -> Any:
-    build = partial(tiny_levels_shape, hidden=24) if levels else tiny_shape
+def _model(levels: bool = True, constant: bool = False) -> Any:
+    build = partial(tiny_levels_shape, hidden=24, constant=constant) if levels else tiny_shape
     shape = build(image_size=SIZE, dim=DIM)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -61,8 +63,8 @@ def _directions() -> torch.Tensor:
     return torch.linalg.qr(noise)[0]
 
 
-def _pretrained(**settings: Any) -> tuple[Any, list[float]]:
-    model, losses = _model(), []
+def _pretrained(constant: bool = False, **settings: Any) -> tuple[Any, list[float]]:
+    model, losses = _model(constant=constant), []
     pixels, statuses, _ = _images(90, seed=1)
     features = _features(model, pixels)
     features.standardise_neck(np.arange(len(pixels)))
@@ -93,6 +95,39 @@ def test_a_finding_labelled_for_whole_images_is_found_where_it_lies_in_images_ne
                     bool(((at >= corners[number] - cell) & (at <= corners[number] + SQUARE + cell)).all())
                 )
     assert np.mean(inside) > 0.9  # a random patch lies there in one of six images
+
+
+def test_with_a_constant_channel_a_cosine_grows_with_the_evidence() -> None:
+    model, _ = _pretrained(constant=True)
+    with torch.no_grad():
+        pixels, _, _ = _images(40, seed=2)
+        patches = _features(model, pixels).patch_map(np.arange(len(pixels)))
+    vectors = patches.permute(0, 2, 3, 1).flatten(0, 2)
+    evidence, cosine = vectors @ _directions(), F.normalize(vectors, dim=1) @ _directions()
+    inside = evidence @ _directions().T
+    constant = vectors - inside
+    torch.testing.assert_close(constant, constant[:1].expand_as(constant), atol=1e-4, rtol=1e-3)
+    assert float(constant[0].norm() / inside.norm(dim=1).mean()) == pytest.approx(2.0, rel=0.2)
+    columns = [VOCABULARY.names.index(name) for name in NAMES]
+    alone = F.normalize(inside, dim=1) @ _directions()
+    for column in columns:
+        order = [_rank_correlation(evidence[:, column], other[:, column]) for other in (cosine, alone)]
+        assert order[0] > max(0.9, order[1])
+
+
+def _rank_correlation(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float(spearmanr(one.numpy(), other.numpy()).statistic)
+
+
+def test_a_constant_channel_needs_a_direction_that_is_no_findings() -> None:
+    pixels, statuses, _ = _images(30, seed=1)
+    model = _model(constant=True)
+    square = torch.linalg.qr(torch.randn(DIM, DIM, generator=torch.Generator().manual_seed(1)))[0]
+    with pytest.raises(TrainingError, match="raise embed_dim above 32"):
+        pretrain_image_tower(
+            _features(model, pixels), model, statuses, np.full(30, 1 / 30), square,
+            ImagePretrainingConfig(epochs=1), 0,
+        )  # fmt: skip
 
 
 def test_the_network_and_its_levels_do_not_change_and_the_neck_is_frozen_afterwards() -> None:

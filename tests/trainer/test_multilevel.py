@@ -123,3 +123,14 @@ def test_the_packaged_architecture_joins_strides_8_16_and_32_of_mobilenetv2() ->
     assert backbone.levels.channels == 32 + 96 + 320
     with torch.inference_mode():
         assert backbone.forward_features(torch.zeros(1, 3, 320, 320)).shape == (1, 128, 20, 20)
+
+
+def test_a_constant_channel_is_one_everywhere_and_needs_a_neck() -> None:
+    torch.manual_seed(0)
+    backbone = MultiLevel("test_efficientnet", [1, 2, 3], 2, hidden=8, constant=True).eval()
+    with torch.inference_mode():
+        features = backbone.forward_features(torch.rand(2, 3, 64, 64))
+    assert backbone.num_features == features.shape[1] == 9
+    assert bool((features[:, -1] == 1).all())
+    with pytest.raises(EncoderError, match="needs a neck"):
+        MultiLevel("test_efficientnet", [1, 2, 3], 2, constant=True)

@@ -95,6 +95,9 @@ class Neck(nn.Module):
         channels: of the joined levels.
         hidden: channels of its output.
         drop: dropout of its output while training.
+        constant: add a last channel that is 1 everywhere. The projection after the neck has no bias; through
+            this channel a vector gets a part that no patch changes, and its cosine with a text grows with the
+            patch's evidence instead of depending on its direction alone.
 
     `mean`, `deviation`: (channels,) of the training images, see `standardise`.
     """
@@ -102,18 +105,19 @@ class Neck(nn.Module):
     mean: torch.Tensor
     deviation: torch.Tensor
 
-    def __init__(self, channels: int, hidden: int, drop: float) -> None:
+    def __init__(self, channels: int, hidden: int, drop: float, constant: bool = False) -> None:
         super().__init__()
+        self.constant = constant
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("deviation", torch.ones(channels))
         self.project = nn.Conv2d(channels, hidden, 1)
         self.drop = nn.Dropout(drop)
 
     def forward(self, levels: torch.Tensor) -> torch.Tensor:
-        """(n, channels, gh, gw) → (n, hidden, gh, gw)."""
+        """(n, channels, gh, gw) → (n, hidden, gh, gw), with the constant channel one more."""
         standard = (levels - self.mean.view(1, -1, 1, 1)) / self.deviation.view(1, -1, 1, 1)
         features: torch.Tensor = self.drop(F.gelu(self.project(standard)))
-        return features
+        return torch.cat([features, torch.ones_like(features[:, :1])], dim=1) if self.constant else features
 
     @property
     def standardised(self) -> bool:
@@ -146,19 +150,28 @@ class MultiLevel(nn.Module):
         network, levels, grid: as `Levels` takes them.
         hidden: width of the neck; 0: there is none, and the feature map is the joined levels.
         drop: dropout of the neck while training.
+        constant: whether the neck adds a constant channel, see `Neck`.
 
     Raises:
-        EncoderError: as `Levels`.
+        EncoderError: as `Levels`; or a constant channel is wanted without a neck.
     """
 
     def __init__(
-        self, network: str, levels: Sequence[int], grid: int, hidden: int = 0, drop: float = 0.0
+        self,
+        network: str,
+        levels: Sequence[int],
+        grid: int,
+        hidden: int = 0,
+        drop: float = 0.0,
+        constant: bool = False,
     ) -> None:
         super().__init__()
+        if constant and not hidden:
+            raise EncoderError("a constant channel needs a neck: set hidden above 0")
         self.levels = Levels(network, levels, grid)
         channels = self.levels.channels
-        self.neck: Neck | nn.Identity = Neck(channels, hidden, drop) if hidden else nn.Identity()
-        self.num_features = hidden or channels
+        self.neck: Neck | nn.Identity = Neck(channels, hidden, drop, constant) if hidden else nn.Identity()
+        self.num_features = hidden + constant or channels
         self.default_cfg: dict[str, Any] = {}
 
     def forward_features(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -193,9 +206,10 @@ def similarity_multilevel(
     grid: int,
     hidden: int = 0,
     drop: float = 0.0,
+    constant: bool = False,
     **_unused: Any,  # timm passes what it knows of a published network
 ) -> MultiLevel:
     """Build a `MultiLevel` for timm. There are no published weights: `pretrained` must be false."""
     if pretrained:
         raise EncoderError(f"{NAME} has no published weights")
-    return MultiLevel(network, levels, grid, hidden, drop)
+    return MultiLevel(network, levels, grid, hidden, drop, constant)

@@ -33,6 +33,12 @@ Index = NDArray[np.int64]
 
 _WARM_UP = 0.3
 _SMOOTHED = 3  # patches a side: a finding is larger than a patch, and one that stands alone is noise
+_CONSTANT = 2.0
+"""Length of the constant part of a patch's vector, in mean lengths of its other part. A cosine without it
+divides a patch's evidence for a finding by that for all findings: on the boxes of two folds of three, maps of
+evidence have a pointing-game accuracy of 0.34 and 0.30, of cosines 0.21 and 0.27, of cosines with a constant
+of 1, 2 and 4 lengths 0.29, 0.33 and 0.33, and 0.32, 0.32 and 0.30."""
+_CONSTANT_BY = 256  # training images that these lengths are measured on
 _SCALE = 3.0  # first factor of the mean over patches, which is smaller than its maximum
 
 
@@ -119,6 +125,11 @@ def pretrain_image_tower(
             f"no finding is shown by {MIN_QUERIES} training images and not by {MIN_QUERIES} others: the "
             "image tower cannot be pretrained; set image_pretraining.epochs to 0"
         )
+    if neck.constant and directions.shape[1] >= directions.shape[0]:
+        raise TrainingError(
+            f"the constant channel of this architecture needs a direction of its own: raise embed_dim above "
+            f"{directions.shape[1]}"
+        )
     device = directions.device
     target = torch.from_numpy(positive[:, enough]).float().to(device)
     counts = torch.from_numpy(known[:, enough]).float().to(device)
@@ -126,9 +137,7 @@ def pretrain_image_tower(
     bags = torch.tensor([column != VOCABULARY.names.index("no_finding") for column in columns], device=device)
     head = FindingLogits(directions[:, columns], share, bags).to(device)
     projection: Any = projections(model)["image"]
-    with torch.no_grad():  # what lies outside the directions of findings would only add to a vector's length
-        inside = directions.float() @ directions.float().T
-        projection.weight.copy_(inside @ projection.weight)
+    _keep_inside(projection, directions)
     learning = [*neck.parameters(), *projection.parameters(), *head.parameters()]
     stepper = torch.optim.AdamW(
         [
@@ -152,6 +161,29 @@ def pretrain_image_tower(
         schedule.step()
         on_progress("look", done, len(batches), f"loss {float(loss.detach()):.3f}")
     learn_neck(model, learn=False)
+    _keep_inside(projection, directions)  # a step of Adam leaves the space of its gradients
+    if neck.constant:
+        _add_constant(images, np.arange(min(_CONSTANT_BY, len(weights))), projection, directions)
+
+
+def _keep_inside(projection: Any, directions: Tensor) -> None:
+    """Take out what lies outside the directions of findings: it would only add to a vector's length."""
+    inside = directions.float() @ directions.float().T
+    with torch.no_grad():
+        projection.weight.copy_(inside @ projection.weight)
+
+
+def _add_constant(images: ImageFeatures, measured: Index, projection: Any, directions: Tensor) -> None:
+    """Give every patch's vector a constant part, in a direction that is no finding's.
+
+    `measured`: the images that the length of the other part is measured on.
+    """
+    dim, columns = directions.shape
+    every = torch.eye(dim, dtype=torch.float64, device=directions.device)
+    basis = torch.linalg.qr(torch.cat([directions.double(), every], dim=1))[0]
+    with torch.no_grad():
+        length = images.patch_map(measured).float().norm(dim=1).mean()
+        projection.weight[:, -1] += _CONSTANT * length * basis[:, columns].to(projection.weight)
 
 
 def learn_neck(model: Any, *, learn: bool) -> None:
