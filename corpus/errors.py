@@ -49,6 +49,10 @@ class IndexingError(SimilarityError):
     """The index cannot do what was requested."""
 
 
+class MissingCollection(IndexingError):
+    """The vector store has no collection of this name: nothing of its kind was indexed, or it was lost."""
+
+
 class IndexInUse(IndexingError):
     """Another process owns the embedded index; the message says which."""
 

@@ -1,13 +1,14 @@
 """The index: its home, catalog and vectors, and the encoder that made them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING
+from uuid import UUID
 
-from corpus.errors import EmptyIndex, FingerprintMismatch, IndexingError, UsageError
+from corpus.errors import EmptyIndex, FingerprintMismatch, IndexingError, MissingCollection, UsageError
 from corpus.settings import settings
 from indexer.belonging import mark_embedded, take_namespace
 from indexer.catalog.calibrations import Calibrations
@@ -19,7 +20,7 @@ from indexer.home import Home, given_key
 from indexer.retries import RetryPolicy
 from indexer.servers import Servers
 from indexer.stores import open_store
-from indexer.vectors.store import ReadOnlyStore, VectorStore
+from indexer.vectors.store import Point, ReadOnlyStore, VectorStore
 from indexer.write_lease import WriteLease, write_lease
 
 if TYPE_CHECKING:
@@ -219,6 +220,15 @@ class Index:
     def collection(self, kind: str) -> str:
         """Return the active version's collection of a kind: image, report, sentence, term or patch."""
         return collection_of(kind, self.active_version.fingerprint)
+
+    def points(self, kind: str, ids: Collection[UUID]) -> dict[UUID, Point]:
+        """Return id → point of a kind in the active version; none where nothing of the kind is indexed."""
+        if not ids:
+            return {}
+        try:
+            return {point.id: point for point in self.store.fetch(self.collection(kind), ids)}
+        except MissingCollection:
+            return {}
 
     @contextmanager
     def writing(self, command: str, *, exclusive: bool = True) -> Iterator[WriteLease]:

@@ -44,7 +44,7 @@ _HANDSHAKE_SECONDS = 5.0
 _CALLS = frozenset(
     {
         "collections", "count", "create", "delete", "drop", "fetch", "flush", "ids", "optimize", "search",
-        "set_aliases", "set_payload", "upsert",
+        "search_batch", "set_aliases", "set_payload", "upsert",
     }
 )  # fmt: skip
 

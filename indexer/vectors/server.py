@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from typing import ParamSpec, TypeVar
 from uuid import UUID
@@ -13,7 +15,6 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from corpus.errors import IndexingError, SimilarityError, UsageError
 from indexer.retries import RetryPolicy
-from indexer.servers import QDRANT_SETTING
 from indexer.vectors.client_classes import TERMS, fetched, filter_from, params_of, sparse_of, written
 from indexer.vectors.collection_config import CollectionConfig, check_types, config_from, field_key
 from indexer.vectors.filters import (
@@ -25,8 +26,17 @@ from indexer.vectors.filters import (
     payload_key,
 )
 from indexer.vectors.qdrant_filters import Bool, filter_of
-from indexer.vectors.server_failures import explain, timed_out
-from indexer.vectors.store import Form, Hit, Point, Terms, check_points, check_query
+from indexer.vectors.server_failures import explain, no_collection, timed_out
+from indexer.vectors.store import (
+    Form,
+    Hit,
+    Point,
+    SearchRequest,
+    Terms,
+    check_points,
+    check_query,
+    found_or_none,
+)
 from indexer.vectors.ties import in_one_order
 
 NAMESPACES = "similarity_"
@@ -35,6 +45,7 @@ NAMESPACES = "similarity_"
 _BATCH = 256  # with 512 dimensions about 1 MB of JSON, far under the 5 MB where servers grow slow
 _PAGE = 1_000
 _SEARCH_EF = 256
+_SIDE_BY_SIDE = 8  # calls of one batch of searches
 _REST_SECONDS = 5.0
 """After a call that timed out, others fail at once for this long, rather than each wait in
 turn: a service would answer no request for minutes."""
@@ -82,6 +93,7 @@ class ServerStore:
         self._retry = retry or RetryPolicy()
         self._resting: tuple[float, SimilarityError] | None = None
         self._configs: dict[str, CollectionConfig] = {}
+        self._together = ThreadPoolExecutor(_SIDE_BY_SIDE, "similarity-search")
 
     @property
     def name(self) -> str:
@@ -228,6 +240,10 @@ class ServerStore:
 
         return in_one_order(limit, best, payloads)
 
+    def search_batch(self, requests: Sequence[SearchRequest]) -> list[list[Hit]]:
+        """See `VectorStore.search_batch`; in threads, since a server's own batches are of one collection."""
+        return list(self._together.map(partial(found_or_none, self.search), requests))
+
     def fetch(self, collection: str, ids: Iterable[UUID]) -> list[Point]:
         """See `VectorStore.fetch`."""
         self._config(collection)
@@ -280,6 +296,7 @@ class ServerStore:
 
     def close(self) -> None:
         """See `VectorStore.close`."""
+        self._together.shutdown()
         self._client.close()
 
     def version(self) -> str:
@@ -329,7 +346,7 @@ class ServerStore:
             if self._call(self._client.collection_exists, self._on_server(collection)):
                 raise
             self._configs.pop(collection, None)
-            raise IndexingError(self._absence(collection)) from None
+            raise no_collection(collection, self._name, self.collections()) from None
 
     def _call(self, call: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
         """Make a call of the client; explain its failure, and retry while the server is away."""
@@ -362,7 +379,7 @@ class ServerStore:
         name = self._on_server(collection)
         if not self._call(self._client.collection_exists, name):
             self._configs.pop(collection, None)
-            raise IndexingError(self._absence(collection))
+            raise no_collection(collection, self._name, self.collections())
         read = config_from(self._call(self._client.get_collection, name), collection)
         self._configs[collection] = read
         return read
@@ -379,12 +396,3 @@ class ServerStore:
             if types == known:
                 raise
             return filter_of(where, exclude_study_keys, types)
-
-    def _absence(self, collection: str) -> str:
-        """Return why a collection is not there: the server may be another than the one that was filled."""
-        if self.collections():
-            return f"there is no collection {collection} on {self._name}: run `similarity index add` again"
-        return (
-            f"{self._name} holds no vectors of this index (there is no collection {collection}): look at "
-            f"{QDRANT_SETTING}, restore a backup, or run `similarity index add` again"
-        )

@@ -4,14 +4,14 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from urllib.request import getproxies
 
 import httpx
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from corpus.errors import IndexingError, ServerUnavailable, SimilarityError
+from corpus.errors import IndexingError, MissingCollection, ServerUnavailable, SimilarityError
 from corpus.notices import one_line
 from indexer.servers import QDRANT_SETTING
 
@@ -38,6 +38,25 @@ def explain(error: Exception, name: str) -> SimilarityError | None:
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | AssertionError):
         return _no_qdrant(name)
     return None
+
+
+def no_collection(collection: str, server: str, others: Collection[str]) -> MissingCollection:
+    """Return the error for a collection that is not there.
+
+    Args:
+        collection: its name.
+        server: the server's name, for the message.
+        others: the index's other collections there. Where it has none, the server may be another than the
+            one that was filled.
+    """
+    if others:
+        return MissingCollection(
+            f"there is no collection {collection} on {server}: run `similarity index add` again"
+        )
+    return MissingCollection(
+        f"{server} holds no vectors of this index (there is no collection {collection}): look at "
+        f"{QDRANT_SETTING}, restore a backup, or run `similarity index add` again"
+    )
 
 
 def timed_out(error: Exception) -> bool:

@@ -1,7 +1,7 @@
 """The protocol of a vector store, its records and checks. `edge` and `server` implement it."""
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 from uuid import UUID
@@ -9,7 +9,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.errors import IndexingError, ReadOnlyIndex
+from corpus.errors import IndexingError, MissingCollection, ReadOnlyIndex
 from corpus.redaction import redacted
 from indexer.vectors.filters import Condition, FieldType, PayloadValue
 
@@ -65,10 +65,23 @@ class Hit:
     payload: Mapping[str, PayloadValue]
 
 
+@redacted
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """One of several searches that a store answers together; the fields are arguments of `search`."""
+
+    collection: str
+    vector: NDArray[np.float32] | Terms
+    limit: int
+    where: Condition | None = None
+    payload: Collection[str] | None = None
+
+
 class VectorStore(Protocol):
     """Named collections of unit vectors with payloads, searched by inner product under a filter.
 
-    A collection that does not exist is an `IndexingError` everywhere but in `create`, `collections`, `drop`.
+    A collection that does not exist is a `MissingCollection` everywhere but in `create`, `collections`,
+    `search_batch`, `drop`.
     """
 
     def create(
@@ -155,6 +168,17 @@ class VectorStore(Protocol):
         """
         ...
 
+    def search_batch(self, requests: Sequence[SearchRequest]) -> list[list[Hit]]:
+        """Return what `search` returns for each request, in the order of the requests.
+
+        They are answered in one round trip: by the embedded store in one call, by a server at the same time.
+        A collection that does not exist has no hits.
+
+        Raises:
+            UsageError, IndexingError: as `search`, for the first request that cannot be answered.
+        """
+        ...
+
     def fetch(self, collection: str, ids: Iterable[UUID]) -> list[Point]:
         """Return the points of these ids, in any order, without those that do not exist."""
         ...
@@ -187,6 +211,7 @@ class ReadOnlyStore:
         """Read from `store`, and close it when this is closed."""
         self.collections = store.collections
         self.search = store.search
+        self.search_batch = store.search_batch
         self.fetch = store.fetch
         self.ids = store.ids
         self.count = store.count
@@ -222,6 +247,16 @@ class ReadOnlyStore:
     def drop(self, collection: str) -> None:
         """Refuse."""
         raise ReadOnlyIndex(OPENED_READ_ONLY)
+
+
+def found_or_none(search: Callable[..., list[Hit]], request: SearchRequest) -> list[Hit]:
+    """Answer one request of a batch by a store's `search`; none where there is no such collection."""
+    try:
+        return search(
+            request.collection, request.vector, request.limit, request.where, payload=request.payload
+        )
+    except MissingCollection:
+        return []
 
 
 def check_vectors(vectors: NDArray[np.float32], dim: int, ids: Sequence[UUID] | None = None) -> None:

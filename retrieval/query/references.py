@@ -85,14 +85,11 @@ def fetch_case(index: Index, study_id: str) -> ReferencedCase:
         )
     vectors: list[tuple[Tower, Vector]] = []
     concepts: list[Concept] = []
-    collections = index.store.collections()
     for kind, tower in _TOWERS:
         points = [item.point for item in study.items if item.kind == kind]
-        collection = index.collection(kind)
-        if points and collection in collections:
-            stored = {point.id: point for point in index.store.fetch(collection, points)}
-            vectors += [(tower, stored[point].vector) for point in points if point in stored]
-            concepts = payload_concepts(stored[points[0]].payload) if points[0] in stored else concepts
+        stored = index.points(kind, points)
+        vectors += [(tower, stored[point].vector) for point in points if point in stored]
+        concepts = payload_concepts(stored[points[0]].payload) if points and points[0] in stored else concepts
     if not vectors:
         raise IndexingError(
             f"the index holds no vector of {study_id!r} by {index.active_version.name}: "

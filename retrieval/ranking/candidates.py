@@ -1,10 +1,13 @@
 """Candidate generation: each vector of a query is searched in each kind of item, its words in the reports.
 
-The store applies the filter, what a phrase denies, and the exclusion of the query's own subject.
+The store applies the filter, what a phrase denies, and the exclusion of the query's own subject. Each ranking
+is a generator of its searches; those that the rankings wait for at one moment go to the store together. Two
+round trips find the candidates of nearly every query.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from corpus.findings import VOCABULARY, Status
 from corpus.language.concepts import Concept
@@ -13,7 +16,7 @@ from indexer.index import Index
 from indexer.ingest.bm25 import query_terms
 from indexer.ingest.payload import forms, write_concept
 from indexer.vectors.filters import And, Comparison, Condition, Or, PayloadValue
-from indexer.vectors.store import Terms
+from indexer.vectors.store import Hit, SearchRequest, Terms, VectorStore
 from retrieval.query.encode import EncodedQuery
 from retrieval.query.feedback import QueryVector, Tower, Vector
 from retrieval.query.filters import conjunction, excluding
@@ -51,6 +54,9 @@ _PAYLOAD = ("study", "finding", "concept")
 """Fields of a payload that are read: the item's study and, where findings are asked for, what it shows."""
 
 Payloads = dict[str, Mapping[str, PayloadValue]]
+Result = TypeVar("Result")
+Searches = Generator[Sequence[SearchRequest], Sequence[list[Hit]], Result]
+"""Yields requests, is sent the hits of each, and returns its result."""
 
 
 @redacted
@@ -94,21 +100,53 @@ def find_candidates(index: Index, query: EncodedQuery, depth: int) -> Candidates
         depth: studies that each ranking should hold.
     """
     target = query.query.target
-    collections = frozenset(index.store.collections())
     payload = _PAYLOAD if query.intent.concepts else _PAYLOAD[:1]
-    search = _Search(index, _store_condition(index, query), depth, collections, payload)
-    kinds = [kind for kind in _KINDS[target] if index.collection(kind) in collections]
-    for number, vector in enumerate(query.vectors):
-        for kind in kinds:
-            search.add(f"{number}:{kind}", vector, kind)
+    search = _Search(index, _store_condition(index, query), depth, payload)
+    kinds = _KINDS[target]
+    searches = [
+        search.by_vector(f"{number}:{kind}", vector, kind)
+        for number, vector in enumerate(query.vectors)
+        for kind in kinds
+    ]
     if query.region is not None and target != "reports":
-        search.add_items("region", "patch", query.region.vectors, "region", REGION_WEIGHT, "image")
+        searches.append(search.by_items("region", "patch", query.region.vectors, REGION_WEIGHT, "image"))
     if query.phrase and target != "images":
-        search.add_items("terms", "term", query_terms(query.phrase), "terms", TERMS_WEIGHT, "text")
-    _add_wished(search, query, [kind for kind in kinds if kind != "sentence"])
-    if query.intent.concepts and query.vectors:
-        search.complete_payloads(query.vectors[0])
-    return Candidates(tuple(search.rankings), search.payloads, search.complete)
+        searches.append(search.by_items("terms", "term", query_terms(query.phrase), TERMS_WEIGHT, "text"))
+    searches += _wished_searches(search, query, [kind for kind in kinds if kind != "sentence"])
+    found = _answered(index.store, _together(searches))
+    rankings = tuple(ranking for of_one in found for ranking in of_one)
+    return Candidates(rankings, search.payloads, search.complete)
+
+
+def _answered(store: VectorStore, searches: Searches[Result]) -> Result:
+    """Send each round of requests to the store in one call, until there is a result."""
+    hits: Sequence[list[Hit]] | None = None
+    while True:
+        try:
+            requests = next(searches) if hits is None else searches.send(hits)
+        except StopIteration as ended:
+            result: Result = ended.value
+            return result
+        hits = store.search_batch(requests)
+
+
+def _together(searches: Sequence[Searches[Result]]) -> Searches[list[Result]]:
+    """Run several searches side by side: the requests that they wait for become one round."""
+    results: dict[int, Result] = {}
+    hits: dict[int, Sequence[list[Hit]] | None] = dict.fromkeys(range(len(searches)))
+    while hits:
+        waiting: dict[int, Sequence[SearchRequest]] = {}
+        for number, found in hits.items():
+            try:
+                search = searches[number]
+                waiting[number] = next(search) if found is None else search.send(found)
+            except StopIteration as ended:
+                results[number] = ended.value
+        if not waiting:
+            break
+        answers = iter((yield [request for requests in waiting.values() for request in requests]))
+        hits = {number: [next(answers) for _ in requests] for number, requests in waiting.items()}
+    return [results[number] for number in range(len(searches))]
 
 
 def _store_condition(index: Index, query: EncodedQuery) -> Condition | None:
@@ -117,20 +155,16 @@ def _store_condition(index: Index, query: EncodedQuery) -> Condition | None:
     return conjunction((query.where, own, excluding(index.home, "study", query.examples)))
 
 
-def _add_wished(search: "_Search", query: EncodedQuery, kinds: Sequence[RankingKind]) -> None:
-    """Add studies that have the wished findings: the nearest vectors alone may have none of them."""
+def _wished_searches(
+    search: "_Search", query: EncodedQuery, kinds: Sequence[RankingKind]
+) -> list[Searches[list[Ranking]]]:
+    """The searches for studies with the wished findings: the nearest vectors alone may have none of them."""
     wished = query.intent.wished
     vector = next((vector for vector in query.vectors if vector.tower == "text"), None)
     if not wished or vector is None:
-        return
+        return []
     stated = And(tuple(_is_stated(concept) for concept in wished))
-    meets = tuple(map(_is_met, wished))
-    for kind in kinds:
-        items = search.add(f"stated:{kind}", vector, kind, stated)
-        if len(items) < search.depth and And(meets) != stated:
-            items = search.add(f"met:{kind}", vector, kind, And(meets))
-        if len(items) < search.depth and len(meets) > 1:
-            search.add(f"partly met:{kind}", vector, kind, Or(meets))
+    return [search.by_findings(vector, kind, stated, tuple(map(_is_met, wished))) for kind in kinds]
 
 
 def _is_stated(concept: Concept) -> Condition:
@@ -153,76 +187,107 @@ def _is_met(concept: Concept) -> Condition:
 
 
 @redacted
+@dataclass(frozen=True, slots=True)
+class _FoundItems:
+    """The items of a ranking, and whether it was cut off at the depth."""
+
+    items: tuple[FoundItem, ...]
+    cut_off: bool = False
+
+
+@redacted
 @dataclass(slots=True)
 class _Search:
-    """The rankings found so far, over one index, with one condition and depth.
+    """The searches of one query in one index, with one condition and depth.
 
     Attributes:
-        collections: those that exist.
         payload: fields of the payloads to return.
+        payloads: study key → payload of one of its vectors, of what was found so far.
+        complete: whether no ranking so far was cut off at the depth.
     """
 
     index: Index
     where: Condition | None
     depth: int
-    collections: frozenset[str]
     payload: Sequence[str]
-    rankings: list[Ranking] = field(default_factory=list)
     payloads: Payloads = field(default_factory=dict)
     complete: bool = True
 
-    def add(
-        self, name: str, query: QueryVector, kind: RankingKind, wished: Condition | None = None
-    ) -> tuple[FoundItem, ...]:
-        """Add the ranking of a vector in a kind of item; `wished`: what its studies meet besides."""
-        where = conjunction((self.where, wished))
+    def by_vector(self, name: str, query: QueryVector, kind: RankingKind) -> Searches[list[Ranking]]:
+        """The ranking of a vector in a kind of item."""
         if kind == "sentence":
-            items = self._search_sentences(query, where)
+            found = yield from self._sentences(query)
         else:
-            items = self._search_items(kind, kind, query.vector, where)
-        if items:
-            part = query.part if wished is None else "findings"
-            self.rankings.append(Ranking(name, items, _WEIGHTS[query.tower, kind], part))
-        return items
+            found = yield from self._items(kind, kind, query.vector, self.where)
+        return self._ranked(name, found, _WEIGHTS[query.tower, kind], query.part)
 
-    def add_items(
-        self, name: str, collection: str, query: Vector | Terms, kind: RankingKind, weight: float, part: str
-    ) -> None:
-        """Add the ranking of a query that is no single vector: patches of a region, words of a report."""
-        if self.index.collection(collection) not in self.collections:
-            return
-        items = self._search_items(kind, collection, query, self.where)
-        if items:
-            self.rankings.append(Ranking(name, items, weight, part))
+    def by_items(
+        self, kind: RankingKind, collection: str, query: Vector | Terms, weight: float, part: str
+    ) -> Searches[list[Ranking]]:
+        """The ranking of a query that is no single vector: patches of a region, words of a report."""
+        found = yield from self._items(kind, collection, query, self.where)
+        return self._ranked(kind, found, weight, part)
 
-    def complete_payloads(self, query: QueryVector) -> None:
-        """Fetch the payload of studies that only a sentence brought: that of their report."""
-        keys = {item.study_id for ranking in self.rankings for item in ranking.items}
-        self._search_reports(keys - self.payloads.keys(), query, None)
+    def by_findings(
+        self, query: QueryVector, kind: RankingKind, stated: Condition, met: Sequence[Condition]
+    ) -> Searches[list[Ranking]]:
+        """The rankings of a vector among studies with the wished findings: those that state them, and where
+        these are too few, those that meet them, and those that meet one.
 
-    def _search_items(
+        Args:
+            query: the vector.
+            kind: of the items.
+            stated: the condition that a study states all of them.
+            met: for each finding, the condition that a study meets it.
+        """
+        weight = _WEIGHTS[query.tower, kind]
+
+        def among(wished: Condition) -> Searches[_FoundItems]:
+            return self._items(kind, kind, query.vector, conjunction((self.where, wished)))
+
+        found = yield from among(stated)
+        rankings = self._ranked(f"stated:{kind}", found, weight, "findings")
+        further: dict[str, Condition] = {"met": And(tuple(met)), "partly met": Or(tuple(met))}
+        if further["met"] == stated:
+            del further["met"]
+        if len(met) == 1:
+            del further["partly met"]
+        if len(found.items) >= self.depth or not further:
+            return rankings
+        # Both in one round: a search that turns out not to be needed takes less than another round trip.
+        wider = yield from _together([among(wished) for wished in further.values()])
+        for name, found_wider in zip(further, wider, strict=True):
+            rankings += self._ranked(f"{name}:{kind}", found_wider, weight, "findings")
+            if len(found_wider.items) >= self.depth:
+                break
+        return rankings
+
+    def _ranked(self, name: str, found: _FoundItems, weight: float, part: str) -> list[Ranking]:
+        self.complete = self.complete and not found.cut_off
+        return [Ranking(name, found.items, weight, part)] if found.items else []
+
+    def _items(
         self, kind: RankingKind, collection: str, query: Vector | Terms, where: Condition | None
-    ) -> tuple[FoundItem, ...]:
+    ) -> Searches[_FoundItems]:
         """The nearest items, searched deeper until `depth` studies are among them or no item is left."""
         limit = self.depth + self.depth // 2
         # The prefix distinguishes the terms of a report from its vector: both have the same point.
         prefix = "" if kind == collection else f"{kind}:"
         while True:
-            hits = self.index.store.search(
-                self.index.collection(collection), query, limit, where, payload=self.payload
-            )
-            self.payloads |= {str(hit.payload["study"]): hit.payload for hit in hits}
+            (hits,) = yield [
+                SearchRequest(self.index.collection(collection), query, limit, where, self.payload)
+            ]
+            self._record_payloads(hits)
             items = tuple(
                 FoundItem(f"{prefix}{hit.id}", str(hit.payload["study"]), kind, hit.score) for hit in hits
             )
             if len(hits) < limit:
-                return items
+                return _FoundItems(items)
             if len({item.study_id for item in items}) >= self.depth:
-                self.complete = False
-                return items
+                return _FoundItems(items, cut_off=True)
             limit *= 4
 
-    def _search_sentences(self, query: QueryVector, where: Condition | None) -> tuple[FoundItem, ...]:
+    def _sentences(self, query: QueryVector) -> Searches[_FoundItems]:
         """The nearest sentences, each in the studies that have it and pass the filter.
 
         One vector stands for a sentence of many studies, so the filter runs on the reports of those studies,
@@ -230,9 +295,21 @@ class _Search:
         every study with a sentence, so a filter that few of its studies pass loses none. Sentences that very
         many studies share distinguish none of them and are skipped.
         """
-        hits = self.index.store.search(
-            self.index.collection("sentence"), query.vector, self.depth, payload=()
-        )
+        (hits,) = yield [
+            SearchRequest(self.index.collection("sentence"), query.vector, self.depth, payload=())
+        ]
+        items = self._uses(hits)
+        keys = {item.study_id for item in items}
+        if self.where is None:
+            # Findings are compared by payloads: those of studies that only a sentence brought are missing.
+            missing = keys - self.payloads.keys() if len(self.payload) > 1 else set()
+            yield from self._reports(missing, query)
+            return _FoundItems(items)
+        passing = yield from self._reports(keys, query)
+        return _FoundItems(tuple(item for item in items if item.study_id in passing))
+
+    def _uses(self, hits: Sequence[Hit]) -> tuple[FoundItem, ...]:
+        """The studies of the nearest sentences, an item for each."""
         most = _SENTENCE_USES * self.depth
         items: list[FoundItem] = []
         with self.index.catalog.reading() as read:
@@ -244,19 +321,18 @@ class _Search:
                     items += [FoundItem(str(hit.id), key, "sentence", hit.score) for key in keys]
                 if len(items) >= most:
                     break
-        items = items[:most]
-        if where is None:
-            return tuple(items)
-        passing = self._search_reports({item.study_id for item in items}, query, where)
-        return tuple(item for item in items if item.study_id in passing)
+        return tuple(items[:most])
 
-    def _search_reports(self, keys: set[str], query: QueryVector, where: Condition | None) -> set[str]:
+    def _reports(self, keys: Collection[str], query: QueryVector) -> Searches[set[str]]:
         """Those of the studies with a report that passes the filter; its payload is recorded."""
         collection = self.index.collection("report")
-        if not keys or collection not in self.collections:
+        if not keys:
             return set()
         among: Condition = Comparison("study", "in", tuple(sorted(keys)))
-        chosen = among if where is None else And((where, among))
-        hits = self.index.store.search(collection, query.vector, len(keys), chosen, payload=self.payload)
-        self.payloads |= {str(hit.payload["study"]): hit.payload for hit in hits}
+        chosen = among if self.where is None else And((self.where, among))
+        (hits,) = yield [SearchRequest(collection, query.vector, len(keys), chosen, self.payload)]
+        self._record_payloads(hits)
         return {str(hit.payload["study"]) for hit in hits}
+
+    def _record_payloads(self, hits: Sequence[Hit]) -> None:
+        self.payloads |= {str(hit.payload["study"]): hit.payload for hit in hits}

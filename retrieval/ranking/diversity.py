@@ -46,10 +46,7 @@ def diversify(index: Index, studies: Sequence[DistinctStudy], k: int) -> list[Di
 
 def _report_vectors(index: Index, studies: Sequence[DistinctStudy]) -> dict[UUID, Vector]:
     points = [item.point for study in studies for item in study.stored.items if item.kind == "report"]
-    collection = index.collection("report")
-    if not points or collection not in index.store.collections():
-        return {}
-    return {point.id: point.vector for point in index.store.fetch(collection, points)}
+    return {point: stored.vector for point, stored in index.points("report", points).items()}
 
 
 def maximal_marginal_relevance(

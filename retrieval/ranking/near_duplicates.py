@@ -96,10 +96,7 @@ def remove_near_duplicates(
 
 def _fetch_image_vectors(index: Index, studies: Iterable[StoredStudy]) -> ImageVectors:
     points = [item.point for study in studies for item in study.items if item.kind == "image"]
-    collection = index.collection("image")
-    if not points or collection not in index.store.collections():
-        return {}
-    return {point.id: point.vector for point in index.store.fetch(collection, points)}
+    return {point: stored.vector for point, stored in index.points("image", points).items()}
 
 
 def group_near_duplicates(

@@ -5,7 +5,6 @@ left out, by the keyed hashes in the encoder's record.
 """
 
 from dataclasses import dataclass
-from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,18 +70,11 @@ def own_images(index: Index, most: int = MOST_IMAGES, *, new_only: bool = True) 
     seen = overlapping_subjects(index.encoder.record, subjects) if new_only else frozenset()
     new = [image for image in stored if image.subject_id not in seen]
     chosen = new[:most]
-    vectors = _vectors(index, [image.point for image in chosen])
+    vectors = index.points("image", [image.point for image in chosen])
     studies = index.catalog.studies(image.study_id for image in chosen)
     images = tuple(
-        OwnImage(studies[image.study_id], image.location or "", image.view, vectors[image.point])
+        OwnImage(studies[image.study_id], image.location or "", image.view, vectors[image.point].vector)
         for image in chosen
         if image.point in vectors and image.study_id in studies
     )
     return OwnImages(images, len(stored) - len(new))
-
-
-def _vectors(index: Index, points: list[UUID]) -> dict[UUID, NDArray[np.float32]]:
-    collection = index.collection("image")
-    if not points or collection not in index.store.collections():
-        return {}
-    return {point.id: point.vector for point in index.store.fetch(collection, points)}

@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -14,6 +15,7 @@ from corpus.findings import status_lists
 from corpus.images.reader import read_image
 from indexer.home import Home
 from indexer.index import Index
+from indexer.vectors.store import VectorStore
 from retrieval import timing
 from retrieval.answer import Answer
 from retrieval.query.query import Query, Target
@@ -56,6 +58,32 @@ def test_every_kind_of_search_answers_to_the_contract(
         assert all(hit["path"] and "#" in hit["item_id"] for hit in hits)
     if target == "reports":
         assert all(hit["text"] and hit["item_id"].endswith("#report") for hit in hits)
+
+
+class CountedStore:
+    """A store with the number of calls that each search makes."""
+
+    def __init__(self, store: VectorStore) -> None:
+        self.store, self.calls = store, list[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls.append(name)
+        return getattr(self.store, name)
+
+
+@pytest.mark.parametrize("where", [None, "sex=F"])
+@pytest.mark.parametrize(
+    "text", ["large right pleural effusion without pneumothorax", "no nodule", "clear lungs"]
+)
+def test_a_hybrid_search_asks_the_store_three_times_at_most(
+    index: Index, monkeypatch: pytest.MonkeyPatch, text: str, where: str | None
+) -> None:
+    counted = CountedStore(index.store)
+    monkeypatch.setattr(index, "store", counted)
+    assert search(index, Query(text=text, target="cases", where=where, k=5)).hits
+    assert counted.calls.count("search_batch") == len(counted.calls) - 1
+    assert counted.calls[-1] == "fetch"
+    assert len(counted.calls) <= 3
 
 
 def test_evidence_names_items_of_the_hit_and_gives_their_cosines(index: Index) -> None:

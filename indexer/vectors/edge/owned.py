@@ -12,7 +12,7 @@ from corpus import errors
 from corpus.errors import IndexingError, OwnerGone, SimilarityError
 from indexer.vectors.edge.wire import pack, unpack
 from indexer.vectors.filters import Condition, FieldType, PayloadValue
-from indexer.vectors.store import Form, Hit, Point, Terms
+from indexer.vectors.store import Form, Hit, Point, SearchRequest, Terms
 
 _BATCH = 1_000  # points in one message
 
@@ -78,6 +78,11 @@ class OwnedStore:
             exact,
             None if payload is None else tuple(payload),
         )
+        return hits
+
+    def search_batch(self, requests: Sequence[SearchRequest]) -> list[list[Hit]]:
+        """See `VectorStore.search_batch`."""
+        hits: list[list[Hit]] = self._call("search_batch", list(requests))
         return hits
 
     def fetch(self, collection: str, ids: Iterable[UUID]) -> list[Point]:

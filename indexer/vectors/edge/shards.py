@@ -18,7 +18,7 @@ import numpy as np
 import qdrant_edge as engine
 from numpy.typing import NDArray
 
-from corpus.errors import IndexingError, IndexInUse
+from corpus.errors import IndexingError, IndexInUse, MissingCollection
 from indexer.vectors.edge.engine_classes import (
     config_of,
     fetched,
@@ -38,7 +38,16 @@ from indexer.vectors.filters import (
     payload_key,
 )
 from indexer.vectors.qdrant_filters import filter_of
-from indexer.vectors.store import Form, Hit, Point, Terms, check_points, check_query
+from indexer.vectors.store import (
+    Form,
+    Hit,
+    Point,
+    SearchRequest,
+    Terms,
+    check_points,
+    check_query,
+    found_or_none,
+)
 from indexer.vectors.ties import in_one_order
 
 GRAPH_FROM = 100_000
@@ -200,6 +209,11 @@ class EdgeStore:
         return in_one_order(limit, best, payloads)
 
     @_one_at_a_time
+    def search_batch(self, requests: Sequence[SearchRequest]) -> list[list[Hit]]:
+        """See `VectorStore.search_batch`."""
+        return [found_or_none(self.search, request) for request in requests]
+
+    @_one_at_a_time
     def fetch(self, collection: str, ids: Iterable[UUID]) -> list[Point]:
         """See `VectorStore.fetch`."""
         found = self._shard(collection).retrieve(list(ids), with_payload=True, with_vector=True)
@@ -268,7 +282,7 @@ class EdgeStore:
         """Return the open shard of a collection; read its shape and field types once."""
         if collection not in self._shards:
             if not (self._path(collection) / "edge_config.json").exists():
-                raise IndexingError(f"there is no collection {collection}")
+                raise MissingCollection(f"there is no collection {collection}")
             self._shards[collection] = _load(self._path(collection))
         if collection not in self._types:
             shard = self._shards[collection]

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.vectors.filters import And, Comparison, FieldType, Not, Or
-from indexer.vectors.store import Hit, Point, Terms
+from indexer.vectors.store import Hit, Point, SearchRequest, Terms
 
-_RECORDS: Mapping[str, type] = {kind.__name__: kind for kind in (And, Comparison, Hit, Not, Or, Point, Terms)}
+_RECORDS: Mapping[str, type] = {
+    kind.__name__: kind for kind in (And, Comparison, Hit, Not, Or, Point, SearchRequest, Terms)
+}
 _DTYPES = ("<f4", "<f8", "<i8", "|u1", "|b1")
 
 

@@ -20,7 +20,7 @@ from indexer.vectors.filters import (
     PayloadValue,
     matches,
 )
-from indexer.vectors.store import NO_VECTOR, Form, Point, Terms, VectorStore
+from indexer.vectors.store import NO_VECTOR, Form, Point, SearchRequest, Terms, VectorStore
 from tests.indexer.stores import KINDS, open_store
 
 pytestmark = [
@@ -161,6 +161,30 @@ def test_search_ranks_by_inner_product(read_only: tuple[VectorStore, list[Point]
         hits = store.search(NAME, query, 10, exact=exact)
         assert [h.id for h in hits] == sorted(scores, key=lambda i: -scores[i])[:10]
         assert [h.score for h in hits] == pytest.approx([scores[h.id] for h in hits], abs=1e-6)
+
+
+def test_a_batch_of_searches_is_answered_as_each_search_alone(
+    read_only: tuple[VectorStore, list[Point]],
+) -> None:
+    store, points = read_only
+    requests = [
+        SearchRequest(NAME, points[3].vector, 5),
+        SearchRequest("test__nowhere", points[3].vector, 5),
+        SearchRequest(NAME, points[8].vector, 7, Comparison("sex", "=", "F"), ("study",)),
+        SearchRequest(NAME, points[3].vector, 3, payload=()),
+    ]
+    alone = [
+        [] if one.collection != NAME
+        else store.search(NAME, one.vector, one.limit, one.where, payload=one.payload)
+        for one in requests
+    ]  # fmt: skip
+    assert store.search_batch(requests) == alone
+    assert [len(hits) for hits in alone] == [5, 0, 7, 3]
+    assert store.search_batch([]) == []
+    with pytest.raises(UsageError, match="nonsense"):
+        store.search_batch(
+            [requests[0], SearchRequest(NAME, points[0].vector, 1, Comparison("nonsense", "=", "x"))]
+        )
 
 
 def test_excluded_studies_never_come_back(read_only: tuple[VectorStore, list[Point]]) -> None:
