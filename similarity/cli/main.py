@@ -75,6 +75,7 @@ def cli(verbose: bool) -> None:
         level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("corpus.notices").setLevel(logging.WARNING)  # remarks on tables are always shown
+    logging.getLogger("trainer.models.export").setLevel(logging.WARNING)  # and on an encoder without graphs
     if not verbose:  # it remarks on connections that break, which our errors name
         logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
