@@ -14,6 +14,7 @@ EVERY = (
     "text_search",
     "region_search",
     "throughput",
+    "inference",
     "encoder",
     "comparison",
     "claims",

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -46,7 +47,25 @@ class Settings(BaseSettings):
         ge=0,
         description="How long a job waits for a Qdrant or Postgres server that goes away while it runs.",
     )
-    device: str = Field(default="auto", description="Where encoders run: auto, cpu, cuda, cuda:1, mps.")
+    device: str = Field(
+        default="auto",
+        description="Where encoders run: auto, cpu, cuda, cuda:1, mps. Exported graphs run on the CPU, so "
+        "that another device than auto or cpu means torch.",
+    )
+    runtime: Literal["auto", "onnx", "torch"] = Field(
+        default="auto",
+        description="What runs encoders: onnx (exported graphs in ONNX Runtime), torch, or auto (onnx where "
+        "the encoder's folder has graphs, else torch).",
+    )
+    execution_providers: str | None = Field(
+        default=None,
+        description="Execution providers of ONNX Runtime that run exported graphs, separated by commas, "
+        "such as cuda or OpenVINOExecutionProvider; without them the CPU does.",
+    )
+    export_graphs: bool = Field(
+        default=True,
+        description="Export graphs for ONNX Runtime with each trained, imported or pulled encoder.",
+    )
     max_image_pixels: int = Field(
         default=120_000_000, gt=0, description="Images with more pixels than this are refused unread."
     )
@@ -130,6 +149,12 @@ class Settings(BaseSettings):
         default=None,
         description="Folder of the sources that may be indexed over HTTP; without it only phantoms may.",
     )
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The names in `execution_providers`; `cpu` where there are none."""
+        names = (self.execution_providers or "").split(",")
+        return tuple(filter(None, map(str.strip, names))) or ("cpu",)
 
     @property
     def home_folder(self) -> Path:

@@ -13,11 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Protocol
 
-import numpy as np
-from PIL import Image
-
 from corpus.errors import SimilarityError
-from corpus.images.reader import read_image
 from corpus.notices import one_line
 from corpus.redaction import redacted
 
@@ -150,7 +146,11 @@ def _row_html(row: Row) -> str:
 
 def _thumbnail_html(path: str | None) -> str:
     """The image of a case as an element, or a dash where there is none that can be read."""
-    from retrieval.export.drawing import image_html  # late, as above
+    import numpy as np  # late, as above
+    from PIL import Image
+
+    from corpus.images.reader import read_image
+    from retrieval.export.drawing import image_html
 
     if path is None:
         return "–"

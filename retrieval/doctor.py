@@ -4,6 +4,7 @@ Nothing is changed. Each check says what it found and, where that is a fault, wh
 """
 
 import importlib
+import importlib.metadata
 import os
 import platform
 import shutil
@@ -45,6 +46,9 @@ OLDEST_POSTGRES = 14
 
 _MODES = os.name == "posix"
 """Whether a file's mode says who may read it; on Windows the folder's access list does."""
+
+_TRAINING = {"torch": "torch", "open_clip": "open_clip_torch"}
+"""Module → distribution of what training and gradient-based saliency need, and nothing else."""
 
 _DECODERS = {
     "gdcm": "DICOM JPEG",
@@ -88,13 +92,19 @@ def examine() -> Iterator[Check]:
 
 def _program() -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    for module in ("torch", "open_clip", "qdrant_edge", "pydicom", "fastapi"):
+    for module in ("qdrant_edge", "pydicom", "fastapi"):
         try:
             version = getattr(importlib.import_module(module), "__version__", "")
             yield Check(module, "ok", version or "is there")
         except Exception as error:
             reason = f"cannot be imported ({type(error).__name__})"
             yield Check(module, "fault", reason, "install again from requirements.lock")
+    for module, distribution in _TRAINING.items():
+        try:  # not imported: that takes seconds, and searches do without
+            yield Check(module, "ok", importlib.metadata.version(distribution))
+        except importlib.metadata.PackageNotFoundError:
+            advice = "training and gradient-based saliency need it: pip install 'similarity-engine[all]'"
+            yield Check(module, "note", "is not installed", advice)
 
 
 def _decoders() -> Iterator[Check]:

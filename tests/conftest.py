@@ -15,6 +15,8 @@ hypothesis.settings.load_profile("unhurried")
 
 # SAM embeds each image in a second; where a test says nothing else, the random walker refines the masks.
 os.environ.setdefault("SIMILARITY_REFINE", "random-walker")
+# An export of graphs takes ten seconds; the tests of graphs ask for them.
+os.environ.setdefault("SIMILARITY_EXPORT_GRAPHS", "0")
 
 TESTS = Path(__file__).resolve().parent
 SHARED = TESTS.parents[1] / "shared"
@@ -47,6 +49,7 @@ SLOW_MODULES = (
     "trainer/test_device.py",
     "trainer/test_evaluate*.py",
     "trainer/test_folds.py",
+    "trainer/test_graphs.py",
     "trainer/test_import_*.py",
     "trainer/test_loop.py",
     "trainer/test_moved_folder.py",

@@ -44,11 +44,17 @@ def tiny_levels_shape(
 
 
 def build_tiny_encoder(
-    folder: Path, *, seed: int = 0, image_size: int = 64, shape: dict[str, Any] | None = None
+    folder: Path,
+    *,
+    seed: int = 0,
+    image_size: int = 64,
+    shape: dict[str, Any] | None = None,
+    graphs: bool = False,
 ) -> Path:
     """Write an untrained encoder folder (64 px, 32 dimensions, 32 tokens) in a second or two.
 
-    The same seed gives the same weights, so the same fingerprint. `shape`: default `tiny_shape`.
+    The same seed gives the same weights, so the same fingerprint. `shape`: default `tiny_shape`. `graphs`:
+    export inference graphs, too, which takes ten seconds more.
     """
     import torch
 
@@ -60,4 +66,4 @@ def build_tiny_encoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         towers = build_towers(architecture, texts=lambda: [WORDS] * 3)
-    return export_encoder(towers.model, towers.tokenizer, architecture, {"data": []}, folder)
+    return export_encoder(towers.model, towers.tokenizer, architecture, {"data": []}, folder, graphs=graphs)

@@ -21,7 +21,6 @@ from corpus.errors import UsageError
 from corpus.files import quoted
 from corpus.language.lexicon import ENGLISH, Lexicon, plain
 from corpus.language.lexicon_table import read_lexicon
-from corpus.language.person_names import find_names
 from corpus.records import Report
 from corpus.settings import settings
 
@@ -162,6 +161,8 @@ def _is_plainly_english(words: list[str]) -> bool:
 
 def _without_names(text: str) -> str:
     """Return the text without names: Łukasz or de la Cruz makes no report Polish or Spanish."""
+    from corpus.language.person_names import find_names  # late: its patterns take half a second
+
     parts, done = [], 0
     for start, end in sorted(find_names(text)):
         parts.append(text[done:start])

@@ -8,7 +8,7 @@ words, and no rules of its own.
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -45,7 +45,8 @@ class Lexicon:
 
     `language`: ISO 639-1 code.
     `name`: the language in English.
-    `entries`: phrases and their meanings, later ones overriding earlier ones.
+    `spell`: yields the entries; tens of thousands, which are spelled out for texts in the language alone.
+    `phrase_words`, `trigger_words`: every word of the phrases, and of those that are triggers.
     `headings`: heading in plain letters → section.
     `abbreviations`: words after which a stop ends no sentence.
     `common`: function words.
@@ -60,7 +61,9 @@ class Lexicon:
 
     language: str
     name: str
-    entries: tuple[Entry, ...] = field(repr=False)
+    spell: Callable[[], Iterable[Entry]] = field(repr=False)
+    phrase_words: frozenset[str] = field(repr=False)
+    trigger_words: frozenset[str] = field(repr=False)
     headings: Mapping[str, str] = field(default_factory=dict, repr=False)
     abbreviations: frozenset[str] = field(default=frozenset(), repr=False)
     common: frozenset[str] = field(default=frozenset(), repr=False)
@@ -72,6 +75,11 @@ class Lexicon:
     ordinals: bool = False
     version: str = ""
     words: Callable[[str], list[str]] | None = field(default=None, repr=False)
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """The phrases and their meanings, later ones overriding earlier ones; spelled out on first use."""
+        return tuple(self.spell())
 
     @cached_property
     def table(self) -> PhraseTable[Meaning]:
@@ -86,19 +94,14 @@ class Lexicon:
     @cached_property
     def vocabulary(self) -> frozenset[str]:
         """Every word of the phrases and every function word."""
-        named = {word for phrase, _ in self.entries for word in phrase if word[0].isalpha()}
+        named = {word for word in self.phrase_words if word[0].isalpha()}
         return frozenset(named | self.common | self.story | self.image)
 
     @cached_property
     def marks(self) -> frozenset[str]:
         """The function words and words of triggers: sentences in other languages rarely have them."""
-        words = {
-            word
-            for phrase, meaning in self.entries
-            if isinstance(meaning, triggers.Trigger)
-            for word in phrase
-        }
-        return frozenset(word for word in words | self.common if len(word) > 1 and word[0].isalpha())
+        words = self.trigger_words | self.common
+        return frozenset(word for word in words if len(word) > 1 and word[0].isalpha())
 
     def tokens(self, text: str) -> list[str]:
         """Return the words, numbers and signs of a text, in the form of the phrases.
@@ -127,7 +130,9 @@ class Lexicon:
         return Lexicon(
             self.language,
             self.name,
-            (*self.entries, *other.entries),
+            lambda: (*self.entries, *other.entries),
+            self.phrase_words | other.phrase_words,
+            self.trigger_words | other.trigger_words,
             {**self.headings, **other.headings},
             self.abbreviations | other.abbreviations,
             self.common | other.common,
@@ -168,15 +173,25 @@ _ENGLISH_COMMON = (
     "out also well overlying calcification position tip cabg stabile"
 )
 
+
+def _english_templates() -> Iterator[tuple[phrases.Choices, Meaning]]:
+    for templates, meaning in (*triggers.phrases(), *mentions.phrases()):
+        for template in templates.split(";"):
+            yield phrases.choices_of(template), meaning
+
+
+def _english_entries() -> Iterator[Entry]:
+    for choices, meaning in _english_templates():
+        for phrase in phrases.spell_out(choices):
+            yield phrase, meaning
+
+
 ENGLISH = Lexicon(
     "en",
     "English",
-    tuple(
-        (phrase, meaning)
-        for templates, meaning in (*triggers.phrases(), *mentions.phrases())
-        for template in templates.split(";")
-        for phrase in phrases.spell_out(template)
-    ),
+    _english_entries,
+    phrases.words_of(choices for choices, _ in _english_templates()),
+    phrases.words_of(c for c, meaning in _english_templates() if isinstance(meaning, triggers.Trigger)),
     common=frozenset(_ENGLISH_COMMON.split()),
     denying=frozenset(
         ["no", "not", "nor", "without", "or", "and", "any", "evidence", "of", "for", "the", "a", "an"]

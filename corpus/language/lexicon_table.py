@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import product
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from corpus.files import quoted
 from corpus.findings import VOCABULARY
 from corpus.language.lexicon import TOKEN, Entry, Lexicon, doubled, longest_first, plain
 from corpus.language.mentions import STRUCTURES, Disease, Enlarged, Mention, Normal
+from corpus.language.phrases import Choices, spell_out, words_of
 from corpus.language.statements import Meaning
 from corpus.language.triggers import Assertion, Direction, Syntax, Trigger
 
@@ -29,6 +30,12 @@ SECTIONS = (
     "recommendation",
 )  # fmt: skip
 """Sections that a heading may open; only findings and impression describe the image."""
+
+_ASSERTIONS = (
+    Assertion.ABSENT, Assertion.UNCERTAIN, Assertion.HISTORY, Assertion.QUESTION, Assertion.UNEXCLUDED,
+    Assertion.PRESENT,
+)  # fmt: skip
+"""The assertions with triggers, in the order of the English ones."""
 
 _MOST_PHRASES = 50_000  # of one template; more are an error
 
@@ -70,6 +77,19 @@ _KEYS: Mapping[str, tuple[str, ...] | None] = {
 """The keys of a table, and those below each: None for a list of values, () for any names."""
 
 
+_TRIGGER_KEYS = tuple(
+    f"{assertion.value}.{direction.value}" for assertion in _ASSERTIONS for direction in Direction
+)
+_PHRASE_KEYS = (
+    *(f"joints.{syntax.value}" for syntax in Syntax),
+    *(f"structures.{name}" for name in STRUCTURES),
+    *(f"diseases.{name}" for name in _DISEASES),
+    *(f"{group}.{name}" for group in ("findings", "doubtful") for name in VOCABULARY.names),
+    "normal", "enlarged", "not_findings", "idle",
+)  # fmt: skip
+"""Where a table has phrases, besides those of triggers."""
+
+
 class _Reader:
     """The reading of one table."""
 
@@ -88,11 +108,14 @@ class _Reader:
         self._endings = ("", *self._listed("endings"))
         self._letters = {str(key): str(value) for key, value in self._table.get("letters", {}).items()}
         self._groups = {name: self._listed(f"groups.{name}") for name in self._table.get("groups", {})}
-        entries = tuple(self._entries())
+        # Every template is checked now, and spelled out when a text in the language is read.
+        templates = {key: self._choices(key) for key in (*_TRIGGER_KEYS, *_PHRASE_KEYS)}
         return Lexicon(
             language,
             str(self._table.get("name", language)),
-            entries,
+            self._entries,
+            words_of(chain.from_iterable(templates.values())),
+            words_of(chain.from_iterable(templates[key] for key in _TRIGGER_KEYS)),
             dict(self._headings()),
             frozenset(map(plain, self._listed("abbreviations"))),
             self._words("common"),
@@ -123,14 +146,7 @@ class _Reader:
         for syntax in Syntax:
             yield from self._phrases(f"joints.{syntax.value}", syntax)
         yield from _SIGNS
-        for assertion in (
-            Assertion.ABSENT,
-            Assertion.UNCERTAIN,
-            Assertion.HISTORY,
-            Assertion.QUESTION,
-            Assertion.UNEXCLUDED,
-            Assertion.PRESENT,
-        ):
+        for assertion in _ASSERTIONS:
             yield from self._triggers(assertion)
         for name, structure in STRUCTURES.items():
             yield from self._phrases(f"structures.{name}", structure)
@@ -161,12 +177,14 @@ class _Reader:
         yield from ((phrase, meaning) for phrase in self._spelled(key))
 
     def _spelled(self, key: str) -> Iterator[tuple[str, ...]]:
-        for template in self._listed(key):
-            for part in template.split(";"):
-                yield from self._spell(key, part)
+        for choices in self._choices(key):
+            yield from spell_out(choices)
 
-    def _spell(self, key: str, template: str) -> Iterator[tuple[str, ...]]:
-        """Yield every phrase of a template, word by word, in plain letters."""
+    def _choices(self, key: str) -> list[Choices]:
+        return [self._choices_of(key, part) for text in self._listed(key) for part in text.split(";")]
+
+    def _choices_of(self, key: str, template: str) -> Choices:
+        """Return the words at each position of a template, in plain letters."""
         choices: list[tuple[str, ...]] = []
         count = 1
         for part in template.split():
@@ -177,10 +195,7 @@ class _Reader:
             count *= len(choices[-1])
             if count > _MOST_PHRASES:
                 self._refuse(key, f"{template!r} stands for over {_MOST_PHRASES:,} phrases: write it as more")
-        for choice in product(*choices):
-            phrase = tuple(word for word in choice if word)
-            if phrase:
-                yield phrase
+        return choices
 
     def _options(self, key: str, option: str) -> Iterator[str]:
         """Yield the words of one option of a template."""
@@ -212,8 +227,7 @@ class _Reader:
     def _denying(self) -> frozenset[str]:
         """Return the words of denying triggers, and of conjunctions and articles."""
         keys = ("absent.forward", "joints.and", "joints.or", "joints.article")
-        words = {word for key in keys for phrase in self._spelled(key) for word in phrase}
-        return frozenset(words) | self._words("common")
+        return words_of(chain.from_iterable(map(self._choices, keys))) | self._words("common")
 
     def _headings(self) -> Iterator[tuple[str, str]]:
         for name in SECTIONS:

@@ -15,7 +15,7 @@ from functools import cache
 from itertools import chain
 
 from corpus.language import mentions, triggers
-from corpus.language.phrases import spell_out, words
+from corpus.language.phrases import choices_of, words, words_of
 
 
 def _class(*categories: str) -> str:
@@ -308,4 +308,4 @@ def _report_words() -> frozenset[str]:
     templates = (
         t for phrases, _ in chain(mentions.phrases(), triggers.phrases()) for t in phrases.split(";")
     )
-    return frozenset(word for template in templates for phrase in spell_out(template) for word in phrase)
+    return words_of(map(choices_of, templates))

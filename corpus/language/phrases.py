@@ -5,7 +5,7 @@ the sentence; a pattern per phrase would read the sentence hundreds of times.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -30,8 +30,12 @@ def words(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
-def spell_out(template: str) -> Iterable[tuple[str, ...]]:
-    """Yield the phrases of a template.
+Choices = Sequence[tuple[str, ...]]
+"""The words that each position of a template may have; an empty one where the position may be empty."""
+
+
+def choices_of(template: str) -> Choices:
+    """Return the choices of a template.
 
     Words are separated by blanks; `a|b` is either word, a trailing `?` makes a word optional: `pleural?
     effusion|effusions` stands for four phrases. A `?` alone is the sign itself.
@@ -41,10 +45,20 @@ def spell_out(template: str) -> Iterable[tuple[str, ...]]:
         optional = len(part) > 1 and part.endswith("?")
         options = tuple(part[: -1 if optional else None].split("|"))
         choices.append((*options, "") if optional else options)
+    return choices
+
+
+def spell_out(choices: Choices) -> Iterator[tuple[str, ...]]:
+    """Yield the phrases of a template, word by word."""
     for choice in product(*choices):
         phrase = tuple(word for word in choice if word)
         if phrase:
             yield phrase
+
+
+def words_of(templates: Iterable[Choices]) -> frozenset[str]:
+    """Return every word of templates, without spelling them out."""
+    return frozenset(word for choices in templates for words in choices for word in words if word)
 
 
 class Match(NamedTuple, Generic[Meaning]):
@@ -62,7 +76,7 @@ class PhraseTable(Generic[Meaning]):
         self._root: dict[Any, Any] = {}
         for templates, meaning in entries:
             for template in templates.split(";"):
-                for phrase in spell_out(template):
+                for phrase in spell_out(choices_of(template)):
                     self.add(phrase, meaning)
 
     def add(self, phrase: Iterable[str], meaning: Meaning) -> None:

@@ -18,7 +18,7 @@ from itertools import chain
 
 from corpus.language import mentions, triggers
 from corpus.language.modifiers import MODIFIER_PHRASES
-from corpus.language.phrases import spell_out, words
+from corpus.language.phrases import choices_of, words, words_of
 
 _FORBIDDEN: Mapping[str, str] = {
     "blanks": r"\bx{2,}\b|_{2,}|\[\s*\*|\*\s*\]",
@@ -130,7 +130,7 @@ def _rule_words() -> frozenset[str]:
     templates = (
         t for phrases, _ in chain(mentions.phrases(), triggers.phrases()) for t in phrases.split(";")
     )
-    return frozenset(word for template in templates for phrase in spell_out(template) for word in phrase)
+    return words_of(map(choices_of, templates))
 
 
 def is_known(sentence: str) -> bool:

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corpus.dicom.spacing import Spacing
 from corpus.errors import UsageError
+from corpus.extras import needs_extra
 from corpus.images.reader import MIN_SIDE
 from retrieval.localize.answer import Localization
 from retrieval.localize.mask_location import Lungs, laterality_of, locate
@@ -31,7 +32,9 @@ from retrieval.localize.specificity.calibration import (
 )
 from retrieval.localize.specificity.map_statistics import STATISTICS, Contrasts, measure
 from trainer.runtime.encoder import Encoder
-from trainer.runtime.segmenter import DEFAULT_THRESHOLD, Segmenter
+
+if TYPE_CHECKING:
+    from trainer.runtime.segmenter import Segmenter
 
 SEGMENTER = "segmenter"
 """The method of a segmenter's answers."""
@@ -95,7 +98,7 @@ class Localizer:
         return cls(encoder.name, encoder.fingerprint, method, refine.name if refine else None, call)
 
     @classmethod
-    def by_segmenter(cls, segmenter: Segmenter, refine: Refiner | None) -> "Localizer":
+    def by_segmenter(cls, segmenter: "Segmenter", refine: Refiner | None) -> "Localizer":
         """Localize by a segmenter that was trained on such maps."""
         call = partial(segment_phrases, segmenter, refine=refine)
         return cls(segmenter.name, segmenter.fingerprint, SEGMENTER, refine.name if refine else None, call)
@@ -136,15 +139,27 @@ def method_localizers(
     }  # fmt: skip
 
 
+def load_segmenter(folder: str, device: str) -> "Segmenter":
+    """Load a segmenter, a network of torch.
+
+    Raises:
+        EncoderError: the folder holds no whole segmenter.
+        UsageError: torch is not installed.
+    """
+    with needs_extra("localize", "a segmenter"):
+        from trainer.runtime.segmenter import Segmenter  # late: torch
+    return Segmenter.load(folder, device)
+
+
 def segmenter_localizers(
     folders: Sequence[str], device: str, refine: Refiner | None = None
 ) -> dict[str, LocalizePhrases]:
     """`segmenter NAME` → localizer, for each segmenter.
 
     Raises:
-        EncoderError: a folder holds no whole segmenter.
+        EncoderError, UsageError: as `load_segmenter`.
     """
-    segmenters = [Segmenter.load(folder, device) for folder in folders]
+    segmenters = [load_segmenter(folder, device) for folder in folders]
     return {
         f"segmenter {segmenter.name}": partial(segment_phrases, segmenter, refine=refine)
         for segmenter in segmenters
@@ -215,7 +230,7 @@ def localize(
 
 
 def segment_phrases(
-    segmenter: Segmenter,
+    segmenter: "Segmenter",
     image: NDArray[np.float32],
     phrases: Sequence[str],
     *,
@@ -241,6 +256,8 @@ def segment_phrases(
     Raises:
         UsageError: a phrase is empty or a report, or the image is blank or tiny.
     """
+    from trainer.runtime.segmenter import DEFAULT_THRESHOLD  # late: torch, which the segmenter has imported
+
     questions = [read_question(phrase) for phrase in phrases]
     require_usable_image(image)
     if not questions:
@@ -334,7 +351,7 @@ def require_usable_image(image: NDArray[np.float32]) -> None:
         raise UsageError("the image is blank: all its pixels have one value, and nothing can be found in it")
 
 
-def require_learned(segmenter: Segmenter, phrases: Sequence[str]) -> None:
+def require_learned(segmenter: "Segmenter", phrases: Sequence[str]) -> None:
     """Refuse phrases of which the segmenter has learned none, before a whole corpus is processed.
 
     Raises:
@@ -346,18 +363,18 @@ def require_learned(segmenter: Segmenter, phrases: Sequence[str]) -> None:
         )
 
 
-def _channel(segmenter: Segmenter, question: Question) -> int | None:
+def _channel(segmenter: "Segmenter", question: Question) -> int | None:
     named = segmenter.channel(question.phrase)
     if named is None and question.finding is not None:
         named = segmenter.channel(question.finding)
     return named
 
 
-def _unlearned(segmenter: Segmenter, channel: int | None) -> str | None:
+def _unlearned(segmenter: "Segmenter", channel: int | None) -> str | None:
     if channel is not None:
         return None
     return f"No mask: the segmenter has not learned this; it knows {_known(segmenter)}."
 
 
-def _known(segmenter: Segmenter) -> str:
+def _known(segmenter: "Segmenter") -> str:
     return ", ".join(name.replace("_", " ") for name in segmenter.structures)

@@ -6,7 +6,7 @@ from the index. Texts are parsed for the findings that they ask for.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corpus.errors import SimilarityError, UsageError
 from corpus.findings import Status
@@ -18,13 +18,15 @@ from indexer.vectors.filters import Comparison, Condition, Not
 from retrieval.query.feedback import Part, QueryVector, Tower, Vector, apply_feedback
 from retrieval.query.filters import conjunction, parse_where
 from retrieval.query.finding_expression import affirmed_findings, parse_findings, refuse_contradiction
-from retrieval.query.image import QueryImage, read_query_image
 from retrieval.query.intent import Intent, describe, read_text
 from retrieval.query.query import Query
 from retrieval.query.references import IdentifiedImage, ReferencedCase, fetch_case, identify_image, is_image
 from retrieval.query.region import Region, crop_region
 from retrieval.reliability.apply import apply_detector
 from retrieval.timing import Stopwatch, Took
+
+if TYPE_CHECKING:
+    from retrieval.query.image import QueryImage
 
 
 @redacted
@@ -78,7 +80,7 @@ class _Encoding:
     intent: Intent
     phrase: str = ""
     texts: list[tuple[Part, str]] = field(default_factory=list)
-    images: list[tuple[Part, QueryImage]] = field(default_factory=list)
+    images: list[tuple[Part, "QueryImage"]] = field(default_factory=list)
     vectors: list[QueryVector] = field(default_factory=list)
     subjects: set[str] = field(default_factory=set)
     examples: set[str] = field(default_factory=set)
@@ -215,7 +217,11 @@ def _encode_region(index: Index, encoding: _Encoding, location: str, box: Box) -
     return identified
 
 
-def _decode(index: Index, encoding: _Encoding, location: str, decoded: QueryImage | None) -> IdentifiedImage:
+def _decode(
+    index: Index, encoding: _Encoding, location: str, decoded: "QueryImage | None"
+) -> IdentifiedImage:
+    from retrieval.query.image import read_query_image  # late: DICOM, which no phrase needs
+
     with encoding.stopwatch.measure("decode"):
         identified = identify_image(index, decoded or read_query_image(location))
     encoding.notes += identified.image.notes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,9 @@ from PIL import Image
 from corpus.errors import UsageError
 from corpus.geometry import Box
 from corpus.redaction import redacted
-from retrieval.query.image import IN_MEMORY, QueryImage, make_query_image
+
+if TYPE_CHECKING:
+    from retrieval.query.image import QueryImage
 
 Target = Literal["images", "reports", "cases"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -72,7 +74,7 @@ class Query:
     finding: str | None = None
     diversify: bool = False
     ahead: int = 0
-    decoded: QueryImage | None = None
+    decoded: "QueryImage | None" = None
 
     def __post_init__(self) -> None:
         _normalize(self)
@@ -177,6 +179,8 @@ def _normalize(query: Query) -> None:
     if isinstance(image, Path):
         put("image", str(image))
     elif isinstance(image, Image.Image | np.ndarray):
+        from retrieval.query.image import IN_MEMORY, make_query_image  # late: DICOM, which no phrase needs
+
         put("decoded", make_query_image(image))
         put("image", IN_MEMORY)
     elif not isinstance(image, str | None):

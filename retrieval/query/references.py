@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from corpus.errors import IndexingError, UsageError
 from corpus.language.concepts import Concept
 from corpus.redaction import redacted
 from indexer.index import Index
 from indexer.ingest.payload import payload_concepts
-from indexer.ingest.subject_identity import subjects_of
 from retrieval.query.feedback import Tower, Vector
-from retrieval.query.image import QueryImage
 from retrieval.query.intent import case_concepts
+
+if TYPE_CHECKING:
+    from retrieval.query.image import QueryImage
 
 _TOWERS: tuple[tuple[str, Tower], ...] = (("image", "image"), ("report", "text"))
 """Kind of item → the tower that embeds it."""
@@ -28,7 +30,7 @@ class IdentifiedImage:
         studies: study_ids of the index that hold equal pixels.
     """
 
-    image: QueryImage
+    image: "QueryImage"
     subjects: frozenset[str]
     studies: frozenset[str]
 
@@ -59,8 +61,10 @@ def is_image(example: str) -> bool:
         return False
 
 
-def identify_image(index: Index, image: QueryImage) -> IdentifiedImage:
+def identify_image(index: Index, image: "QueryImage") -> IdentifiedImage:
     """Find the subjects of an image, by equal pixels in the index and by its DICOM header."""
+    from indexer.ingest.subject_identity import subjects_of  # late: DICOM, which no phrase needs
+
     with index.catalog.reading() as read:
         owners = read.owners_of_content(image.content)
     patient = image.patient

@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING
 
 from indexer.index import Index
 from retrieval.answer import Hit
-from retrieval.query.image import QueryImage
 from retrieval.query.query import Query
 from retrieval.reliability.conformal import LEVEL, load_guarantee
 from retrieval.reliability.ood import REFUSAL, load_detector
 
 if TYPE_CHECKING:
+    from retrieval.query.image import QueryImage
     from trainer.runtime.encoder import Encoder
 
 MOST_GROWTH = 0.1
 """An index that has grown or shrunk by a larger share since it was calibrated makes no promise."""
 
 
-def apply_detector(index: Index, encoder: "Encoder", image: QueryImage) -> str | None:
+def apply_detector(index: Index, encoder: "Encoder", image: "QueryImage") -> str | None:
     """Return why an image is out of distribution, in a sentence; None where it is not, or is unknown."""
     detector = load_detector(index)
     return REFUSAL if detector is not None and detector.refuses(encoder, image.pixels) else None

@@ -111,6 +111,25 @@ def import_command(folder: Path, name: str, kind: str, dry_run: bool) -> None:
         raise EncoderError(f"the checkpoint in {folder} does not fit; the list above says where")
 
 
+@encoders.command("export")
+@click.argument("encoder", metavar="NAME|DIR")
+@click.option("--force", is_flag=True, help="Export the graphs also where they are complete.")
+def export_command(encoder: str, force: bool) -> None:
+    """Export the graphs of an encoder, with which it encodes without torch; print its path.
+
+    `train`, `encoders import` and `encoders pull` export them, so this is for encoders of an earlier version
+    and for damaged graphs. Each graph is compared with torch, and refused where a vector differs. The
+    fingerprint stays: an index of the encoder remains as it is.
+    """
+    from trainer.models.graphs import add_graphs
+    from trainer.models.resolve import resolve_encoder
+
+    folder = resolve_encoder(encoder)
+    if not add_graphs(folder, force=force):
+        note("the graphs are complete; --force exports them anew")
+    click.echo(folder)
+
+
 def _downloads() -> AbstractContextManager[Any]:
     """Return progress of downloads: bars on a terminal, else a line at each tenth of a file."""
     if sys.stderr.isatty():

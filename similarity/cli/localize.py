@@ -156,10 +156,9 @@ def _localizer(
 
         chosen = _encoder(index, encoder)
         return Localizer.by_maps(chosen, method_for(chosen.fingerprint, method), refiner)
-    from retrieval.localize.localizer import require_learned
-    from trainer.runtime.segmenter import Segmenter
+    from retrieval.localize.localizer import load_segmenter, require_learned
 
-    learned = Segmenter.load(segmenter, settings().device)
+    learned = load_segmenter(segmenter, settings().device)
     require_learned(learned, findings)
     return Localizer.by_segmenter(learned, refiner)
 

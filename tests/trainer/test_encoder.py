@@ -107,7 +107,9 @@ def test_the_mean_of_patch_vectors_is_the_image_vector(encoder: Encoder) -> None
 
     framed = np.stack([encoder.framing.apply(image) for image in random_images(4)])
     with torch.inference_mode():
-        patches = patch_features(encoder.model, encoder._normalise(framed)).mean(dim=(1, 2)).numpy()
+        patches = (
+            patch_features(encoder.model, encoder.torch_towers().inputs(framed)).mean(dim=(1, 2)).numpy()
+        )
     patches /= np.linalg.norm(patches, axis=1, keepdims=True)
     assert cosines(patches, encoder.encode_framed(framed)).min() >= 1 - 1e-5
 
@@ -154,7 +156,7 @@ def test_plain_open_clip_reads_a_moved_folder_to_the_same_vectors(tmp_path: Path
         texts = plain.encode_text(tokenizer(TEXTS), normalize=True).numpy()
         np.testing.assert_allclose(texts, encoder.encode_texts(TEXTS), atol=1e-5)
         framed = np.stack([encoder.framing.apply(image) for image in random_images(3)])
-        images = plain.encode_image(encoder._normalise(framed), normalize=True).numpy()
+        images = plain.encode_image(encoder.torch_towers().inputs(framed), normalize=True).numpy()
         np.testing.assert_allclose(images, encoder.encode_framed(framed), atol=1e-5)
         grey = [np.asarray(image * 255, np.uint8) for image in random_images(3)]
         own = torch.stack([preprocess(Image.fromarray(image)) for image in grey])

@@ -234,9 +234,7 @@ class TextFeatures:
         for chunk in _chunks(len(flat)):
             positions = [order[position] for position in chunk]
             with torch.no_grad():
-                rows = self._pool(
-                    self._tokenizer.pad([flat[position] for position in positions]).to(self._device)
-                )
+                rows = self._pool(self._padded([flat[position] for position in positions]))
             for position, row in zip(positions, rows, strict=True):
                 pooled[position] = row
             on_progress("freeze", int(chunk[-1]) + 1, len(flat), "texts")
@@ -278,11 +276,15 @@ class TextFeatures:
     def tokens(self, index: NDArray[np.int64]) -> Tensor:
         """(windows, longest) int64: the token windows of the texts at `index`, padded."""
         windows = [window for text in index for window in self._windows[text]]
-        return self._tokenizer.pad(windows).to(self._device)
+        return self._padded(windows)
 
     def owners(self, index: NDArray[np.int64]) -> list[int]:
         """For each window of the texts at `index`, in order, the position of its text in `index`."""
         return [position for position, text in enumerate(index) for _ in self._windows[text]]
+
+    def _padded(self, windows: Sequence[Sequence[int]]) -> Tensor:
+        """(n, longest) int64: token windows, padded, on the device."""
+        return torch.from_numpy(self._tokenizer.pad(windows)).to(self._device)
 
     def _pool(self, tokens: Tensor) -> Tensor:
         """The tower's output before its projection."""

@@ -1,6 +1,8 @@
 """Write an encoder's or a segmenter's folder: whole or not at all."""
 
 import json
+import logging
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,12 +15,16 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from corpus.errors import EncoderError, TrainingError
+from corpus.settings import settings
 from trainer.models.architecture import Architecture
 from trainer.models.card import model_card
+from trainer.models.graphs import write_graphs
 from trainer.runtime import encoder_folder as files
 from trainer.runtime import segmenter
 from trainer.runtime.clip_model import is_plain
 from trainer.runtime.segmenter import Shape
+
+logger = logging.getLogger(__name__)
 
 TRAINED_ON_LICENCES = "The weights were learned from the data named here; its licences bind their use."
 
@@ -29,8 +35,12 @@ def export_encoder(
     architecture: Architecture,
     record: Mapping[str, Any],
     folder: Path,
+    *,
+    graphs: bool | None = None,
 ) -> Path:
     """Write an encoder folder that plain open_clip loads (`local-dir:FOLDER`); replace one of that name.
+
+    Where its graphs cannot be exported, the folder is written without, and a line is logged: torch runs it.
 
     Args:
         model: an open_clip model of the architecture.
@@ -38,6 +48,8 @@ def export_encoder(
         architecture: shape and preprocessing.
         record: content of `similarity.json`: data, subjects, configuration, metrics.
         folder: path of the encoder folder; missing parents are created.
+        graphs: export the towers as graphs, too (`trainer.models.graphs`), which takes seconds; None: as
+            `SIMILARITY_EXPORT_GRAPHS` says.
 
     Returns:
         The folder.
@@ -45,6 +57,7 @@ def export_encoder(
     Raises:
         EncoderError: the weights are not finite, the folder holds something else, or the disk is full.
     """
+    with_graphs = settings().export_graphs if graphs is None else graphs
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     broken = [n for n, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     if broken:
@@ -57,7 +70,7 @@ def export_encoder(
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as made:
             fresh = Path(made) / "encoder"
             fresh.mkdir()
-            _write(fresh, folder, model, tokenizer, architecture, record, state)
+            _write(fresh, folder, model, tokenizer, architecture, record, state, with_graphs)
             if folder.exists():
                 folder.rename(Path(made) / "replaced")
             fresh.rename(folder)
@@ -74,6 +87,7 @@ def _write(
     architecture: Architecture,
     record: Mapping[str, Any],
     state: dict[str, torch.Tensor],
+    graphs: bool,
 ) -> None:
     save_file(state, fresh / files.WEIGHTS)
     if tokenizer is not None:
@@ -86,6 +100,7 @@ def _write(
     config = {"model_cfg": dict(architecture.model_cfg), "preprocess_cfg": dict(architecture.preprocess_cfg)}
     (fresh / files.CONFIG).write_text(json.dumps(files.with_paths(config, str(final)), indent=2), "utf-8")
     hashes = files.hash_files(fresh)
+    exported = _graphs(fresh, final) if graphs else {}
     whole = {
         "name": final.name,
         "architecture": architecture.name,
@@ -94,9 +109,22 @@ def _write(
         "licence": TRAINED_ON_LICENCES,
         **record,
         "files": hashes,
+        **({"graphs": exported} if exported else {}),
     }
     (fresh / files.RECORD).write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", "utf-8")
     (fresh / files.CARD).write_text(model_card(whole), "utf-8")
+
+
+def _graphs(fresh: Path, final: Path) -> dict[str, str]:
+    """Export the graphs of a folder that is being written; {} and a line in the log where that fails."""
+    try:
+        return write_graphs(fresh, fresh)
+    except EncoderError as error:
+        shutil.rmtree(fresh / files.GRAPHS, ignore_errors=True)
+        logger.warning(
+            "%s is written without graphs for ONNX Runtime, so torch runs it, slower: %s", final, error
+        )
+        return {}
 
 
 def export_segmenter(

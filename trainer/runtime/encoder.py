@@ -1,28 +1,36 @@
 """The encoder: an open_clip model with everything that decides its output.
 
-Images and texts become unit vectors in one space: the dot product of any two is their cosine. The model
-inside is plain open_clip; `trainer.runtime.encoder_folder` describes the folder that it is read from.
+Images and texts become unit vectors in one space: the dot product of any two is their cosine. The network
+runs in ONNX Runtime from the folder's exported graphs (`trainer.runtime.graph_towers`), or in torch
+(`trainer.runtime.torch_towers`); both give the same vectors (cosine ≥ 1 − 1e-6). Importing this module
+imports neither. `trainer.runtime.encoder_folder` describes the folder that it is read from.
 """
 
+import importlib.util
+import logging
+import shlex
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
 
 from corpus.errors import EncoderError
 from corpus.geometry import Framing, Placement
+from corpus.settings import Settings, settings
 from corpus.statistics import unit_rows
 from trainer.runtime import encoder_folder as files
-from trainer.runtime.clip_model import read_model
-from trainer.runtime.device import choose_device
-from trainer.runtime.feature_maps import backbone_features, patch_features
 from trainer.runtime.tokens import WindowTokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainer.runtime.torch_towers import TorchTowers
+
+logger = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
 
@@ -50,6 +58,22 @@ class Patches:
         return np.asarray(rows[:, None] & columns[None, :])
 
 
+class Towers(Protocol):
+    """The network of an encoder, in any runtime. `framed`: (n, side, side) float32 in [0, 1]."""
+
+    def images(self, framed: Vectors) -> Vectors:
+        """(n, dim) unit rows."""
+
+    def patches(self, framed: Vectors) -> Vectors:
+        """(n, gh, gw, dim), unit along dim."""
+
+    def backbone(self, framed: Vectors) -> Vectors:
+        """(n, channels): the backbone's last feature map, averaged over the image."""
+
+    def texts(self, tokens: NDArray[np.int64]) -> Vectors:
+        """(n, length) token ids, padded → (n, dim) unit rows."""
+
+
 class Encoder:
     """Turns images and texts into unit vectors. Frozen, in evaluation mode; threads may share it.
 
@@ -63,77 +87,80 @@ class Encoder:
     `fingerprint`: 64 hex digits of weights, preprocessing, tokenizer and pooling; an index is bound to it.
     `context_length`: tokens of a window; a longer text is encoded in several.
     `record`: `similarity.json` of the folder, the record of its training.
-    `folder`: the encoder folder; None for a model in memory.
-    `device`: of the network.
+    `folder`: the encoder folder.
+    `towers`: the network, in the runtime that encodes.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        tokenizer: WindowTokenizer,
-        preprocessing: Mapping[str, Any],
-        *,
-        name: str,
-        fingerprint: str,
-        record: Mapping[str, Any],
-        device: torch.device,
-        folder: Path | None = None,
-    ) -> None:
-        """Take over a model; it is moved to the device, frozen, and put into evaluation mode.
+    def __init__(self, folder: Path, record: Mapping[str, Any], towers: Towers, device: str = "auto") -> None:
+        """Join a network with the tokenizer and the preprocessing of its folder.
 
         Args:
-            model: an open_clip model.
-            tokenizer: of its text tower.
-            preprocessing: `size`, of the input in pixels (one number, or height and width); `mean` and `std`
-                of each channel, for pixels in [0, 1]; `dim`, the length of a vector. More keys are ignored.
-            name, fingerprint, record, device, folder: as the attributes.
+            folder, record, towers: as the attributes.
+            device: where torch runs if `torch_towers` needs it: `auto` or a torch device name.
+
+        Raises:
+            EncoderError: the folder's configuration or tokenizer cannot be read.
         """
-        self.name = name
+        config = files.read_json(folder / files.CONFIG)
         self.folder = folder
-        self.fingerprint = fingerprint
         self.record = record
-        self.device = device
-        self.image_size = int(np.max(preprocessing["size"]))
+        self.towers = towers
+        self.name = str(record.get("name", folder.name))
+        self.fingerprint = files.fingerprint(folder, record["files"])
+        self.dim = int(config["model_cfg"]["embed_dim"])
+        self.image_size = int(np.max(config["model_cfg"]["vision_cfg"]["image_size"]))
         self.framing = Framing(self.image_size)
-        self.context_length = tokenizer.context_length
-        self._tokenizer = tokenizer
-        self._mean = torch.tensor(preprocessing["mean"], device=device).view(1, -1, 1, 1)
-        self._std = torch.tensor(preprocessing["std"], device=device).view(1, -1, 1, 1)
-        self._model: Any = model.to(device).eval().requires_grad_(False)
-        self.dim = int(preprocessing["dim"])
+        self._tokenizer = WindowTokenizer.of_folder(folder)
+        self.context_length = self._tokenizer.context_length
+        self._device = device
+        self._torch: TorchTowers | None = None
+        self._loading = threading.Lock()
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "auto") -> "Encoder":
         """Load an encoder folder after checking that it is complete and unedited.
 
+        The setting `SIMILARITY_RUNTIME` selects the runtime. By default the exported graphs serve where the
+        folder has them and ONNX Runtime is installed, else torch.
+
         Args:
             folder: an encoder folder, also one that was moved, or the folder of the run that made it.
-            device: `auto` (cuda, then mps, then cpu) or a torch device name.
+            device: `auto`, `cpu`, or another torch device name. Graphs run on the CPU, or on the execution
+                providers that `SIMILARITY_EXECUTION_PROVIDERS` names; without those, another device means
+                torch. In torch `auto` is cuda, then mps, then cpu.
 
         Raises:
-            EncoderError: the folder is missing, incomplete or edited, or the device cannot be used.
+            EncoderError: the folder is missing, incomplete or edited; or the device, the execution provider
+                or the runtime cannot be used.
         """
         path = files.locate(Path(folder).expanduser().resolve())
-        record = files.verify(path)
-        config = files.read_json(path / files.CONFIG)
-        model = read_model(path, config)
+        record = files.verify(path, weights=False)
+        towers = _open_towers(path, record, device, settings())
+        encoder = cls(path, record, towers, device)
         files.adopt(path)
-        size = config["model_cfg"]["vision_cfg"]["image_size"]
-        return cls(
-            model,
-            WindowTokenizer.of_folder(path),
-            {**config["preprocess_cfg"], "size": size, "dim": config["model_cfg"]["embed_dim"]},
-            name=str(record.get("name", path.name)),
-            fingerprint=files.fingerprint(path, record["files"]),
-            record=record,
-            device=choose_device(device),
-            folder=path,
-        )
+        return encoder
+
+    def torch_towers(self) -> "TorchTowers":
+        """The network in torch, for what needs its layers; loaded once, late where graphs encode.
+
+        Raises:
+            EncoderError: the weights are missing or edited, torch is not installed, or the device cannot be
+                used.
+        """
+        with self._loading:
+            if self._torch is None:
+                self._torch = _torch_towers(self.folder, self._device, self.towers)
+            return self._torch
 
     @property
-    def model(self) -> nn.Module:
-        """The open_clip model inside, for saliency methods, which need its layers. Do not train it."""
-        return cast(nn.Module, self._model)
+    def model(self) -> "torch.nn.Module":
+        """The open_clip model, for saliency methods, which need its layers. Do not train it. Loads torch."""
+        return self.torch_towers().model
+
+    @property
+    def device(self) -> "torch.device":
+        """The device of `model`. Loads torch."""
+        return self.torch_towers().device
 
     def encode_images(self, images: Sequence[Vectors], batch_size: int = 32) -> Vectors:
         """Encode images.
@@ -173,10 +200,8 @@ class Encoder:
                 f"not {framed.shape}"
             )
         rows = np.zeros((len(framed), self.dim), np.float32)
-        with torch.inference_mode():
-            for at in range(0, len(framed), batch_size):
-                features = self._model.encode_image(self._normalise(framed[at : at + batch_size]))
-                rows[at : at + batch_size] = F.normalize(features.float(), dim=-1).cpu().numpy()
+        for at in range(0, len(framed), batch_size):
+            rows[at : at + batch_size] = self.towers.images(framed[at : at + batch_size])
         return self._finite(rows, "image")
 
     def encode_patches(self, images: Sequence[Vectors], batch_size: int = 16) -> Patches:
@@ -195,22 +220,20 @@ class Encoder:
         Raises:
             EncoderError: as `encode_images`; or the network has no feature map to project.
         """
-        grids = []
-        with torch.inference_mode():
-            for at in range(0, max(len(images), 1), batch_size):
-                pixels = self._normalise(self._frame(images[at : at + batch_size], at))
-                features = patch_features(self._model, pixels)
-                grids.append(F.normalize(features.float(), dim=-1).cpu().numpy())
+        grids = [
+            self.towers.patches(self._frame(images[at : at + batch_size], at))
+            for at in range(0, max(len(images), 1), batch_size)
+        ]
         content_boxes = [self.framing.placement(*image.shape) for image in images]
         return Patches(np.concatenate(grids), content_boxes, self.image_size)
 
-    def inputs(self, images: Sequence[Vectors]) -> torch.Tensor:
-        """Images as input of the image tower: (n, channels, image_size, image_size), on the device.
+    def inputs(self, images: Sequence[Vectors]) -> "torch.Tensor":
+        """Images as input of `model`: (n, channels, image_size, image_size), on its device. Loads torch.
 
         Raises:
-            EncoderError: as `encode_images`.
+            EncoderError: as `encode_images` and `torch_towers`.
         """
-        return self._normalise(self._frame(images, 0))
+        return self.torch_towers().inputs(self._frame(images, 0))
 
     def encode_backbone(self, images: Sequence[Vectors], batch_size: int = 32) -> Vectors:
         """Encode images with the image backbone alone, before the head that was trained on findings.
@@ -225,11 +248,10 @@ class Encoder:
         Raises:
             EncoderError: as `encode_patches`.
         """
-        rows = []
-        with torch.inference_mode():
-            for at in range(0, len(images), batch_size):
-                pixels = self._normalise(self._frame(images[at : at + batch_size], at))
-                rows.append(backbone_features(self._model, pixels).float().cpu().numpy())
+        rows = [
+            self.towers.backbone(self._frame(images[at : at + batch_size], at))
+            for at in range(0, len(images), batch_size)
+        ]
         return self._finite(np.concatenate(rows), "image") if rows else np.zeros((0, 0), np.float32)
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> Vectors:
@@ -266,12 +288,10 @@ class Encoder:
     ) -> Iterator[tuple[list[int], Vectors]]:
         """Unit vectors of windows with the index of their text, batched by length to save padding."""
         by_length = sorted(owned, key=lambda pair: len(pair[1]))
-        with torch.inference_mode():
-            for at in range(0, len(by_length), batch_size):
-                batch = by_length[at : at + batch_size]
-                tokens = self._tokenizer.pad([window for _, window in batch]).to(self.device)
-                features = F.normalize(self._model.encode_text(tokens).float(), dim=-1)
-                yield [owner for owner, _ in batch], features.cpu().numpy()
+        for at in range(0, len(by_length), batch_size):
+            batch = by_length[at : at + batch_size]
+            tokens = self._tokenizer.pad([window for _, window in batch])
+            yield [owner for owner, _ in batch], self.towers.texts(tokens)
 
     def _frame(self, images: Sequence[Vectors], first: int) -> Vectors:
         framed = np.zeros((len(images), self.image_size, self.image_size), np.float32)
@@ -283,10 +303,6 @@ class Encoder:
             framed[i] = self.framing.apply(image)
         return framed
 
-    def _normalise(self, framed: Vectors) -> torch.Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(framed, np.float32)).to(self.device)
-        return (pixels.unsqueeze(1) - self._mean) / self._std
-
     def _finite(self, rows: NDArray[Any], what: str) -> NDArray[Any]:
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if bad.size:
@@ -294,3 +310,33 @@ class Encoder:
                 f"{self.name} gives no finite vector for {what} {bad[0]}; its weights are damaged"
             )
         return rows
+
+
+def _open_towers(folder: Path, record: Mapping[str, Any], device: str, chosen: Settings) -> Towers:
+    """The network in the runtime that the settings, the device and the folder allow."""
+    exported = bool(files.listed_graphs(record))
+    installed = importlib.util.find_spec("onnxruntime") is not None
+    fit = device in ("auto", "cpu") or bool(chosen.execution_providers)
+    if exported and installed and (chosen.runtime == "onnx" or (chosen.runtime == "auto" and fit)):
+        from trainer.runtime.graph_towers import GraphTowers  # late: only where it encodes
+
+        return GraphTowers(folder, chosen.providers)
+    export = f"similarity encoders export {shlex.quote(str(folder))}"
+    remedy = f"run: {export}" if not exported else "install onnxruntime"
+    if chosen.runtime == "onnx":
+        raise EncoderError(f"SIMILARITY_RUNTIME=onnx, but ONNX Runtime cannot run {folder}: {remedy}")
+    if chosen.runtime == "auto" and fit:
+        logger.warning("torch runs %s; for ONNX Runtime, which is faster, %s", folder, remedy)
+    return _torch_towers(folder, device)
+
+
+def _torch_towers(folder: Path, device: str, towers: Towers | None = None) -> "TorchTowers":
+    """The network in torch: `towers` if they are that already, else read from the folder."""
+    try:
+        from trainer.runtime.torch_towers import TorchTowers  # late: it imports torch, which takes seconds
+    except ImportError as error:
+        raise EncoderError(
+            f"{folder} needs torch here, which is not installed ({error}); with exported graphs "
+            "(`similarity encoders export`, on a machine with torch) it encodes without"
+        ) from error
+    return towers if isinstance(towers, TorchTowers) else TorchTowers.of_folder(folder, device)

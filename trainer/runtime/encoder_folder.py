@@ -2,6 +2,8 @@
 
 An encoder folder holds the files of plain open_clip (`open_clip_config.json`, `open_clip_model.safetensors`,
 the tokenizer's files), `similarity.json`, the record of its training, and `README.md`, its model card.
+`graphs/` holds the towers once more as ONNX graphs, which run without torch. They are made from the weights
+and may be made anew: the record lists them apart, and the fingerprint does not depend on them.
 
 With a BERT text tower, or with an image backbone that has arguments of its own (a finer grid, which timm
 reads from `trunk/config.json`), open_clip's configuration contains the path of the folder. The path does not
@@ -11,6 +13,7 @@ belong to the encoder: hashes exclude it, and `adopt` updates it after a move.
 import hashlib
 import json
 import logging
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,10 @@ TOWER_CONFIG = "config.json"
 BACKBONE = "trunk"
 BACKBONE_CONFIG = f"{BACKBONE}/config.json"
 TOKENIZER = "tokenizer.json"
+GRAPHS = "graphs"
+IMAGE_GRAPH = f"{GRAPHS}/image.onnx"
+TEXT_GRAPH = f"{GRAPHS}/text.onnx"
+OWN_TOKENIZER = f"{GRAPHS}/{TOKENIZER}"  # of open_clip, where the folder has no vocabulary of its own
 RECORD = "similarity.json"
 CARD = "README.md"
 
@@ -145,8 +152,13 @@ def locate(path: Path) -> Path:
     return inside if not (path / RECORD).is_file() and (inside / RECORD).is_file() else path
 
 
-def verify(folder: Path) -> dict[str, Any]:
+def verify(folder: Path, *, graphs: bool = True, weights: bool = True) -> dict[str, Any]:
     """Check that an encoder folder is complete and unedited; return its record.
+
+    Args:
+        folder: the encoder folder.
+        graphs: check the exported graphs that the record lists, too.
+        weights: read the weights for it, too; False for a caller that does not load them.
 
     Raises:
         EncoderError: it is no encoder folder, or a file is missing or was changed; the message names it.
@@ -161,16 +173,49 @@ def verify(folder: Path) -> dict[str, Any]:
     expected = record.get("files")
     if not isinstance(expected, dict) or not {CONFIG, WEIGHTS} <= expected.keys():
         raise EncoderError(f"{RECORD} of {folder} lists no file hashes; export the encoder anew")
+    unread = frozenset() if weights else frozenset({WEIGHTS})
+    _compare(folder, expected, "copy it again or export anew", unread)
+    if graphs:
+        verify_graphs(folder, record)
+    return record
+
+
+def verify_graphs(folder: Path, record: Mapping[str, Any]) -> None:
+    """Check that the exported graphs that a record lists are there and unedited.
+
+    Raises:
+        EncoderError: one is missing or was changed; names it and the command that makes it anew.
+    """
+    _compare(folder, listed_graphs(record), f"run: similarity encoders export {shlex.quote(str(folder))}")
+
+
+def listed_graphs(record: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of the exported graphs of a record and the files beside them, by path within the folder.
+
+    Empty where there are none, as in folders of earlier versions.
+
+    Raises:
+        EncoderError: the record is damaged.
+    """
+    listed = record.get("graphs", {})
+    if not isinstance(listed, dict) or (listed and not {IMAGE_GRAPH, TEXT_GRAPH} <= listed.keys()):
+        raise EncoderError(f"{RECORD} has a damaged list of graphs; run `similarity encoders export --force`")
+    return listed
+
+
+def _compare(
+    folder: Path, expected: Mapping[str, str], remedy: str, unread: frozenset[str] = frozenset()
+) -> None:
+    """Compare files with their SHA-256; those in `unread` need only be there."""
     for name, digest in expected.items():
         path = folder / name
         if not path.is_file():
-            raise EncoderError(f"the encoder folder {folder} lacks {name}; copy it again or export anew")
-        if hash_file(path) != digest:
+            raise EncoderError(f"the encoder folder {folder} lacks {name}; {remedy}")
+        if name not in unread and hash_file(path) != digest:
             raise EncoderError(
                 f"{name} of the encoder folder {folder} is not the file that was exported (its SHA-256 "
-                f"differs); copy it again or export anew"
+                f"differs); {remedy}"
             )
-    return record
 
 
 def adopt(folder: Path) -> None:

@@ -1,21 +1,30 @@
 """From texts to token windows: no text is truncated.
 
 A text that is longer than the network's context becomes several windows of nearly equal length, split
-between words; the caller averages their vectors. Tokens are those of open_clip's own tokenizer.
+between words; the caller averages their vectors. Tokens are those that plain open_clip gives, and neither
+open_clip nor transformers is imported for them.
 """
 
+import html
+import string
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import open_clip
-import torch
-from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer, get_clean_fn
+import ftfy
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Encoding, Regex, Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerBase
 
 from corpus.errors import EncoderError
-from trainer.runtime.encoder_folder import CONFIG, read_json
+from trainer.runtime.encoder_folder import CONFIG, OWN_TOKENIZER, TOKENIZER, read_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_DEFAULT_CONTEXT_LENGTH = 77  # where open_clip's configuration gives none
+_PAD_TOKEN = ("tokenizer_config.json", "special_tokens_map.json")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class WindowTokenizer:
@@ -45,7 +54,7 @@ class WindowTokenizer:
         self._clean = clean
         self.context_length = context_length
         self.pad_id = pad_id or 0
-        self._shortest = context_length if whole else 0
+        self.whole = whole
         self._prefix, self._suffix = _frame(tokenizer)
         self._room = context_length - len(self._prefix) - len(self._suffix)
         if self._room < 1:
@@ -53,33 +62,29 @@ class WindowTokenizer:
 
     @classmethod
     def of_folder(cls, folder: Path) -> "WindowTokenizer":
-        """Read the tokenizer of an encoder folder as plain open_clip does.
+        """Read the tokenizer of an encoder folder to the tokens of plain open_clip.
 
         Raises:
             EncoderError: the folder's tokenizer cannot be read, or is not of the kind that we can window.
         """
-        try:
-            plain = open_clip.get_tokenizer(f"local-dir:{folder}")
-        except Exception as error:  # transformers raises many kinds for one cause
-            raise EncoderError(f"the tokenizer of {folder} cannot be read: {error}") from error
-        if isinstance(plain, SimpleTokenizer):
-            context = plain.context_length or DEFAULT_CONTEXT_LENGTH
-            return cls(_byte_pairs(plain), plain.clean_fn, context, 0, whole=True)
-        if not isinstance(plain, HFTokenizer):
-            raise EncoderError(
-                f"{folder} uses open_clip's {type(plain).__name__}; a tokenizer.json is needed"
-            )
-        fast = Tokenizer.from_str(plain.tokenizer.backend_tokenizer.to_str())
-        own_tower = not read_json(folder / CONFIG)["model_cfg"]["text_cfg"].get("hf_model_name")
-        pad_id = plain.tokenizer.pad_token_id
-        return cls(fast, plain.clean_fn, plain.context_length, pad_id, whole=own_tower)
+        text = read_json(folder / CONFIG)["model_cfg"]["text_cfg"]
+        context = int(text.get("context_length") or _DEFAULT_CONTEXT_LENGTH)
+        clean = (text.get("tokenizer_kwargs") or {}).get("clean")
+        if not text.get("hf_tokenizer_name"):
+            return cls(read_own_tokenizer(folder), cleaner(clean or "lower"), context, 0, whole=True)
+        if not (folder / TOKENIZER).is_file():
+            raise EncoderError(f"{folder} has a tokenizer of another kind; a {TOKENIZER} is needed")
+        tokenizer = _read(folder / TOKENIZER)
+        own_tower = not text.get("hf_model_name")
+        pad_id = _pad_id(tokenizer, folder)
+        return cls(tokenizer, cleaner(clean or "whitespace"), context, pad_id, whole=own_tower)
 
     @classmethod
-    def of_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, context_length: int) -> "WindowTokenizer":
+    def of_tokenizer(cls, tokenizer: "PreTrainedTokenizerBase", context_length: int) -> "WindowTokenizer":
         """Wrap a tokenizer that is not yet in a folder; it cleans texts as plain open_clip does."""
         backend: Any = tokenizer
         fast = Tokenizer.from_str(backend.backend_tokenizer.to_str())
-        return cls(fast, get_clean_fn("whitespace"), context_length, backend.pad_token_id)
+        return cls(fast, cleaner("whitespace"), context_length, backend.pad_token_id)
 
     def windows(self, texts: Sequence[str]) -> list[list[list[int]]]:
         """Token ids of each text's windows, special tokens included, at most `context_length` long.
@@ -88,7 +93,8 @@ class WindowTokenizer:
             EncoderError: a text is empty, or has no token; the message gives its position.
         """
         cleaned = [self._clean(text) for text in texts]
-        encodings = self._tokenizer.encode_batch(cleaned, add_special_tokens=False)
+        # One by one: a batch would start threads of its own, which a later fork of this process warns of.
+        encodings = [self._tokenizer.encode(text, add_special_tokens=False) for text in cleaned]
         for position, encoding in enumerate(encodings):
             if not encoding.ids:
                 raise EncoderError(f"text {position} is empty: there is nothing to encode")
@@ -100,10 +106,13 @@ class WindowTokenizer:
             for encoding in encodings
         ]
 
-    def pad(self, windows: Sequence[Sequence[int]]) -> torch.Tensor:
+    def pad(self, windows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
         """Stack windows into (n, length) int64: as long as the longest, or the whole context where needed."""
-        length = max(self._shortest, *map(len, windows))
-        return torch.tensor([[*window, *([self.pad_id] * (length - len(window)))] for window in windows])
+        length = max(self.context_length if self.whole else 0, *map(len, windows))
+        padded = np.full((len(windows), length), self.pad_id, np.int64)
+        for row, window in zip(padded, windows, strict=True):
+            row[: len(window)] = window
+        return padded
 
     def _window_bounds(self, encoding: Encoding) -> Iterator[tuple[int, int]]:
         """Start and end of each window: even stretches of a text's tokens that begin with a word."""
@@ -129,7 +138,71 @@ def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     return encoding.ids[: inside[0]], encoding.ids[inside[-1] + 1 :]
 
 
-def _byte_pairs(plain: SimpleTokenizer) -> Tokenizer:
+def cleaner(kind: str) -> Callable[[str], str]:
+    """The cleaning of a text before tokenization, by open_clip's name of it.
+
+    All repair wrongly decoded characters, resolve HTML entities (twice, for doubly escaped ones) and join
+    words by single spaces. `lower` also lowers case; `canonicalize` lowers case and drops punctuation.
+
+    Raises:
+        EncoderError: open_clip has no cleaning of that name.
+    """
+    cleanings = {"whitespace": _clean, "lower": _clean_lower, "canonicalize": _clean_canonicalize}
+    if kind not in cleanings:
+        raise EncoderError(f"unknown cleaning of texts {kind!r}; known are {', '.join(cleanings)}")
+    return cleanings[kind]
+
+
+def _clean(text: str) -> str:
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
+
+
+def _clean_lower(text: str) -> str:
+    return _clean(text).lower()
+
+
+def _clean_canonicalize(text: str) -> str:
+    bare = _clean(text).replace("_", " ").translate(_NO_PUNCTUATION)
+    return " ".join(bare.lower().split())
+
+
+def _read(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises a plain Exception
+        raise EncoderError(f"the tokenizer of {path.parent} cannot be read: {error}") from error
+
+
+def _pad_id(tokenizer: Tokenizer, folder: Path) -> int | None:
+    """The id of the padding token that the files beside a tokenizer name; None where none does."""
+    for path in (folder / name for name in _PAD_TOKEN):
+        token = read_json(path).get("pad_token") if path.is_file() else None
+        content = token.get("content") if isinstance(token, dict) else token
+        if content is not None:
+            found: int | None = tokenizer.token_to_id(content)
+            return found
+    return None
+
+
+def read_own_tokenizer(folder: Path) -> Tokenizer:
+    """Read open_clip's own tokenizer: as exported with the graphs of a folder, else from open_clip.
+
+    Raises:
+        EncoderError: the file cannot be read; or there is none, and open_clip is not installed.
+    """
+    if (folder / OWN_TOKENIZER).is_file():
+        return _read(folder / OWN_TOKENIZER)
+    try:
+        from open_clip.tokenizer import SimpleTokenizer  # late: takes seconds, and inference needs it not
+    except ImportError as error:
+        raise EncoderError(
+            f"the vocabulary of {folder} is open_clip's, which is not installed; where it is, run: "
+            f"similarity encoders export {folder}"
+        ) from error
+    return _byte_pairs(SimpleTokenizer())
+
+
+def _byte_pairs(plain: Any) -> Tokenizer:
     """open_clip's own tokenizer (byte pairs of lower-case words), with word boundaries.
 
     The names of its special tokens count as ordinary words in a text: no text can end itself early.

@@ -4,8 +4,11 @@ Every pixel is connected to every other: to near ones, and to those that are nea
 sums over all pixels are exact; a map is far coarser than its image, so they run over a reduced image.
 """
 
-import torch
-import torch.nn.functional as F
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Planes = NDArray[np.float32]
 
 SIDE = 64
 """Pixels along the longer side that the field is solved on: 4,096² connections at most."""
@@ -18,60 +21,98 @@ _FAR, _FAR_GREY, _FAR_WEIGHT = 60.0, 5.0, 5.0  # sxy, srgb (of 255) and compatib
 _CHANNELS = 3  # grey counts as three equal channels, as in the source of these widths
 
 
-def refine_maps(image: torch.Tensor, maps: torch.Tensor, steps: int = 1) -> torch.Tensor:
+def refine_maps(image: Planes, maps: Planes, steps: int = 1) -> Planes:
     """Return mean-field probabilities of being inside, for several maps of one image at once.
 
     Args:
-        image: (height, width) grey in [0, 1].
-        maps: (p, height, width) in [0, 1].
+        image: (height, width) float32 grey in [0, 1].
+        maps: (p, height, width) float32 in [0, 1].
         steps: of the mean field; one, as in MedCLIP-SAM.
 
     Returns:
-        (p, height, width) in [0, 1].
+        (p, height, width) float32 in [0, 1].
     """
     height, width = image.shape
     scale = min(1.0, SIDE / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
-    small = _resize(torch.cat([image[None], maps]), size)
-    inside = mean_field(small[0], small[1:], steps, FRAME / max(height, width) / scale)
-    return _resize(inside, (height, width)).clamp(0, 1)
+    small = np.stack([resized(plane, size) for plane in maps])
+    inside = mean_field(resized(image, size), small, steps, FRAME / max(height, width) / scale)
+    return np.stack([resized(plane, (height, width)) for plane in inside]).clip(0, 1)
 
 
-def mean_field(image: torch.Tensor, maps: torch.Tensor, steps: int, pixel: float) -> torch.Tensor:
+def mean_field(image: Planes, maps: Planes, steps: int, pixel: float) -> Planes:
     """The same at the image's own size; a pixel's side is `pixel` in the unit of the widths."""
-    unary = _unary(maps.flatten(1))
-    kernels = _kernels(image, pixel)
-    beliefs = torch.softmax(-unary, dim=0)
+    advantage = _costs(1 - maps) - _costs(maps)
+    smoothness, appearance = _Smoothness(image, pixel), _Appearance(image, pixel)
+    beliefs = _inside(advantage)
     for _ in range(steps):
-        beliefs = torch.softmax(beliefs @ kernels - unary, dim=0)  # Potts model
-    return beliefs[0].view_as(maps)
+        surplus = 2 * beliefs - 1  # Potts model: belief in being inside less that in being outside
+        beliefs = _inside(
+            advantage
+            + np.float32(_NEAR_WEIGHT) * smoothness.messages(surplus)
+            + np.float32(_FAR_WEIGHT) * appearance.messages(surplus)
+        )
+    return beliefs
 
 
-def _unary(maps: torch.Tensor) -> torch.Tensor:
-    """(2, p, n): cost of being inside and outside, −log(a + ε) / (τ · sigmoid(a)) and the same on 1 − a."""
-    both = torch.stack([maps, 1 - maps])
-    return -torch.log(both + _EPSILON) / (_TAU * torch.sigmoid(both))
+def resized(plane: Planes, size: tuple[int, int]) -> Planes:
+    """A (height, width) plane at another height and width: linear, averaging on the way down."""
+    source = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
+    return np.asarray(source.resize(size[::-1], Image.Resampling.BILINEAR), dtype=np.float32)
 
 
-def _kernels(image: torch.Tensor, pixel: float) -> torch.Tensor:
-    """(n, n), both kernels, each normalised on both sides (as pydensecrf does), times its compatibility."""
-    rows, columns = torch.meshgrid(
-        *(torch.arange(side, dtype=torch.float32, device=image.device) * pixel for side in image.shape),
-        indexing="ij",
+def _costs(share: Planes) -> Planes:
+    """Of a label with that share of the map: −log(a + ε) / (τ · sigmoid(a))."""
+    return -np.log(share + np.float32(_EPSILON)) * (1 + np.exp(-share)) / np.float32(_TAU)
+
+
+def _inside(advantage: Planes) -> Planes:
+    """Probability of being inside, by how much less that costs than being outside."""
+    return 1 / (1 + np.exp(-advantage))
+
+
+class _Smoothness:
+    """The kernel of position, normalised on both sides as in pydensecrf: a product of rows and columns."""
+
+    def __init__(self, image: Planes, pixel: float) -> None:
+        self._rows, self._columns = (
+            kernel / np.sqrt(np.outer(kernel.sum(axis=1), kernel.sum(axis=1)))
+            for kernel in _sides(image, pixel / _NEAR)
+        )
+
+    def messages(self, beliefs: Planes) -> Planes:
+        """(p, height, width) sums over all pixels of (p, height, width) beliefs."""
+        sums: Planes = self._rows @ beliefs @ self._columns
+        return sums
+
+
+class _Appearance:
+    """The kernel of position and grey, normalised on both sides."""
+
+    def __init__(self, image: Planes, pixel: float) -> None:
+        rows, columns = _sides(image, pixel / _FAR)
+        grey = image.ravel() * np.float32(255 * _CHANNELS**0.5 / _FAR_GREY)
+        # In place: the matrix of all pairs has 67 MB.
+        kernel = np.subtract.outer(grey, grey)
+        np.square(kernel, out=kernel)
+        kernel *= np.float32(-0.5)
+        np.exp(kernel, out=kernel)
+        pairs = kernel.reshape(*image.shape, *image.shape)
+        pairs *= rows[:, None, :, None]
+        pairs *= columns[None, :, None, :]
+        self._kernel, self._root = kernel, 1 / np.sqrt(kernel.sum(axis=1))
+
+    def messages(self, beliefs: Planes) -> Planes:
+        """(p, height, width) sums over all pixels of (p, height, width) beliefs."""
+        flat = beliefs.reshape(len(beliefs), -1)
+        sums: Planes = self._root * ((flat * self._root) @ self._kernel)
+        return sums.reshape(beliefs.shape)
+
+
+def _sides(image: Planes, pixel: float) -> tuple[Planes, Planes]:
+    """Gaussians of the distances of rows and of columns: (height, height) and (width, width) float32."""
+    rows, columns = (
+        np.exp(-0.5 * np.square(np.subtract.outer(positions, positions))).astype(np.float32)
+        for positions in (np.arange(side) * pixel for side in image.shape)
     )
-    position = torch.stack([rows, columns], dim=-1).flatten(0, 1)
-    grey = image.float().reshape(-1, 1) * (255 * _CHANNELS**0.5)
-    smoothness = _normalised(position / _NEAR)
-    appearance = _normalised(torch.cat([position / _FAR, grey / _FAR_GREY], dim=1))
-    return _NEAR_WEIGHT * smoothness + _FAR_WEIGHT * appearance
-
-
-def _normalised(features: torch.Tensor) -> torch.Tensor:
-    kernel = torch.exp(-0.5 * torch.cdist(features, features).square())
-    root = kernel.sum(dim=1).rsqrt()
-    return root[:, None] * kernel * root[None, :]
-
-
-def _resize(planes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(k, height, width) planes to another size, averaging on the way down."""
-    return F.interpolate(planes[None].float(), size, mode="bilinear", align_corners=False, antialias=True)[0]
+    return rows, columns

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 from skimage.segmentation import random_walker
 
 from corpus.geometry import Box
+from retrieval.localize.refine.crf import resized
 
 _LONGEST = 256  # pixels of the longest side of the reduced image: the map is coarser than this anyway
 _BETA = 8_000.0  # how unlikely steps across edges are; this and the next two: chosen on maps of phantoms
@@ -37,15 +37,15 @@ class RandomWalkerRefiner:
         """As `retrieval.localize.refine.refiner.Refiner.refine`; boxes and `largest` are not used."""
         height, width = image.shape
         scale = min(1.0, _LONGEST / max(height, width))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        small = _resized(mask.astype(np.float32), size) >= 0.5
-        labels = _seeds(_resized(heat, size), small)
+        size = max(1, round(height * scale)), max(1, round(width * scale))
+        small = resized(mask.astype(np.float32), size) >= 0.5
+        labels = _seeds(resized(heat, size), small)
         if not ((labels == 1).any() and (labels == 2).any() and (labels == 0).any()):
             return mask  # it covers nearly everything or is a speck: no pixel is undecided
-        smoothed = ndimage.gaussian_filter(_resized(image, size), 1.0)
+        smoothed = ndimage.gaussian_filter(resized(image, size), 1.0)
         # Solved directly: with edges as steep as these, iterative solvers do not converge and take as long.
         inside = random_walker(smoothed, labels, beta=_BETA, mode="bf", return_full_prob=True)[0]
-        refined = _resized(np.asarray(inside, np.float32), (width, height)) >= 0.5
+        refined = resized(np.asarray(inside, np.float32), (height, width)) >= 0.5
         return refined if refined.any() else mask
 
 
@@ -61,8 +61,3 @@ def _seeds(heat: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int
         reach = np.minimum(reach, away / max(2.0, _REACH * np.sqrt(region.sum())))
     labels[reach > 1] = 2
     return labels
-
-
-def _resized(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    small = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
-    return np.asarray(small.resize(size, Image.Resampling.BILINEAR), dtype=np.float32)

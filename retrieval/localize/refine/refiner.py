@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.errors import UsageError
+from corpus.extras import needs_extra
 from corpus.geometry import Box
 from corpus.settings import settings
 
@@ -56,12 +57,12 @@ def open_refiner(choice: str | None = None, device: str = "auto") -> Refiner | N
     Args:
         choice: `none`; `random-walker`; `sam:NAME`, one of `trainer.models.catalog`, downloaded if missing;
             `sam:FILE`, a checkpoint; or `sam`, the smallest known checkpoint that is on this machine already
-            (LiteMedSAM, where the extra `localize` is installed), or the random walker where there is none.
-            None: the setting `SIMILARITY_REFINE`, else `sam`.
+            (LiteMedSAM, where the extra `localize` is installed), or the random walker where there is none,
+            or no torch. None: the setting `SIMILARITY_REFINE`, else `sam`.
         device: where SAM runs: auto or a torch device name.
 
     Raises:
-        UsageError: the choice is none of these.
+        UsageError: the choice is none of these, or a checkpoint was named and torch is not installed.
         EncoderError: the checkpoint is unavailable, or does not fit.
     """
     choice = settings().refine if choice is None else choice
@@ -69,16 +70,24 @@ def open_refiner(choice: str | None = None, device: str = "auto") -> Refiner | N
     if (kind, named) == ("none", ""):
         return None
     if kind == "sam" and (named or choice == "sam"):
-        from retrieval.localize.refine.sam import SamRefiner  # late: torch and a model
-
         checkpoint = named or installed_checkpoint()
         if checkpoint is not None:
-            return SamRefiner.load(checkpoint, device=device)
+            try:
+                return _open_sam(checkpoint, device)
+            except UsageError:  # no torch
+                if named:
+                    raise
     elif (kind, named) != ("random-walker", ""):
         raise UsageError(f"--refine and SIMILARITY_REFINE take {CHOICES}, not {choice[:80]!r}")
     from retrieval.localize.refine.random_walker import RandomWalkerRefiner
 
     return RandomWalkerRefiner()
+
+
+def _open_sam(checkpoint: str, device: str) -> Refiner:
+    with needs_extra("localize", "the refiner SAM"):
+        from retrieval.localize.refine.sam import SamRefiner  # late: torch
+    return SamRefiner.load(checkpoint, device=device)
 
 
 def installed_checkpoint() -> str | None:

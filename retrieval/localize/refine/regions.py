@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -47,8 +46,8 @@ def clean_masks(
     if not heats:
         return []
     raised = [above_background(heat) for heat in heats]
-    likely = torch.from_numpy(np.stack(raised)) ** (math.log(0.5) / math.log(LEVEL))
-    inside = refine_maps(torch.from_numpy(np.ascontiguousarray(image)), likely).numpy() >= 0.5
+    likely = np.stack(raised) ** np.float32(math.log(0.5) / math.log(LEVEL))
+    inside = refine_maps(image, likely) >= 0.5
     masks = []
     for mask, heat, finding in zip(inside, raised, findings, strict=True):
         clean = drop_specks(mask if mask.any() else heat >= LEVEL)

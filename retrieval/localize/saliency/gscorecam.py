@@ -93,7 +93,7 @@ def _scores(
         return score_masks(encoder, image, masks, texts)
     kernel = matern_kernel(masks.flatten(1))
     chosen = choose_points(kernel, channels.flatten(1).std(dim=1), SCORED)
-    measured = score_masks(encoder, image, masks[chosen], texts, quick_precision(encoder.device))
+    measured = score_masks(encoder, image, masks[chosen], texts, quick_precision(image.device))
     return predict(kernel, chosen, measured)
 
 

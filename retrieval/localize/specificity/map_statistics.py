@@ -8,15 +8,12 @@ calibration. Nothing here reads the words of the phrase.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from corpus.findings import NO_FINDING, SUPPORT_DEVICES, VOCABULARY
 from corpus.statistics import unit_rows
-from retrieval.localize.saliency.maps import RawMaps, raw_maps, scaled
-from trainer.runtime.encoder import Encoder, Patches
-from trainer.runtime.feature_maps import whole_and_patches
+from retrieval.localize.saliency.maps import PATCHES, RawMaps, patch_similarity, raw_maps, scaled
+from trainer.runtime.encoder import Encoder
 
 Vectors = NDArray[np.float32]
 
@@ -124,13 +121,8 @@ def random_vectors(count: int, dim: int, seed: int) -> Vectors:
 
 def encode_image(encoder: Encoder, image: Vectors) -> EncodedImage:
     """The features of an image, (height, width) float32 in [0, 1]."""
-    with torch.inference_mode():
-        whole, parts = whole_and_patches(encoder.model, encoder.inputs([image]))
-        vectors, patches = (
-            F.normalize(features.float(), dim=-1).cpu().numpy() for features in (whole, parts)
-        )
-    framed = Patches(patches, [encoder.framing.placement(*image.shape)], encoder.image_size)
-    return EncodedImage(patches[0], vectors[0], framed.inside(0))
+    patches = encoder.encode_patches([image])
+    return EncodedImage(patches.vectors[0], encoder.encode_images([image])[0], patches.inside(0))
 
 
 def measure(
@@ -156,8 +148,12 @@ def measure(
     """
     encoded = encode_image(encoder, image)
     opposing = [contrasts.opposing(text, encoded) for text in texts]
-    maps = raw_maps(encoder, [image], np.concatenate([texts, *opposing]), method)[0]
-    heats = np.stack([scaled(grid) for grid in maps.grids])[:, _cells(encoded.inside, maps.grids.shape[1:])]
+    every = np.concatenate([texts, *opposing])
+    if method == PATCHES:  # of the patches at hand: the image is not encoded again
+        [grids] = patch_similarity(encoded.patches[None], every)
+    else:
+        grids = raw_maps(encoder, [image], every, method)[0].grids
+    heats = np.stack([scaled(grid) for grid in grids])[:, _cells(encoded.inside, grids.shape[1:])]
     familiarity = 0.0 if references is None else references.familiarity(encoded.patches)
     rows = []
     for number, text in enumerate(texts):
@@ -181,7 +177,7 @@ def measure(
                 familiarity,
             )
         )
-    own = RawMaps(maps.grids[: len(texts)], maps.height, maps.width, encoder)
+    own = RawMaps(grids[: len(texts)], image.shape[0], image.shape[1], encoder)
     return own, np.array(rows, dtype=np.float64).reshape(len(texts), len(STATISTICS))
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from pytorch_grad_cam import GradCAM
-from scipy.ndimage import gaussian_filter
 
 from corpus.errors import UsageError
 from retrieval.localize.saliency.gscorecam import (
@@ -18,6 +17,7 @@ from retrieval.localize.saliency.gscorecam import (
 from retrieval.localize.saliency.maps import METHODS, SMOOTHING, raw_maps, scaled, smooth
 from trainer.runtime.activations import last_map
 from trainer.runtime.encoder import Encoder
+from trainer.runtime.feature_maps import patch_features
 
 TEXTS = ["right pleural effusion", "nodule in the left upper lobe", "the heart is normal"]
 
@@ -76,31 +76,46 @@ def test_gradcam_agrees_with_the_grad_cam_library(encoder: Encoder, images: list
     assert compared >= 4
 
 
+def _plain_average(cells: np.ndarray) -> np.ndarray:
+    """Of (gh, gw) cells: each a mean of its neighbours up to three deviations away, the borders repeated."""
+    height, width = cells.shape
+    down, across = SMOOTHING * height, SMOOTHING * width
+    reach_down, reach_across = round(3 * down), round(3 * across)
+    averaged = np.zeros((height, width))
+    for row in range(height):
+        for column in range(width):
+            total = 0.0
+            for y in range(-reach_down, reach_down + 1):
+                for x in range(-reach_across, reach_across + 1):
+                    weight = np.exp(-0.5 * ((y / down) ** 2 + (x / across) ** 2))
+                    neighbour = min(max(row + y, 0), height - 1), min(max(column + x, 0), width - 1)
+                    averaged[row, column] += weight * float(cells[neighbour])
+                    total += weight
+            averaged[row, column] /= total
+    return averaged
+
+
 def test_the_fast_map_is_the_cosine_of_the_encoders_patches_with_their_neighbours(
     encoder: Encoder, images: list[np.ndarray]
 ) -> None:
     texts = encoder.encode_texts(TEXTS)
-    patches = encoder.encode_patches(images)
-    for position, maps in enumerate(raw_maps(encoder, images, texts, "patches")):
-        cosines = np.einsum("hwd,pd->phw", patches.vectors[position], texts)
-        reach = [SMOOTHING * side for side in cosines.shape[1:]]
-        smoothed = [gaussian_filter(cosine, reach, mode="nearest", truncate=3.0) for cosine in cosines]
-        np.testing.assert_allclose(maps.grids, smoothed, atol=1e-5)
+    pixels = encoder.inputs(images)
+    with torch.no_grad():  # by definition: the head of the network on each position of its feature map
+        grids = patch_features(encoder.model, pixels).double().numpy()
+    for grid, maps in zip(grids, raw_maps(encoder, images, texts, "patches"), strict=True):
+        unit = grid / np.linalg.norm(grid, axis=-1, keepdims=True)
+        wanted = [_plain_average(unit @ text.astype(np.float64)) for text in texts]
+        assert maps.grids.dtype == np.float32
+        np.testing.assert_allclose(maps.grids, wanted, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(7, 7), (32, 32), (16, 40), (1, 1)])
+@pytest.mark.parametrize("shape", [(7, 7), (32, 32), (16, 40), (48, 20), (1, 1)])
 def test_a_patch_is_averaged_with_neighbours_within_a_share_of_the_image(shape: tuple[int, int]) -> None:
-    maps = torch.randn(2, 3, *shape, generator=torch.Generator().manual_seed(0))
-    expected = [
-        [
-            gaussian_filter(one, [SMOOTHING * side for side in shape], mode="nearest", truncate=3.0)
-            for one in rows
-        ]
-        for rows in maps.numpy()
-    ]
-    np.testing.assert_allclose(smooth(maps).numpy(), expected, atol=1e-5)
+    maps = np.random.default_rng(0).uniform(-1, 1, (2, 3, *shape)).astype(np.float32)
+    expected = [[_plain_average(one) for one in rows] for rows in maps]
+    np.testing.assert_allclose(smooth(maps), expected, rtol=0, atol=1e-6)
     if max(shape) <= 14:
-        np.testing.assert_allclose(smooth(maps).numpy(), maps.numpy(), atol=0.01)
+        np.testing.assert_allclose(smooth(maps), maps, atol=0.01)
 
 
 def test_m2ib_maps_are_information_and_depend_on_the_text(encoder: Encoder, images: list[np.ndarray]) -> None:
