@@ -74,7 +74,7 @@ class Framing:
             (size, size) float32 in [0, 1].
         """
         height, width = image.shape
-        if height == width == self.size:  # in its square already, as a decoded image whose patches are next
+        if height == width == self.size:  # framed when it was decoded: only its patches are new
             return np.clip(image.astype(np.float32, copy=False), 0.0, 1.0)
         return self.apply_rows(
             lambda start, stop: image[start:stop].astype(np.float32, copy=False), (height, width)
