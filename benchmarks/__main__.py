@@ -7,6 +7,7 @@ import sys
 EVERY = (
     "demo",
     "labeler",
+    "decode",
     "pipeline",
     "ingest",
     "search_vectors",

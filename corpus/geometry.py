@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from corpus.resize import Rows, resize
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +74,29 @@ class Framing:
             (size, size) float32 in [0, 1].
         """
         height, width = image.shape
-        placement = self.placement(height, width)
-        small = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32)).resize(
-            (placement.width, placement.height), Image.Resampling.BICUBIC
+        if height == width == self.size:  # framed when it was decoded: only its patches are new
+            return np.clip(image.astype(np.float32, copy=False), 0.0, 1.0)
+        return self.apply_rows(
+            lambda start, stop: image[start:stop].astype(np.float32, copy=False), (height, width)
         )
+
+    def apply_rows(self, rows: Rows, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Return an image in its square, reading each of its rows once.
+
+        Args:
+            rows: grey in [0, 1], as for `corpus.resize.resize`.
+            shape: (height, width) of the image.
+
+        Returns:
+            (size, size) float32 in [0, 1].
+        """
+        placement = self.placement(*shape)
         square = np.zeros((self.size, self.size), dtype=np.float32)
-        square[
+        part = square[
             placement.top : placement.top + placement.height,
             placement.left : placement.left + placement.width,
-        ] = np.clip(np.asarray(small, dtype=np.float32), 0.0, 1.0)
+        ]
+        np.clip(resize(rows, shape, (placement.height, placement.width)), 0.0, 1.0, out=part)
         return square
 
     def undo(self, grid: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -8,7 +8,6 @@ C.11.2.1.1.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 from itertools import zip_longest
 from typing import Any
 
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from corpus.dicom.elements import Undecodable, named, number_of, numbers_of, photometric_of, text_of
+from corpus.images.plane import Plane
+from corpus.resize import parts_of
 
 MOST_ENTRIES = 1 << 16
 
@@ -99,7 +100,6 @@ def _entries(dataset: Dataset, item: Dataset, count: int, bits: int) -> NDArray[
     return words[:count].astype(np.float64)
 
 
-Count = Callable[[], NDArray[Any]]
 Note = Callable[[str], None]
 """Receives a clause that follows the image's name: what of its header was not followed, and the
 replacement.
@@ -107,11 +107,39 @@ replacement.
 
 _OUTLYING = 0.005  # share of pixels ignored at either end where the header has no window
 _DARKEST, _BRIGHTEST = 0.01, 0.99  # quantiles of the pixels between which contrast is required
+_COUNTED_ROWS = 8  # one in so many
 _MIN_CONTRAST = 32 / 256  # from black to white; a 16-bit window on 12-bit values leaves 16
 _LEVELS = 256
 
 
-def to_grey(stored: NDArray[Any], dataset: Dataset, note: Note = lambda clause: None) -> NDArray[np.float32]:
+class Counts:
+    """The number of pixels of each value, counted when a step of the chain first needs it."""
+
+    def __init__(self, count: Callable[[int], NDArray[Any]], pixels: int, padding: NDArray[np.bool_]) -> None:
+        """Count nothing yet.
+
+        Args:
+            count: returns the number of pixels of each value in every n-th row.
+            pixels: of the image.
+            padding: which values are not counted, unless there are no others.
+        """
+        self._count, self.pixels, self._padding = count, pixels, padding
+        self._every: NDArray[Any] | None = None
+
+    def every(self) -> NDArray[Any]:
+        """Return the number of pixels of each value."""
+        if self._every is None:
+            counted = self._count(1)
+            seen = np.where(self._padding, 0, counted)
+            self._every = seen if seen.any() else counted
+        return self._every
+
+    def some(self) -> NDArray[Any]:
+        """Return the number of pixels of each value in some of the rows: never above that of `every`."""
+        return np.where(self._padding, 0, self._count(_COUNTED_ROWS))
+
+
+def to_plane(stored: NDArray[Any], dataset: Dataset, note: Note = lambda clause: None) -> Plane:
     """Convert stored values to grey in [0, 1] by the header's transforms.
 
     Args:
@@ -120,21 +148,37 @@ def to_grey(stored: NDArray[Any], dataset: Dataset, note: Note = lambda clause: 
         note: called where a window or table of the header is not followed.
     """
     if stored.ndim == 3:
-        return _luminance(stored, dataset)
+        return Plane(_luminance(stored, dataset))
     if stored.dtype.kind == "f":
-        return _render_floats(stored.astype(np.float64), dataset, note)
+        return Plane(_render_floats(stored.astype(np.float64), dataset, note))
     low, high = int(stored.min()), int(stored.max())
     if high - low >= MOST_ENTRIES:
-        return _render_floats(stored.astype(np.float64), dataset, note)
-    offsets = (
-        stored.astype(np.int64) - low
-        if low < 0 or stored.dtype.itemsize > 2
-        else stored - stored.dtype.type(low)
-    )
+        return Plane(_render_floats(stored.astype(np.float64), dataset, note))
+    offsets, first = _offsets(stored, low)
+    # From the lowest value on: a window or table is not applied to values that do not occur.
     values = np.arange(low, high + 1, dtype=np.float64)
-    count = partial(np.bincount, offsets.ravel(), minlength=high - low + 1)
-    shades = grey_of(values, dataset, count, note)
-    return np.take(shades, offsets, mode="clip")  # every offset fits; unchecked it takes a sixth of the time
+
+    def count(step: int) -> NDArray[Any]:
+        counted = np.zeros(high - first + 1, np.intp)
+        rows = offsets[::step]
+        for start, stop in parts_of(*rows.shape):  # what is counted becomes 64-bit indices
+            counted += np.bincount(rows[start:stop].ravel(), minlength=counted.size)
+        return counted[low - first :]
+
+    shades = np.zeros(high - first + 1, np.float32)
+    shades[low - first :] = grey_of(values, dataset, count, stored.size, note)
+    return Plane(offsets, shades=shades)
+
+
+def _offsets(stored: NDArray[Any], low: int) -> tuple[NDArray[Any], int]:
+    """Return values as uint8 or uint16 numbers, and the value of number 0; without a copy where possible."""
+    bits = 8 * stored.dtype.itemsize
+    if bits > 16:
+        return (stored.astype(np.int64) - low).astype(np.uint16), low
+    unsigned = stored.astype(stored.dtype.newbyteorder("="), copy=False).view(f"u{bits // 8}")
+    if low >= 0:
+        return unsigned, 0
+    return unsigned - unsigned.dtype.type(low % (1 << bits)), low  # modulo 2 to the power of the bits
 
 
 def _render_floats(stored: NDArray[np.float64], dataset: Dataset, note: Note) -> NDArray[np.float32]:
@@ -142,33 +186,33 @@ def _render_floats(stored: NDArray[np.float64], dataset: Dataset, note: Note) ->
     if not known.any():
         return np.zeros(stored.shape, dtype=np.float32)
     values = np.where(known, stored, stored[known].min())
-    grey = grey_of(values, dataset, lambda: np.ones(values.shape), note)
+    grey = grey_of(values, dataset, lambda step: np.ones(values.shape), values.size, note)
     return np.where(known, grey, np.float32(0))
 
 
 def grey_of(
-    values: NDArray[np.float64], dataset: Dataset, count: Count, note: Note = lambda clause: None
+    values: NDArray[np.float64],
+    dataset: Dataset,
+    count: Callable[[int], NDArray[Any]],
+    pixels: int,
+    note: Note = lambda clause: None,
 ) -> NDArray[np.float32]:
     """Apply the whole chain (PS3.4 N.2) to stored values of any shape.
 
     Args:
         values: stored values.
         dataset: the header.
-        count: returns the number of pixels of each value, in the shape of `values`.
-        note: as for `to_grey`.
+        count: returns the number of pixels of each value in every n-th row of the image, in the shape of
+            `values`.
+        pixels: of the image.
+        note: as for `to_plane`.
 
     Returns:
         Grey in [0, 1], in the shape of `values`.
     """
     padding = is_padding(values, dataset)
-
-    @cache
-    def count_image() -> NDArray[Any]:
-        every = count()
-        seen = np.where(padding, 0, every)
-        return seen if seen.any() else every
-
-    grey = apply_voi(apply_modality(values, dataset, note), dataset, count_image, note)
+    counts = Counts(count, pixels, padding)
+    grey = apply_voi(apply_modality(values, dataset, note), dataset, counts, note)
     if is_inverse(dataset):
         grey = 1.0 - grey
     return np.where(padding, 0.0, np.clip(grey, 0.0, 1.0)).astype(np.float32)
@@ -188,7 +232,7 @@ def apply_modality(
 
 
 def apply_voi(
-    values: NDArray[np.float64], dataset: Dataset, count: Count, note: Note = lambda clause: None
+    values: NDArray[np.float64], dataset: Dataset, counts: Counts, note: Note = lambda clause: None
 ) -> NDArray[np.float64]:
     """Apply the first VOI LUT or window that leaves contrast, else the range of the values (PS3.3 C.11.2).
 
@@ -202,16 +246,16 @@ def apply_voi(
     first: NDArray[np.float64] | None = None
     passed: list[str] = []
     for name, grey in _chosen_by_header(values, dataset):
-        if grey is not None and _shows(grey, count()):
+        if grey is not None and _shows(grey, counts):
             if passed:
                 note(f"is shown by {name}: {_useless(passed)}")
             return grey
         first = grey if first is None else first
         passed.append(name)
     if not passed:
-        return _stretch(values, dataset, count)
-    ranged = _stretch(values, dataset, count) if first is None else _by_range(values, count())
-    if first is not None and not _shows(ranged, count()) and not _is_level(first, count()):
+        return _stretch(values, dataset, counts)
+    ranged = _stretch(values, dataset, counts) if first is None else _by_range(values, counts.every())
+    if first is not None and not _shows(ranged, counts) and not _is_level(first, counts.every()):
         return first
     note(f"is shown by the range of its values: {_useless(passed)}")
     return ranged
@@ -239,10 +283,18 @@ def _useless(passed: list[str]) -> str:
     return f"{' and '.join(dict.fromkeys(passed))} would show next to nothing"
 
 
-def _shows(grey: NDArray[np.float64], counts: NDArray[Any]) -> bool:
+def _shows(grey: NDArray[np.float64], counts: Counts) -> bool:
     """Return whether greys leave contrast between the darkest and the brightest hundredth of the pixels."""
     levels = (np.clip(grey, 0.0, 1.0) * (_LEVELS - 1)).astype(np.intp).ravel()
-    below = np.cumsum(np.bincount(levels, weights=counts.ravel(), minlength=_LEVELS))
+    # More than a hundredth of the image as dark in some rows alone, and as bright, prove it: to count every
+    # pixel of a radiograph takes as long as to decode it.
+    some = np.bincount(levels, weights=counts.some().ravel(), minlength=_LEVELS)
+    enough = 1.1 * _DARKEST * counts.pixels
+    dark = np.searchsorted(np.cumsum(some), enough)
+    bright = _LEVELS - 1 - np.searchsorted(np.cumsum(some[::-1]), enough)
+    if bright - dark >= _MIN_CONTRAST * _LEVELS:
+        return True
+    below = np.cumsum(np.bincount(levels, weights=counts.every().ravel(), minlength=_LEVELS))
     low, high = np.searchsorted(below, [_DARKEST * below[-1], _BRIGHTEST * below[-1]])
     return bool(high - low >= _MIN_CONTRAST * _LEVELS)
 
@@ -296,12 +348,12 @@ def is_padding(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.bool
     return (values >= low) & (values <= high)
 
 
-def _stretch(values: NDArray[np.float64], dataset: Dataset, count: Count) -> NDArray[np.float64]:
+def _stretch(values: NDArray[np.float64], dataset: Dataset, counts: Counts) -> NDArray[np.float64]:
     """Return 8-bit values as they are, others over the range of all but 1 % of the pixels."""
     transformed = "ModalityLUTSequence" in dataset or number_of(dataset, "RescaleSlope") not in (None, 1.0)
     if number_of(dataset, "BitsStored") == 8 and not transformed and not dataset.get("PixelRepresentation"):
         return values / 255.0
-    return _by_range(values, count())
+    return _by_range(values, counts.every())
 
 
 def _by_range(values: NDArray[np.float64], counts: NDArray[Any]) -> NDArray[np.float64]:

@@ -11,7 +11,6 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom import Dataset
@@ -21,10 +20,11 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGExtended12Bit, RLELossless
 
-from corpus.dicom.display import Note, to_grey
+from corpus.dicom.display import Note, to_plane
 from corpus.dicom.elements import Undecodable as Undecodable  # re-exported: this module raises it
 from corpus.dicom.elements import named, number_of, require_elements
 from corpus.dicom.spacing import Spacing, orientation_of, spacing_of
+from corpus.images.plane import Plane
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +48,13 @@ _FIRST_TYPES = (b"UL", b"OB", b"UI", b"CS", b"SH")
 class Rendered:
     """A DICOM image as it is displayed.
 
-    `pixels`: (height, width) float32 in [0, 1] in the standard orientation, white is dense tissue.
-    `spacing`: of these pixels, None where it is unknown.
+    `plane`: in the standard orientation, white is dense tissue.
+    `spacing`: of its pixels, None where it is unknown.
     `notes`: parts of the header that were not followed, and the replacement; each a clause that follows the
     file's name.
     """
 
-    pixels: NDArray[np.float32]
+    plane: Plane
     spacing: Spacing | None = None
     notes: tuple[str, ...] = ()
 
@@ -105,10 +105,10 @@ def render(content: bytes, *, max_pixels: int = 120_000_000, admit: frozenset[st
             orientation, unfollowed = orientation_of(dataset)
             if unfollowed is not None:
                 notes.append(unfollowed)
-            grey = to_grey(decode(dataset, notes.append), dataset, notes.append)
+            plane = to_plane(decode(dataset, notes.append), dataset, notes.append)
             spacing = spacing_of(dataset)
             return Rendered(
-                np.ascontiguousarray(orientation.apply(grey)),
+                plane.oriented(orientation),
                 None if spacing is None else spacing.oriented(orientation),
                 tuple(notes),
             )
@@ -278,7 +278,7 @@ def _stored_values(dataset: Dataset, note: Note) -> NDArray[Any]:
     high, bits = number_of(dataset, "HighBit"), number_of(dataset, "BitsStored")
     codestream = syntax is not None and syntax.is_encapsulated and syntax != RLELossless
     if "PixelData" not in dataset or codestream or high is None or bits is None or high == bits - 1:
-        return pixel_array(dataset)
+        return _values_as_stored(dataset)
     lowest = f"is read from its {bits:g} lowest bits: its {named('HighBit')} is {high:g}"
     if not bits <= high + 1 <= int(dataset.BitsAllocated):
         note(f"{lowest}, where they do not fit")
@@ -292,6 +292,23 @@ def _stored_values(dataset: Dataset, note: Note) -> NDArray[Any]:
     # What lies above (overlays) and below is dropped; the sign of signed values is their own highest bit.
     above = 8 * raw.dtype.itemsize - 1 - int(high)
     return (raw << above) >> (above + below)
+
+
+def _values_as_stored(dataset: Dataset) -> NDArray[Any]:
+    """Return the pixel values where their bits begin at bit 0.
+
+    pydicom shifts every value up and down to clear unused bits, in new memory twice; uncompressed values that
+    fit their bits are a view of the file's bytes.
+    """
+    syntax = transfer_syntax(dataset)
+    bits = int(dataset.get("BitsStored") or 0)
+    if syntax is None or syntax.is_encapsulated or int(dataset.SamplesPerPixel) != 1 or bits < 1:
+        return pixel_array(dataset)
+    raw = pixel_array(dataset, view_only=True, correct_unused_bits=False)
+    lowest, above = (0, 1 << bits) if raw.dtype.kind == "u" else (-1 << bits - 1, 1 << bits - 1)
+    if raw.dtype.kind in "ui" and lowest <= raw.min() and raw.max() < above:
+        return raw
+    return pixel_array(dataset)
 
 
 def _assume_syntax(dataset: Dataset) -> None:

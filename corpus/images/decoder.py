@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from corpus.errors import CorpusError, NotAdmitted, SimilarityError
 from corpus.geometry import Framing
-from corpus.images.reader import load_image
+from corpus.images.reader import frame_image
 from corpus.worker import Answer, WorkerProcess, WorkerTimeout, lower_priority
 
 
@@ -65,16 +65,15 @@ def decode(location: str, framing: Framing) -> Outcome:
     """
     start = time.perf_counter()
     try:
-        image = load_image(location)
-        framed = framing.apply(image.pixels)
+        image = frame_image(location, framing)
     except NotAdmitted as error:
         return Undecoded("skipped", str(error))
     except (CorpusError, SimilarityError) as error:
         return Undecoded("failed", str(error))
     except Exception as error:  # whatever a decoder raises, it concerns this image alone
         return Undecoded("failed", f"it cannot be read ({type(error).__name__})")
-    height, width = image.pixels.shape
-    return Decoded(image.content, framed, (height, width), time.perf_counter() - start, image.notes)
+    seconds = time.perf_counter() - start
+    return Decoded(image.content, image.framed, image.shape, seconds, image.notes)
 
 
 def work(setup: Mapping[str, Any]) -> Answer:
@@ -119,6 +118,15 @@ def outcome_of(header: Mapping[str, Any], framed: bytearray, framing: Framing) -
     pixels = np.frombuffer(framed, np.float32).reshape(framing.size, framing.size)
     return Decoded(header["content"], pixels, (height, width), header["seconds"], tuple(header["notes"]))
 
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
+}
+"""Variables of a decode process. It has one core, so OpenBLAS gets one thread. The C library (glibc) uses the
+memory of one image again for the next, up to 128 MiB: to get 20 MiB from the system for each image, page by
+page, would take a quarter of the time of an uncompressed radiograph."""
 
 HANG_SECONDS = 120.0
 """Time limit of one image; a full-size radiograph takes a twentieth of a second."""
@@ -214,7 +222,8 @@ class DecodePool:
             if self._closing:
                 return None
             if worker is None:
-                worker = WorkerProcess("corpus.images.decoder:work", {"size": self._framing.size})
+                setup = {"size": self._framing.size}
+                worker = WorkerProcess("corpus.images.decoder:work", setup, ENVIRONMENT)
                 self._workers.append(worker)
         self._own.worker = worker
         return worker

@@ -4,14 +4,12 @@ The format is determined by content, never by extension. A file is read once, ch
 decoded from memory. What cannot be a radiograph is refused with one sentence that names the file.
 """
 
-import hashlib
 import io
 import logging
 import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +20,8 @@ from corpus.dicom.file import Rendered
 from corpus.dicom.spacing import Spacing
 from corpus.errors import NotAdmitted, UnreadableImage
 from corpus.files import UnreadableFile, quoted, read_bytes
-from corpus.geometry import AS_STORED, Orientation
+from corpus.geometry import AS_STORED, Framing, Orientation
+from corpus.images.plane import Plane
 from corpus.settings import settings
 
 log = logging.getLogger(__name__)
@@ -60,21 +59,6 @@ _ORIENTATIONS = {
     8: Orientation(transposed=True, up_down=True),
 }
 _ORIENTATION_TAG = 0x0112
-
-
-_Integers = NDArray[np.unsignedinteger[Any]]  # of 8 or 16 bits
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """Decoded pixels before they become floats.
-
-    `values`: whole numbers.
-    `white`: the number that stands for white.
-    """
-
-    values: _Integers
-    white: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +99,7 @@ def read_image(location: str | Path, *, admit: frozenset[str] | None = None) -> 
         UnreadableImage: the file cannot be turned into such pixels; the message gives its name and why.
         NotAdmitted: a DICOM of a modality that is not in `admit`.
     """
-    return _as_grey(_read(location, admit))
+    return _read(location, admit).plane.pixels()
 
 
 def load_image(location: str | Path, *, admit: frozenset[str] | None = None) -> ImageRead:
@@ -145,38 +129,62 @@ def load_content(content: bytes, name: str, *, most: int, admit: frozenset[str] 
     return _loaded(_checked(content, name, most, admit), name)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FramedImage:
+    """An image in an encoder's square.
+
+    `framed`: (size, size) float32 in [0, 1], as `Framing.apply` frames `ImageRead.pixels`.
+    `shape`: (height, width) of the image.
+    `content`, `notes`: as of `ImageRead`.
+    """
+
+    framed: NDArray[np.float32]
+    shape: tuple[int, int]
+    content: str
+    notes: tuple[str, ...] = ()
+
+
+def frame_image(location: str | Path, framing: Framing) -> FramedImage:
+    """Read one image into an encoder's square, without its full-size pixels in memory.
+
+    Args:
+        location: as in `read_image`.
+        framing: letterbox of the encoder.
+
+    Raises:
+        UnreadableImage: as in `read_image`.
+    """
+    read = _read(location, None)
+    framed, content = read.plane.framed(framing)
+    return FramedImage(framed, read.plane.shape, content, _notes(read, quoted(location)))
+
+
 def content_hash(location: str | Path) -> str:
     """Return the hash of an image's pixels (64 hex), equal for equal pixels in any file format."""
-    return _hashed(_read(location, None))
+    return _read(location, None).plane.content()
 
 
 def hash_pixels(image: NDArray[np.float32]) -> str:
-    """Return the SHA-256 (64 hex) of an image's height, width and pixels.
-
-    Pixels count in steps of 1/65535, or of 1/255 where all of them are such steps; so an 8-bit image has
-    one hash as PNG, as 16-bit PNG and as DICOM.
+    """Return the hash of an image's pixels (64 hex), equal to the `content_hash` of a file of them.
 
     Args:
         image: (height, width) float32 in [0, 1].
     """
-    steps = np.rint(image * np.float32(65535)).astype(np.uint16)
-    if not (steps[:1] % 257).any() and not (steps % 257).any():  # one row nearly always decides
-        return _digest((steps // 257).astype(np.uint8))
-    return _digest(steps)
+    return Plane(image).content()
 
 
-def _loaded(read: _Stored | Rendered, name: str) -> ImageRead:
-    if isinstance(read, _Stored):
-        return ImageRead(_as_grey(read), _hashed(read))
-    notes = tuple(f"{name} {note}" for note in read.notes)
-    return ImageRead(read.pixels, _hashed(read), read.spacing, notes)
+def _loaded(read: Rendered, name: str) -> ImageRead:
+    return ImageRead(*read.plane.hashed_pixels(), read.spacing, _notes(read, name))
 
 
-def _read(location: str | Path, admit: frozenset[str] | None) -> _Stored | Rendered:
-    """Return whole numbers where the file stores them, floats where it defines a rendering."""
+def _notes(read: Rendered, name: str) -> tuple[str, ...]:
+    return tuple(f"{name} {note}" for note in read.notes)
+
+
+def _read(location: str | Path, admit: frozenset[str] | None) -> Rendered:
     phantom = _PHANTOM.fullmatch(str(location))
     if phantom:
-        return Rendered(_draw(int(phantom[1]), int(phantom[2])))
+        return Rendered(Plane(_draw(int(phantom[1]), int(phantom[2]))))
     most = settings().max_image_pixels
     try:
         content = read_bytes(location, limit=most * _MAX_BYTES_PER_PIXEL)
@@ -187,11 +195,11 @@ def _read(location: str | Path, admit: frozenset[str] | None) -> _Stored | Rende
     return _checked(content, quoted(location), most, admit)
 
 
-def _checked(content: bytes, name: str, most: int, admit: frozenset[str] | None) -> _Stored | Rendered:
+def _checked(content: bytes, name: str, most: int, admit: frozenset[str] | None) -> Rendered:
     """Decode a whole file; errors begin with its name as it is given."""
     try:
         read = _decode(content, most, admit)
-        _require_contrast(read.values if isinstance(read, _Stored) else read.pixels)
+        _require_contrast(read.plane)
     except (_Refused, dicom.Undecodable) as reason:
         raise UnreadableImage(f"{name} {reason}") from reason
     except dicom.OtherModality as reason:
@@ -205,7 +213,7 @@ class _Refused(Exception):
     """Why an image is refused, as a clause that follows its name."""
 
 
-def _decode(content: bytes, most: int, admit: frozenset[str] | None) -> _Stored | Rendered:
+def _decode(content: bytes, most: int, admit: frozenset[str] | None) -> Rendered:
     if dicom.is_dicom(content):
         return dicom.render(content, max_pixels=most, admit=admit)
     found = next((name for magic, name in _SIGNATURES if content.startswith(magic)), None)
@@ -218,7 +226,7 @@ def _decode(content: bytes, most: int, admit: frozenset[str] | None) -> _Stored 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=(found,)) as image:
-                return _decode_pillow(image, found, most)
+                return Rendered(_decode_pillow(image, found, most))
     except Image.DecompressionBombError as error:
         most = min(most, 2 * (Image.MAX_IMAGE_PIXELS or most))  # Pillow has its own limit
         raise _Refused(f"has more pixels than the {most:,} that are read") from error
@@ -238,7 +246,7 @@ def _guess(content: bytes) -> str:
     return "of no known kind"
 
 
-def _decode_pillow(image: Image.Image, kind: str, most: int) -> _Stored:
+def _decode_pillow(image: Image.Image, kind: str, most: int) -> Plane:
     width, height = image.size
     if width * height > most:
         raise _Refused(f"has {height} x {width} pixels, more than the {most:,} that are read")
@@ -251,27 +259,25 @@ def _decode_pillow(image: Image.Image, kind: str, most: int) -> _Stored:
     orientation = _orientation(image)
     if kind == "JPEG" and image.mode == "RGB":
         image.draft("L", image.size)  # the luminance plane alone: half the time, and no rounding through RGB
-    stored = _to_grey(image)
-    to_display = _ORIENTATIONS.get(orientation, AS_STORED)
-    return _Stored(to_display.apply(stored.values), stored.white)
+    return _to_grey(image).oriented(_ORIENTATIONS.get(orientation, AS_STORED))
 
 
-def _to_grey(image: Image.Image) -> _Stored:
+def _to_grey(image: Image.Image) -> Plane:
     if image.mode.startswith("I"):  # 16 bits of grey, "I" in older Pillow
         return _scale_16_bit(np.clip(np.asarray(image), 0, 65535).astype(np.uint16))
     if image.has_transparency_data:
         coloured = image.convert("RGBA")
         black = Image.new("RGBA", coloured.size, (0, 0, 0, 255))
-        return _Stored(np.asarray(Image.alpha_composite(black, coloured).convert("L")), 255)
+        return Plane(np.asarray(Image.alpha_composite(black, coloured).convert("L")), 255)
     if image.mode == "P":
         image = image.convert("RGB")
-    return _Stored(np.asarray(image if image.mode == "L" else image.convert("L")), 255)
+    return Plane(np.asarray(image if image.mode == "L" else image.convert("L")), 255)
 
 
-def _scale_16_bit(values: NDArray[np.uint16]) -> _Stored:
+def _scale_16_bit(values: NDArray[np.uint16]) -> Plane:
     """Return the values with the white of the bits in use: 12, 14 or all 16."""
     brightest = int(values.max())
-    return _Stored(values, next(white for white in (4095, 16383, 65535) if brightest <= white))
+    return Plane(values, next(white for white in (4095, 16383, 65535) if brightest <= white))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -282,33 +288,12 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _require_contrast(pixels: _Integers | NDArray[np.float32]) -> None:
-    height, width = pixels.shape
+def _require_contrast(plane: Plane) -> None:
+    height, width = plane.shape
     if min(height, width) < MIN_SIDE:
         raise _Refused(f"has {height} x {width} pixels: too small to show anything")
-    if pixels.min() == pixels.max():
+    if plane.is_blank:
         raise _Refused("is blank: all its pixels have one value")
-
-
-def _as_grey(read: _Stored | Rendered) -> NDArray[np.float32]:
-    if isinstance(read, Rendered):
-        return read.pixels
-    grey = read.values.astype(np.float32, order="C")
-    grey /= np.float32(read.white)
-    return grey
-
-
-def _hashed(read: _Stored | Rendered) -> str:
-    if isinstance(read, _Stored) and read.white == 255:
-        return _digest(read.values)  # equal to the hash of the floats, in a tenth of the time
-    return hash_pixels(_as_grey(read))
-
-
-def _digest(values: _Integers) -> str:
-    height, width = values.shape
-    digest = hashlib.sha256(f"grey{8 * values.itemsize} {height}x{width}\n".encode())
-    digest.update(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False)).data)
-    return digest.hexdigest()
 
 
 def _draw(seed: int, number: int) -> NDArray[np.float32]:

@@ -26,10 +26,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from corpus.dicom.display import apply_voi, apply_window, to_grey
+from corpus.dicom.display import Counts, apply_voi, apply_window
 from corpus.dicom.file import Undecodable, decode, is_dicom, parse, render
 from corpus.errors import UnreadableImage
 from corpus.images.reader import read_image
+from tests.corpus.grey import to_grey
 
 RAMP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
 ANY_RADIOGRAPH = hnp.arrays(np.uint16, (16, 16), elements=st.integers(0, 4095)).filter(
@@ -256,7 +257,7 @@ def test_a_file_without_preamble_is_known_by_its_first_element(tmp_path: Path, m
         pydicom.dcmwrite(buffer, dataset, implicit_vr=implicit, little_endian=True, enforce_file_format=False)
         content = buffer.getvalue().removeprefix(b"\0" * 128 + b"DICM")
         assert is_dicom(content)
-        assert render(content).pixels.shape == (64, 64)
+        assert render(content).plane.shape == (64, 64)
 
 
 REFUSALS = [
@@ -354,7 +355,7 @@ def test_damaged_files_are_read_or_refused_and_never_crash(whole_file: bytes, da
         damaged[index] = data.draw(st.integers(0, 255))
     content = bytes(damaged[: data.draw(st.integers(140, len(damaged)))])
     try:
-        grey = render(content, max_pixels=1_000_000).pixels
+        grey = render(content, max_pixels=1_000_000).plane.pixels()
     except Undecodable:
         return
     assert 0 <= grey.min() <= grey.max() <= 1
@@ -396,7 +397,7 @@ def test_pydicoms_own_files_are_read_or_refused_by_name() -> None:
     read, refused = 0, []
     for path in wheel_files():
         try:
-            grey = render(path.read_bytes()).pixels
+            grey = render(path.read_bytes()).plane.pixels()
         except Undecodable as reason:
             refused.append(str(reason))
         else:
@@ -413,9 +414,10 @@ def test_the_range_that_occurs_is_found_from_a_histogram(make_dataset) -> None:
     low, high = np.quantile(radiograph, [0.005, 0.995])
     expected = np.clip((radiograph - low) / (high - low), 0, 1)
     np.testing.assert_allclose(to_grey(radiograph, make_dataset(radiograph)), expected, atol=0.01)
-    counts = np.ones(radiograph.shape)
+    ones = np.ones(radiograph.shape)
+    counts = Counts(lambda step: ones, ones.size, np.zeros(ones.shape, bool))
     np.testing.assert_allclose(
-        apply_voi(radiograph.astype(float), make_dataset(radiograph), lambda: counts).clip(0, 1),
+        apply_voi(radiograph.astype(float), make_dataset(radiograph), counts).clip(0, 1),
         expected,
         atol=0.01,
     )

@@ -19,10 +19,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from corpus.dicom.display import to_grey
 from corpus.dicom.file import decode
 from corpus.errors import UnreadableImage
 from corpus.images.reader import load_content, load_image, read_image
+from tests.corpus.grey import to_grey
 
 RAMP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
 BYTES = (RAMP % 256).astype(np.uint16)
