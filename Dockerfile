@@ -1,13 +1,16 @@
-# One image for everything: the service, its jobs, and every command.
+# The service, its jobs, and every command that needs no torch: encoders run as exported graphs.
 #   docker build --tag similarity .
-#   docker build --tag similarity-cuda --build-arg TORCH= .      (with CUDA)
+#   docker build --tag similarity-all --build-arg EXTRAS=all .                  (training and localization by torch)
+#   docker build --tag similarity-cuda --build-arg EXTRAS=all --build-arg TORCH= .                       (with CUDA)
 FROM python:3.11.11-slim-bookworm AS build
+ARG EXTRAS=postgres
 ARG TORCH=cpu
 RUN pip install --no-cache-dir uv==0.9.11 && python -m venv /opt/similarity
 WORKDIR /source
 COPY requirements.lock pyproject.toml README.md LICENSE ./
-RUN uv pip install --no-cache --python /opt/similarity/bin/python \
-      ${TORCH:+--torch-backend $TORCH} -r requirements.lock
+RUN for extra in $EXTRAS; do set -- "$@" --extra "$extra"; done \
+ && uv pip install --no-cache --python /opt/similarity/bin/python ${TORCH:+--torch-backend $TORCH} \
+      -r pyproject.toml "$@" --constraint requirements.lock
 COPY corpus corpus
 COPY trainer trainer
 COPY indexer indexer

@@ -1,30 +1,39 @@
 """Extras: packages that only some commands need, and the line that installs them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from corpus.errors import UsageError
 
-_PACKAGES = frozenset({"open_clip", "segment_anything", "timm", "torch", "torchvision", "transformers"})
+TRAIN, LOCALIZE, POSTGRES = "train", "localize", "postgres"
+
+_EXTRAS: Mapping[str, str] = {
+    **dict.fromkeys(("open_clip", "timm", "torch", "torchvision", "transformers", "safetensors"), TRAIN),
+    **dict.fromkeys(("huggingface_hub", "matplotlib", "onnx", "onnxscript", "rouge_score", "sacrebleu"), TRAIN),
+    "segment_anything": LOCALIZE,
+    "psycopg": POSTGRES,
+}
+"""Package → the extra that installs it. `localize` installs torch and what belongs to it as well."""
 
 
 @contextmanager
-def needs_extra(extra: str, what: str) -> Iterator[None]:
+def needs_extra(what: str, extra: str | None = None) -> Iterator[None]:
     """Turn a failing import of a package that an extra installs into an instruction.
 
     Args:
-        extra: of the package `similarity-engine`.
         what: needs it, as a message begins: "the method m2ib".
+        extra: of the package `similarity-engine`; default the one that installs the missing package.
 
     Raises:
         UsageError: one of the packages is not installed.
     """
     try:
         yield
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in _PACKAGES:
+        if package not in _EXTRAS:
             raise  # a fault of ours, or of an installation: nothing to install
         raise UsageError(
-            f"{what} needs {package}, which is not installed: pip install 'similarity-engine[{extra}]'"
+            f"{what} needs {package}, which is not installed: pip install "
+            f"'similarity-engine[{extra or _EXTRAS[package]}]'"
         ) from error

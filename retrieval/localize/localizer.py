@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from corpus.dicom.spacing import Spacing
 from corpus.errors import UsageError
-from corpus.extras import needs_extra
+from corpus.extras import LOCALIZE, needs_extra
 from corpus.images.reader import MIN_SIDE
 from retrieval.localize.answer import Localization
 from retrieval.localize.mask_location import Lungs, laterality_of, locate
@@ -146,7 +146,7 @@ def load_segmenter(folder: str, device: str) -> "Segmenter":
         EncoderError: the folder holds no whole segmenter.
         UsageError: torch is not installed.
     """
-    with needs_extra("localize", "a segmenter"):
+    with needs_extra("a segmenter", LOCALIZE):
         from trainer.runtime.segmenter import Segmenter  # late: torch
     return Segmenter.load(folder, device)
 

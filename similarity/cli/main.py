@@ -83,12 +83,16 @@ def cli(verbose: bool) -> None:
 def main(args: list[str] | None = None) -> Any:
     """Run the command line; a `SimilarityError` becomes one line on stderr and its exit code."""
     from corpus.errors import SimilarityError
+    from corpus.extras import needs_extra
 
     # Imports and lexicons allocate much and free nothing: at the default of 700 the collector runs for a
     # fifth of the CPU time of a search.
     gc.set_threshold(50_000)
+    given = sys.argv[1:] if args is None else args
+    command = next((name for name in given if name in COMMANDS), "")
     try:
-        return cli.main(args=args, prog_name="similarity")
+        with needs_extra(f"`similarity {command}`"):
+            return cli.main(args=args, prog_name="similarity")
     except SimilarityError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.errors import UsageError
-from corpus.extras import needs_extra
+from corpus.extras import LOCALIZE, needs_extra
 from corpus.geometry import Box
 from corpus.settings import settings
 
@@ -85,7 +85,7 @@ def open_refiner(choice: str | None = None, device: str = "auto") -> Refiner | N
 
 
 def _open_sam(checkpoint: str, device: str) -> Refiner:
-    with needs_extra("localize", "the refiner SAM"):
+    with needs_extra("the refiner SAM", LOCALIZE):
         from retrieval.localize.refine.sam import SamRefiner  # late: torch
     return SamRefiner.load(checkpoint, device=device)
 

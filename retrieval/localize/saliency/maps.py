@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from corpus.errors import UsageError
-from corpus.extras import needs_extra
+from corpus.extras import LOCALIZE, needs_extra
 from trainer.runtime.encoder import Encoder
 
 Map = NDArray[np.float32]
@@ -106,7 +106,7 @@ def _grids(encoder: Encoder, images: Sequence[Map], texts: Map, method: str) -> 
     """(n, p, gh, gw) raw maps."""
     if method == PATCHES:
         return patch_similarity(encoder.encode_patches(images).vectors, texts)
-    with needs_extra("localize", f"the method {method}"):
+    with needs_extra(f"the method {method}", LOCALIZE):
         from retrieval.localize.saliency.gradients import gradient_maps  # late: torch
     return gradient_maps(encoder, images, texts, method)
 
