@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 Floats = NDArray[np.float64]
 
@@ -66,6 +65,8 @@ def ridge_logistic_regression(
     Returns:
         w, (F,).
     """
+    from scipy.optimize import minimize  # late: half of the time that a search takes to start
+
     penalty = np.broadcast_to(np.asarray(ridge, dtype=np.float64), features.shape[1:])
     rows = np.ones(len(features)) if importance is None else importance
     shift = np.zeros(len(features)) if offset is None else offset
