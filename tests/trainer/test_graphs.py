@@ -48,7 +48,7 @@ def trunk(name: str, **arguments: Any) -> dict[str, Any]:
 
 
 def biomedclip_shape() -> dict[str, Any]:
-    """ViT with a class token, and a BERT whose class token goes through two layers."""
+    """ViT with a class token, and a BERT with two layers after its class token."""
     shape = trunk("vit_base_patch16_224", img_size=64, embed_dim=48, depth=2, num_heads=4)
     shape["model_cfg"]["vision_cfg"]["timm_pool"] = ""
     shape["model_cfg"]["text_cfg"].update(hf_pooler_type="cls_last_hidden_state_pooler", hf_proj_type="mlp")
@@ -108,7 +108,7 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """A monkeypatch whose environment variables the settings follow."""
+    """A monkeypatch with environment variables that the settings follow."""
     yield monkeypatch
     settings.cache_clear()
 
@@ -250,7 +250,7 @@ def test_layers_are_those_of_torch_loaded_late(folder: Path) -> None:
 # -- the folder
 
 
-@pytest.mark.parametrize("name", ["graphs/image.onnx", "graphs/text.onnx.data"])
+@pytest.mark.parametrize("name", ["graphs/image.onnx", "graphs/patches.onnx", "graphs/text.onnx.data"])
 @pytest.mark.parametrize("damage", ["missing", "edited"])
 def test_a_damaged_graph_is_refused_and_made_anew(copy: Path, name: str, damage: str) -> None:
     if damage == "missing":
@@ -265,7 +265,7 @@ def test_a_damaged_graph_is_refused_and_made_anew(copy: Path, name: str, damage:
 
 def test_the_command_exports_what_is_missing_and_the_fingerprint_stays(copy: Path, folder: Path) -> None:
     record = json.loads((copy / "similarity.json").read_text())
-    assert set(record["graphs"]) >= {"graphs/image.onnx", "graphs/text.onnx"}
+    assert set(record["graphs"]) >= {"graphs/image.onnx", "graphs/patches.onnx", "graphs/text.onnx"}
     assert not set(record["graphs"]) & set(record["files"])
     shutil.rmtree(copy / "graphs")
     del record["graphs"]

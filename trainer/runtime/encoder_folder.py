@@ -33,6 +33,7 @@ BACKBONE_CONFIG = f"{BACKBONE}/config.json"
 TOKENIZER = "tokenizer.json"
 GRAPHS = "graphs"
 IMAGE_GRAPH = f"{GRAPHS}/image.onnx"
+PATCH_GRAPH = f"{GRAPHS}/patches.onnx"  # where the image tower has a feature map
 TEXT_GRAPH = f"{GRAPHS}/text.onnx"
 OWN_TOKENIZER = f"{GRAPHS}/{TOKENIZER}"  # of open_clip, where the folder has no vocabulary of its own
 RECORD = "similarity.json"

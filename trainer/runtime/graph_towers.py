@@ -7,6 +7,7 @@ results itself.
 import os
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from corpus.errors import EncoderError
-from trainer.runtime.encoder_folder import IMAGE_GRAPH, TEXT_GRAPH
+from trainer.runtime.encoder_folder import IMAGE_GRAPH, PATCH_GRAPH, TEXT_GRAPH
 
 Vectors = NDArray[np.float32]
 
@@ -33,6 +34,8 @@ _OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 class GraphTowers:
     """The exported graphs of an encoder folder. Threads may share it; a graph is loaded when first used.
 
+    `has_patches`: whether the image tower has a feature map, so that there are patches.
+
     Args:
         folder: an encoder folder with graphs that were verified.
         providers: execution providers of ONNX Runtime by name, in order of preference; `cuda` is short for
@@ -44,14 +47,15 @@ class GraphTowers:
 
     def __init__(self, folder: Path, providers: Sequence[str] = (CPU,)) -> None:
         chosen = choose_providers(providers)
-        self._image = _late(lambda: _session(folder / IMAGE_GRAPH, chosen))
-        self._text = _late(lambda: _session(folder / TEXT_GRAPH, chosen))
-        self._needed_only = onnxruntime.RunOptions()
-        self._needed_only.only_execute_path_to_fetches = True
+        self.has_patches = (folder / PATCH_GRAPH).is_file()
+        self._image, self._patch, self._text = (
+            _late(partial(_session, folder / graph, chosen))
+            for graph in (IMAGE_GRAPH, PATCH_GRAPH, TEXT_GRAPH)
+        )
 
     def images(self, framed: Vectors) -> Vectors:
         """(n, side, side) in [0, 1] → (n, dim) unit rows."""
-        return self._run(self._image(), IMAGES, {FRAMED: np.ascontiguousarray(framed, np.float32)})
+        return _run(self._image(), IMAGES, {FRAMED: np.ascontiguousarray(framed, np.float32)})
 
     def patches(self, framed: Vectors) -> Vectors:
         """(n, side, side) in [0, 1] → (n, gh, gw, dim), unit along dim.
@@ -71,23 +75,19 @@ class GraphTowers:
 
     def texts(self, tokens: NDArray[np.int64]) -> Vectors:
         """(n, length) token ids, padded → (n, dim) unit rows."""
-        return self._run(self._text(), TEXTS, {TOKENS: tokens})
-
-    @property
-    def outputs(self) -> frozenset[str]:
-        """Names of the outputs of the image graph."""
-        return frozenset(node.name for node in self._image().get_outputs())
+        return _run(self._text(), TEXTS, {TOKENS: tokens})
 
     def _of_map(self, output: str, framed: Vectors) -> Vectors:
-        if output not in self.outputs:
+        if not self.has_patches:
             raise EncoderError(
                 "this encoder's image tower is not a timm network; its patches cannot be projected"
             )
-        return self._run(self._image(), output, {FRAMED: np.ascontiguousarray(framed, np.float32)})
+        return _run(self._patch(), output, {FRAMED: np.ascontiguousarray(framed, np.float32)})
 
-    def _run(self, session: Any, output: str, inputs: dict[str, NDArray[Any]]) -> Vectors:
-        rows: Vectors = session.run([output], inputs, self._needed_only)[0]
-        return rows
+
+def _run(session: Any, output: str, inputs: dict[str, NDArray[Any]]) -> Vectors:
+    rows: Vectors = session.run([output], inputs)[0]
+    return rows
 
 
 def choose_providers(names: Sequence[str]) -> list[str | tuple[str, dict[str, str]]]:

@@ -63,12 +63,14 @@ def resized(plane: Planes, size: tuple[int, int]) -> Planes:
 
 def _costs(share: Planes) -> Planes:
     """Of a label with that share of the map: −log(a + ε) / (τ · sigmoid(a))."""
-    return -np.log(share + np.float32(_EPSILON)) * (1 + np.exp(-share)) / np.float32(_TAU)
+    costs: Planes = -np.log(share + np.float32(_EPSILON)) * (1 + np.exp(-share)) / np.float32(_TAU)
+    return costs
 
 
 def _inside(advantage: Planes) -> Planes:
     """Probability of being inside, by how much less that costs than being outside."""
-    return 1 / (1 + np.exp(-advantage))
+    probability: Planes = 1 / (1 + np.exp(-advantage))
+    return probability
 
 
 class _Smoothness:
