@@ -99,7 +99,7 @@ def write_files(original: Path, folder: Path) -> dict[str, Path]:
 def dataset_of(values: NDArray[np.uint16], **elements: Any) -> Dataset:
     """Return a digital radiograph of stored values."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = DX_IMAGE
+    meta.MediaStorageSOPClassUID = UID(DX_IMAGE)
     meta.MediaStorageSOPInstanceUID = generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = Dataset()
@@ -154,7 +154,7 @@ def plainly(path: str, framing: Framing) -> Framed:
     part = framing.placement(height, width)
     small = Image.fromarray(pixels).resize((part.width, part.height), Image.Resampling.BICUBIC)
     square = np.zeros((framing.size, framing.size), np.float32)
-    square[part.top : part.top + part.height, part.left : part.left + part.width] = np.clip(small, 0, 1)
+    square[part.top : part.top + part.height, part.left : part.left + part.width] = np.clip(np.asarray(small), 0, 1)
     return square, digest.hexdigest()
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Planes = NDArray[np.float32]
+_ONE = np.float32(1)
 
 SIDE = 64
 """Pixels along the longer side that the field is solved on: 4,096² connections at most."""
@@ -63,13 +64,13 @@ def resized(plane: Planes, size: tuple[int, int]) -> Planes:
 
 def _costs(share: Planes) -> Planes:
     """Of a label with that share of the map: −log(a + ε) / (τ · sigmoid(a))."""
-    costs: Planes = -np.log(share + np.float32(_EPSILON)) * (1 + np.exp(-share)) / np.float32(_TAU)
+    costs: Planes = -np.log(share + np.float32(_EPSILON)) * (_ONE + np.exp(-share)) / np.float32(_TAU)
     return costs
 
 
 def _inside(advantage: Planes) -> Planes:
     """Probability of being inside, by how much less that costs than being outside."""
-    probability: Planes = 1 / (1 + np.exp(-advantage))
+    probability: Planes = _ONE / (_ONE + np.exp(-advantage))
     return probability
 
 
