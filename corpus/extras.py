@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from corpus.errors import UsageError
+from corpus.errors import EncoderError
 
 _PACKAGES = frozenset({"open_clip", "segment_anything", "timm", "torch", "torchvision", "transformers"})
 
@@ -17,7 +17,7 @@ def needs_extra(extra: str, what: str) -> Iterator[None]:
         what: needs it, as a message begins: "the method m2ib".
 
     Raises:
-        UsageError: one of the packages is not installed.
+        EncoderError: one of the packages is not installed.
     """
     try:
         yield
@@ -25,6 +25,6 @@ def needs_extra(extra: str, what: str) -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package not in _PACKAGES:
             raise  # a fault of ours, or of an installation: nothing to install
-        raise UsageError(
+        raise EncoderError(
             f"{what} needs {package}, which is not installed: pip install 'similarity-engine[{extra}]'"
         ) from error

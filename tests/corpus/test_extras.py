@@ -2,13 +2,13 @@
 
 import pytest
 
-from corpus.errors import UsageError
+from corpus.errors import EncoderError
 from corpus.extras import needs_extra
 
 
 def test_a_missing_package_of_an_extra_is_named_with_the_line_that_installs_it() -> None:
     with (
-        pytest.raises(UsageError, match=r"^the method m2ib needs torch.*'similarity-engine\[localize\]'$"),
+        pytest.raises(EncoderError, match=r"^the method m2ib needs torch.*'similarity-engine\[localize\]'$"),
         needs_extra("localize", "the method m2ib"),
     ):
         raise ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")
