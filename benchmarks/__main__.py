@@ -15,6 +15,7 @@ EVERY = (
     "region_search",
     "throughput",
     "inference",
+    "cold_start",
     "encoder",
     "comparison",
     "claims",
