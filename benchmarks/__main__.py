@@ -16,6 +16,7 @@ EVERY = (
     "region_search",
     "throughput",
     "inference",
+    "cold_start",
     "encoder",
     "comparison",
     "claims",

@@ -154,7 +154,9 @@ def plainly(path: str, framing: Framing) -> Framed:
     part = framing.placement(height, width)
     small = Image.fromarray(pixels).resize((part.width, part.height), Image.Resampling.BICUBIC)
     square = np.zeros((framing.size, framing.size), np.float32)
-    square[part.top : part.top + part.height, part.left : part.left + part.width] = np.clip(np.asarray(small), 0, 1)
+    square[part.top : part.top + part.height, part.left : part.left + part.width] = np.clip(
+        np.asarray(small), 0, 1
+    )
     return square, digest.hexdigest()
 
 

@@ -45,6 +45,10 @@ class EvaluationError(SimilarityError):
     """The data given do not allow a fair evaluation."""
 
 
+class NotInstalled(SimilarityError):
+    """A package is not installed that only some commands need; the message has the line that installs it."""
+
+
 class IndexingError(SimilarityError):
     """The index cannot do what was requested."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from corpus.errors import UsageError
+from corpus.errors import NotInstalled
 
 TRAIN, LOCALIZE, POSTGRES = "train", "localize", "postgres"
 
@@ -26,7 +26,7 @@ def needs_extra(what: str, extra: str | None = None) -> Iterator[None]:
         extra: of the package `similarity-engine`; default the one that installs the missing package.
 
     Raises:
-        UsageError: one of the packages is not installed.
+        NotInstalled: one of the packages is not installed.
     """
     try:
         yield
@@ -34,7 +34,7 @@ def needs_extra(what: str, extra: str | None = None) -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRAS:
             raise  # a fault of ours, or of an installation: nothing to install
-        raise UsageError(
+        raise NotInstalled(
             f"{what} needs {package}, which is not installed: pip install "
             f"'similarity-engine[{extra or _EXTRAS[package]}]'"
         ) from error

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.dicom.spacing import Spacing
-from corpus.errors import EncoderError, SimilarityError
+from corpus.errors import EncoderError, NotInstalled, SimilarityError
 from corpus.findings import NO_FINDING, SUPPORT_DEVICES, VOCABULARY, Status
 from indexer.index import Index
 from indexer.vectors.filters import Condition
@@ -224,7 +224,7 @@ def _localize(
     try:
         answers = phrase_localizer(index.encoder, decoded.pixels, phrases, spacing=decoded.spacing)
         mirrored = phrase_localizer(index.encoder, mirror, phrases, spacing=decoded.spacing)
-    except EncoderError as error:  # a tower without a map of features: the draft asks for every side
+    except (EncoderError, NotInstalled) as error:  # no map of features: the draft asks for every side
         log.info("nothing is localized: %s", error)
         return {}
     return {

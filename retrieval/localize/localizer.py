@@ -143,8 +143,7 @@ def load_segmenter(folder: str, device: str) -> "Segmenter":
     """Load a segmenter, a network of torch.
 
     Raises:
-        EncoderError: the folder holds no whole segmenter.
-        UsageError: torch is not installed.
+        EncoderError: the folder holds no whole segmenter, or torch is not installed.
     """
     with needs_extra("a segmenter", LOCALIZE):
         from trainer.runtime.segmenter import Segmenter  # late: torch
@@ -157,7 +156,7 @@ def segmenter_localizers(
     """`segmenter NAME` → localizer, for each segmenter.
 
     Raises:
-        EncoderError, UsageError: as `load_segmenter`.
+        EncoderError: as `load_segmenter`.
     """
     segmenters = [load_segmenter(folder, device) for folder in folders]
     return {

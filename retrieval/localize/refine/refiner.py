@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.errors import UsageError
+from corpus.errors import NotInstalled, UsageError
 from corpus.extras import LOCALIZE, needs_extra
 from corpus.geometry import Box
 from corpus.settings import settings
@@ -62,8 +62,9 @@ def open_refiner(choice: str | None = None, device: str = "auto") -> Refiner | N
         device: where SAM runs: auto or a torch device name.
 
     Raises:
-        UsageError: the choice is none of these, or a checkpoint was named and torch is not installed.
+        UsageError: the choice is none of these.
         EncoderError: the checkpoint is unavailable, or does not fit.
+        NotInstalled: a checkpoint was named, and torch is missing.
     """
     choice = settings().refine if choice is None else choice
     kind, _, named = choice.strip().partition(":")
@@ -73,21 +74,18 @@ def open_refiner(choice: str | None = None, device: str = "auto") -> Refiner | N
         checkpoint = named or installed_checkpoint()
         if checkpoint is not None:
             try:
-                return _open_sam(checkpoint, device)
-            except UsageError:  # no torch
+                with needs_extra("the refiner SAM", LOCALIZE):
+                    from retrieval.localize.refine.sam import SamRefiner  # late: torch
+            except NotInstalled:
                 if named:
                     raise
+            else:
+                return SamRefiner.load(checkpoint, device=device)
     elif (kind, named) != ("random-walker", ""):
         raise UsageError(f"--refine and SIMILARITY_REFINE take {CHOICES}, not {choice[:80]!r}")
     from retrieval.localize.refine.random_walker import RandomWalkerRefiner
 
     return RandomWalkerRefiner()
-
-
-def _open_sam(checkpoint: str, device: str) -> Refiner:
-    with needs_extra("the refiner SAM", LOCALIZE):
-        from retrieval.localize.refine.sam import SamRefiner  # late: torch
-    return SamRefiner.load(checkpoint, device=device)
 
 
 def installed_checkpoint() -> str | None:

@@ -86,8 +86,9 @@ def raw_maps(
         In the order of the images.
 
     Raises:
-        UsageError: no such method, or it needs torch and there is none.
-        EncoderError: an image cannot be encoded, or the image tower has no map of features.
+        UsageError: no such method.
+        EncoderError: an image cannot be encoded, the image tower has no map of features, or the method needs
+            torch and there is none.
     """
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
