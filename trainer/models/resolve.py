@@ -42,7 +42,7 @@ DOWNLOADS = "downloads"
 
 
 def open_encoder(name_or_path: str | Path, *, device: str = "auto", download: bool = True) -> "Encoder":
-    """Open an encoder: resolve its name, verify its folder, load it. Imports torch.
+    """Open an encoder: resolve its name, verify its folder, load it.
 
     Args:
         name_or_path: as `resolve_encoder`.

@@ -74,24 +74,6 @@ def backbone_features(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     return feature_grid(backbone, backbone.forward_features(pixels)).mean(dim=(1, 2))
 
 
-def whole_and_patches(model: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each image's own features and those of its patches, in one pass.
-
-    Args:
-        model: an open_clip model with a timm image tower.
-        pixels: (n, 3, height, width), normalised.
-
-    Returns:
-        (n, dim) and (n, gh, gw, dim), neither normalised.
-
-    Raises:
-        EncoderError: the tower gives no feature map.
-    """
-    visual, backbone = timm_tower(model)
-    features = backbone.forward_features(pixels)
-    return project_whole_and_map(visual, features)
-
-
 def project_whole_and_map(visual: Any, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Project a backbone's features as a whole and patch by patch.
 

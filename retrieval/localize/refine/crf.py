@@ -78,15 +78,12 @@ class _Smoothness:
     """The kernel of position, normalised on both sides as in pydensecrf: a product of rows and columns."""
 
     def __init__(self, image: Planes, pixel: float) -> None:
-        self._rows, self._columns = (
-            kernel / np.sqrt(np.outer(kernel.sum(axis=1), kernel.sum(axis=1)))
-            for kernel in _sides(image, pixel / _NEAR)
-        )
+        rows, columns = _sides(image, pixel / _NEAR)
+        self._rows, self._columns = _normalised(rows), _normalised(columns)
 
     def messages(self, beliefs: Planes) -> Planes:
         """(p, height, width) sums over all pixels of (p, height, width) beliefs."""
-        sums: Planes = self._rows @ beliefs @ self._columns
-        return sums
+        return np.asarray(self._rows @ beliefs @ self._columns, np.float32)
 
 
 class _Appearance:
@@ -103,13 +100,19 @@ class _Appearance:
         pairs = kernel.reshape(*image.shape, *image.shape)
         pairs *= rows[:, None, :, None]
         pairs *= columns[None, :, None, :]
-        self._kernel, self._root = kernel, 1 / np.sqrt(kernel.sum(axis=1))
+        self._kernel, self._root = kernel, _ONE / np.sqrt(kernel.sum(axis=1))
 
     def messages(self, beliefs: Planes) -> Planes:
         """(p, height, width) sums over all pixels of (p, height, width) beliefs."""
         flat = beliefs.reshape(len(beliefs), -1)
-        sums: Planes = self._root * ((flat * self._root) @ self._kernel)
-        return sums.reshape(beliefs.shape)
+        sums = self._root * ((flat * self._root) @ self._kernel)
+        return np.asarray(sums, np.float32).reshape(beliefs.shape)
+
+
+def _normalised(kernel: Planes) -> Planes:
+    """(n, n) kernel, each entry by the root of the product of its row's and its column's sum."""
+    root = np.sqrt(kernel.sum(axis=1))
+    return np.asarray(kernel / np.outer(root, root), np.float32)
 
 
 def _sides(image: Planes, pixel: float) -> tuple[Planes, Planes]:
