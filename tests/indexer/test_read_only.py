@@ -23,7 +23,7 @@ from tests.indexer.cases import cohort
 from tests.indexer.contents import contents
 from trainer.runtime.encoder import Encoder
 
-READINGS = {"collections", "search", "fetch", "ids", "count", "flush", "close"}
+READINGS = {"collections", "search", "search_batch", "fetch", "ids", "count", "flush", "close"}
 
 
 @pytest.fixture
