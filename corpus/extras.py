@@ -7,7 +7,7 @@ from corpus.errors import NotInstalled
 
 TRAIN, LOCALIZE, POSTGRES = "train", "localize", "postgres"
 
-_EXTRAS: Mapping[str, str] = {
+EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(("open_clip", "timm", "torch", "torchvision", "transformers", "safetensors"), TRAIN),
     **dict.fromkeys(("huggingface_hub", "matplotlib", "onnx", "onnxscript"), TRAIN),
     **dict.fromkeys(("rouge_score", "sacrebleu"), TRAIN),
@@ -32,9 +32,9 @@ def needs_extra(what: str, extra: str | None = None) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in _EXTRAS:
+        if package not in EXTRAS:
             raise  # a fault of ours, or of an installation: nothing to install
         raise NotInstalled(
             f"{what} needs {package}, which is not installed: pip install "
-            f"'similarity-engine[{extra or _EXTRAS[package]}]'"
+            f"'similarity-engine[{extra or EXTRAS[package]}]'"
         ) from error

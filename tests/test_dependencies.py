@@ -4,8 +4,11 @@ import ast
 import re
 import sys
 import tomllib
+from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 from pathlib import Path
+
+from corpus.extras import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("corpus", "trainer", "indexer", "retrieval", "similarity", "migrations")
@@ -32,6 +35,10 @@ def _declared() -> set[str]:
     lines = list(project["dependencies"])
     for extra, names in project["optional-dependencies"].items():
         lines += [] if extra == "dev" else names
+    return _names(lines) - {_normal(project["name"])}
+
+
+def _names(lines: Iterable[str]) -> set[str]:
     return {_normal(re.split(r"[\[<>=;, ]", line, maxsplit=1)[0]) for line in lines}
 
 
@@ -47,6 +54,20 @@ def _imported() -> set[str]:
     distributions = packages_distributions()
     foreign = roots - set(LAYERS) - sys.stdlib_module_names
     return {_normal(distributions.get(root, [root])[0]) for root in foreign}
+
+
+def test_a_plain_install_has_no_torch_and_every_package_of_an_extra_is_in_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    plain, distributions = _names(project["dependencies"]), packages_distributions()
+    for package, extra in EXTRAS.items():
+        name = _normal(distributions[package][0])
+        assert name not in plain
+        assert name in _names(extras[extra])
+    for name in ("torch", "open-clip-torch", "timm", "transformers"):
+        assert name in _names(extras["localize"])
+    [everything] = extras["all"]
+    assert set(everything.partition("[")[2].rstrip("]").split(",")) == set(extras) - {"all", "dev"}
 
 
 def test_every_imported_package_is_declared() -> None:

@@ -189,10 +189,10 @@ def _is_met(concept: Concept) -> Condition:
 @redacted
 @dataclass(frozen=True, slots=True)
 class _FoundItems:
-    """The items of a ranking, and whether it was cut off at the depth."""
+    """The items of a ranking, and whether a deeper search would find more."""
 
     items: tuple[FoundItem, ...]
-    cut_off: bool = False
+    has_more: bool = False
 
 
 @redacted
@@ -263,7 +263,7 @@ class _Search:
         return rankings
 
     def _ranked(self, name: str, found: _FoundItems, weight: float, part: str) -> list[Ranking]:
-        self.complete = self.complete and not found.cut_off
+        self.complete = self.complete and not found.has_more
         return [Ranking(name, found.items, weight, part)] if found.items else []
 
     def _items(
@@ -284,7 +284,7 @@ class _Search:
             if len(hits) < limit:
                 return _FoundItems(items)
             if len({item.study_id for item in items}) >= self.depth:
-                return _FoundItems(items, cut_off=True)
+                return _FoundItems(items, has_more=True)
             limit *= 4
 
     def _sentences(self, query: QueryVector) -> Searches[_FoundItems]:
