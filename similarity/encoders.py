@@ -12,7 +12,7 @@ def load_encoder(name: str | Path, *, device: str = "auto", download: bool = Fal
     Args:
         name: a folder (an encoder's, or that of the run which made it), a name under the home's `encoders`, a
             published encoder's name, or `hf-hub:OWNER/REPOSITORY`.
-        device: `auto` (CUDA, then MPS, then CPU) or a torch device name.
+        device: `auto` (exported graphs on the CPU; in torch CUDA, then MPS, then CPU) or a torch device name.
         download: fetch a published encoder that is not here yet. Without it nothing is ever downloaded.
 
     Returns:

@@ -86,7 +86,7 @@ class Index:
         """
         folder = None if home is None else Path(home).expanduser()
         if isinstance(encoder, str | Path):
-            from similarity.encoders import load_encoder  # late: imports torch
+            from similarity.encoders import load_encoder  # late: takes time
 
             encoder = load_encoder(encoder)
         opened = OpenIndex.open(
@@ -296,7 +296,7 @@ class Index:
             EncoderError: the encoder cannot be loaded, or has no map of features.
             EmptyIndex: nothing is indexed.
         """
-        from similarity.localization import localize  # late: imports torch
+        from similarity.localization import localize  # late: takes time
 
         if isinstance(image, Hit):
             image = image.case
@@ -342,7 +342,7 @@ class Index:
             EmptyIndex: nothing is indexed.
             EncoderError: the encoder of the index cannot be loaded, or cannot encode the image.
         """
-        from retrieval.draft.draft import draft, localizer  # late: imports torch
+        from retrieval.draft.draft import draft, localizer  # late: takes time
 
         opened, decoded = self._searched(), to_query_image(image)
         location = str(image) if isinstance(image, str | Path) else IN_MEMORY

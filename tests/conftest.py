@@ -46,7 +46,6 @@ SLOW_MODULES = (
     "similarity/test_without_torch.py",
     "test_systems.py",
     "trainer/test_comparison.py",
-    "trainer/test_graphs.py",
     "trainer/test_items.py",
     "trainer/test_device.py",
     "trainer/test_evaluate*.py",

@@ -1,4 +1,4 @@
 """The trainer layer: trains, imports, evaluates and runs encoders. It imports no database.
 
-This import is cheap; `trainer.runtime.encoder` imports torch.
+This import is cheap, and so is that of `trainer.runtime.encoder`: torch is imported where it runs.
 """

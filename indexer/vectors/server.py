@@ -296,7 +296,7 @@ class ServerStore:
 
     def close(self) -> None:
         """See `VectorStore.close`."""
-        self._together.shutdown()
+        self._together.shutdown(wait=False, cancel_futures=True)  # a call that hangs ends with its own limit
         self._client.close()
 
     def version(self) -> str:

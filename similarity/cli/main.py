@@ -75,7 +75,8 @@ def cli(verbose: bool) -> None:
         level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("corpus.notices").setLevel(logging.WARNING)  # remarks on tables are always shown
-    logging.getLogger("trainer.models.export").setLevel(logging.WARNING)  # and on an encoder without graphs
+    for name in ("trainer.models.export", "trainer.runtime.encoder"):  # and on an encoder without graphs
+        logging.getLogger(name).setLevel(logging.WARNING)
     if not verbose:  # it remarks on connections that break, which our errors name
         logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 

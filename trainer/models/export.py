@@ -119,7 +119,7 @@ def _graphs(fresh: Path, final: Path) -> dict[str, str]:
     """Export the graphs of a folder that is being written; {} and a line in the log where that fails."""
     try:
         return write_graphs(fresh, fresh)
-    except EncoderError as error:
+    except (EncoderError, OSError) as error:  # a full disk, too: the weights may fit where the graphs do not
         shutil.rmtree(fresh / files.GRAPHS, ignore_errors=True)
         logger.warning(
             "%s is written without graphs for ONNX Runtime, so torch runs it, slower: %s", final, error

@@ -8,6 +8,7 @@ reports, in several batch sizes and lengths.
 import importlib.util
 import json
 import logging
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +44,7 @@ LARGEST_DIFFERENCE = 1e-6
 """The most that 1 − cosine may be between a vector of a graph and torch's."""
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
+_SCRATCH = ".graphs."
 _OPSET = 20  # the first with GELU as one operator
 _BATCHES = (1, 2, 7)
 _MOST_ITEMS = 1 << 16
@@ -68,16 +70,24 @@ def add_graphs(folder: Path, *, force: bool = False) -> bool:
         if not force and files.listed_graphs(record) and _intact(folder, record):
             return False
         try:
-            with tempfile.TemporaryDirectory(prefix=".graphs.", dir=folder) as scratch:
-                record["graphs"] = write_graphs(folder, Path(scratch))
+            for abandoned in folder.glob(f"{_SCRATCH}*"):  # of an export that was killed
+                shutil.rmtree(abandoned)
+            with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
+                made = write_graphs(folder, Path(scratch))
+                # First a record without graphs: whenever this is interrupted, torch can run the folder.
+                _write_record(folder, {name: part for name, part in record.items() if name != "graphs"})
                 if (folder / files.GRAPHS).exists():
                     (folder / files.GRAPHS).rename(Path(scratch) / "replaced")
                 (Path(scratch) / files.GRAPHS).rename(folder / files.GRAPHS)
-                content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-                write_whole(folder / files.RECORD, content.encode(), mode=READABLE)
+                _write_record(folder, {**record, "graphs": made})
         except OSError as error:
             raise EncoderError(f"the graphs cannot be written to {folder}: {error}") from error
     return True
+
+
+def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    write_whole(folder / files.RECORD, content.encode(), mode=READABLE)
 
 
 def _intact(folder: Path, record: Mapping[str, Any]) -> bool:
@@ -106,6 +116,16 @@ def write_graphs(folder: Path, into: Path) -> dict[str, str]:
     missing = [package for package in _NEEDED if importlib.util.find_spec(package) is None]
     if missing:
         raise EncoderError(f"the export of graphs needs {', '.join(missing)}: {INSTALL}")
+    try:
+        return _write_graphs(folder, into)
+    except (EncoderError, OSError):
+        raise
+    except Exception as error:  # tokenizers, onnx and ONNX Runtime have no common class of errors
+        reason = " ".join(str(error).split())[:300]
+        raise EncoderError(f"the graphs cannot be exported: {type(error).__name__}: {reason}") from error
+
+
+def _write_graphs(folder: Path, into: Path) -> dict[str, str]:
     config = files.read_json(folder / files.CONFIG)
     (into / files.GRAPHS).mkdir()
     if not config["model_cfg"]["text_cfg"].get("hf_tokenizer_name"):
@@ -193,7 +213,7 @@ def _has_map(towers: TorchTowers, images: NDArray[np.float32]) -> bool:
     try:
         with torch.inference_mode():
             patch_features(towers.model, towers.inputs(images))
-    except (EncoderError, RuntimeError):
+    except EncoderError:
         return False
     return True
 

@@ -46,7 +46,7 @@ def open_encoder(name_or_path: str | Path, *, device: str = "auto", download: bo
 
     Args:
         name_or_path: as `resolve_encoder`.
-        device: `auto` (cuda, then mps, then cpu) or a torch device name.
+        device: `auto` (exported graphs on the CPU; in torch cuda, then mps, then cpu) or a torch device name.
         download: as `resolve_encoder`.
 
     Raises:

@@ -134,7 +134,7 @@ class Encoder:
                 or the runtime cannot be used.
         """
         path = files.locate(Path(folder).expanduser().resolve())
-        record = files.verify(path, weights=False)
+        record = files.verify(path, graphs=False, weights=False)
         towers = _open_towers(path, record, device, settings())
         encoder = cls(path, record, towers, device)
         files.adopt(path)
@@ -316,8 +316,14 @@ def _open_towers(folder: Path, record: Mapping[str, Any], device: str, chosen: S
     """The network in the runtime that the settings, the device and the folder allow."""
     exported = bool(files.listed_graphs(record))
     installed = importlib.util.find_spec("onnxruntime") is not None
-    fit = device in ("auto", "cpu") or bool(chosen.execution_providers)
-    if exported and installed and (chosen.runtime == "onnx" or (chosen.runtime == "auto" and fit)):
+    fit = device in ("auto", "cpu") or chosen.providers != ("cpu",)
+    if chosen.runtime == "onnx" and not fit:
+        raise EncoderError(
+            f"SIMILARITY_RUNTIME=onnx runs on the CPU, not on {device!r}: name its execution provider in "
+            "SIMILARITY_EXECUTION_PROVIDERS"
+        )
+    if exported and installed and chosen.runtime != "torch" and fit:
+        files.verify_graphs(folder, record)
         from trainer.runtime.graph_towers import GraphTowers  # late: only where it encodes
 
         return GraphTowers(folder, chosen.providers)

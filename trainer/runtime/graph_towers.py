@@ -80,7 +80,8 @@ class GraphTowers:
     def _of_map(self, output: str, framed: Vectors) -> Vectors:
         if not self.has_patches:
             raise EncoderError(
-                "this encoder's image tower is not a timm network; its patches cannot be projected"
+                "these graphs hold no patches: the image tower is no timm network, or an earlier export left "
+                "them out; `similarity encoders export --force` makes graphs anew"
             )
         return _run(self._patch(), output, {FRAMED: np.ascontiguousarray(framed, np.float32)})
 

@@ -82,7 +82,14 @@ class OwnedStore:
 
     def search_batch(self, requests: Sequence[SearchRequest]) -> list[list[Hit]]:
         """See `VectorStore.search_batch`."""
-        hits: list[list[Hit]] = self._call("search_batch", list(requests))
+        try:
+            hits: list[list[Hit]] = self._call("search_batch", list(requests))
+        except OwnerGone as error:
+            # An owner of a version that knows no batches hangs up: it takes the request for damaged.
+            raise OwnerGone(
+                "the service that had the index open has ended, or is of an earlier version: run the command "
+                "again, and restart the service if this comes again"
+            ) from error
         return hits
 
     def fetch(self, collection: str, ids: Iterable[UUID]) -> list[Point]:
