@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from corpus.extras import EXTRAS
 from corpus.phantom import render, scene
 from tests.encoders import build_tiny_encoder
 
@@ -16,19 +17,23 @@ import sys
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "torchvision", "open_clip", "transformers", "timm"}:
+        if name.partition(".")[0] in sys.argv[1].split(","):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Refuse())
 from similarity.cli.main import main
-main(sys.argv[1:])
+main(sys.argv[2:])
 """
 
 
 def _run(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "SIMILARITY_HOME": str(home), "SIMILARITY_REFINE": "sam"}
     return subprocess.run(
-        [sys.executable, "-c", _BLOCKED, *words], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", _BLOCKED, ",".join(EXTRAS), *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

@@ -285,6 +285,27 @@ def test_the_command_exports_what_is_missing_and_the_fingerprint_stays(copy: Pat
     assert isinstance(Encoder.load(copy).towers, GraphTowers)
 
 
+def test_an_export_that_stops_before_its_last_step_leaves_a_folder_that_torch_runs(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = graphs._write_record
+
+    def stop(folder: Path, record: dict[str, Any]) -> None:
+        if "graphs" in record:
+            raise OSError("no space left")
+        write(folder, record)
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(graphs, "_write_record", stop)
+        with pytest.raises(EncoderError, match="no space left"):
+            add_graphs(copy, force=True)
+    assert isinstance(Encoder.load(copy).towers, TorchTowers)
+    (copy / ".graphs.killed").mkdir()
+    assert add_graphs(copy)
+    assert isinstance(Encoder.load(copy).towers, GraphTowers)
+    assert not list(copy.glob(".graphs.*"))
+
+
 def test_a_graph_that_gives_other_vectors_is_refused_by_name(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,9 +65,11 @@ def add_graphs(folder: Path, *, force: bool = False) -> bool:
         EncoderError: the folder is incomplete or edited, or cannot be written; a package is missing; or a
             graph cannot be exported, or does not give torch's vectors: names the graph.
     """
+    if not force and _complete(files.verify(folder, graphs=False), folder):  # a folder that is only read
+        return False
     with alone(folder):
         record = files.verify(folder, graphs=False)
-        if not force and files.listed_graphs(record) and _intact(folder, record):
+        if not force and _complete(record, folder):
             return False
         try:
             for abandoned in folder.glob(f"{_SCRATCH}*"):  # of an export that was killed
@@ -90,7 +92,9 @@ def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
     write_whole(folder / files.RECORD, content.encode(), mode=READABLE)
 
 
-def _intact(folder: Path, record: Mapping[str, Any]) -> bool:
+def _complete(record: Mapping[str, Any], folder: Path) -> bool:
+    if not files.listed_graphs(record):
+        return False
     try:
         files.verify_graphs(folder, record)
     except EncoderError:

@@ -128,10 +128,18 @@ def _session(graph: Path, providers: list[str | tuple[str, dict[str, str]]]) -> 
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors; it warns of every initialiser that it removes
     try:
-        return onnxruntime.InferenceSession(str(graph), options, providers=providers)
+        session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
     except Exception as error:  # its exceptions have no common class
         reason = " ".join(str(error).split())[:300]
         raise EncoderError(f"ONNX Runtime cannot load {graph}: {reason}") from error
+    names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+    lost = [name for name in names if name not in session.get_providers()]
+    if lost:  # it would compute on the CPU instead, and only log that
+        raise EncoderError(
+            f"ONNX Runtime has {lost[0]}, but cannot start it: look at its libraries and at "
+            "SIMILARITY_EXECUTION_PROVIDERS"
+        )
+    return session
 
 
 def _late(load: Callable[[], Any]) -> Callable[[], Any]:
