@@ -316,7 +316,7 @@ def _open_towers(folder: Path, record: Mapping[str, Any], device: str, chosen: S
     """The network in the runtime that the settings, the device and the folder allow."""
     exported = bool(files.listed_graphs(record))
     installed = importlib.util.find_spec("onnxruntime") is not None
-    fit = device in ("auto", "cpu") or chosen.providers != ("cpu",)
+    fit = device in ("auto", "cpu") or bool((chosen.execution_providers or "").strip(" ,"))
     if chosen.runtime == "onnx" and not fit:
         raise EncoderError(
             f"SIMILARITY_RUNTIME=onnx runs on the CPU, not on {device!r}: name its execution provider in "
