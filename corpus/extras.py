@@ -9,7 +9,7 @@ TRAIN, LOCALIZE, POSTGRES = "train", "localize", "postgres"
 
 EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(("open_clip", "timm", "torch", "torchvision", "transformers", "safetensors"), TRAIN),
-    **dict.fromkeys(("huggingface_hub", "matplotlib", "onnx", "onnxscript"), TRAIN),
+    **dict.fromkeys(("huggingface_hub", "onnx", "onnxscript"), TRAIN),
     **dict.fromkeys(("rouge_score", "sacrebleu"), TRAIN),
     "segment_anything": LOCALIZE,
     "psycopg": POSTGRES,

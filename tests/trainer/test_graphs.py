@@ -167,7 +167,7 @@ def test_graphs_of_open_clips_own_towers_give_torchs_vectors(
     graph, plain = Encoder.load(built), in_torch(built, runtime)
     assert_same_vectors(graph, plain, maps=False)
     for encoder in (graph, plain):
-        with pytest.raises(EncoderError, match="patches cannot be projected|hold no patches"):
+        with pytest.raises(EncoderError, match=r"patches cannot be projected|hold no patches"):
             encoder.encode_patches(IMAGES[:1])
     run_without_torch(built, maps=False)
 
