@@ -242,6 +242,8 @@ class ServerStore:
 
     def search_batch(self, requests: Sequence[SearchRequest]) -> list[list[Hit]]:
         """See `VectorStore.search_batch`; in threads, since a server's own batches are of one collection."""
+        if len(requests) == 1:
+            return [found_or_none(self.search, requests[0])]
         return list(self._together.map(partial(found_or_none, self.search), requests))
 
     def fetch(self, collection: str, ids: Iterable[UUID]) -> list[Point]:

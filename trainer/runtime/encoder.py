@@ -67,6 +67,9 @@ class Towers(Protocol):
     def patches(self, framed: Vectors) -> Vectors:
         """(n, gh, gw, dim), unit along dim."""
 
+    def images_and_patches(self, framed: Vectors) -> tuple[Vectors, Vectors]:
+        """What `images` and `patches` return, in one pass."""
+
     def backbone(self, framed: Vectors) -> Vectors:
         """(n, channels): the backbone's last feature map, averaged over the image."""
 
@@ -224,8 +227,26 @@ class Encoder:
             self.towers.patches(self._frame(images[at : at + batch_size], at))
             for at in range(0, max(len(images), 1), batch_size)
         ]
+        return self._patches_of(images, np.concatenate(grids))
+
+    def encode_image_and_patches(self, image: Vectors) -> tuple[Vectors, Patches]:
+        """Encode an image as a whole and its patches, in one pass through the network.
+
+        Args:
+            image: (height, width) float32 grey in [0, 1].
+
+        Returns:
+            (dim,) float32 of unit length, and patches with vectors (1, gh, gw, dim).
+
+        Raises:
+            EncoderError: as `encode_patches`.
+        """
+        vectors, grids = self.towers.images_and_patches(self._frame([image], 0))
+        return self._finite(vectors, "image")[0], self._patches_of([image], grids)
+
+    def _patches_of(self, images: Sequence[Vectors], grids: Vectors) -> Patches:
         content_boxes = [self.framing.placement(*image.shape) for image in images]
-        return Patches(np.concatenate(grids), content_boxes, self.image_size)
+        return Patches(grids, content_boxes, self.image_size)
 
     def inputs(self, images: Sequence[Vectors]) -> "torch.Tensor":
         """Images as input of `model`: (n, channels, image_size, image_size), on its device. Loads torch.
@@ -342,7 +363,7 @@ def _torch_towers(folder: Path, device: str, towers: Towers | None = None) -> "T
         from trainer.runtime.torch_towers import TorchTowers  # late: it imports torch, which takes seconds
     except ImportError as error:
         raise EncoderError(
-            f"{folder} needs torch here, which is not installed ({error}); with exported graphs "
-            "(`similarity encoders export`, on a machine with torch) it encodes without"
+            f"{folder} needs torch here, which is not installed ({error}): pip install "
+            "'similarity-engine[localize]', or run `similarity encoders export` on a machine with torch"
         ) from error
     return towers if isinstance(towers, TorchTowers) else TorchTowers.of_folder(folder, device)

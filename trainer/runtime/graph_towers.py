@@ -55,7 +55,7 @@ class GraphTowers:
 
     def images(self, framed: Vectors) -> Vectors:
         """(n, side, side) in [0, 1] → (n, dim) unit rows."""
-        return _run(self._image(), IMAGES, {FRAMED: np.ascontiguousarray(framed, np.float32)})
+        return _run(self._image(), {FRAMED: np.ascontiguousarray(framed, np.float32)}, IMAGES)[0]
 
     def patches(self, framed: Vectors) -> Vectors:
         """(n, side, side) in [0, 1] → (n, gh, gw, dim), unit along dim.
@@ -63,7 +63,16 @@ class GraphTowers:
         Raises:
             EncoderError: the network has no feature map to project.
         """
-        return self._of_map(PATCHES, framed)
+        return self._of_map(framed, PATCHES)[0]
+
+    def images_and_patches(self, framed: Vectors) -> tuple[Vectors, Vectors]:
+        """What `images` and `patches` return, in one run of a graph.
+
+        Raises:
+            EncoderError: as `patches`.
+        """
+        images, patches = self._of_map(framed, IMAGES, PATCHES)
+        return images, patches
 
     def backbone(self, framed: Vectors) -> Vectors:
         """(n, side, side) in [0, 1] → (n, channels): the backbone's last feature map, averaged.
@@ -71,23 +80,23 @@ class GraphTowers:
         Raises:
             EncoderError: as `patches`.
         """
-        return self._of_map(BACKBONE, framed)
+        return self._of_map(framed, BACKBONE)[0]
 
     def texts(self, tokens: NDArray[np.int64]) -> Vectors:
         """(n, length) token ids, padded → (n, dim) unit rows."""
-        return _run(self._text(), TEXTS, {TOKENS: tokens})
+        return _run(self._text(), {TOKENS: tokens}, TEXTS)[0]
 
-    def _of_map(self, output: str, framed: Vectors) -> Vectors:
+    def _of_map(self, framed: Vectors, *outputs: str) -> list[Vectors]:
         if not self.has_patches:
             raise EncoderError(
                 "these graphs hold no patches: the image tower is no timm network, or an earlier export left "
                 "them out; `similarity encoders export --force` makes graphs anew"
             )
-        return _run(self._patch(), output, {FRAMED: np.ascontiguousarray(framed, np.float32)})
+        return _run(self._patch(), {FRAMED: np.ascontiguousarray(framed, np.float32)}, *outputs)
 
 
-def _run(session: Any, output: str, inputs: dict[str, NDArray[Any]]) -> Vectors:
-    rows: Vectors = session.run([output], inputs)[0]
+def _run(session: Any, inputs: dict[str, NDArray[Any]], *outputs: str) -> list[Vectors]:
+    rows: list[Vectors] = session.run(list(outputs), inputs)
     return rows
 
 

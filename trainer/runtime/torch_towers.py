@@ -17,7 +17,12 @@ from torch import nn
 from trainer.runtime import encoder_folder as files
 from trainer.runtime.clip_model import read_model
 from trainer.runtime.device import choose_device
-from trainer.runtime.feature_maps import backbone_features, patch_features
+from trainer.runtime.feature_maps import (
+    backbone_features,
+    patch_features,
+    project_whole_and_map,
+    timm_tower,
+)
 
 Vectors = NDArray[np.float32]
 
@@ -81,6 +86,18 @@ class TorchTowers:
             EncoderError: the network has no feature map to project.
         """
         return _array(F.normalize(patch_features(self._model, self.inputs(framed)).float(), dim=-1))
+
+    @torch.inference_mode()
+    def images_and_patches(self, framed: Vectors) -> tuple[Vectors, Vectors]:
+        """What `images` and `patches` return, in one pass through the backbone.
+
+        Raises:
+            EncoderError: as `patches`.
+        """
+        visual, backbone = timm_tower(self._model)
+        features = backbone.forward_features(self.inputs(framed))
+        whole, patches = project_whole_and_map(visual, features)
+        return _array(F.normalize(whole.float(), dim=-1)), _array(F.normalize(patches.float(), dim=-1))
 
     @torch.inference_mode()
     def backbone(self, framed: Vectors) -> Vectors:

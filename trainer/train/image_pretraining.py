@@ -163,7 +163,9 @@ def pretrain_image_tower(
     learn_neck(model, learn=False)
     _keep_inside(projection, directions)  # a step of Adam leaves the space of its gradients
     if neck.constant:
-        _add_constant(images, np.arange(min(_CONSTANT_BY, len(weights))), projection, directions)
+        drawn = min(_CONSTANT_BY, int(np.count_nonzero(weights)))
+        measured = np.random.default_rng(seed).choice(len(weights), drawn, replace=False, p=weights)
+        _add_constant(images, measured, projection, directions)
 
 
 def _keep_inside(projection: Any, directions: Tensor) -> None:

@@ -121,8 +121,8 @@ def random_vectors(count: int, dim: int, seed: int) -> Vectors:
 
 def encode_image(encoder: Encoder, image: Vectors) -> EncodedImage:
     """The features of an image, (height, width) float32 in [0, 1]."""
-    patches = encoder.encode_patches([image])
-    return EncodedImage(patches.vectors[0], encoder.encode_images([image])[0], patches.inside(0))
+    vector, patches = encoder.encode_image_and_patches(image)
+    return EncodedImage(patches.vectors[0], vector, patches.inside(0))
 
 
 def measure(
