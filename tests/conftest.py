@@ -13,6 +13,8 @@ from corpus.settings import settings
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
+# The suite starts hundreds of processes: each would compile all that it imports where bytecode is not written.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # SAM embeds each image in a second; where a test says nothing else, the random walker refines the masks.
 os.environ.setdefault("SIMILARITY_REFINE", "random-walker")
 # An export of graphs takes ten seconds; the tests of graphs ask for them.
