@@ -13,7 +13,7 @@ from corpus.settings import settings
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
-# The suite starts hundreds of processes: each would compile all that it imports where bytecode is not written.
+# Hundreds of processes are started: each would compile all that it imports where bytecode is not written.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # SAM embeds each image in a second; where a test says nothing else, the random walker refines the masks.
 os.environ.setdefault("SIMILARITY_REFINE", "random-walker")
@@ -117,4 +117,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     servers.addoption("--postgres-url", help="use this Postgres server, not one that the suite starts")
     chaos = parser.getgroup("chaos", "the rounds of the chaos test")
     chaos.addoption("--chaos-seed", type=int, default=0, help="of all that is drawn (default %(default)s)")
-    chaos.addoption("--chaos-rounds", type=int, default=100, help="how many (default %(default)s)")
+    chaos.addoption("--chaos-rounds", type=int, default=40, help="how many (default %(default)s)")
