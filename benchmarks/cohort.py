@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from benchmarks.realistic import Vectors
 from corpus.findings import make_statuses
 from corpus.records import ImageRef, Study
-from indexer.catalog.catalog import Version
 from indexer.catalog.ledger import Ledger
 from indexer.catalog.ledger_records import Done, NewItem, NewStudy, Step, collection_of
+from indexer.catalog.state import Version
 from indexer.index import Index
 from indexer.ingest.payload import attribute_hash, content_hash, digest, item_payload
 from indexer.vectors.store import Point

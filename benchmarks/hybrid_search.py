@@ -29,9 +29,9 @@ from corpus.language.labeler import label_study
 from corpus.language.sections import sentences
 from corpus.records import Report, Study
 from corpus.sources import open_source
-from indexer.catalog.catalog import Version
 from indexer.catalog.ledger import Ledger
 from indexer.catalog.ledger_records import FORMS, ExistingItem, Key, Step, collection_of
+from indexer.catalog.state import Version
 from indexer.index import Index
 from indexer.ingest.bm25 import document_terms
 from indexer.ingest.embedding import Group, PendingImage, resolve

@@ -7,7 +7,7 @@ of a killed run, and delete them.
 
 from corpus.errors import WrongVectors
 from indexer.catalog.catalog import Catalog
-from indexer.catalog.identity import Identity, use_namespace
+from indexer.catalog.identity import Identity, key_mismatch, use_namespace
 from indexer.catalog.ledger_records import KINDS, collection_of
 from indexer.home import Home, write_private
 from indexer.vectors.store import VectorStore
@@ -64,6 +64,28 @@ def take_namespace(catalog: Catalog) -> None:
     identity = catalog.identity()
     if not identity.namespace and not catalog.has_points():
         use_namespace(catalog.engine, identity)
+
+
+def check_identity(home: Home, catalog: Catalog, identity: Identity, opened: Identity | None = None) -> None:
+    """Refuse an index that has become another one since it was opened.
+
+    Args:
+        home: from which it was opened.
+        catalog: of the index.
+        identity: the catalog's now.
+        opened: the one with which its vectors on a server were opened; None where they are embedded.
+
+    Raises:
+        KeyMismatch: it was filled with another key than the home's.
+        WrongVectors: its vectors are in other collections now.
+    """
+    if identity.key_fingerprint != home.key_fingerprint:
+        raise key_mismatch(catalog.engine, home, identity.key_fingerprint)
+    if opened is not None and identity.namespace != opened.namespace:
+        raise WrongVectors(
+            f"the index {identity.short} was upgraded or restored: open it again, or start the service "
+            "again, to use its vectors"
+        )
 
 
 def check_server(name: str, catalog: Catalog, store: VectorStore, *, read_only: bool = False) -> None:

@@ -1,6 +1,6 @@
 """The index: its home, catalog and vectors, and the encoder that made them."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
@@ -8,18 +8,25 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from corpus.errors import EmptyIndex, FingerprintMismatch, IndexingError, MissingCollection, UsageError
+from corpus.errors import (
+    EmptyIndex,
+    FingerprintMismatch,
+    IndexingError,
+    MissingCollection,
+)
 from corpus.settings import settings
-from indexer.belonging import mark_embedded, take_namespace
+from indexer.belonging import check_identity, mark_embedded, take_namespace
 from indexer.catalog.calibrations import Calibrations
-from indexer.catalog.catalog import Catalog, Version
+from indexer.catalog.catalog import Catalog
 from indexer.catalog.database import database_url
 from indexer.catalog.identity import Identity, IdentityState
 from indexer.catalog.ledger_records import KINDS, alias_of, collection_of
+from indexer.catalog.state import CatalogState, Version
 from indexer.home import Home, given_key
 from indexer.retries import RetryPolicy
 from indexer.servers import Servers
 from indexer.stores import open_store
+from indexer.vectors.filters import FieldType
 from indexer.vectors.store import Point, ReadOnlyStore, VectorStore
 from indexer.write_lease import WriteLease, write_lease
 
@@ -33,7 +40,8 @@ class Index:
     With the embedded vectors the process owns the home while the index is open, unless a service does: then
     it works through the service (`indexer.owner`). With a Qdrant server, opening it for reading never waits.
 
-    `pinned` returns an index that uses one version throughout, while another may be activated.
+    `pinned` returns an index that uses one version throughout, while another may be activated;
+    `as_remembered` does so without asking the catalog, for searches.
     """
 
     def __init__(
@@ -71,6 +79,8 @@ class Index:
         self._version: Version | None = None
         self._encoders: dict[str, Encoder] = {}  # by fingerprint
         self._loading = Lock()
+        self._state: CatalogState | None = None  # as it was read last
+        self._original = self  # that this one was bound from
 
     @classmethod
     def open(
@@ -157,13 +167,54 @@ class Index:
         Raises:
             EmptyIndex: nothing was indexed yet.
         """
-        pinned = Index(
+        return self._bound_to(self.active_version)
+
+    def _bound_to(self, version: Version | None) -> "Index":
+        if version is None:
+            raise _empty(self.home.folder)
+        bound = Index(
             self.home, self.catalog, self.store, ExitStack(), on_wait=self._on_wait, servers=self.servers
         )
-        pinned._version = self.active_version
-        pinned.calibrations = self.calibrations
-        pinned._encoders, pinned._loading = self._encoders, self._loading
-        return pinned
+        bound._version = version
+        bound.calibrations = self.calibrations
+        bound._encoders, bound._loading = self._encoders, self._loading
+        return bound
+
+    def as_remembered(self) -> "Index":
+        """Return this index bound to the catalog's state as it was read last; closing stays with this one.
+
+        A search that ends with a stamp that `is_current` does not accept is done again.
+
+        Raises:
+            EmptyIndex: nothing was indexed yet.
+            KeyMismatch: meanwhile the index was filled with another key.
+            WrongVectors: meanwhile it was upgraded or restored.
+        """
+        if (state := self._state) is None:
+            state = self.catalog.state()
+            if state.identity is not None:
+                self.check_identity(state.identity)
+        bound = self._bound_to(self._version or state.active)
+        bound._state, bound._original = state, self
+        self._state = state
+        return bound
+
+    def is_current(self, stamp: str) -> bool:
+        """Return whether the catalog, with this stamp now, is in the state that this index is bound to."""
+        if self._state is None or stamp == self._state.stamp:
+            return True
+        self._original._state = None
+        return False
+
+    def check_identity(self, identity: Identity) -> None:
+        """Refuse an index that is no longer what was opened; see `indexer.belonging.check_identity`."""
+        opened = self._identity if self.servers.qdrant_url is not None else None
+        check_identity(self.home, self.catalog, identity, opened)
+
+    @property
+    def own_fields(self) -> Mapping[str, FieldType]:
+        """The filter fields that are columns of tables, with their types."""
+        return self.catalog.own_fields() if self._state is None else self._state.own_fields
 
     @property
     def active_version(self) -> Version:
@@ -287,30 +338,6 @@ class Index:
     def close(self) -> None:
         """Close vectors and database, and release the home."""
         self._opened.close()
-
-
-def image_location(index: Index, study_id: str) -> str:
-    """Return the location of a study's first image.
-
-    Raises:
-        UsageError: there is no such case.
-        IndexingError: it has no image, or its image has changed since it was indexed.
-    """
-    from corpus.images.reader import content_hash  # late: pydicom and PIL take half a second
-
-    with index.catalog.reading() as read:
-        study = read.study_by_id(study_id)
-    if study is None:
-        raise UsageError(f"the index has no case {study_id!r}; an id is <source>:<the set's own name>")
-    first = next((item for item in study.items if item.kind == "image"), None)
-    if first is None or first.location is None:
-        raise IndexingError(f"the case {study_id!r} has no image to look at, only a report")
-    if content_hash(first.location) != first.content:
-        raise IndexingError(
-            f"the image of {study_id!r} has changed since it was indexed: run `similarity index add` on its "
-            "source"
-        )
-    return first.location
 
 
 def _existing(home: Home | Path | None, servers: Servers) -> Home:

@@ -12,11 +12,11 @@ from typing import Any
 from uuid import UUID
 
 from corpus.progress import OnProgress, silent
-from indexer.catalog.catalog import Version
 from indexer.catalog.identity import namespace_of, use_namespace
 from indexer.catalog.ledger import Ledger
 from indexer.catalog.ledger_records import FORMS, KINDS, collection_of
 from indexer.catalog.rows import chunks
+from indexer.catalog.state import Version
 from indexer.index import Index
 from indexer.stores import server_store
 from indexer.vectors.store import VectorStore

@@ -12,10 +12,11 @@ from typing import Any, get_args
 
 from corpus.errors import IndexingError, UsageError
 from corpus.records import ItemState, ProblemSink, Study
-from indexer.catalog.catalog import Catalog, Version
+from indexer.catalog.catalog import Catalog
 from indexer.catalog.ledger import Ledger
 from indexer.catalog.ledger_records import KINDS, collection_of
 from indexer.catalog.rows import chunks
+from indexer.catalog.state import Version
 from indexer.index import Index
 
 SHORTEST_PREFIX = 4

@@ -5,13 +5,15 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from corpus.geometry import Box
+from corpus.records import ItemId
 from corpus.redaction import redacted
-from indexer.catalog.studies import Reading, StoredItem, StoredSentence, StoredStudy
-from indexer.index import Index
+from indexer.catalog.studies import StoredItem, StoredStudy
 from retrieval.answer import Evidence, Hit, HitKind
+from retrieval.needs import Search, vectors_of
 from retrieval.query.encode import EncodedQuery
 from retrieval.query.query import Target
 from retrieval.query.region import Region, find_region
+from retrieval.ranking.candidates import Sentences
 from retrieval.ranking.fusion import FoundItem
 from retrieval.ranking.near_duplicates import DistinctStudy, NearDuplicate
 from retrieval.ranking.rerank import Reranked
@@ -24,47 +26,40 @@ _HIT_KINDS: Mapping[Target, HitKind] = {"images": "image", "reports": "report", 
 
 
 def describe_hits(
-    index: Index, read: Reading, encoded: EncodedQuery, studies: Sequence[DistinctStudy]
-) -> tuple[Hit, ...]:
+    encoded: EncodedQuery, studies: Sequence[DistinctStudy], sentences: Sentences
+) -> Search[tuple[Hit, ...]]:
     """Describe studies as hits, best first.
 
-    The catalog is asked once for the sentences of all hits, the store once for the patches of all images in
-    which a region is to be found.
+    The patches of all images in which a region is to be found are needed; nothing else.
 
     Args:
-        index: the index.
-        read: of its catalog.
         encoded: the query.
         studies: what was found, best first.
+        sentences: point → sentence, of those that were found.
     """
-    boxes = {} if encoded.region is None else _find_boxes(index, encoded.region, studies)
-    shown = [_shown_items(study.candidate) for study in studies]
-    points = {UUID(item.item_id) for items in shown for item in items if item.kind == "sentence"}
-    study_ids = [study.stored.case.study_id for study in studies]
-    sentences = {
-        (sentence.study_key, sentence.point): sentence
-        for sentence in read.sentences_of_studies(points, study_ids)
-    }
+    boxes: Mapping[str, Box] = {}
+    if encoded.region is not None:
+        boxes = yield from _find_boxes(encoded.region, studies)
     sources = _EvidenceSources(sentences, boxes)
     return tuple(
-        _describe_hit(rank, encoded.query.target, study, items, sources)
-        for rank, (study, items) in enumerate(zip(studies, shown, strict=True), start=1)
+        _describe_hit(rank, encoded.query.target, study, _shown_items(study.candidate), sources)
+        for rank, study in enumerate(studies, start=1)
     )
 
 
-def _find_boxes(index: Index, region: Region, studies: Iterable[DistinctStudy]) -> dict[str, Box]:
+def _find_boxes(region: Region, studies: Iterable[DistinctStudy]) -> Search[dict[str, Box]]:
     """Find the query's region in the images that a study was found by: point of the image → box."""
     shapes: dict[UUID, tuple[int, int] | None] = {}
     found: set[str] = set()
     for study in studies:
         shapes |= {item.point: item.shape for item in study.stored.items}
         found |= {item.item_id for item in study.candidate.study.evidence if item.kind == "region"}
-    points = [UUID(name.removeprefix("region:")) for name in found]
+    patches = yield from vectors_of("patch", (UUID(name.removeprefix("region:")) for name in found))
     boxes = {}
-    for point in index.store.fetch(index.collection("patch"), points) if points else []:
-        shape = shapes.get(point.id)
+    for point, vectors in patches.items():
+        shape = shapes.get(point)
         if shape is not None:
-            boxes[str(point.id)] = find_region(region, point.vector, *shape)
+            boxes[str(point)] = find_region(region, vectors, *shape)
     return boxes
 
 
@@ -74,11 +69,11 @@ class _EvidenceSources:
     """What was fetched for all hits together.
 
     Attributes:
-        sentences: (study key, point) → sentence.
+        sentences: point → sentence.
         boxes: point of an image → box in which the query's region was found.
     """
 
-    sentences: Mapping[tuple[str, UUID], StoredSentence]
+    sentences: Sentences
     boxes: Mapping[str, Box]
 
 
@@ -87,7 +82,7 @@ def _describe_hit(
 ) -> Hit:
     candidate, stored = study.candidate, study.stored
     items = {str(item.point): item for item in stored.items}
-    described = (_describe_item(candidate, item, items, sources) for item in shown)
+    described = (_describe_item(study, item, items, sources) for item in shown)
     evidence = [item for item in described if item is not None]
     images = {item.item_id: item.location for item in stored.items if item.kind == "image"}
     best_image = next((item.item_id for item in evidence if item.item_id in images), None)
@@ -118,17 +113,17 @@ def _shown_items(candidate: Reranked) -> tuple[FoundItem, ...]:
 
 
 def _describe_item(
-    candidate: Reranked, found: FoundItem, items: Mapping[str, StoredItem], sources: _EvidenceSources
+    study: DistinctStudy, found: FoundItem, items: Mapping[str, StoredItem], sources: _EvidenceSources
 ) -> Evidence | None:
     """The evidence that an item is; None where it was removed meanwhile."""
+    candidate = study.candidate
     shares = [share for share in candidate.study.shares.values() if share.item_id == found.item_id]
     contributed = candidate.fused_weight * sum(share.share for share in shares)
     by = tuple(dict.fromkeys(share.part for share in shares if share.part))
     if found.kind == "sentence":
-        sentence = sources.sentences.get((candidate.study.study_id, UUID(found.item_id)))
-        if sentence is None:
-            return None
-        return Evidence(sentence.item_id, "sentence", found.score, sentence.text, contributed, by)
+        sentence = sources.sentences[UUID(found.item_id)]
+        name = ItemId.sentence(study.stored.case.study_id, sentence.positions[study.study_id])
+        return Evidence(name.text, "sentence", found.score, sentence.text, contributed, by)
     # Terms and regions have the point of their item, with their kind as a prefix.
     point = found.item_id.removeprefix(f"{found.kind}:")
     if point not in items:

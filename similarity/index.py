@@ -15,7 +15,6 @@ from corpus.sources import open_source
 from corpus.tables import TableOptions
 from indexer.catalog.studies import Case
 from indexer.index import Index as OpenIndex
-from indexer.index import image_location
 from indexer.ingest.added import Added
 from indexer.ingest.pipeline import add_source
 from indexer.ingest.repair import Verified
@@ -25,6 +24,7 @@ from indexer.versions import CatalogSource, status_of
 from retrieval.answer import Answer, Hit
 from retrieval.query.image import IN_MEMORY
 from retrieval.query.query import Query, Target
+from retrieval.query.references import image_location
 from retrieval.search import search
 from similarity.images import ImageLike, is_image_name, names_image, to_query_image
 from similarity.progress import added_progress, progress_bars

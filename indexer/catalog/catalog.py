@@ -21,8 +21,6 @@ from indexer.catalog.database import open_database, repeated
 from indexer.catalog.identity import Identity, has_points, name_of_database, read_identity
 from indexer.catalog.ledger_records import DOUBTFUL
 from indexer.catalog.models import (
-    EncoderRow,
-    FilterFieldRow,
     ItemRow,
     LedgerRow,
     ProblemRow,
@@ -30,26 +28,19 @@ from indexer.catalog.models import (
     StudyRow,
 )
 from indexer.catalog.rows import CHUNK, chunks, study_of_row
+from indexer.catalog.state import (
+    ACTIVE,
+    CatalogState,
+    Version,
+    read_own_fields,
+    read_state,
+    read_versions,
+)
 from indexer.catalog.studies import Reading, StoredItem
 from indexer.home import Home
 from indexer.retries import RetryPolicy
 from indexer.servers import Servers
 from indexer.vectors.filters import CASE_FIELDS, FieldType
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """An encoder that made vectors of the index.
-
-    `fingerprint`: of the encoder. `name`, `folder`: of the encoder. `dim`: of its vectors. `state`: active,
-    building, or retired.
-    """
-
-    fingerprint: str
-    name: str
-    dim: int
-    folder: str
-    state: str
 
 
 @redacted
@@ -121,14 +112,20 @@ class Catalog:
             yield Reading(connection)
 
     @repeated
+    def state(self) -> CatalogState:
+        """Return what every search relies on beside studies."""
+        with self.engine.connect() as connection:
+            return read_state(connection)
+
+    @repeated
     def versions(self) -> list[Version]:
         """Return the versions, oldest first."""
         with self.engine.connect() as connection:
-            return [Version(*row) for row in connection.execute(_VERSIONS)]
+            return read_versions(connection)
 
     def active_version(self) -> Version | None:
         """Return the version that searches use; None before the first `index add`."""
-        return next((version for version in self.versions() if version.state == "active"), None)
+        return next((version for version in self.versions() if version.state == ACTIVE), None)
 
     def filter_fields(self) -> dict[str, FieldType]:
         """Return every field that one can filter on, with the type of its values.
@@ -141,8 +138,7 @@ class Catalog:
     def own_fields(self) -> dict[str, FieldType]:
         """Return the filter fields that are columns of tables, with their types."""
         with self.engine.connect() as connection:
-            rows = connection.execute(sa.select(FilterFieldRow.name, FilterFieldRow.type)).all()
-        return {name: FieldType(kind) for name, kind in sorted(map(tuple, rows))}
+            return read_own_fields(connection)
 
     def studies(self, study_ids: Iterable[str]) -> dict[str, Study]:
         """Return study id → study, whole; unknown ids are left out."""
@@ -330,10 +326,6 @@ class Catalog:
         with self.engine.connect() as connection:
             yield from connection.execution_options(yield_per=CHUNK).execute(select)
 
-
-_VERSIONS = sa.select(
-    EncoderRow.fingerprint, EncoderRow.name, EncoderRow.dim, EncoderRow.folder, EncoderRow.state
-).order_by(EncoderRow.created)
 
 _ITEM = sa.select(
     ItemRow.item_id,

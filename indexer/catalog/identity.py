@@ -67,7 +67,7 @@ def name_of_database(engine: sa.Engine) -> str:
 def read_identity(engine: sa.Engine) -> Identity | None:
     """Return the identity of a catalog; None before it was opened by this version."""
     with engine.connect() as connection:
-        return _read(connection)
+        return identity_on(connection)
 
 
 def ensure_identity(engine: sa.Engine, home: Home) -> Identity:
@@ -84,7 +84,7 @@ def ensure_identity(engine: sa.Engine, home: Home) -> Identity:
     if identity is None or identity.key_fingerprint != home.key_fingerprint:
         with engine.begin() as connection:
             lock_catalog(connection)
-            identity = _read(connection) or _make(connection, engine, home)
+            identity = identity_on(connection) or _make(connection, engine, home)
             if identity.key_fingerprint != home.key_fingerprint and not _is_used(connection):
                 # Nothing was made with the earlier key, and no run is about to.
                 identity = replace(identity, key_fingerprint=home.key_fingerprint)
@@ -166,7 +166,8 @@ def key_mismatch(engine: sa.Engine, home: Home, fingerprint: str | None) -> KeyM
     )
 
 
-def _read(connection: sa.Connection) -> Identity | None:
+def identity_on(connection: sa.Connection) -> Identity | None:
+    """Return the identity of the catalog of a connection, as `read_identity`."""
     row = connection.execute(sa.select(IdentityRow.__table__)).first()
     if row is None:
         return None

@@ -18,7 +18,6 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from corpus.records import ItemState
-from indexer.catalog.catalog import Version
 from indexer.catalog.database import Connected, repeated
 from indexer.catalog.identity import lock_catalog
 from indexer.catalog.leases import fence
@@ -57,6 +56,7 @@ from indexer.catalog.rows import (
     study_row,
     tombstone,
 )
+from indexer.catalog.state import Version
 from indexer.home import Home
 from indexer.vectors.filters import FieldType
 from indexer.vectors.store import VectorStore

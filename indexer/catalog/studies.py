@@ -4,7 +4,7 @@ Each read is one statement for up to `CHUNK` values. Reads of one snapshot share
 `with catalog.reading() as read: read.studies_by_key(keys)`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -12,10 +12,11 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from corpus.findings import Status, Statuses, status_lists
-from corpus.records import AttributeValue, ItemId, Report, Section
+from corpus.records import AttributeValue, Report, Section
 from corpus.redaction import redacted
 from indexer.catalog.models import ItemRow, SentenceRow, SentenceUseRow, StudyRow
 from indexer.catalog.rows import chunks
+from indexer.catalog.state import STAMP, read_stamp
 
 
 @redacted
@@ -87,12 +88,34 @@ class StoredStudy:
 @redacted
 @dataclass(frozen=True, slots=True)
 class StoredSentence:
-    """A sentence in a report. `point`: id of its vector. `item_id`: `<study_id>#report.<position>`."""
+    """A sentence and the studies with it in their report: study key → its first position there."""
 
-    study_key: str
-    point: UUID
-    item_id: str
     text: str
+    positions: Mapping[str, int]
+
+
+@redacted
+@dataclass(frozen=True, slots=True)
+class FoundStudies:
+    """Studies that one statement found.
+
+    Attributes:
+        by_key: key of the vector store → study.
+        of_subjects: the studies of the subjects that were asked for, newest first; those without a date last.
+        stamp: of the catalog's state, see `indexer.catalog.state`.
+    """
+
+    by_key: Mapping[str, StoredStudy]
+    of_subjects: tuple[StoredStudy, ...]
+    stamp: str
+
+    def part(self, keys: Collection[str], subjects: Collection[str]) -> "FoundStudies":
+        """Return of these only the studies with some keys, and those of some subjects."""
+        return FoundStudies(
+            {key: self.by_key[key] for key in keys if key in self.by_key},
+            tuple(study for study in self.of_subjects if study.case.subject_id in subjects),
+            self.stamp,
+        )
 
 
 def _values(name: str = "values") -> sa.BindParameter[Any]:
@@ -131,7 +154,11 @@ _STUDIES = (
 )
 _BY_KEY = _STUDIES.where(StudyRow.study_key.in_(_values()))
 _BY_ID = _STUDIES.where(StudyRow.study_id.in_(_values()))
-_BY_SUBJECT = _STUDIES.where(StudyRow.subject_id.in_(_values()))
+_FOUND = _STUDIES.add_columns(STAMP)
+_FOUND_BY_KEY = _FOUND.where(StudyRow.study_key.in_(_values()))
+_FOUND_BY_KEY_OR_SUBJECT = _FOUND.where(
+    StudyRow.study_key.in_(_values()) | StudyRow.subject_id.in_(_values("subjects"))
+)
 _BY_CONTENT = (
     sa.select(StudyRow.study_id, StudyRow.subject_id)
     .join(ItemRow, ItemRow.study_id == StudyRow.study_id)
@@ -150,28 +177,20 @@ _FURTHER = (
     .scalar_subquery()
 )
 # A row for each sentence, not for each of its hundreds of uses.
-_BY_SENTENCE = (
-    sa.select(SentenceUseRow.point_id, sa.func.aggregate_strings(StudyRow.study_key, " "))
+_SENTENCES = (
+    sa.select(
+        SentenceUseRow.point_id,
+        SentenceRow.text,
+        sa.func.aggregate_strings(StudyRow.study_key + ":" + sa.cast(SentenceUseRow.position, sa.Text), " "),
+    )
+    .join(SentenceRow, SentenceRow.point_id == SentenceUseRow.point_id)
     .join(StudyRow, StudyRow.study_id == SentenceUseRow.study_id)
     .where(
         SentenceUseRow.point_id.in_(
             sa.select(SentenceRow.point_id).where(SentenceRow.point_id.in_(_values()), _FURTHER.is_(None))
         )
     )
-    .group_by(SentenceUseRow.point_id)
-)
-_SENTENCES = (
-    sa.select(
-        StudyRow.study_key,
-        SentenceUseRow.study_id,
-        SentenceUseRow.position,
-        SentenceRow.point_id,
-        SentenceRow.text,
-    )
-    .join(SentenceRow, SentenceRow.point_id == SentenceUseRow.point_id)
-    .join(StudyRow, StudyRow.study_id == SentenceUseRow.study_id)
-    .where(SentenceUseRow.point_id.in_(_values()), SentenceUseRow.study_id.in_(_values("studies")))
-    .order_by(SentenceUseRow.position)
+    .group_by(SentenceUseRow.point_id, SentenceRow.text)
 )
 
 
@@ -186,6 +205,10 @@ class Reading:
         """Return whether there is any study."""
         return self._connection.execute(_ANY_STUDY).first() is not None
 
+    def stamp(self) -> str:
+        """Return the stamp of the state that the catalog is in now (`indexer.catalog.state`)."""
+        return read_stamp(self._connection)
+
     def studies_by_key(self, keys: Collection[str]) -> dict[str, StoredStudy]:
         """Return key → study, for these keys of the vector store; unknown keys are left out."""
         return {study.key: study for part in chunks(keys) for study in self._studies(_BY_KEY, part)}
@@ -194,47 +217,72 @@ class Reading:
         """Return one study, or None."""
         return next(iter(self._studies(_BY_ID, [study_id])), None)
 
-    def studies_of_subjects(self, subjects: Collection[str]) -> list[StoredStudy]:
-        """Return the studies of these subjects, newest first; those without a date last."""
-        found = [study for part in chunks(subjects) for study in self._studies(_BY_SUBJECT, part)]
-        by_id = sorted(found, key=lambda study: study.case.study_id)
-        return sorted(by_id, key=lambda study: str(study.case.attributes.get("date", "")), reverse=True)
+    def find_studies(self, keys: Collection[str], subjects: Collection[str] = ()) -> FoundStudies:
+        """Find studies by their keys of the vector store, and all studies of these subjects.
+
+        Unknown keys and subjects are left out. It is one statement for up to `CHUNK` keys.
+        """
+        found: dict[str, StoredStudy] = {}
+        stamps: list[str] = []
+        parts = list(chunks(keys)) or [[]]
+        for part in parts:
+            values: dict[str, Sequence[str]] = {"values": part}
+            if subjects and part is parts[0]:
+                rows = self._connection.execute(
+                    _FOUND_BY_KEY_OR_SUBJECT, {**values, "subjects": list(subjects)}
+                ).all()
+            else:
+                rows = self._connection.execute(_FOUND_BY_KEY, values).all()
+            found |= {study.key: study for study in _studies_of_rows(rows)}
+            stamps += [rows[0].stamp] if rows else []
+        chosen = set(subjects)
+        own = [study for study in found.values() if study.case.subject_id in chosen]
+        own.sort(key=lambda study: study.case.study_id)
+        own.sort(key=lambda study: str(study.case.attributes.get("date", "")), reverse=True)
+        wanted_keys = set(keys)
+        return FoundStudies(
+            {key: study for key, study in found.items() if key in wanted_keys},
+            tuple(own),
+            stamps[0] if stamps else read_stamp(self._connection),
+        )
 
     def owners_of_content(self, content: str) -> set[tuple[str, str]]:
         """Return (study_id, subject_id) of each study that has an item of this content hash."""
         rows = self._connection.execute(_BY_CONTENT, {"content": content})
         return {(study_id, subject_id) for study_id, subject_id in rows}
 
-    def studies_by_sentence(self, points: Collection[UUID], most: int) -> dict[UUID, list[str]]:
-        """Return point → keys of the studies with that sentence in their report.
+    def sentences(self, points: Collection[UUID], most: int) -> dict[UUID, StoredSentence]:
+        """Return point → sentence, with the studies that have it in their report.
 
         Args:
             points: of sentences.
             most: a sentence of more studies is left out: it does not distinguish between them.
         """
-        found: dict[UUID, list[str]] = {}
+        found: dict[UUID, StoredSentence] = {}
         for part in chunks(points):
-            rows = self._connection.execute(_BY_SENTENCE, {"values": part, "most": most}).all()
-            found |= {point: keys.split() for point, keys in rows}
+            rows = self._connection.execute(_SENTENCES, {"values": part, "most": most}).all()
+            found |= {point: StoredSentence(text, _positions(uses)) for point, text, uses in rows}
         return found
 
-    def sentences_of_studies(
-        self, points: Collection[UUID], study_ids: Collection[str]
-    ) -> list[StoredSentence]:
-        """Return the first use of each of these sentences in each of these studies."""
-        first: dict[tuple[str, UUID], StoredSentence] = {}
-        for part in chunks(points):
-            values = {"values": part, "studies": list(study_ids)}
-            for key, study_id, position, point, text in self._connection.execute(_SENTENCES, values).all():
-                sentence = StoredSentence(key, point, ItemId.sentence(study_id, position).text, text)
-                first.setdefault((key, point), sentence)
-        return list(first.values())
-
     def _studies(self, statement: sa.Select[*tuple[Any, ...]], values: object) -> list[StoredStudy]:
-        rows: dict[str, list[sa.Row[Any]]] = {}
-        for row in self._connection.execute(statement, {"values": values}).all():
-            rows.setdefault(row.study_id, []).append(row)
-        return [_stored_study(of_study) for of_study in rows.values()]
+        return _studies_of_rows(self._connection.execute(statement, {"values": values}).all())
+
+
+def _positions(uses: str) -> dict[str, int]:
+    """Read the uses of a sentence, `<study key>:<position>` each; of several in a report the first counts."""
+    positions: dict[str, int] = {}
+    for use in uses.split():
+        key, _, position = use.partition(":")
+        positions[key] = min(int(position), positions.get(key, int(position)))
+    return positions
+
+
+def _studies_of_rows(rows: Iterable[sa.Row[Any]]) -> list[StoredStudy]:
+    """Make studies of their rows, one an item."""
+    by_study: dict[str, list[sa.Row[Any]]] = {}
+    for row in rows:
+        by_study.setdefault(row.study_id, []).append(row)
+    return [_stored_study(of_study) for of_study in by_study.values()]
 
 
 def _stored_study(rows: list[sa.Row[Any]]) -> StoredStudy:

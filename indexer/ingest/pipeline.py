@@ -16,9 +16,9 @@ from corpus.language.deidentify import deidentify_study
 from corpus.language.labeler import label_study
 from corpus.records import Problem, Source, Study, study_of
 from corpus.settings import settings
-from indexer.catalog.catalog import Version
 from indexer.catalog.ledger import Ledger
 from indexer.catalog.ledger_records import FORMS, KINDS, Step, collection_of
+from indexer.catalog.state import Version
 from indexer.home import home_error
 from indexer.index import Index
 from indexer.ingest.added import Added, Observer, Stopped

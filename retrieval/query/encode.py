@@ -139,7 +139,7 @@ def _parse(index: Index, query: Query) -> _Encoding:
     """
     conditions: list[Condition] = []
     if query.where is not None:
-        conditions.append(parse_where(query.where, index.catalog.own_fields()))
+        conditions.append(parse_where(query.where, index.own_fields))
     intent = Intent() if query.text is None else read_text(query.text)
     texts: list[tuple[Part, str]] = []
     phrase = intent.words

@@ -100,3 +100,27 @@ def fetch_case(index: Index, study_id: str) -> ReferencedCase:
             "run `similarity index add` with that encoder"
         )
     return ReferencedCase(study.case.subject_id, tuple(vectors), case_concepts(study.case.findings, concepts))
+
+
+def image_location(index: Index, study_id: str) -> str:
+    """Return the location of a study's first image.
+
+    Raises:
+        UsageError: there is no such case.
+        IndexingError: it has no image, or its image has changed since it was indexed.
+    """
+    from corpus.images.reader import content_hash  # late: pydicom and PIL take half a second
+
+    with index.catalog.reading() as read:
+        study = read.study_by_id(study_id)
+    if study is None:
+        raise UsageError(f"the index has no case {study_id!r}; an id is <source>:<the set's own name>")
+    first = next((item for item in study.items if item.kind == "image"), None)
+    if first is None or first.location is None:
+        raise IndexingError(f"the case {study_id!r} has no image to look at, only a report")
+    if content_hash(first.location) != first.content:
+        raise IndexingError(
+            f"the image of {study_id!r} has changed since it was indexed: run `similarity index add` on its "
+            "source"
+        )
+    return first.location

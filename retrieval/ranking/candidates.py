@@ -1,22 +1,25 @@
 """Candidate generation: each vector of a query is searched in each kind of item, its words in the reports.
 
-The store applies the filter, what a phrase denies, and the exclusion of the query's own subject. Each ranking
-is a generator of its searches; those that the rankings wait for at one moment go to the store together. Two
-round trips find the candidates of nearly every query.
+The store applies the filter, what a phrase denies, and the exclusion of the query's own subject. The rankings
+are searched side by side (`retrieval.needs`): two calls of the store find the candidates of nearly every
+query.
 """
 
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from itertools import islice
+from uuid import UUID
 
 from corpus.findings import VOCABULARY, Status
 from corpus.language.concepts import Concept
 from corpus.redaction import redacted
+from indexer.catalog.studies import StoredSentence
 from indexer.index import Index
 from indexer.ingest.bm25 import query_terms
 from indexer.ingest.payload import forms, write_concept
 from indexer.vectors.filters import And, Comparison, Condition, Or, PayloadValue
-from indexer.vectors.store import Hit, SearchRequest, Terms, VectorStore
+from indexer.vectors.store import Hit, SearchRequest, Terms
+from retrieval.needs import Search, sentences_of, together
 from retrieval.query.encode import EncodedQuery
 from retrieval.query.feedback import QueryVector, Tower, Vector
 from retrieval.query.filters import conjunction, excluding
@@ -28,8 +31,6 @@ DEPTH = 60
 """Studies that each ranking holds before rankings are fused: below that rank a ranking adds little."""
 
 _SENTENCE_USES = 4  # sentences in studies that are looked at, for each study wanted
-_SENTENCES_AT_ONCE = 30  # of which the studies are looked up: of shared sentences the first few suffice
-_MOST_STUDIES = 50  # a sentence that more studies have distinguishes none of them
 
 _KINDS: Mapping[Target, tuple[RankingKind, ...]] = {
     "images": ("image",),
@@ -54,9 +55,7 @@ _PAYLOAD = ("study", "finding", "concept")
 """Fields of a payload that are read: the item's study and, where findings are asked for, what it shows."""
 
 Payloads = dict[str, Mapping[str, PayloadValue]]
-Result = TypeVar("Result")
-Searches = Generator[Sequence[SearchRequest], Sequence[list[Hit]], Result]
-"""Yields requests, is sent the hits of each, and returns its result."""
+Sentences = Mapping[UUID, StoredSentence]
 
 
 @redacted
@@ -67,11 +66,13 @@ class Candidates:
     Attributes:
         rankings: a ranking for each vector and kind of item.
         payloads: study key → payload of one of its vectors.
+        sentences: point → sentence, of those that were found.
         complete: whether no ranking was cut off at the depth: a deeper search finds nothing more.
     """
 
     rankings: tuple[Ranking, ...]
     payloads: Payloads
+    sentences: Sentences
     complete: bool
 
 
@@ -91,7 +92,7 @@ def search_depths(query: EncodedQuery) -> Iterator[int]:
         depth *= 4
 
 
-def find_candidates(index: Index, query: EncodedQuery, depth: int) -> Candidates:
+def find_candidates(index: Index, query: EncodedQuery, depth: int) -> Search[Candidates]:
     """Search every kind of item that the query's target is ranked by.
 
     Args:
@@ -101,7 +102,7 @@ def find_candidates(index: Index, query: EncodedQuery, depth: int) -> Candidates
     """
     target = query.query.target
     payload = _PAYLOAD if query.intent.concepts else _PAYLOAD[:1]
-    search = _Search(index, _store_condition(index, query), depth, payload)
+    search = _Rankings(index, _store_condition(index, query), depth, payload)
     kinds = _KINDS[target]
     searches = [
         search.by_vector(f"{number}:{kind}", vector, kind)
@@ -113,40 +114,9 @@ def find_candidates(index: Index, query: EncodedQuery, depth: int) -> Candidates
     if query.phrase and target != "images":
         searches.append(search.by_items("terms", "term", query_terms(query.phrase), TERMS_WEIGHT, "text"))
     searches += _wished_searches(search, query, [kind for kind in kinds if kind != "sentence"])
-    found = _answered(index.store, _together(searches))
+    found = yield from together(searches)
     rankings = tuple(ranking for of_one in found for ranking in of_one)
-    return Candidates(rankings, search.payloads, search.complete)
-
-
-def _answered(store: VectorStore, searches: Searches[Result]) -> Result:
-    """Send each round of requests to the store in one call, until there is a result."""
-    hits: Sequence[list[Hit]] | None = None
-    while True:
-        try:
-            requests = next(searches) if hits is None else searches.send(hits)
-        except StopIteration as ended:
-            result: Result = ended.value
-            return result
-        hits = store.search_batch(requests)
-
-
-def _together(searches: Sequence[Searches[Result]]) -> Searches[list[Result]]:
-    """Run several searches side by side: the requests that they wait for become one round."""
-    results: dict[int, Result] = {}
-    hits: dict[int, Sequence[list[Hit]] | None] = dict.fromkeys(range(len(searches)))
-    while hits:
-        waiting: dict[int, Sequence[SearchRequest]] = {}
-        for number, found in hits.items():
-            try:
-                search = searches[number]
-                waiting[number] = next(search) if found is None else search.send(found)
-            except StopIteration as ended:
-                results[number] = ended.value
-        if not waiting:
-            break
-        answers = iter((yield [request for requests in waiting.values() for request in requests]))
-        hits = {number: [next(answers) for _ in requests] for number, requests in waiting.items()}
-    return [results[number] for number in range(len(searches))]
+    return Candidates(rankings, search.payloads, search.sentences, search.complete)
 
 
 def _store_condition(index: Index, query: EncodedQuery) -> Condition | None:
@@ -156,8 +126,8 @@ def _store_condition(index: Index, query: EncodedQuery) -> Condition | None:
 
 
 def _wished_searches(
-    search: "_Search", query: EncodedQuery, kinds: Sequence[RankingKind]
-) -> list[Searches[list[Ranking]]]:
+    search: "_Rankings", query: EncodedQuery, kinds: Sequence[RankingKind]
+) -> list[Search[list[Ranking]]]:
     """The searches for studies with the wished findings: the nearest vectors alone may have none of them."""
     wished = query.intent.wished
     vector = next((vector for vector in query.vectors if vector.tower == "text"), None)
@@ -197,12 +167,13 @@ class _FoundItems:
 
 @redacted
 @dataclass(slots=True)
-class _Search:
+class _Rankings:
     """The searches of one query in one index, with one condition and depth.
 
     Attributes:
         payload: fields of the payloads to return.
         payloads: study key → payload of one of its vectors, of what was found so far.
+        sentences: point → sentence, of what was found so far.
         complete: whether no ranking so far was cut off at the depth.
     """
 
@@ -211,9 +182,10 @@ class _Search:
     depth: int
     payload: Sequence[str]
     payloads: Payloads = field(default_factory=dict)
+    sentences: dict[UUID, StoredSentence] = field(default_factory=dict)
     complete: bool = True
 
-    def by_vector(self, name: str, query: QueryVector, kind: RankingKind) -> Searches[list[Ranking]]:
+    def by_vector(self, name: str, query: QueryVector, kind: RankingKind) -> Search[list[Ranking]]:
         """The ranking of a vector in a kind of item."""
         if kind == "sentence":
             found = yield from self._sentences(query)
@@ -223,14 +195,14 @@ class _Search:
 
     def by_items(
         self, kind: RankingKind, collection: str, query: Vector | Terms, weight: float, part: str
-    ) -> Searches[list[Ranking]]:
+    ) -> Search[list[Ranking]]:
         """The ranking of a query that is no single vector: patches of a region, words of a report."""
         found = yield from self._items(kind, collection, query, self.where)
         return self._ranked(kind, found, weight, part)
 
     def by_findings(
         self, query: QueryVector, kind: RankingKind, stated: Condition, met: Sequence[Condition]
-    ) -> Searches[list[Ranking]]:
+    ) -> Search[list[Ranking]]:
         """The rankings of a vector among studies with the wished findings: those that state them, and where
         these are too few, those that meet them, and those that meet one.
 
@@ -242,7 +214,7 @@ class _Search:
         """
         weight = _WEIGHTS[query.tower, kind]
 
-        def among(wished: Condition) -> Searches[_FoundItems]:
+        def among(wished: Condition) -> Search[_FoundItems]:
             return self._items(kind, kind, query.vector, conjunction((self.where, wished)))
 
         found = yield from among(stated)
@@ -255,7 +227,7 @@ class _Search:
         if len(found.items) >= self.depth or not further:
             return rankings
         # Both in one round: a search that turns out not to be needed takes less than another round trip.
-        wider = yield from _together([among(wished) for wished in further.values()])
+        wider = yield from together([among(wished) for wished in further.values()])
         for name, found_wider in zip(further, wider, strict=True):
             rankings += self._ranked(f"{name}:{kind}", found_wider, weight, "findings")
             if len(found_wider.items) >= self.depth:
@@ -268,7 +240,7 @@ class _Search:
 
     def _items(
         self, kind: RankingKind, collection: str, query: Vector | Terms, where: Condition | None
-    ) -> Searches[_FoundItems]:
+    ) -> Search[_FoundItems]:
         """The nearest items, searched deeper until `depth` studies are among them or no item is left."""
         limit = self.depth + self.depth // 2
         # The prefix distinguishes the terms of a report from its vector: both have the same point.
@@ -287,7 +259,7 @@ class _Search:
                 return _FoundItems(items, has_more=True)
             limit *= 4
 
-    def _sentences(self, query: QueryVector) -> Searches[_FoundItems]:
+    def _sentences(self, query: QueryVector) -> Search[_FoundItems]:
         """The nearest sentences, each in the studies that have it and pass the filter.
 
         One vector stands for a sentence of many studies, so the filter runs on the reports of those studies,
@@ -298,7 +270,9 @@ class _Search:
         (hits,) = yield [
             SearchRequest(self.index.collection("sentence"), query.vector, self.depth, payload=())
         ]
-        items = self._uses(hits)
+        sentences = yield from sentences_of(hit.id for hit in hits)
+        self.sentences |= sentences
+        items = self._uses(hits, sentences)
         keys = {item.study_id for item in items}
         if self.where is None:
             # Findings are compared by payloads: those of studies that only a sentence brought are missing.
@@ -308,22 +282,17 @@ class _Search:
         passing = yield from self._reports(keys, query)
         return _FoundItems(tuple(item for item in items if item.study_id in passing))
 
-    def _uses(self, hits: Sequence[Hit]) -> tuple[FoundItem, ...]:
+    def _uses(self, hits: Sequence[Hit], sentences: Sentences) -> tuple[FoundItem, ...]:
         """The studies of the nearest sentences, an item for each."""
-        most = _SENTENCE_USES * self.depth
-        items: list[FoundItem] = []
-        with self.index.catalog.reading() as read:
-            for start in range(0, len(hits), _SENTENCES_AT_ONCE):
-                part = hits[start : start + _SENTENCES_AT_ONCE]
-                studies = read.studies_by_sentence([hit.id for hit in part], _MOST_STUDIES)
-                for hit in part:
-                    keys = sorted(studies.get(hit.id, ()))
-                    items += [FoundItem(str(hit.id), key, "sentence", hit.score) for key in keys]
-                if len(items) >= most:
-                    break
-        return tuple(items[:most])
+        items = (
+            FoundItem(str(hit.id), key, "sentence", hit.score)
+            for hit in hits
+            if hit.id in sentences
+            for key in sorted(sentences[hit.id].positions)
+        )
+        return tuple(islice(items, _SENTENCE_USES * self.depth))
 
-    def _reports(self, keys: Collection[str], query: QueryVector) -> Searches[set[str]]:
+    def _reports(self, keys: Collection[str], query: QueryVector) -> Search[set[str]]:
         """Those of the studies with a report that passes the filter; its payload is recorded."""
         collection = self.index.collection("report")
         if not keys:

@@ -1,12 +1,11 @@
 """Diversity: maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998)."""
 
 from collections.abc import Mapping, Sequence
-from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.index import Index
+from retrieval.needs import Search, vectors_of
 from retrieval.query.feedback import Vector
 from retrieval.query.query import Query
 from retrieval.ranking.near_duplicates import DistinctStudy
@@ -22,31 +21,27 @@ def pool_size(query: Query) -> int:
     return max(query.k, POOL) if query.diversify else query.k
 
 
-def diversify(index: Index, studies: Sequence[DistinctStudy], k: int) -> list[DistinctStudy]:
+def diversify(studies: Sequence[DistinctStudy], dim: int, k: int) -> Search[list[DistinctStudy]]:
     """Choose k studies that are relevant and differ in their first image and report.
 
     Args:
-        index: the index, which the vectors of the reports are fetched from.
         studies: the pool.
+        dim: of the vectors.
         k: how many.
     """
-    reports = _report_vectors(index, studies)
-    missing = np.zeros(index.active_version.dim, np.float32)
+    points = [item.point for study in studies for item in study.stored.items if item.kind == "report"]
+    reports = yield from vectors_of("report", points)
+    missing = np.zeros(dim, np.float32)
     vectors: dict[str, list[Vector]] = {}
     for study in studies:
-        points = {item.kind: item.point for item in reversed(study.stored.items)}  # of the first of each kind
+        first = {item.kind: item.point for item in reversed(study.stored.items)}  # of each kind
         vectors[study.study_id] = [
-            study.image_vectors.get(points["image"], missing) if "image" in points else missing,
-            reports.get(points["report"], missing) if "report" in points else missing,
+            study.image_vectors.get(first["image"], missing) if "image" in first else missing,
+            reports.get(first["report"], missing) if "report" in first else missing,
         ]
     by_id = {study.study_id: study for study in studies}
     scores = {study.study_id: study.candidate.score for study in studies}
     return [by_id[study_id] for study_id in maximal_marginal_relevance(scores, vectors, k)]
-
-
-def _report_vectors(index: Index, studies: Sequence[DistinctStudy]) -> dict[UUID, Vector]:
-    points = [item.point for study in studies for item in study.stored.items if item.kind == "report"]
-    return {point: stored.vector for point, stored in index.points("report", points).items()}
 
 
 def maximal_marginal_relevance(

@@ -1,6 +1,6 @@
 """Near-duplicate removal: of studies with the same image or the same report only the best one is a hit."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from corpus.redaction import redacted
 from indexer.catalog.studies import StoredItem, StoredStudy
-from indexer.index import Index
+from retrieval.needs import Search, studies_of, vectors_of
 from retrieval.query.feedback import Vector
 from retrieval.query.query import Target
 from retrieval.ranking.rerank import Reranked
@@ -63,40 +63,52 @@ class DistinctStudy:
         return self.candidate.study.study_id
 
 
-def remove_near_duplicates(
-    index: Index, ranked: Sequence[Reranked], target: Target, count: int
-) -> list[DistinctStudy]:
-    """Return the `count` best candidates that are no near-duplicates of better ones.
+@redacted
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """Studies without near-duplicates.
 
-    Catalog and store are asked for a window of the best candidates, which is doubled until it holds enough.
+    Attributes:
+        studies: best first.
+        of_subjects: the studies of the subjects that were asked for, newest first.
+        stamp: of the state that the catalog was read in.
+    """
+
+    studies: list[DistinctStudy]
+    of_subjects: tuple[StoredStudy, ...]
+    stamp: str
+
+
+def remove_near_duplicates(
+    ranked: Sequence[Reranked], target: Target, count: int, subjects: Collection[str] = ()
+) -> Search[Distinct]:
+    """Find the `count` best candidates that are no near-duplicates of better ones.
+
+    A window of the best candidates is read, and doubled until it holds enough.
 
     Args:
-        index: the index.
         ranked: candidates, best first.
         target: what is searched for; with `reports` their text is compared, else images where there are any.
         count: how many studies; fewer where there are no more.
+        subjects: of whom all studies are read in the same statement.
     """
     window = count + count // 2
     while True:
         candidates = ranked[:window]
-        with index.catalog.reading() as read:
-            stored = read.studies_by_key([candidate.study.study_id for candidate in candidates])
+        found = yield from studies_of([candidate.study.study_id for candidate in candidates], subjects)
+        stored = found.by_key
         # A study that was removed while this search ran is no hit.
         present = [
             (candidate, stored[candidate.study.study_id])
             for candidate in candidates
             if candidate.study.study_id in stored
         ]
-        vectors = _fetch_image_vectors(index, stored.values()) if target != "reports" else {}
+        images = [item.point for study in stored.values() for item in study.items if item.kind == "image"]
+        vectors = yield from vectors_of("image", images if target != "reports" else ())
         distinct = group_near_duplicates(present, target, vectors)
         if len(distinct) >= count or window >= len(ranked):
-            return distinct[:count]
+            return Distinct(distinct[:count], found.of_subjects, found.stamp)
         window *= 2
-
-
-def _fetch_image_vectors(index: Index, studies: Iterable[StoredStudy]) -> ImageVectors:
-    points = [item.point for study in studies for item in study.items if item.kind == "image"]
-    return {point: stored.vector for point, stored in index.points("image", points).items()}
 
 
 def group_near_duplicates(

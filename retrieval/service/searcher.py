@@ -1,5 +1,5 @@
 """The searcher: two threads that answer every search. One encodes all waiting queries at once, the other
-searches with them while the first encodes the next.
+searches with all of them while the first encodes the next.
 
 A network encodes sixteen phrases in little more time than one and releases the interpreter meanwhile; the
 embedded engine occupies the interpreter while it searches. More threads would be slower than these two, and
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from corpus.errors import SimilarityError
 from corpus.redaction import redacted
 from retrieval.answer import Answer
 from retrieval.query.query import Query
@@ -19,13 +20,9 @@ from retrieval.query.query import Query
 AT_ONCE = 16
 """Queries encoded together at most."""
 
-_AHEAD = 2  # encoded queries that wait for the search: those behind them are encoded together
-
-Search = Callable[[], Answer]
-"""Searches with one encoded query."""
-
-Prepare = Callable[[Sequence[Query]], Sequence[Search]]
-"""Encodes queries; returns the search of each."""
+Outcomes = Sequence[Answer | SimilarityError]
+Prepare = Callable[[Sequence[Query]], Callable[[], Outcomes]]
+"""Encodes queries; returns their search, which returns the answer to each or the reason for none."""
 
 
 @redacted
@@ -47,7 +44,8 @@ class Searcher:
         """
         self._prepare_queries, self._on_batch = prepare, on_batch
         self._waiting: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        self._encoded: queue.Queue[tuple[_Request, Search] | None] = queue.Queue(_AHEAD)
+        # One batch waits at most: the queries behind it are encoded together.
+        self._encoded: queue.Queue[tuple[list[_Request], Callable[[], Outcomes]] | None] = queue.Queue(1)
         self._threads = [
             threading.Thread(target=self._run_encoder, name="encoder", daemon=True),
             threading.Thread(target=self._run_searcher, name="searcher", daemon=True),
@@ -82,20 +80,27 @@ class Searcher:
     def _encode(self, requests: list[_Request]) -> None:
         self._on_batch(len(requests))
         try:
-            searches = self._prepare_queries([request.query for request in requests])
+            search = self._prepare_queries([request.query for request in requests])
         except BaseException as error:  # raised where the future is awaited
-            for request in requests:
-                request.future.set_exception(error)
-            return
-        for request, search in zip(requests, searches, strict=True):
-            self._encoded.put((request, search))
+            _fail(requests, error)
+        else:
+            self._encoded.put((requests, search))
 
     def _run_searcher(self) -> None:
         while (encoded := self._encoded.get()) is not None:
-            request, search = encoded
+            requests, search = encoded
             try:
-                answer = search()
-            except BaseException as error:  # raised where the future is awaited
-                request.future.set_exception(error)
-            else:
-                request.future.set_result(answer)
+                outcomes = search()
+            except BaseException as error:  # raised where the futures are awaited
+                _fail(requests, error)
+                continue
+            for request, outcome in zip(requests, outcomes, strict=True):
+                if isinstance(outcome, SimilarityError):
+                    request.future.set_exception(outcome)
+                else:
+                    request.future.set_result(outcome)
+
+
+def _fail(requests: Sequence[_Request], error: BaseException) -> None:
+    for request in requests:
+        request.future.set_exception(error)

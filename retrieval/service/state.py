@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-from corpus.errors import WrongVectors
+from corpus.errors import SimilarityError
 from corpus.settings import settings
 from indexer.belonging import check_embedded, check_server
 from indexer.catalog.audit import Audit
 from indexer.catalog.catalog import Catalog
-from indexer.catalog.identity import key_mismatch
 from indexer.catalog.jobs import Jobs
 from indexer.home import Home
 from indexer.index import Index
@@ -65,8 +65,7 @@ class State:
         self.closing = threading.Event()
         self._runner: Runner | None = None
         self._server, self._belongs = server, False
-        self._identity = catalog.identity()  # that the store was opened with
-        self._index = Index(home, catalog, store, resources)
+        self._index = Index(home, catalog, store, resources, identity=catalog.identity())
 
     @classmethod
     def open(cls, folder: Path | None = None, on_wait: Callable[[str], None] | None = None) -> "State":
@@ -105,26 +104,18 @@ class State:
             EmptyIndex: the index is empty.
             EncoderError: the encoder's folder is missing or broken.
         """
-        self._check_belonging()
+        self._index.check_identity(self.catalog.identity())
+        self._check_vectors()
         index = self._index.pinned()
         index.encoder  # noqa: B018  loading belongs to the start-up, not to a search
         return index
 
-    def _check_belonging(self) -> None:
-        """Compare key and vectors with the catalog: another machine may have filled, moved or restored it.
+    def _check_vectors(self) -> None:
+        """Compare the vectors with the catalog, once there are any: another machine may have filled it.
 
         Raises:
-            KeyMismatch: it was filled with another key than the home's.
-            WrongVectors: its vectors are on another server, or in other collections.
+            WrongVectors: they are of two different indexes.
         """
-        identity = self.catalog.identity()
-        if identity.key_fingerprint != self.home.key_fingerprint:
-            raise key_mismatch(self.catalog.engine, self.home, identity.key_fingerprint)
-        if self._server is not None and identity.namespace != self._identity.namespace:
-            raise WrongVectors(
-                f"the index {identity.short} was upgraded or restored: start the service again to use its "
-                "vectors"
-            )
         if self._belongs or not self.catalog.has_points():
             return
         if self._server is not None:
@@ -136,10 +127,11 @@ class State:
         """Whether an encoder is loaded."""
         return self._index.loaded
 
-    def _prepare(self, queries: Sequence[Query]) -> Sequence[Callable[[], Answer]]:
-        from retrieval.search import prepare
+    def _prepare(self, queries: Sequence[Query]) -> Callable[[], Sequence[Answer | SimilarityError]]:
+        from retrieval.search import prepare, search_prepared
 
-        return prepare(self.index(), queries)
+        self._check_vectors()
+        return partial(search_prepared, prepare(self._index, queries))
 
     def close(self) -> None:
         """Answer the waiting searches, end the processes, close the index."""

@@ -175,7 +175,7 @@ def _refiner(choice: str | None) -> "Refiner | None":
 
 
 def _location_of(index: "Index | None", case: str) -> str:
-    from indexer.index import image_location
+    from retrieval.query.references import image_location
 
     assert index is not None
     return image_location(index, case)

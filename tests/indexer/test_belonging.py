@@ -16,10 +16,10 @@ import migrations
 from corpus.errors import EmptyIndex, HomeError, IndexingError, KeyMismatch, WrongVectors
 from corpus.sources import open_source
 from indexer.backup import back_up, restore
-from indexer.catalog.catalog import Version
 from indexer.catalog.identity import namespace_of
 from indexer.catalog.ledger import Ledger
 from indexer.catalog.models import IdentityRow
+from indexer.catalog.state import Version
 from indexer.home import Home
 from indexer.index import Index
 from indexer.ingest.added import Added

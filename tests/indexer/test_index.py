@@ -75,11 +75,10 @@ def test_each_distinct_sentence_has_one_vector_and_names_all_who_say_it(
         assert hit.payload == {"kind": "sentence"}
         stating = {f"manifest:s{n}" for n in range(12) if n % 7 != 6 and (0 - n) % 6 < 3}
         with index.catalog.reading() as read:
-            keys = read.studies_by_sentence([hit.id], most=50)[hit.id]
-            assert {study.case.study_id for study in read.studies_by_key(keys).values()} == stating
-            uses = read.sentences_of_studies([hit.id], stating)
-        assert {use.item_id.partition("#report.")[0] for use in uses} == stating
-        assert {use.text for use in uses} == {PHRASES[0]}
+            sentence = read.sentences([hit.id], most=50)[hit.id]
+            studies = read.studies_by_key(sentence.positions).values()
+        assert {study.case.study_id for study in studies} == stating
+        assert sentence.text == PHRASES[0]
 
 
 def test_nothing_of_a_case_stands_beside_a_vector(home: Path, tmp_path: Path, encoder: Encoder) -> None:

@@ -6,9 +6,10 @@ from uuid import UUID
 import pytest
 
 from corpus.records import Report, Section, Study
-from indexer.catalog.catalog import Catalog, Version
+from indexer.catalog.catalog import Catalog
 from indexer.catalog.ledger import Ledger
 from indexer.catalog.ledger_records import NewItem, NewStudy, Step
+from indexer.catalog.state import Version
 from indexer.home import Home
 
 SENTENCES = {"The lungs are clear.": 5, "Small effusion.": 3, "Old fracture.": 1}
@@ -46,9 +47,9 @@ def test_a_sentence_of_more_than_so_many_studies_is_left_out(catalog: Catalog) -
     by_text = points()
     with catalog.reading() as read:
         for most in (1, 2, 3, 4, 5):
-            found = read.studies_by_sentence(list(by_text.values()), most)
+            found = read.sentences(list(by_text.values()), most)
             expected = {by_text[text]: count for text, count in SENTENCES.items() if count <= most}
-            assert {point: len(set(keys)) for point, keys in found.items()} == expected
+            assert {point: len(sentence.positions) for point, sentence in found.items()} == expected
 
 
 def test_a_study_is_found_by_key_by_id_and_by_subject(catalog: Catalog) -> None:
@@ -59,8 +60,12 @@ def test_a_study_is_found_by_key_by_id_and_by_subject(catalog: Catalog) -> None:
         assert study.case.text is not None
         assert [item.kind for item in study.items] == ["report"]
         assert read.studies_by_key([home.keyed("study", "manifest:1"), "none"]) == {study.key: study}
-        newest_first = [found.case.study_id for found in read.studies_of_subjects(["p0"])]
+        found = read.find_studies([study.key, "none"], ["p0", "nobody"])
+        assert found.by_key == {study.key: study}
+        newest_first = [own.case.study_id for own in found.of_subjects]
         assert newest_first == ["manifest:1", "manifest:0"]
+        nothing = read.find_studies([])
+        assert (nothing.by_key, nothing.of_subjects, nothing.stamp) == ({}, (), found.stamp)
         assert read.study_by_id("manifest:9") is None
         assert read.owners_of_content("1" * 64) == {("manifest:1", "p0"), ("manifest:3", "p1")}
         assert read.has_studies()
@@ -69,10 +74,17 @@ def test_a_study_is_found_by_key_by_id_and_by_subject(catalog: Catalog) -> None:
 def test_a_sentence_is_named_by_its_first_use_in_a_report(catalog: Catalog) -> None:
     by_text = points()
     with catalog.reading() as read:
-        found = read.sentences_of_studies(list(by_text.values()), ["manifest:0", "manifest:4"])
-    assert sorted((sentence.item_id, sentence.text) for sentence in found) == [
-        ("manifest:0#report.0", "The lungs are clear."),
-        ("manifest:0#report.1", "Small effusion."),
-        ("manifest:0#report.2", "Old fracture."),
-        ("manifest:4#report.0", "The lungs are clear."),
+        found = read.sentences(list(by_text.values()), most=9)
+        keys = {read.study_by_id(name).key: name for name in ("manifest:0", "manifest:4")}  # type: ignore[union-attr]
+    named = [
+        (keys[key], position, sentence.text)
+        for sentence in found.values()
+        for key, position in sentence.positions.items()
+        if key in keys
+    ]
+    assert sorted(named) == [
+        ("manifest:0", 0, "The lungs are clear."),
+        ("manifest:0", 1, "Small effusion."),
+        ("manifest:0", 2, "Old fracture."),
+        ("manifest:4", 0, "The lungs are clear."),
     ]

@@ -1,6 +1,8 @@
 """Searches of a small real index, over both vector stores."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from PIL import Image
 
 from corpus.errors import EmptyIndex, NotAdmitted, SimilarityError, UnreadableImage, UsageError
@@ -71,19 +74,62 @@ class CountedStore:
         return getattr(self.store, name)
 
 
+@contextmanager
+def counted_statements(index: Index) -> Iterator[list[str]]:
+    """The statements that the catalog runs, as they run."""
+    statements: list[str] = []
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    sa.event.listen(index.catalog.engine, "before_cursor_execute", count)
+    try:
+        yield statements
+    finally:
+        sa.event.remove(index.catalog.engine, "before_cursor_execute", count)
+
+
+HYBRID = ["large right pleural effusion without pneumothorax", "no nodule", "clear lungs"]
+
+
 @pytest.mark.parametrize("where", [None, "sex=F"])
-@pytest.mark.parametrize(
-    "text", ["large right pleural effusion without pneumothorax", "no nodule", "clear lungs"]
-)
-def test_a_hybrid_search_asks_the_store_three_times_at_most(
+@pytest.mark.parametrize("text", HYBRID)
+def test_a_hybrid_search_asks_the_store_three_times_and_the_catalog_twice_at_most(
     index: Index, monkeypatch: pytest.MonkeyPatch, text: str, where: str | None
 ) -> None:
+    search(index, Query(text="effusion", k=1))  # the catalog's state is read once
     counted = CountedStore(index.store)
     monkeypatch.setattr(index, "store", counted)
-    assert search(index, Query(text=text, target="cases", where=where, k=5)).hits
+    with counted_statements(index) as statements:
+        assert search(index, Query(text=text, target="cases", where=where, k=5)).hits
     assert counted.calls.count("search_batch") == len(counted.calls) - 1
     assert counted.calls[-1] == "fetch"
     assert len(counted.calls) <= 3
+    assert len(statements) <= 2, statements
+
+
+def test_queries_that_arrive_together_share_their_round_trips(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = [Query(text=text, target=target, k=5) for text in HYBRID for target in TARGETS[1:]]
+    alone = [search(index, query) for query in queries]
+    counted = CountedStore(index.store)
+    monkeypatch.setattr(index, "store", counted)
+    with counted_statements(index) as statements:
+        answers = search_all(index, queries)
+    assert len(counted.calls) <= 4
+    assert len(statements) <= 3, statements
+    for answer, expected in zip(answers, alone, strict=True):
+        assert isinstance(answer, Answer)
+        # A batch of texts is encoded with other roundings than one text.
+        assert [hit.case.study_id for hit in answer.hits] == [hit.case.study_id for hit in expected.hits]
+        assert [hit.score for hit in answer.hits] == pytest.approx([hit.score for hit in expected.hits])
+
+
+def test_one_that_cannot_be_answered_leaves_the_others_their_answers(index: Index) -> None:
+    queries = [Query(text="effusion"), Query(text="effusion", where="shoe=3"), Query(case="nobody:1")]
+    answers = search_all(index, queries)
+    assert [type(answer) for answer in answers] == [Answer, UsageError, UsageError]
 
 
 def test_evidence_names_items_of_the_hit_and_gives_their_cosines(index: Index) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from corpus.errors import SimilarityError, UsageError
 from retrieval.answer import Answer
 from retrieval.query.query import Query
 from retrieval.service.searcher import AT_ONCE, Searcher
@@ -19,15 +20,18 @@ def query_of(text: str) -> Query:
     return Query(text=text)
 
 
-def prepared(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
-    return [lambda query=query: answer(query) for query in queries]  # type: ignore[misc]
+Searching = Callable[[], list[Answer | SimilarityError]]
+
+
+def prepared(queries: Sequence[Query]) -> Searching:
+    return lambda: [answer(query) for query in queries]
 
 
 def test_each_query_gets_its_own_answer_though_many_are_encoded_together() -> None:
     sizes: list[int] = []
     released = threading.Event()
 
-    def prepare(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
+    def prepare(queries: Sequence[Query]) -> Searching:
         released.wait(DEADLINE_SECONDS)
         return prepared(queries)
 
@@ -45,10 +49,10 @@ def test_the_next_query_is_encoded_while_one_is_searched() -> None:
     read = threading.Event()
     searched = threading.Event()
 
-    def prepare(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
+    def prepare(queries: Sequence[Query]) -> Searching:
         if any(query.text == "second" for query in queries):
             read.set()
-        return [lambda query=query: search(query) for query in queries]  # type: ignore[misc]
+        return lambda: [search(query) for query in queries]
 
     def search(query: Query) -> Answer:
         if query.text == "first":
@@ -68,21 +72,25 @@ def test_the_next_query_is_encoded_while_one_is_searched() -> None:
 
 
 def test_an_error_fails_its_own_query_only() -> None:
-    def prepare(queries: Sequence[Query]) -> list[Callable[[], Answer]]:
+    def prepare(queries: Sequence[Query]) -> Searching:
         if any(query.text == "unreadable" for query in queries):
             raise ValueError("unreadable")
-        return [lambda query=query: search(query) for query in queries]  # type: ignore[misc]
+        return lambda: [search(query) for query in queries]
 
-    def search(query: Query) -> Answer:
-        if query.text == "unanswerable":
-            raise LookupError("unanswerable")
-        return answer(query)
+    def search(query: Query) -> Answer | SimilarityError:
+        if query.text == "broken":
+            raise LookupError("broken")
+        return UsageError("unanswerable") if query.text == "unanswerable" else answer(query)
 
     searcher = Searcher(prepare, lambda size: None)
     with pytest.raises(ValueError, match="unreadable"):
         searcher.ask(query_of("unreadable")).result(DEADLINE_SECONDS)
-    with pytest.raises(LookupError, match="unanswerable"):
-        searcher.ask(query_of("unanswerable")).result(DEADLINE_SECONDS)
+    with pytest.raises(LookupError, match="broken"):
+        searcher.ask(query_of("broken")).result(DEADLINE_SECONDS)
+    futures = [searcher.ask(query_of(text)) for text in ("first", "unanswerable", "last")]
+    with pytest.raises(UsageError, match="unanswerable"):
+        futures[1].result(DEADLINE_SECONDS)
+    assert [futures[n].result(DEADLINE_SECONDS).query["text"] for n in (0, 2)] == ["first", "last"]
     assert searcher.ask(query_of("good")).result(DEADLINE_SECONDS).query["text"] == "good"
     searcher.close()
 
