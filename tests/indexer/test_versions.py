@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -183,3 +184,36 @@ def test_searches_run_through_a_switch_without_one_failing(
         thread.join()
     assert not failed
     assert {*seen} == {encoder.fingerprint, other.fingerprint}
+
+
+def test_a_search_that_ends_with_another_active_version_is_done_again_with_it(
+    both: Index, encoder: Encoder, other: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert search(both, Query(text="effusion")).encoder["fingerprint"] == encoder.fingerprint
+    encoded = Encoder.encode_texts
+    encoders: list[str] = []
+
+    def activate_meanwhile(self: Encoder, *args: Any, **kwargs: Any) -> Any:
+        encoders.append(self.fingerprint)
+        if len(encoders) == 1:
+            activate(both, other.fingerprint)
+        return encoded(self, *args, **kwargs)
+
+    monkeypatch.setattr(Encoder, "encode_texts", activate_meanwhile)
+    answer = search(both, Query(text="effusion"))
+    assert encoders == [encoder.fingerprint, other.fingerprint]
+    assert answer.encoder["fingerprint"] == other.fingerprint
+    assert answer.hits
+
+
+def test_a_filter_field_that_was_added_since_the_last_search_is_known(
+    both: Index, encoder: Encoder, encoder_folder: Path, tmp_path: Path
+) -> None:
+    assert search(both, Query(text="effusion")).hits
+    columns = tmp_path / "later"
+    columns.mkdir()
+    (columns / "cases.csv").write_text("study_id,subject_id,report,ward\n1,p1,Small effusion.,north\n")
+    add_source(both, open_source(f"manifest:{columns / 'cases.csv'}"), encoder, origin="later",
+               folder=str(encoder_folder), workers=0)  # fmt: skip
+    (hit,) = search(both, Query(text="effusion", where="ward=north")).hits
+    assert hit.case.study_id == "manifest:1"
