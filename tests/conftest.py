@@ -1,6 +1,8 @@
 """What the tests of all layers share: marks, the real cases, and a home of its own for each test."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -9,6 +11,7 @@ import hypothesis
 import pytest
 
 from corpus.settings import settings
+from tests.encoders import SHARED_FOLDER
 
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
@@ -63,6 +66,13 @@ SLOW_MODULES = (
 seconds together (measured with `--durations`)."""
 SLOW_FIXTURES = frozenset({"postgres"})
 BROWSER_FIXTURES = frozenset({"browser", "signed_in"})
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder that the processes of this run share; they inherit its name."""
+    if SHARED_FOLDER not in os.environ:
+        os.environ[SHARED_FOLDER] = folder = tempfile.mkdtemp(prefix="similarity-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,9 +1,16 @@
 """Encoders small enough to be made in a test: untrained, seeded, whole."""
 
 import json
+import os
+import shutil
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
+
+SHARED_FOLDER = "SIMILARITY_TEST_FOLDER"
+"""Variable with the folder that all processes of a test run share; `tests.conftest` makes and removes it."""
 
 WORDS = (
     "the lungs are clear no pleural effusion or pneumothorax. heart size is normal. left right lower upper "
@@ -49,20 +56,41 @@ def build_tiny_encoder(
     seed: int = 0,
     image_size: int = 64,
     shape: dict[str, Any] | None = None,
-    graphs: bool = False,
+    graphs: bool | None = None,
 ) -> Path:
-    """Write an untrained encoder folder (64 px, 32 dimensions, 32 tokens) in a second or two.
+    """Write an untrained encoder folder (64 px, 32 dimensions, 32 tokens).
 
-    The same seed gives the same weights, so the same fingerprint. `shape`: default `tiny_shape`. `graphs`:
-    export inference graphs, too, which takes ten seconds more.
+    The same seed gives the same weights, so the same fingerprint.
+
+    Args:
+        folder: to be made.
+        seed: of the weights.
+        image_size: of the images.
+        shape: default `tiny_shape`.
+        graphs: export inference graphs, too, which takes ten seconds; default only in the encoder without
+            other arguments, which is made once and copied: commands on it start without torch.
     """
+    plain = seed == 0 and image_size == 64 and shape is None
+    if plain and graphs is None:
+        return Path(shutil.copytree(_whole_encoder(), folder))
+    return _build(folder, seed, shape or tiny_shape(image_size=image_size), graphs=bool(graphs))
+
+
+def _whole_encoder() -> Path:
+    """The encoder with graphs that all processes of a test run copy."""
+    made = Path(os.environ[SHARED_FOLDER]) / "tiny"
+    with FileLock(made.with_suffix(".lock")):
+        return made if made.exists() else _build(made, 0, tiny_shape(), graphs=True)
+
+
+def _build(folder: Path, seed: int, shape: dict[str, Any], *, graphs: bool) -> Path:
     import torch
 
     from trainer.models.architecture import Architecture
     from trainer.models.export import export_encoder
     from trainer.train.towers import build_towers
 
-    architecture = Architecture(name="tiny-test", **(shape or tiny_shape(image_size=image_size)))
+    architecture = Architecture(name="tiny-test", **shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         towers = build_towers(architecture, texts=lambda: [WORDS] * 3)

@@ -14,7 +14,7 @@ torch.set_num_threads(1)  # the networks here are too small to share out
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encoder folder that tests read and never change."""
-    return build_tiny_encoder(tmp_path_factory.mktemp("encoders") / "tiny")
+    return build_tiny_encoder(tmp_path_factory.mktemp("encoders") / "tiny", graphs=False)
 
 
 @pytest.fixture(scope="session")
