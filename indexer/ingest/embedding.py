@@ -1,7 +1,7 @@
 """Embedding a group of studies: which points are new or changed, and their vectors."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,7 +34,7 @@ from indexer.vectors.filters import FieldType, PayloadValue
 from indexer.vectors.store import NO_VECTOR, Point, Terms
 
 if TYPE_CHECKING:
-    from trainer.runtime.encoder import Encoder
+    from trainer.runtime.encoder import Encoder, Patches
 
 
 @redacted
@@ -291,20 +291,12 @@ def embed(wanted: Mapping[Key, Wanted], recorded: Mapping[Key, Done], encoder: "
     """Embed the points that the ledger lacks, and find the payloads that differ from it."""
     missing = {k: w for k, w in wanted.items() if k not in recorded or recorded[k].content != w.done.content}
     points: dict[str, list[Point]] = {}
-    for kind in KINDS:
-        sources = {
-            point: want.source
-            for (of, point), want in missing.items()
-            if of == kind and want.source is not None
-        }
-        if not sources:
-            continue
-        for point, vector in zip(sources, _made(kind, list(sources.values()), encoder), strict=True):
-            payload = wanted[kind, point].payload
-            if isinstance(vector, Terms):
-                points.setdefault(kind, []).append(Point(point, NO_VECTOR, payload, vector))
-            else:
-                points.setdefault(kind, []).append(Point(point, vector, payload))
+    for (kind, point), vector in _made(missing, encoder):
+        payload = wanted[kind, point].payload
+        if isinstance(vector, Terms):
+            points.setdefault(kind, []).append(Point(point, NO_VECTOR, payload, vector))
+        else:
+            points.setdefault(kind, []).append(Point(point, vector, payload))
     payloads: dict[str, dict[UUID, Mapping[str, PayloadValue]]] = {}
     for (kind, point), want in wanted.items():
         key = (kind, point)
@@ -316,24 +308,52 @@ def embed(wanted: Mapping[Key, Wanted], recorded: Mapping[Key, Done], encoder: "
 
 
 def _made(
-    kind: str, sources: Sequence[Decoded | str], encoder: "Encoder"
-) -> Iterable[NDArray[np.float32] | Terms]:
-    """Yield a kind's vector of each source, or its weights of affirmed words."""
-    images = [source for source in sources if isinstance(source, Decoded)]
-    texts = [source for source in sources if isinstance(source, str)]
-    if kind == "image":
-        return encoder.encode_framed(np.stack([image.framed for image in images]))
-    if kind == "patch":
-        return _patches(images, encoder)
-    if kind == "term":
-        return map(document_terms, texts)
-    return encoder.encode_texts(texts)
+    missing: Mapping[Key, Wanted], encoder: "Encoder"
+) -> Iterator[tuple[Key, NDArray[np.float32] | Terms]]:
+    """Yield the vector of each point, or its weights of affirmed words. What was not read has none."""
+    yield from _made_of_images(missing, encoder)
+    for kind in KINDS:
+        texts = {
+            key: want.source
+            for key, want in missing.items()
+            if key[0] == kind and isinstance(want.source, str)
+        }
+        if kind == "term":
+            yield from zip(texts, map(document_terms, texts.values()), strict=True)
+        elif texts:
+            yield from zip(texts, encoder.encode_texts(list(texts.values())), strict=True)
 
 
-def _patches(images: Sequence[Decoded], encoder: "Encoder") -> Iterator[NDArray[np.float32]]:
+def _made_of_images(
+    missing: Mapping[Key, Wanted], encoder: "Encoder"
+) -> Iterator[tuple[Key, NDArray[np.float32]]]:
+    """Yield vectors and patches of images; one that lacks both goes through the network once."""
+    whole, patched = (
+        {
+            p: want.source
+            for (of, p), want in missing.items()
+            if of == kind and isinstance(want.source, Decoded)
+        }
+        for kind in ("image", "patch")
+    )
+    both = {point: image for point, image in whole.items() if point in patched}
+    if both:
+        vectors, patches = encoder.encode_images_and_patches([image.framed for image in both.values()])
+        yield from zip((("image", point) for point in both), vectors, strict=True)
+        yield from zip((("patch", point) for point in both), _inside(patches, both, encoder), strict=True)
+    if alone := {point: image for point, image in whole.items() if point not in both}:
+        vectors = encoder.encode_framed(np.stack([image.framed for image in alone.values()]))
+        yield from zip((("image", point) for point in alone), vectors, strict=True)
+    if later := {point: image for point, image in patched.items() if point not in both}:
+        patches = encoder.encode_patches([image.framed for image in later.values()])
+        yield from zip((("patch", point) for point in later), _inside(patches, later, encoder), strict=True)
+
+
+def _inside(
+    patches: "Patches", images: Mapping[UUID, Decoded], encoder: "Encoder"
+) -> Iterator[NDArray[np.float32]]:
     """Yield (n, dim) vectors of each image's patches, row by row of the grid, without its padding."""
-    encoded = encoder.encode_patches([image.framed for image in images])
-    placements = [encoder.framing.placement(*image.shape) for image in images]
-    placed = replace(encoded, content_boxes=placements)
-    for number, grid in enumerate(encoded.vectors):
+    placements = [encoder.framing.placement(*image.shape) for image in images.values()]
+    placed = replace(patches, content_boxes=placements)
+    for number, grid in enumerate(patches.vectors):
         yield grid[placed.inside(number)]

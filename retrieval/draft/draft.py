@@ -224,8 +224,11 @@ def _localize(
     try:
         answers = phrase_localizer(index.encoder, decoded.pixels, phrases, spacing=decoded.spacing)
         mirrored = phrase_localizer(index.encoder, mirror, phrases, spacing=decoded.spacing)
-    except (EncoderError, NotInstalled) as error:  # no map of features: the draft asks for every side
+    except EncoderError as error:  # no map of features: the draft asks for every side
         log.info("nothing is localized: %s", error)
+        return {}
+    except NotInstalled as error:
+        log.warning("the draft asks for every side, since nothing is localized: %s", error)
         return {}
     return {
         name: confirmed_location(answer.side, answer.zone)

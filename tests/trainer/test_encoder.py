@@ -115,6 +115,7 @@ def test_the_mean_of_patch_vectors_is_the_image_vector(encoder: Encoder) -> None
 
 
 def test_patches_say_which_of_them_lie_in_the_image(encoder: Encoder) -> None:
+    assert len(encoder.encode_patches([]).vectors) == 0
     patches = encoder.encode_patches([np.ones((64, 64), np.float32), np.ones((20, 64), np.float32)])
     n, height, width, dim = patches.vectors.shape
     assert (n, dim) == (2, encoder.dim)

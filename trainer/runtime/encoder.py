@@ -225,28 +225,37 @@ class Encoder:
         """
         grids = [
             self.towers.patches(self._frame(images[at : at + batch_size], at))
-            for at in range(0, max(len(images), 1), batch_size)
+            for at in range(0, len(images), batch_size)
         ]
-        return self._patches_of(images, np.concatenate(grids))
+        return self._patches_of(images, grids)
 
-    def encode_image_and_patches(self, image: Vectors) -> tuple[Vectors, Patches]:
-        """Encode an image as a whole and its patches, in one pass through the network.
+    def encode_images_and_patches(
+        self, images: Sequence[Vectors], batch_size: int = 16
+    ) -> tuple[Vectors, Patches]:
+        """Encode images as a whole and their patches, in one pass through the network.
 
         Args:
-            image: (height, width) float32 grey in [0, 1].
+            images: (height, width) float32 grey in [0, 1] each.
+            batch_size: images that go through the network at once.
 
         Returns:
-            (dim,) float32 of unit length, and patches with vectors (1, gh, gw, dim).
+            (n, dim) float32 unit rows, and patches with vectors (n, gh, gw, dim).
 
         Raises:
             EncoderError: as `encode_patches`.
         """
-        vectors, grids = self.towers.images_and_patches(self._frame([image], 0))
-        return self._finite(vectors, "image")[0], self._patches_of([image], grids)
+        rows = np.zeros((len(images), self.dim), np.float32)
+        grids: list[Vectors] = []
+        for at in range(0, len(images), batch_size):
+            framed = self._frame(images[at : at + batch_size], at)
+            rows[at : at + batch_size], grid = self.towers.images_and_patches(framed)
+            grids.append(grid)
+        return self._finite(rows, "image"), self._patches_of(images, grids)
 
-    def _patches_of(self, images: Sequence[Vectors], grids: Vectors) -> Patches:
+    def _patches_of(self, images: Sequence[Vectors], grids: Sequence[Vectors]) -> Patches:
         content_boxes = [self.framing.placement(*image.shape) for image in images]
-        return Patches(grids, content_boxes, self.image_size)
+        vectors = np.concatenate(grids) if grids else np.zeros((0, 0, 0, self.dim), np.float32)
+        return Patches(vectors, content_boxes, self.image_size)
 
     def inputs(self, images: Sequence[Vectors]) -> "torch.Tensor":
         """Images as input of `model`: (n, channels, image_size, image_size), on its device. Loads torch.

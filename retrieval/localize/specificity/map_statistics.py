@@ -121,7 +121,7 @@ def random_vectors(count: int, dim: int, seed: int) -> Vectors:
 
 def encode_image(encoder: Encoder, image: Vectors) -> EncodedImage:
     """The features of an image, (height, width) float32 in [0, 1]."""
-    vector, patches = encoder.encode_image_and_patches(image)
+    (vector,), patches = encoder.encode_images_and_patches([image])
     return EncodedImage(patches.vectors[0], vector, patches.inside(0))
 
 
