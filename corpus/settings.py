@@ -123,6 +123,12 @@ class Settings(BaseSettings):
     requests_per_minute: int = Field(
         default=1_200, gt=0, description="Requests the service answers to one user in a minute."
     )
+    search_workers: int = Field(
+        default=0,
+        ge=0,
+        description="Processes that search for the service, each with an encoder of its own; 0: its own "
+        "threads do.",
+    )
     session_hours: float = Field(
         default=12.0, gt=0, description="How long a browser stays signed in to the service."
     )

@@ -79,6 +79,7 @@ def create_app(state: State, root: str = "") -> FastAPI:
 
 
 def _load(state: State) -> None:
+    state.load_workers()
     try:
         state.index()
         # What is loaded now stays until the end: the collector need not visit it again and again.

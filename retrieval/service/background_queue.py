@@ -4,34 +4,23 @@ The workers have a lower priority than the service, and neither the interpreter'
 searches waits for them.
 """
 
-import logging
 import os
-import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from corpus.worker import WorkerProcess
 from indexer.index import Index
+from retrieval.service.background_worker import pinned
+from retrieval.service.index_pool import IndexPool
 from retrieval.service.problems import Refused
-from retrieval.service.process_pool import ProcessPool
-
-log = logging.getLogger(__name__)
 
 MOST_WAITING = 8
 _MOST_WORKERS = 2
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-
-_WORKER_DIED = Refused(
-    503,
-    "computing-ended",
-    "The process that computed this came to an end: try again, and tell your administrator if it happens "
-    "again.",
-)
 
 
 def half_the_cores() -> int:
@@ -55,11 +44,8 @@ class BackgroundQueue:
                 encoder, and one core is for searches.
         """
         workers = workers or min(_MOST_WORKERS, half_the_cores())
-        setup = {"home": str(home)}
-        threads = {"OMP_NUM_THREADS": str(max(1, half_the_cores() // workers))}
-        self._workers = ProcessPool(
-            workers, lambda: WorkerProcess("retrieval.service.background_worker:work", setup, threads)
-        )
+        threads = max(1, half_the_cores() // workers)
+        self._pool = IndexPool(home, workers, "retrieval.service.background_worker:work", threads)
         self._threads = ThreadPoolExecutor(workers, "background")
         self._room = threading.BoundedSemaphore(workers + MOST_WAITING)
 
@@ -80,32 +66,16 @@ class BackgroundQueue:
             raise Refused(
                 503, "busy", "Too much is being computed: try again in a moment.", {"Retry-After": "10"}
             )
-        future = self._threads.submit(self._call, call, args, kwargs)
+        future: Future[Result] = self._threads.submit(self._pool.call, pinned, (call, *args), kwargs)
         future.add_done_callback(lambda _: self._room.release())
         return future
 
     def process_ids(self) -> list[int]:
         """Return the ids of the living processes."""
-        return self._workers.process_ids()
+        return self._pool.process_ids()
 
     def close(self) -> None:
         """End the processes: calls under way are given up, waiting ones never start."""
-        self._workers.stop()
+        self._pool.stop()
         self._threads.shutdown(cancel_futures=True)
-        self._workers.close()
-
-    def _call(
-        self, call: Callable[..., Result], args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> Result:
-        try:
-            with self._workers.lend() as worker:
-                _, answer = worker.exchange({}, pickle.dumps((call, args, kwargs)))
-                succeeded, outcome = pickle.loads(answer)
-        except (EOFError, OSError):
-            if not self._workers.closing:
-                log.warning("a background worker died")
-            raise _WORKER_DIED from None
-        if not succeeded:
-            raise outcome
-        result: Result = outcome
-        return result
+        self._pool.close()

@@ -1,15 +1,8 @@
-"""The background worker: a process that computes maps, correspondences and drafts for the service.
-
-It opens the index as a command does, through the service that owns it. Calls and answers are pickled: both
-ends are this program, and uploads were turned into pixels by a decode worker before.
-"""
+"""The background worker: an index worker that computes maps, correspondences and drafts for the service."""
 
 import base64
-import pickle
-import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,7 +14,7 @@ from indexer.index import Index
 from retrieval.export.formats import Form
 from retrieval.export.source import SourceImage
 from retrieval.query.image import QueryImage
-from retrieval.service import telemetry
+from retrieval.service import index_worker
 from retrieval.service.decode_worker import png
 from retrieval.service.uploads import SENT_IMAGE
 
@@ -35,30 +28,14 @@ _MAP_PIXELS = 512  # longer side of a map: it is smooth, and a page stretches it
 
 
 def work(setup: Mapping[str, Any]) -> Answer:
-    """Prepare the process and return what answers a task.
+    """Prepare an index worker of lower priority: searches go first."""
+    lower_priority()
+    return index_worker.work(setup)
 
-    Args:
-        setup: `home`, the folder of the home that the process opens.
 
-    A task's body is (function, args, kwargs), pickled; the function's first argument is the index. The
-    answer's body is (True, its result) or (False, its exception), pickled.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    lower_priority()  # searches go first
-    telemetry.configure_logging()
-    opened: list[Index] = []
-
-    def answer(_task: Mapping[str, Any], body: bytearray) -> tuple[Mapping[str, Any], bytes]:
-        call, args, kwargs = pickle.loads(body)
-        try:
-            if not opened:
-                opened.append(Index.open(Path(setup["home"])))
-            outcome = True, call(opened[0].pinned(), *args, **kwargs)
-        except Exception as error:  # raised again where the call was made
-            outcome = False, error
-        return {}, pickle.dumps(outcome)
-
-    return answer
+def pinned(index: Index, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function with the index pinned to the version that is active now."""
+    return call(index.pinned(), *args, **kwargs)
 
 
 def load(index: Index) -> None:

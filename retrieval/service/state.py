@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from corpus.errors import SimilarityError
 from corpus.settings import settings
 from indexer.belonging import check_embedded, check_server
 from indexer.catalog.audit import Audit
@@ -25,6 +24,7 @@ from retrieval.query.query import Query
 from retrieval.service.access import Tokens
 from retrieval.service.background_queue import BackgroundQueue
 from retrieval.service.decode_pool import ImagePool, ThumbnailCache
+from retrieval.service.index_pool import IndexPool
 from retrieval.service.job_runner import Runner
 from retrieval.service.middleware import RateLimit
 from retrieval.service.searcher import Searcher
@@ -59,7 +59,8 @@ class State:
         self.image_pool = ImagePool()
         self.thumbnails = ThumbnailCache()
         self.background = BackgroundQueue(home.folder)
-        self.searcher = Searcher(self._prepare, self.metrics.batch.observe)
+        self._search_pool: IndexPool | None = None
+        self.searcher = self._open_searcher(settings().search_workers)
         self.jobs = Jobs(catalog)
         self.readiness = Readiness()
         self.closing = threading.Event()
@@ -87,6 +88,11 @@ class State:
             owned = resources.enter_context(owned_store(home, on_wait))
             check_embedded(home, catalog, owned, read_only=False)
             return cls(home, catalog, owned, resources.pop_all())
+
+    def load_workers(self) -> None:
+        """Let the processes that search load their encoders, where there are any."""
+        if self._search_pool is not None:
+            self._search_pool.load()
 
     def start_runner(self) -> None:
         """Run jobs from now on, first those that an earlier service left."""
@@ -127,7 +133,21 @@ class State:
         """Whether an encoder is loaded."""
         return self._index.loaded
 
-    def _prepare(self, queries: Sequence[Query]) -> Callable[[], Sequence[Answer | SimilarityError]]:
+    def _open_searcher(self, workers: int) -> Searcher:
+        if not workers:
+            return Searcher(self._prepare, self.metrics.batch.observe)
+        self._search_pool = pool = IndexPool(
+            self.home.folder, workers, "retrieval.service.index_worker:work", 1
+        )
+
+        def prepare(queries: Sequence[Query]) -> Callable[[], Sequence[Answer | Exception]]:
+            from retrieval.search import search_each
+
+            return partial(pool.call, search_each, [queries])
+
+        return Searcher(prepare, self.metrics.batch.observe, workers)
+
+    def _prepare(self, queries: Sequence[Query]) -> Callable[[], Sequence[Answer | Exception]]:
         from retrieval.search import prepare, search_prepared
 
         self._check_vectors()
@@ -140,6 +160,8 @@ class State:
             self._runner.close()
         self.background.close()
         self.searcher.close()
+        if self._search_pool is not None:
+            self._search_pool.close()
         self.image_pool.close()
         self._index.close()
 

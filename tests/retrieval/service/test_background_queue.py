@@ -54,7 +54,7 @@ def test_the_future_raises_what_the_call_raises(queue: BackgroundQueue) -> None:
 def test_a_worker_that_dies_fails_its_call_only(queue: BackgroundQueue) -> None:
     queue.run(where_and_how).result(DEADLINE_SECONDS)
     (process,) = queue.process_ids()
-    tasks = queue._workers._tasks
+    tasks = queue._pool._workers._tasks
     before = sum(tasks.values())
     dying = queue.run(endless)
     eventually(lambda: sum(tasks.values()) > before)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from corpus.errors import SimilarityError, UsageError
+from corpus.errors import UsageError
 from retrieval.answer import Answer
 from retrieval.query.query import Query
 from retrieval.service.searcher import AT_ONCE, Searcher
@@ -20,7 +20,7 @@ def query_of(text: str) -> Query:
     return Query(text=text)
 
 
-Searching = Callable[[], list[Answer | SimilarityError]]
+Searching = Callable[[], list[Answer | Exception]]
 
 
 def prepared(queries: Sequence[Query]) -> Searching:
@@ -77,7 +77,7 @@ def test_an_error_fails_its_own_query_only() -> None:
             raise ValueError("unreadable")
         return lambda: [search(query) for query in queries]
 
-    def search(query: Query) -> Answer | SimilarityError:
+    def search(query: Query) -> Answer | Exception:
         if query.text == "broken":
             raise LookupError("broken")
         return UsageError("unanswerable") if query.text == "unanswerable" else answer(query)
