@@ -32,7 +32,8 @@ demo: $(READY)   ## train, index, search and evaluate on phantoms; write a page 
 
 test: $(READY) lint  ## lint, types and the whole suite
 	@sh .ci/install-chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
+	  -o faulthandler_exit_on_timeout=true
 
 test-fast: $(READY) lint  ## lint, types and the tests that need no browser, server, training run or subprocess
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not browser and not real_data"

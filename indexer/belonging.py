@@ -9,6 +9,7 @@ from corpus.errors import WrongVectors
 from indexer.catalog.catalog import Catalog
 from indexer.catalog.identity import Identity, key_mismatch, use_namespace
 from indexer.catalog.ledger_records import KINDS, collection_of
+from indexer.catalog.state import Version
 from indexer.home import Home, write_private
 from indexer.vectors.store import VectorStore
 
@@ -114,6 +115,21 @@ def check_server(name: str, catalog: Catalog, store: VectorStore, *, read_only: 
             "server that has. If they are lost for good, `similarity index repair --vectors-lost` says so, "
             "and `similarity index add` embeds them again"
         )
+
+
+def mismatch(version: Version, name: str, fingerprint: str) -> str:
+    """Return why an encoder may not be used on an index, in one line."""
+    if name == version.name:
+        return (
+            f"the encoder {name!r} ({fingerprint[:8]}) is not as it was when the index was made "
+            f"({version.fingerprint[:8]}): its folder was edited or trained anew. Restore it, or index into "
+            "another SIMILARITY_HOME"
+        )
+    return (
+        f"this index holds vectors of the encoder {version.name!r} ({version.fingerprint[:8]}); those of "
+        f"{name!r} ({fingerprint[:8]}) do not compare with them. Leave --encoder out, or build a version for "
+        "it: `similarity index add --encoder DIR`"
+    )
 
 
 def _has_any(catalog: Catalog, store: VectorStore, collections: list[str]) -> bool:

@@ -15,7 +15,7 @@ from corpus.errors import (
     MissingCollection,
 )
 from corpus.settings import settings
-from indexer.belonging import check_identity, mark_embedded, take_namespace
+from indexer.belonging import check_identity, mark_embedded, mismatch, take_namespace
 from indexer.catalog.calibrations import Calibrations
 from indexer.catalog.catalog import Catalog
 from indexer.catalog.database import database_url
@@ -199,11 +199,20 @@ class Index:
         self._state = state
         return bound
 
+    @property
+    def remembers(self) -> bool:
+        """Whether the next `as_remembered` asks the catalog nothing."""
+        return self._state is not None
+
+    def forget_state(self) -> None:
+        """Let the next `as_remembered` read the catalog's state."""
+        self._state = None
+
     def is_current(self, stamp: str) -> bool:
         """Return whether the catalog, with this stamp now, is in the state that this index is bound to."""
         if self._state is None or stamp == self._state.stamp:
             return True
-        self._original._state = None
+        self._original.forget_state()
         return False
 
     def check_identity(self, identity: Identity) -> None:
@@ -369,21 +378,6 @@ def _keyless(folder: Path) -> EmptyIndex:
     return EmptyIndex(
         f"the home {folder} has no key yet: bring that of the index on the servers with `similarity key "
         "import FILE`, or begin an index with `similarity index add SOURCE --encoder DIR`"
-    )
-
-
-def mismatch(version: Version, name: str, fingerprint: str) -> str:
-    """Return why an encoder may not be used on an index, in one line."""
-    if name == version.name:
-        return (
-            f"the encoder {name!r} ({fingerprint[:8]}) is not as it was when the index was made "
-            f"({version.fingerprint[:8]}): its folder was edited or trained anew. Restore it, or index into "
-            "another SIMILARITY_HOME"
-        )
-    return (
-        f"this index holds vectors of the encoder {version.name!r} ({version.fingerprint[:8]}); those of "
-        f"{name!r} ({fingerprint[:8]}) do not compare with them. Leave --encoder out, or build a version for "
-        "it: `similarity index add --encoder DIR`"
     )
 
 

@@ -122,6 +122,8 @@ def _describe_item(
     by = tuple(dict.fromkeys(share.part for share in shares if share.part))
     if found.kind == "sentence":
         sentence = sources.sentences[UUID(found.item_id)]
+        if sentence.text not in " ".join((study.stored.case.text or "").split()):
+            return None  # the report was replaced since its sentences were read
         name = ItemId.sentence(study.stored.case.study_id, sentence.positions[study.study_id])
         return Evidence(name.text, "sentence", found.score, sentence.text, contributed, by)
     # Terms and regions have the point of their item, with their kind as a prefix.

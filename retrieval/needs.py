@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from corpus.errors import SimilarityError
+from corpus.errors import ServerUnavailable
 from corpus.redaction import redacted
 from indexer.catalog.studies import FoundStudies, StoredSentence
 from indexer.index import Index
@@ -135,19 +135,19 @@ class _Running:
 
 def run_together(
     index: Index, searches: Sequence[Search[Result]], stopwatches: Sequence[Stopwatch]
-) -> list[Result | SimilarityError]:
+) -> list[Result | Exception]:
     """Run searches to their ends, side by side.
 
     Args:
         index: the index.
         searches: the searches.
-        stopwatches: for each search; gets the time of its steps. Round trips are shared evenly by the
-            searches that needed them.
+        stopwatches: for each search; gets the time of its steps. That of a round trip is shared evenly by the
+            needs that it brought.
 
     Returns:
         For each search its result, or the reason why it has none.
     """
-    results: dict[int, Result | SimilarityError] = {}
+    results: dict[int, Result | Exception] = {}
     running = {
         number: _Running(search, stopwatch)
         for number, (search, stopwatch) in enumerate(zip(searches, stopwatches, strict=True))
@@ -160,24 +160,33 @@ def run_together(
                 if one.advance():
                     continue
                 results[number] = (one.answers or [None])[0]
-            except SimilarityError as error:
+            except Exception as error:  # a fault in one search is not the others'
                 results[number] = error
             del running[number]
         advancing = _first({number: one.needs for number, one in running.items()})
-        try:
-            _bring(index, [running[number] for number in advancing])
-        except SimilarityError as failure:
-            # What one search asked for is no reason for the others: each asks by itself.
-            for number in advancing.copy():
-                try:
-                    if len(advancing) == 1:
-                        raise failure
-                    _bring(index, [running[number]])
-                except SimilarityError as error:
-                    results[number] = error
-                    running.pop(number).search.close()
-            advancing = [number for number in advancing if number in running]
+        failed = _bring_to_each(index, {number: running[number] for number in advancing})
+        for number, reason in failed.items():
+            results[number] = reason
+            running.pop(number).search.close()
+        advancing = [number for number in advancing if number in running]
     return [results[number] for number in range(len(searches))]
+
+
+def _bring_to_each(index: Index, running: Mapping[int, _Running]) -> dict[int, Exception]:
+    """Answer the needs of searches; return those that cannot be answered, with the reason."""
+    try:
+        _bring(index, list(running.values()))
+    except ServerUnavailable as error:
+        return dict.fromkeys(running, error)
+    except Exception as error:
+        if len(running) == 1:
+            return dict.fromkeys(running, error)
+        # What one search asked for is no reason for the others: each asks by itself.
+        failed: dict[int, Exception] = {}
+        for number, one in running.items():
+            failed |= _bring_to_each(index, {number: one})
+        return failed
+    return {}
 
 
 def _bring(index: Index, running: Sequence[_Running]) -> None:

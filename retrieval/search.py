@@ -27,7 +27,8 @@ from retrieval.reliability.apply import apply_guarantee
 from retrieval.timing import Stopwatch, Took
 
 _MOST_ATTEMPTS = 3
-"""How often a search begins anew because the catalog's state has changed meanwhile."""
+"""How often a search is made where the catalog's state changes meanwhile; the last answer stands. It used one
+version throughout, which was active when it began."""
 
 
 def search(index: Index, query: Query) -> Answer:
@@ -50,9 +51,20 @@ def search_all(index: Index, queries: Sequence[Query]) -> list[Answer | Similari
     Raises:
         EmptyIndex: nothing is indexed.
     """
+    answers: list[Answer | SimilarityError] = []
+    for outcome in search_each(index, queries):
+        if not isinstance(outcome, Answer | SimilarityError):
+            raise outcome  # a fault of this program
+        answers.append(outcome)
+    return answers
+
+
+def search_each(index: Index, queries: Sequence[Query]) -> list[Answer | Exception]:
+    """As `search_all`, but what else goes wrong with one query is its outcome, too."""
     return search_prepared(prepare(index, queries))
 
 
+@redacted
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """Queries that are encoded, ready to be searched.
@@ -75,21 +87,36 @@ def prepare(index: Index, queries: Sequence[Query]) -> Prepared:
 
     Raises:
         EmptyIndex: nothing is indexed.
+        EncoderError, FingerprintMismatch: the encoder cannot be loaded.
     """
-    bound = index.as_remembered()  # another version may be activated meanwhile
+    remembered = index.remembers
+    bound = index.as_remembered()
+    try:
+        return Prepared(index, bound, queries, encode_queries(bound, queries))
+    except SimilarityError:
+        index.forget_state()  # the encoder may be another one meanwhile
+        if not remembered:
+            raise
+    bound = index.as_remembered()
     return Prepared(index, bound, queries, encode_queries(bound, queries))
 
 
-def search_prepared(prepared: Prepared) -> list[Answer | SimilarityError]:
+def search_prepared(prepared: Prepared) -> list[Answer | Exception]:
     """Search with queries that are encoded; in the place of one that cannot be answered, the reason.
 
     One that meets another state of the catalog than it was encoded in is encoded and searched again.
+
+    Raises:
+        EmptyIndex: nothing is indexed.
     """
-    outcomes: list[Answer | SimilarityError] = []
+    outcomes: list[Answer | Exception] = []
     for query, (outcome, is_current) in zip(prepared.queries, _search(prepared), strict=True):
         attempts = 1
         while not is_current and attempts < _MOST_ATTEMPTS:
-            ((outcome, is_current),) = _search(prepare(prepared.index, [query]))
+            try:
+                ((outcome, is_current),) = _search(prepare(prepared.index, [query]))
+            except SimilarityError as error:
+                outcome = error
             attempts += 1
         outcomes.append(outcome)
     return outcomes
@@ -111,49 +138,62 @@ def search_vector(index: Index, query: Query, tower: Tower, vector: Vector) -> A
 def search_encoded(index: Index, encoded: EncodedQuery) -> Answer:
     """Answer an encoded query, in whichever state the catalog is."""
     ((outcome, _),) = _search_together(index, [encoded])
-    if isinstance(outcome, SimilarityError):
+    if isinstance(outcome, Exception):
         raise outcome
     return outcome
 
 
-Outcome = tuple[Answer | SimilarityError, str | None]
-"""An answer or the reason why there is none, and the stamp of the state that the catalog was read in."""
+Outcome = tuple[Answer | Exception, str | None]
+"""An answer or the reason why there is none, and the stamp of the state that its studies were read in."""
 
 
-def _search(prepared: Prepared) -> list[tuple[Answer | SimilarityError, bool]]:
+def _search(prepared: Prepared) -> list[tuple[Answer | Exception, bool]]:
     """Search with all queries; each outcome with whether the catalog is still in the state of the query."""
     encoded = [one for one in prepared.encoded if isinstance(one, EncodedQuery)]
     answered = iter(_search_together(prepared.bound, encoded))
     outcomes: list[Outcome] = [
         (one, None) if isinstance(one, SimilarityError) else next(answered) for one in prepared.encoded
     ]
-    if any(stamp is None for _, stamp in outcomes):
-        with prepared.index.catalog.reading() as read:
-            now = read.stamp()
-        outcomes = [(outcome, stamp or now) for outcome, stamp in outcomes]
-    return [(outcome, prepared.bound.is_current(stamp or "")) for outcome, stamp in outcomes]
+    now = None
+    if any(stamp is None or not (isinstance(found, Answer) and found.hits) for found, stamp in outcomes):
+        now = _stamp_of_filled(prepared.index)
+    return [
+        (outcome, (stamp or now) is None or prepared.bound.is_current(stamp or now or ""))
+        for outcome, stamp in outcomes
+    ]
+
+
+def _stamp_of_filled(index: Index) -> str | None:
+    """Return the stamp of the catalog now; None where it cannot be read.
+
+    Raises:
+        EmptyIndex: it has no study, and that is the reason why a query has no hit.
+    """
+    try:
+        with index.catalog.reading() as read:
+            stamp, is_filled = read.stamp(), read.has_studies()
+    except SimilarityError:  # the server's absence is the outcome of the searches themselves
+        return None
+    if not is_filled:
+        raise EmptyIndex(
+            f"the index in {index.home.folder} is empty: fill it with `similarity index add SOURCE "
+            "--encoder DIR`"
+        )
+    return stamp
 
 
 def _search_together(index: Index, encoded: Sequence[EncodedQuery]) -> list[Outcome]:
     """Search with several encoded queries; those whose image is out of distribution are not searched."""
     searched = [one for one in encoded if one.refused is None]
     stopwatches = [Stopwatch(one.took) for one in searched]
-    found = iter(run_together(index, [_find(index, one) for one in searched], stopwatches))
-    waiting = iter(stopwatches)
-    outcomes: list[Outcome] = []
-    for one in encoded:
-        if one.refused is not None:
-            outcomes.append((_answer(index, one, one.took, abstained=True, reason=one.refused), None))
-            continue
-        outcome, stopwatch = next(found), next(waiting)
-        if isinstance(outcome, SimilarityError):
-            outcomes.append((outcome, None))
-            continue
-        try:
-            outcomes.append((_describe(index, one, outcome, stopwatch), outcome.stamp))
-        except SimilarityError as error:
-            outcomes.append((error, outcome.stamp))
-    return outcomes
+    results = run_together(index, [_find(index, one) for one in searched], stopwatches)
+    found = zip(results, stopwatches, strict=True)
+    return [
+        _describe(index, one, *next(found))
+        if one.refused is None
+        else (_answer(index, one, one.took, abstained=True, reason=one.refused), None)
+        for one in encoded
+    ]
 
 
 @redacted
@@ -185,24 +225,21 @@ def _find(index: Index, encoded: EncodedQuery) -> Search[_Found]:
     return _Found(hits, tuple(study.case for study in distinct.of_subjects), distinct.stamp)
 
 
-def _describe(index: Index, encoded: EncodedQuery, found: _Found, stopwatch: Stopwatch) -> Answer:
-    """Make the answer of what was found.
-
-    Raises:
-        EmptyIndex: nothing was found, since the index has no study.
-    """
-    with stopwatch.measure("catalog"):
-        promised = found.hits[: encoded.query.promised_hits]
-        abstained, reason = apply_guarantee(index, encoded.query, promised)
+def _describe(
+    index: Index, encoded: EncodedQuery, found: _Found | Exception, stopwatch: Stopwatch
+) -> Outcome:
+    """Make the answer of what was found."""
+    if isinstance(found, Exception):
+        return found, None
+    try:
+        with stopwatch.measure("catalog"):
+            promised = found.hits[: encoded.query.promised_hits]
+            abstained, reason = apply_guarantee(index, encoded.query, promised)
+    except Exception as error:
+        return error, found.stamp
     if not found.hits:
-        with index.catalog.reading() as read:
-            if not read.has_studies():
-                raise EmptyIndex(
-                    f"the index in {index.home.folder} is empty: fill it with `similarity index add SOURCE "
-                    "--encoder DIR`"
-                )
         reason = _reason_for_no_hits(encoded, found.own)
-    return _answer(index, encoded, stopwatch.took, found.hits, found.own, abstained, reason)
+    return _answer(index, encoded, stopwatch.took, found.hits, found.own, abstained, reason), found.stamp
 
 
 def _answer(

@@ -2,11 +2,12 @@
 
 Its stamp is a string that is equal while the state is. A search begins with the state that was read last and
 reads the stamp with the studies that it found, in one statement; where it is another one, the search is done
-again. So no search asks for the state first, and none mixes two.
+again. So no search needs to ask for the state first.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute
@@ -39,7 +40,7 @@ class CatalogState:
     """What every search relies on beside studies.
 
     Attributes:
-        stamp: equal while all else is.
+        stamp: equal while identity, active version, its folder and the fields are.
         identity: of the index; None before a version that knows identities opened it.
         active: the version that searches use; None before the first `index add`.
         own_fields: the filter fields that are columns of tables, with their types.
@@ -51,7 +52,7 @@ class CatalogState:
     own_fields: Mapping[str, FieldType]
 
 
-def _joined(*columns: InstrumentedAttribute[str]) -> sa.Select[str]:
+def _joined(*columns: InstrumentedAttribute[Any]) -> sa.Select[str]:
     """Select every row's columns as one text, empty where there is no row."""
     row: sa.ColumnElement[str] = sa.literal("")
     for column in columns:
@@ -63,8 +64,9 @@ _VERSIONS = sa.select(
     EncoderRow.fingerprint, EncoderRow.name, EncoderRow.dim, EncoderRow.folder, EncoderRow.state
 ).order_by(EncoderRow.created)
 
+_IDENTITY = (IdentityRow.index_id, IdentityRow.key_fingerprint, IdentityRow.namespace, IdentityRow.state)
 STAMP = (
-    _joined(IdentityRow.key_fingerprint, IdentityRow.namespace, IdentityRow.state).scalar_subquery()
+    _joined(*_IDENTITY).scalar_subquery()
     + _joined(EncoderRow.fingerprint, EncoderRow.folder).where(EncoderRow.state == ACTIVE).scalar_subquery()
     + _joined(FilterFieldRow.name, FilterFieldRow.type).scalar_subquery()
 ).label("stamp")

@@ -223,7 +223,7 @@ class Reading:
         Unknown keys and subjects are left out. It is one statement for up to `CHUNK` keys.
         """
         found: dict[str, StoredStudy] = {}
-        stamps: list[str] = []
+        stamps: set[str] = set()
         parts = list(chunks(keys)) or [[]]
         for part in parts:
             values: dict[str, Sequence[str]] = {"values": part}
@@ -234,7 +234,7 @@ class Reading:
             else:
                 rows = self._connection.execute(_FOUND_BY_KEY, values).all()
             found |= {study.key: study for study in _studies_of_rows(rows)}
-            stamps += [rows[0].stamp] if rows else []
+            stamps |= {rows[0].stamp} if rows else set()
         chosen = set(subjects)
         own = [study for study in found.values() if study.case.subject_id in chosen]
         own.sort(key=lambda study: study.case.study_id)
@@ -243,7 +243,8 @@ class Reading:
         return FoundStudies(
             {key: study for key, study in found.items() if key in wanted_keys},
             tuple(own),
-            stamps[0] if stamps else read_stamp(self._connection),
+            # Statements that read different states have the stamp of none.
+            "" if len(stamps) > 1 else next(iter(stamps), None) or read_stamp(self._connection),
         )
 
     def owners_of_content(self, content: str) -> set[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,18 @@ def test_a_search_that_ends_with_another_active_version_is_done_again_with_it(
     assert encoders == [encoder.fingerprint, other.fingerprint]
     assert answer.encoder["fingerprint"] == other.fingerprint
     assert answer.hits
+
+
+def test_a_search_survives_that_its_remembered_version_was_retired_and_its_folder_removed(
+    both: Index, other: Encoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert search(both, Query(text="effusion")).hits
+    active = both.active_version
+    activate(both, other.fingerprint)
+    both._encoders.clear()
+    gone = replace(active, folder=str(tmp_path / "gone"))
+    both._state = replace(both._state, active=gone)  # type: ignore[type-var]
+    assert search(both, Query(text="effusion")).encoder["fingerprint"] == other.fingerprint
 
 
 def test_a_filter_field_that_was_added_since_the_last_search_is_known(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from PIL import Image
 from corpus.errors import EmptyIndex, NotAdmitted, SimilarityError, UnreadableImage, UsageError
 from corpus.findings import status_lists
 from corpus.images.reader import read_image
+from indexer.catalog.studies import Reading
 from indexer.home import Home
 from indexer.index import Index
 from indexer.vectors.store import VectorStore
+from retrieval import search as search_module
 from retrieval import timing
 from retrieval.answer import Answer
 from retrieval.query.query import Query, Target
-from retrieval.search import search, search_all, search_vector
+from retrieval.search import search, search_all, search_each, search_vector
 from tests.retrieval.conftest import LOUD, PHANTOMS
 from trainer.runtime.encoder import Encoder
 
@@ -130,6 +133,44 @@ def test_one_that_cannot_be_answered_leaves_the_others_their_answers(index: Inde
     queries = [Query(text="effusion"), Query(text="effusion", where="shoe=3"), Query(case="nobody:1")]
     answers = search_all(index, queries)
     assert [type(answer) for answer in answers] == [Answer, UsageError, UsageError]
+
+
+def test_a_fault_in_one_search_is_not_the_others(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    reranked = search_module.rerank
+
+    def rerank(fused: Any, intent: Any, payloads: Any) -> Any:
+        if "edema" in intent.words:
+            raise KeyError("a fault of the program")
+        return reranked(fused, intent, payloads)
+
+    monkeypatch.setattr(search_module, "rerank", rerank)
+    queries = [Query(text="effusion"), Query(text="edema"), Query(text="nodule")]
+    assert [type(outcome) for outcome in search_each(index, queries)] == [Answer, KeyError, Answer]
+    with pytest.raises(KeyError):
+        search_all(index, queries)
+
+
+def test_a_sentence_that_left_its_report_meanwhile_is_not_shown(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "There is a large right pleural effusion."
+    query = Query(text=text, target="reports", k=8)
+    shown = [item.text for hit in search(index, query).hits for item in hit.evidence if item.text]
+    assert shown
+    find = Reading.find_studies
+
+    def replaced(read: Reading, *args: Any) -> Any:
+        found = find(read, *args)
+        newer = {
+            key: replace(study, case=replace(study.case, text="Another report."))
+            for key, study in found.by_key.items()
+        }
+        return replace(found, by_key=newer)
+
+    monkeypatch.setattr(Reading, "find_studies", replaced)
+    answer = search(index, query)
+    assert answer.hits
+    assert not [item.text for hit in answer.hits for item in hit.evidence if item.text]
 
 
 def test_evidence_names_items_of_the_hit_and_gives_their_cosines(index: Index) -> None:

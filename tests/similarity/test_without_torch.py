@@ -38,31 +38,28 @@ def blocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-Lean = Callable[..., "subprocess.Popen[str]"]
+@pytest.fixture(scope="module")
+def environment(blocked: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables of a process that cannot import torch, with a home of their own."""
+    home = tmp_path_factory.mktemp("lean") / "home"
+    own = {"PYTHONPATH": str(blocked), "SIMILARITY_HOME": str(home), "SIMILARITY_REFINE": "sam"}
+    return {**os.environ, **own}
+
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
-def lean(blocked: Path) -> Lean:
-    """Starts a command on a home where torch cannot be imported."""
+def run(environment: dict[str, str]) -> Run:
+    """Runs a command where torch cannot be imported."""
 
-    def start(home: Path, *words: str) -> "subprocess.Popen[str]":
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(blocked),
-            "SIMILARITY_HOME": str(home),
-            "SIMILARITY_REFINE": "sam",
-        }
-        return subprocess.Popen(
-            [SIMILARITY, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [SIMILARITY, *words], env=environment, capture_output=True, text=True,
+            timeout=DEADLINE_SECONDS, check=False,
+        )  # fmt: skip
 
-    return start
-
-
-def _run(lean: Lean, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    with lean(home, *words) as process:
-        out, err = process.communicate(timeout=DEADLINE_SECONDS)
-    return subprocess.CompletedProcess(words, process.returncode, out, err)
+    return run
 
 
 def test_torch_cannot_be_imported_here(blocked: Path) -> None:
@@ -79,15 +76,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def indexed(lean: Lean, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home indexed without torch, and a radiograph in it."""
+def indexed(run: Run, environment: dict[str, str], folder: Path) -> Path:
+    """A home indexed without torch, and a radiograph beside it."""
     from PIL import Image
 
-    home = tmp_path_factory.mktemp("lean") / "home"
+    home = Path(environment["SIMILARITY_HOME"])
     Image.fromarray((render(scene(3, 1), 96) * 255).astype("uint8")).save(home.parent / "image.png")
-    added = _run(
-        lean, home, "index", "add", "phantom:6@3", "--patches", "--encoder", str(folder), "--workers", "1"
-    )
+    added = run("index", "add", "phantom:6@3", "--patches", "--encoder", str(folder), "--workers", "1")
     assert added.returncode == 0, added.stderr
     return home
 
@@ -107,20 +102,20 @@ def indexed(lean: Lean, folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     ids=" ".join,
 )
 def test_the_command_needs_no_torch(
-    words: tuple[str, ...], lean: Lean, indexed: Path, monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...], run: Run, indexed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(indexed.parent)
-    ran = _run(lean, indexed, *words)
+    ran = run(*words)
     assert ran.returncode == 0, ran.stderr
     assert "Traceback" not in ran.stderr
 
 
 def test_a_finding_is_localized_by_patches_without_torch(
-    lean: Lean, indexed: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, indexed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(indexed.parent)
-    ran = _run(
-        lean, indexed, "localize", "--image", "image.png", "--finding", "nodule", "--method", "patches",
+    ran = run(
+        "localize", "--image", "image.png", "--finding", "nodule", "--method", "patches",
         "--out", "found", "--json",
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
@@ -129,9 +124,14 @@ def test_a_finding_is_localized_by_patches_without_torch(
     assert answer["refined_by"] in (None, "random-walker")  # the default where torch is missing
 
 
-def test_the_service_searches_localizes_and_drafts_without_torch(lean: Lean, indexed: Path) -> None:
-    token = _run(lean, indexed, "token", "create", "--role", "reader", "--name", "lean").stdout.strip()
-    with lean(indexed, "serve", "--port", "0") as process:
+def test_the_service_searches_localizes_and_drafts_without_torch(
+    run: Run, environment: dict[str, str], indexed: Path
+) -> None:
+    token = run("token", "create", "--role", "reader", "--name", "lean").stdout.strip()
+    with subprocess.Popen(
+        [SIMILARITY, "serve", "--port", "0"], env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
         try:
             assert process.stdout is not None
             address = process.stdout.readline().strip().rstrip("/")
@@ -152,19 +152,16 @@ def test_the_service_searches_localizes_and_drafts_without_torch(lean: Lean, ind
         finally:
             process.terminate()
             assert process.wait(DEADLINE_SECONDS) == 0
-            process.stderr.close()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
     ("option", "named"), [(("--method", "gradcam"), "gradcam"), (("--refine", "sam:lite-medsam"), "SAM")]
 )
 def test_what_needs_torch_says_what_to_install(
-    option: tuple[str, str], named: str, lean: Lean, indexed: Path, monkeypatch: pytest.MonkeyPatch
+    option: tuple[str, str], named: str, run: Run, indexed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(indexed.parent)
-    ran = _run(
-        lean, indexed, "localize", "--image", "image.png", "--finding", "nodule", *option, "--out", "found"
-    )
+    ran = run("localize", "--image", "image.png", "--finding", "nodule", *option, "--out", "found")
     assert ran.returncode == 1
     [line] = ran.stderr.strip().splitlines()
     assert named in line
