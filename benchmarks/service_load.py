@@ -1,10 +1,12 @@
-"""Latency under load: 16 clients, 20 searches per second, with and without a localization and a draft beside.
+"""Searches under load: 16 clients, as fast as they are answered, then 20 a second; with and without a
+localization and a draft beside.
 
-    python -m benchmarks.service_load [--encoder DIR] [--studies N] [--seconds S] [--home DIR]
+    python -m benchmarks.service_load [--encoder DIR] [--studies N] [--seconds S] [--home DIR] [--workers N]
 
 The cohort is drawn and indexed by the given encoder (`make encoder` writes `runs/real`); with `--home` the
 index is made there once and reused by the next run. Every search has another text, so that no answer is
-cached. Times are the client's, from the moment a request was due, so that queueing counts.
+cached. Times are the client's, from the moment a request was due, so that queueing counts. `--workers`: a
+value of `SIMILARITY_SEARCH_WORKERS`; several are measured one after the other on the same home.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +48,9 @@ def texts(seed: int) -> Iterator[str]:
 class Load:
     """What the clients share: the queries, when each is due, and the times."""
 
-    def __init__(self, port: int, token: str, seconds: float) -> None:
-        self.port, self.token, self.seconds = port, token, seconds
+    def __init__(self, port: int, token: str, seconds: float, rate: float | None) -> None:
+        """Load a service; `rate`: searches a second, None for as many as are answered."""
+        self.port, self.token, self.seconds, self.rate = port, token, seconds, rate
         self.queries = texts(1)
         self.began = time.perf_counter() + 0.5
         self.number = itertools.count()
@@ -59,8 +63,8 @@ class Load:
         line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         while True:
             with self.mutex:
-                due = self.began + next(self.number) / RATE
-                text = next(self.queries)
+                number, text = next(self.number), next(self.queries)
+            due = time.perf_counter() if self.rate is None else self.began + number / self.rate
             if due > self.began + self.seconds:
                 return
             time.sleep(max(0.0, due - time.perf_counter()))
@@ -91,6 +95,7 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--home", type=Path, help="Home of the index; made if absent.")
+    parser.add_argument("--workers", type=int, action="append", help="default: 0")
     parser.add_argument("--data", help="Not used: the cohort is drawn.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -98,34 +103,45 @@ def main() -> None:
         if not (home / "catalog.sqlite").exists():
             _command(home, "index", "add", f"phantom:{options.studies}@1", "--encoder", options.encoder)
         token = _command(home, "token", "create", "--role", "admin", "--name", "benchmark").strip()
-        service = subprocess.Popen(
-            [*PROGRAM, "serve", "--port", "0"],
-            env=_environment(home), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        try:
-            assert service.stdout is not None
-            port = int(service.stdout.readline().rsplit(":", 1)[1].strip(" /\n"))
-            _measure(port, token, options.seconds, options.studies)
-        finally:
-            service.terminate()
-            service.wait()
+        print("| workers | beside the searches | searches a second | failed | p50 ms | p95 ms | p99 ms | "
+              "localized | drafted |")  # fmt: skip
+        print("|---|---|---|---|---|---|---|---|---|")
+        for workers in options.workers or [0]:
+            with _served(home, workers) as port:
+                _measure(port, token, options.seconds, str(workers))
+    print(f"\n{options.studies:,} studies, {CLIENTS} clients, {options.seconds:g} s each")
     print(f"\n{describe_machine()}")
 
 
-def _measure(port: int, token: str, seconds: float, studies: int) -> None:
-    warm = Load(port, token, 0)
+@contextmanager
+def _served(home: Path, workers: int) -> Iterator[int]:
+    """Serve a home; yields the port."""
+    service = subprocess.Popen(
+        [*PROGRAM, "serve", "--port", "0"],
+        env={**_environment(home), "SIMILARITY_SEARCH_WORKERS": str(workers)},
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        assert service.stdout is not None
+        yield int(service.stdout.readline().rsplit(":", 1)[1].strip(" /\n"))
+    finally:
+        service.terminate()
+        service.wait()
+
+
+def _measure(port: int, token: str, seconds: float, workers: str) -> None:
+    warm = Load(port, token, 0, None)
     line = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-    if not warm.send(line, "/v1/search", {"text": "warm up", "k": 1}):
-        raise SystemExit("The service does not answer a first search: `similarity search` says why.")
+    for _ in range(2 * CLIENTS):  # every process that searches has loaded its encoder
+        if not warm.send(line, "/v1/search", {"text": "warm up", "k": 1}):
+            raise SystemExit("The service does not answer a first search: `similarity search` says why.")
     line.request(
         "POST", "/v1/search", json.dumps({"text": "normal heart", "for": "images", "k": 1}),
         {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
     )  # fmt: skip
     image = json.loads(line.getresponse().read())["hits"][0]["image"]
-    print("| beside the searches | searches | failed | p50 ms | p95 ms | p99 ms | localized | drafted |")
-    print("|---|---|---|---|---|---|---|---|")
-    for beside in (False, True):
-        load = Load(port, token, seconds)
+    for beside, rate in itertools.product((False, True), (None, RATE)):
+        load = Load(port, token, seconds, rate)
         counts: dict[str, int] = {}
         threads = [threading.Thread(target=load.client) for _ in range(CLIENTS)]
         if beside:
@@ -139,11 +155,12 @@ def _measure(port: int, token: str, seconds: float, studies: int) -> None:
             thread.join()
         p50, p95, p99 = np.percentile(np.array(load.times) * 1000, (50, 95, 99))
         print(
-            f"| {'one localize, one draft' if beside else 'nothing'} | {len(load.times)} | {load.failed} "
+            f"| {workers} | {'one localize, one draft' if beside else 'nothing'} "
+            f"| {len(load.times) / seconds:.1f}{'' if rate is None else ' asked'} | {load.failed} "
             f"| {p50:.0f} | {p95:.0f} | {p99:.0f} "
-            f"| {counts.get('/v1/localize', 0)} | {counts.get('/v1/draft', 0)} |"
+            f"| {counts.get('/v1/localize', 0)} | {counts.get('/v1/draft', 0)} |",
+            flush=True,
         )
-    print(f"\n{studies:,} studies, {CLIENTS} clients, {RATE:g} searches/s, {seconds:g} s each")
 
 
 PROGRAM = (sys.executable, "-c", "import sys; from similarity.cli.main import main; main(sys.argv[1:])")

@@ -23,7 +23,7 @@ from indexer.ingest.removal import remove_study
 from indexer.ingest.repair import verify
 from indexer.owner import SOCKET, connect, embedded_store, owned_store
 from indexer.vectors.edge.wire import pack, unpack
-from indexer.vectors.store import Point
+from indexer.vectors.store import Hit, Point
 from similarity.cli.main import cli
 from trainer.runtime.encoder import Encoder
 
@@ -161,6 +161,20 @@ def test_many_threads_and_callers_get_their_own_answers(home: Path) -> None:
             thread.join()
         assert store.count("images") == 80
     assert not wrong
+
+
+def test_hits_arrive_as_they_were_sent() -> None:
+    rng = np.random.default_rng(0)
+    hits = [
+        [
+            Hit(UUID(bytes=rng.bytes(16)), float(rng.normal()), {"study": f"s{n}", "finding": ["a", "b"]})
+            for n in range(count)
+        ]
+        for count in (3, 0, 1)
+    ]
+    first, *arrays = pack(["done", [*hits, [Hit(UUID(int=1), 0.5, {})]]])
+    waiting = iter(arrays)
+    assert unpack(first, lambda: next(waiting)) == ["done", [*hits, [Hit(UUID(int=1), 0.5, {})]]]
 
 
 def test_nothing_but_the_stores_own_values_travels() -> None:
