@@ -191,18 +191,18 @@ def _bring_to_each(index: Index, running: Mapping[int, _Running]) -> dict[int, E
 
 def _bring(index: Index, running: Sequence[_Running]) -> None:
     """Answer the needs of all searches: one round trip for each kind of need."""
-    asking: dict[Hashable, list[tuple[_Running, int]]] = defaultdict(list)
+    trips: dict[Hashable, list[tuple[_Running, int]]] = defaultdict(list)
     for one in running:
         for position, need in enumerate(one.needs):
-            asking[_trip_of(need)].append((one, position))
+            trips[_trip_of(need)].append((one, position))
     brought: dict[int, dict[int, Any]] = {id(one): {} for one in running}
-    for asked in asking.values():
-        step, trip = _STEPS[type(asked[0][0].needs[asked[0][1]])], Stopwatch()
+    for needing in trips.values():
+        step, trip = _STEPS[type(needing[0][0].needs[needing[0][1]])], Stopwatch()
         with trip.measure(step):
-            answers = _answers(index, [one.needs[position] for one, position in asked])
-        for (one, position), answer in zip(asked, answers, strict=True):
+            answers = _answers(index, [one.needs[position] for one, position in needing])
+        for (one, position), answer in zip(needing, answers, strict=True):
             brought[id(one)][position] = answer
-            one.stopwatch.add(step, trip.took.total / len(asked))
+            one.stopwatch.add(step, trip.took.total / len(needing))
     for one in running:
         one.answers = [brought[id(one)][position] for position in range(len(one.needs))]
 

@@ -183,7 +183,7 @@ def _stamp_of_filled(index: Index) -> str | None:
 
 
 def _search_together(index: Index, encoded: Sequence[EncodedQuery]) -> list[Outcome]:
-    """Search with several encoded queries; those whose image is out of distribution are not searched."""
+    """Search with several encoded queries; one with an image out of distribution is not searched."""
     searched = [one for one in encoded if one.refused is None]
     stopwatches = [Stopwatch(one.took) for one in searched]
     results = run_together(index, [_find(index, one) for one in searched], stopwatches)

@@ -135,18 +135,19 @@ def test_commands_on_an_empty_index_say_that_it_is_empty(home: Path, tmp_path: P
         similarity("index", "add", cohort(tmp_path / "cases", 1))
 
 
-def test_an_edited_encoder_is_refused(home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("edited", ["open_clip_model.safetensors", "graphs/image.onnx"])
+def test_an_edited_encoder_is_refused(home: Path, tmp_path: Path, edited: str) -> None:
     from tests.encoders import build_tiny_encoder
 
-    folder = build_tiny_encoder(tmp_path / "encoder")
+    # Where there are graphs, the weights are not read.
+    folder = build_tiny_encoder(tmp_path / "encoder", graphs=None if edited.startswith("graphs") else False)
     source = cohort(tmp_path / "cases", 2)
     similarity("index", "add", source, "--encoder", str(folder))
     moved = folder.rename(tmp_path / "moved")
     similarity("index", "add", source, "--encoder", str(moved))
-    weights = moved / "open_clip_model.safetensors"
-    content = bytearray(weights.read_bytes())
+    content = bytearray((moved / edited).read_bytes())
     content[-1] ^= 1
-    weights.write_bytes(content)
+    (moved / edited).write_bytes(content)
     with pytest.raises(SimilarityError):
         similarity("index", "add", source)
 

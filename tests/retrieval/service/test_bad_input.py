@@ -187,7 +187,7 @@ def test_an_internal_error_is_reported_without_its_details(
     def fails() -> None:
         raise error
 
-    monkeypatch.setattr(state, "index", fails)
+    monkeypatch.setattr(state, "_check_vectors", fails)
     detail = problem(reader.post("/v1/search", json={"text": "edema"}), status)
     assert says in detail
     assert "secret" not in detail
