@@ -72,8 +72,8 @@ Result = TypeVar("Result")
 
 
 def _patiently(start: Callable[[], Result]) -> Result:
-    """Start a server on a busy machine, too: the wheel gives up after ten seconds, or asserts that a server that
-    is starting is ready; the server goes on."""
+    """Start a server on a busy machine, too: the wheel gives up after ten seconds, or where the server is not
+    ready at once; the server goes on."""
     for _ in range(_TRIES - 1):
         try:
             return start()
