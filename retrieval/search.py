@@ -157,9 +157,10 @@ def _search(prepared: Prepared) -> list[tuple[Answer | Exception, bool]]:
     now = None
     if any(stamp is None or not (isinstance(found, Answer) and found.hits) for found, stamp in outcomes):
         now = _stamp_of_filled(prepared.index)
+    stamps = [now if stamp is None else stamp for _, stamp in outcomes]
     return [
-        (outcome, (stamp or now) is None or prepared.bound.is_current(stamp or now or ""))
-        for outcome, stamp in outcomes
+        (outcome, stamp is None or prepared.bound.is_current(stamp))
+        for (outcome, _), stamp in zip(outcomes, stamps, strict=True)
     ]
 
 

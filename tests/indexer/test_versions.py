@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from corpus.errors import IndexingError, UsageError
 from corpus.sources import open_source
+from indexer.catalog.studies import Reading
 from indexer.index import Index
 from indexer.ingest.pipeline import add_source
 from indexer.ingest.removal import remove_study
@@ -205,6 +206,22 @@ def test_a_search_that_ends_with_another_active_version_is_done_again_with_it(
     assert encoders == [encoder.fingerprint, other.fingerprint]
     assert answer.encoder["fingerprint"] == other.fingerprint
     assert answer.hits
+
+
+def test_studies_that_were_read_in_two_states_are_read_again(
+    both: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert search(both, Query(text="effusion")).hits
+    find, reads = Reading.find_studies, list[str]()
+
+    def torn(read: Reading, *args: Any) -> Any:
+        found = find(read, *args)
+        reads.append(found.stamp)
+        return replace(found, stamp="") if len(reads) == 1 else found
+
+    monkeypatch.setattr(Reading, "find_studies", torn)
+    assert search(both, Query(text="effusion")).hits
+    assert len(reads) == 2
 
 
 def test_a_search_survives_that_its_remembered_version_was_retired_and_its_folder_removed(
